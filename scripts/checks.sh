@@ -88,8 +88,8 @@ confinement() {
             ! -path "$IN_STATE/data/$name/*" ! -user "$uid" ! -group "$(id -g "$user")" ! -name '*.crt' ! -name '*.pub' ! -name '*.srl' 2> /dev/null || true)
     done
     read -ra users <<< "$users"
-    # Five backends, four of the control plane, names and routes.
-    if [ ${#users[@]} != 11 ]; then
+    # Six backends, four of the control plane, names and routes.
+    if [ ${#users[@]} != 12 ]; then
         echo "${#users[@]} daemons have a user of their own: $(running_names | tr '\n' ' ')"
         status=1
     fi

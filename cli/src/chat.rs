@@ -1,6 +1,8 @@
 //! `posthouse chat`: a small terminal client that works in a pipe as well.
 
 mod events;
+mod files;
+mod found;
 mod line;
 mod members;
 mod scheduled;
@@ -21,7 +23,7 @@ use contracts::{
     event::Role,
     wire::{History, MAX_WATCHED_USERS, Message, OwnState, PresenceState, Watch},
 };
-use futures_util::{StreamExt, stream::FuturesUnordered};
+use futures_util::{StreamExt, future::BoxFuture, stream::FuturesUnordered};
 use tokio::{
     io::{AsyncBufReadExt, BufReader},
     sync::mpsc,
@@ -30,6 +32,7 @@ use tokio::{
 use posthouse_client::{Event, Identity, Messenger, Post, QueryFailure, Receipt, SendFailure, Session};
 
 use self::{
+    files::Transferred,
     line::{Call, Line, Mute},
     shown::marks,
 };
@@ -82,6 +85,8 @@ pub(crate) async fn run(args: ChatArgs, output: Output) -> Result<(), Failure> {
 /// What was read from a line.
 enum Read {
     Post(ChatId, Post),
+    /// A transfer of files, which goes on beside everything else.
+    Transfer(BoxFuture<'static, Transferred>),
     Line(Line),
 }
 
@@ -108,11 +113,13 @@ impl Room {
     async fn talk(mut self, mut events: mpsc::Receiver<Event>, follow: bool) -> Result<(), Failure> {
         let mut lines = BufReader::new(tokio::io::stdin()).lines();
         let mut unsettled = FuturesUnordered::new();
+        let mut transfers = FuturesUnordered::new();
         let mut reading = true;
         let mut unreadable = None;
         loop {
             if !reading
                 && unsettled.is_empty()
+                && transfers.is_empty()
                 && self.unshown.is_empty()
                 && (!follow || unreadable.is_some())
             {
@@ -122,9 +129,9 @@ impl Room {
                 line = lines.next_line(), if reading => match line {
                     Ok(Some(text)) => match self.post(line::parse(&text)).await {
                         Ok(Read::Post(chat, post)) => {
-                            let sent = self.session.send(chat, post);
-                            unsettled.push(async move { (chat, sent.await) });
+                            unsettled.push(sent(&self.session, chat, post));
                         }
+                        Ok(Read::Transfer(transfer)) => transfers.push(transfer),
                         Err(failure) => self.refused(failure)?,
                         Ok(Read::Line(line)) => match line {
                         Line::Nothing => {}
@@ -144,12 +151,19 @@ impl Room {
                         ));
                     }
                 },
+                Some(transferred) = transfers.next(), if !transfers.is_empty() => match transferred {
+                    Ok(Some((chat, post))) => {
+                        unsettled.push(sent(&self.session, chat, post));
+                    }
+                    Ok(None) => {}
+                    Err(failure) => self.refused(failure)?,
+                },
                 Some((chat, settled)) = unsettled.next(), if !unsettled.is_empty() => self.settled(chat, settled)?,
                 event = events.recv() => match event {
                     Some(event) => self.event(event).await?,
                     None => return unreadable.map_or(Ok(()), Err),
                 },
-                () = tokio::time::sleep(LAST_MESSAGES), if !reading && !follow => {
+                () = tokio::time::sleep(LAST_MESSAGES), if !reading && !follow && transfers.is_empty() => {
                     let what = format!("{} messages are not confirmed as stored", unsettled.len());
                     let next = "see `posthouse status -A`: the messenger may be unavailable";
                     return Err(Failure::new(Exit::Fault, what, next));
@@ -160,7 +174,16 @@ impl Room {
 
     /// Returns what a line sends, and where; or the line, when it sends nothing.
     async fn post(&mut self, line: Line) -> Result<Read, Failure> {
-        if !matches!(line, Line::Post(_) | Line::Call(..) | Line::Forward { .. } | Line::DeleteRange { .. }) {
+        let sends = matches!(
+            line,
+            Line::Post(_)
+                | Line::Call(..)
+                | Line::Forward { .. }
+                | Line::DeleteRange { .. }
+                | Line::File(_)
+                | Line::Save { .. }
+        );
+        if !sends {
             return Ok(Read::Line(line));
         }
         let chat = self.open.ok_or_else(|| {
@@ -173,6 +196,8 @@ impl Room {
         Ok(match line {
             Line::Post(post) => Read::Post(chat, post),
             Line::Call(whom, body) => Read::Post(chat, calling(whom, body)),
+            Line::File(path) => Read::Transfer(self.send_file(chat, path)),
+            Line::Save { seq, folder } => Read::Transfer(self.save(chat, seq, folder).await?),
             Line::Forward { seq, to } => {
                 let to = self.find(&to).await?.chat_id;
                 Read::Post(to, Post::Forward { from_chat: chat, from_seq: seq })
@@ -221,6 +246,7 @@ impl Room {
             }
             Line::Role { username, role } => self.role(&username, role).await,
             Line::Public(text) => self.public(&text).await,
+            Line::Find(words) => self.find_messages(&words).await,
             Line::Join(what) => self.join(&what).await,
             Line::Leave => self.leave().await,
             Line::Visibility(visibility) => {
@@ -292,6 +318,8 @@ impl Room {
             | Line::Call(..)
             | Line::Forward { .. }
             | Line::DeleteRange { .. }
+            | Line::File(_)
+            | Line::Save { .. }
             | Line::Nothing
             | Line::Quit => Ok(()),
         }
@@ -450,6 +478,16 @@ impl Room {
     }
 }
 
+/// Sends an entry, and returns what becomes of it.
+fn sent(
+    session: &Session,
+    chat: ChatId,
+    post: Post,
+) -> impl Future<Output = (ChatId, Result<Receipt, SendFailure>)> + use<> {
+    let sent = session.send(chat, post);
+    async move { (chat, sent.await) }
+}
+
 /// Returns a text that calls others.
 fn calling(whom: Call, body: String) -> Post {
     let mut post = Post::text(body);
@@ -485,6 +523,7 @@ const fn advice(code: ErrorCode) -> &'static str {
         ErrorCode::PermissionDenied => {
             "change what you wrote yourself; a direct chat that is closed takes no messages"
         }
+        ErrorCode::NoSuchFile => "send it again with /file",
         ErrorCode::IdempotencyConflict => "type it again",
         ErrorCode::TooLarge => "send it in parts",
         // What the server says of these is all there is to know.

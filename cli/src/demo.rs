@@ -344,6 +344,7 @@ mod tests {
             mentions_all: false,
             mentions_here: false,
             silent: false,
+            attachments: Vec::new(),
             forwarded: None,
             range: None,
             changes: contracts::wire::Changes::default(),

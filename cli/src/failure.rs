@@ -79,6 +79,10 @@ impl From<ClientError> for Failure {
                 "a service of the tenant is unavailable: `posthouse status -A` shows the condition",
             ),
             ClientError::Refused { .. } => Self::new(Exit::Refused, what, ""),
+            ClientError::Local { .. } => {
+                Self::new(Exit::Refused, what, "check the path, and that you may read and write there")
+            }
+            ClientError::NotTaken { .. } => Self::new(Exit::Refused, what, "send another file"),
             ClientError::Shape { .. } | ClientError::Handshake { .. } => Self::new(
                 Exit::Unreachable,
                 what,

@@ -1,16 +1,13 @@
 // Writes src/generated from the descriptions of the APIs, or compares it: `node generate.mjs generate|check`.
-import { readFileSync, writeFileSync, mkdirSync } from "node:fs";
+import { mkdirSync, readFileSync, readdirSync, writeFileSync } from "node:fs";
 
 const root = new URL("../../", import.meta.url);
 const out = new URL("src/generated/", import.meta.url);
-const DOCUMENTS = {
-    socket: "services/gateway/src/api/asyncapi.json",
-    auth: "docs/api/auth.openapi.json",
-    user: "docs/api/user.openapi.json",
-    chat: "docs/api/chat.openapi.json",
-    message: "docs/api/message.openapi.json",
-    presence: "docs/api/presence.openapi.json",
-};
+const DOCUMENTS = { socket: "services/gateway/src/api/asyncapi.json" };
+for (const file of readdirSync(new URL("docs/api/", root)).sort()) {
+    const [service, kind] = file.split(".");
+    if (kind === "openapi") DOCUMENTS[service] = `docs/api/${file}`;
+}
 
 function comment(text, indent) {
     if (!text) return "";

@@ -116,6 +116,8 @@ reasons! {
     InUse,
     /// Placed: the cell holds as many tenants as it may.
     CapacityExhausted,
+    /// A backend: the cell does not have it, and a service that the tenant enables needs it.
+    BackendMissing,
     /// The cell's admin Secret, or a key in it, does not exist.
     AdminSecretMissing,
     /// The backend does not respond.

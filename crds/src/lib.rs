@@ -16,23 +16,23 @@ pub mod yaml;
 
 pub use conditions::{ConditionType, Reason, Status};
 pub use messenger_cell::{
-    CellCapacity, CellCql, CellKafka, CellKeycloak, CellLimits, CellPostgres, CellRedis, CellRouting,
+    CellCapacity, CellCql, CellKafka, CellKeycloak, CellLimits, CellPostgres, CellRedis, CellRouting, CellS3,
     CellSmtp, CellStatus, CqlFlavor, Leftover, MessengerCell, MessengerCellSpec, Scheme, SecretName,
     SecurityProtocol, SmtpTls,
 };
 pub use messenger_tenant::{
     ByteLimit, CellRef, ClientSecretRef, DEFAULT_ACCESS_TOKEN_LIFETIME, DEFAULT_PARTITIONS,
     DEFAULT_RATE_LIMIT, DEFAULT_RETENTION, DeletionPolicy, Endpoints, IdentityProvider, IdentitySpec,
-    KafkaQuotas, KafkaSpec, KafkaStatus, LimitsSpec, MessengerTenant, MessengerTenantSpec, OptionalTopic,
-    RateLimit, Registration, RoutingSpec, SendLimit, StoreStatus, TenantStatus,
+    KafkaQuotas, KafkaSpec, KafkaStatus, LimitsSpec, MediaSpec, MessengerTenant, MessengerTenantSpec,
+    OptionalTopic, RateLimit, Registration, RoutingSpec, SendLimit, StoreStatus, TenantStatus,
 };
 pub use names::{
-    CacheUser, DatabaseName, Host, KafkaUser, KeyspaceName, NameError, RealmName, TenantId, TopicName,
+    BucketName, CacheUser, DatabaseName, Host, KafkaUser, KeyspaceName, NameError, RealmName, TenantId,
+    TopicName,
 };
 pub use period::{Period, PeriodError};
 pub use services::{
-    DEFAULT_ENABLED, DEFAULT_REPLICAS, ResourceAmounts, ResourcesSpec, ServiceSpec, ServicesSpec, SizeSpec,
-    Topology,
+    DEFAULT_REPLICAS, ResourceAmounts, ResourcesSpec, ServiceSpec, ServicesSpec, SizeSpec, Topology,
 };
 
 /// API group of both resources.

@@ -21,7 +21,8 @@ use crate::{
     category = "messenger",
     status = "CellStatus",
     derive = "PartialEq",
-    doc = "A MessengerCell is one set of shared backends (Kafka, CQL store, Keycloak, PostgreSQL, Redis) that many tenants live on. \
+    doc = "A MessengerCell is one set of shared backends (Kafka, CQL store, Keycloak, PostgreSQL, Redis, and S3 where its tenants \
+           share files) that many tenants live on. \
            A tenant names its cell in spec.cellRef and is placed there while the cell has room. \
            A cell that is deleted stays until no tenant lives on it. Its addresses may change as long as the same data is found there: \
            a tenant whose data is missing is reported and keeps its pods as they are. \
@@ -72,6 +73,11 @@ pub struct MessengerCellSpec {
     pub postgres: CellPostgres,
     /// Sessions and rate limits. Every tenant gets its own ACL user and key prefix.
     pub redis: CellRedis,
+    /// Files that users share. Every tenant with the media service gets its own bucket and account. Without it a tenant that
+    /// enables the media service is refused with reason `BackendMissing`. May be added at any time; it stays for as long as a
+    /// tenant has a bucket there.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub s3: Option<CellS3>,
     /// Where mail to users goes. Without it no user gets a link for a new password. May change at any time; pods of the auth service
     /// are replaced.
     #[serde(default, skip_serializing_if = "Option::is_none")]
@@ -79,7 +85,7 @@ pub struct MessengerCellSpec {
     /// How users reach the tenants of this cell, through Traefik.
     pub routing: CellRouting,
     /// Certificates in PEM that are trusted beside the public ones, by the operator and by the services, wherever a URL of this cell
-    /// starts with `https`: at Keycloak, and at Traefik's entry point.
+    /// starts with `https`: at Keycloak, at the object store, and at Traefik's entry point.
     #[x_kube(validation = Rule::new("self.contains('-----BEGIN CERTIFICATE-----')").message("caBundle must be certificates in PEM"))]
     #[schemars(length(max = 65536))]
     #[serde(default, skip_serializing_if = "Option::is_none")]
@@ -124,6 +130,10 @@ pub struct CellLimits {
     #[x_kube(validation = Rule::new("self >= 10000 && self <= 10000000").message("limits.memberships must lie between 10000 and 10000000"))]
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub memberships: Option<i32>,
+    /// Bytes of all files of a tenant together. The store itself does not bound them.
+    #[x_kube(validation = Rule::new("self >= 1048576 && self <= 1125899906842624").message("limits.mediaBytes must lie between 1048576 (1 MiB) and 1125899906842624 (1 PiB)"))]
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub media_bytes: Option<i64>,
 }
 
 /// Kafka of a cell.
@@ -273,6 +283,59 @@ pub struct CellRedis {
     pub address: String,
     /// Secret in the operator's own namespace with the keys `username` and `password` of a user that may manage ACLs.
     pub admin_secret_ref: SecretName,
+}
+
+/// The object store of a cell: versitygw, in front of a file system or of another store. What it has to offer beside S3 are
+/// accounts that the operator manages; the one of a tenant may read and write the objects of the tenant's bucket and nothing else.
+#[derive(KubeSchema, Clone, Debug, PartialEq, Serialize, Deserialize)]
+#[serde(rename_all = "camelCase")]
+pub struct CellS3 {
+    /// Where the operator and the services reach the S3 API. It may be an address that only the cluster has. Buckets are named in
+    /// the path.
+    #[x_kube(validation = Rule::new(is_endpoint("self")).message("s3.endpoint must be an http(s) URL of a host, perhaps a port, and no path"))]
+    #[schemars(length(max = 512))]
+    pub endpoint: String,
+    /// Where browsers and apps reach it: they send and fetch files there, by requests that the media service signed for this very
+    /// address. Defaults to `endpoint`. May change at any time; links that were signed before end with it.
+    #[x_kube(validation = Rule::new(is_endpoint("self")).message("s3.publicEndpoint must be an http(s) URL of a host, perhaps a port, and no path"))]
+    #[schemars(length(max = 512))]
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub public_endpoint: Option<String>,
+    /// The region that requests are signed for. Default `us-east-1`.
+    #[x_kube(validation = Rule::new("self.matches('^[a-z0-9-]+$')").message("s3.region must be lower-case letters, digits and dashes"))]
+    #[schemars(length(min = 1, max = 64))]
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub region: Option<String>,
+    /// Where the operator manages accounts: the `--admin-port` of versitygw, which no tenant should reach. Defaults to `endpoint`,
+    /// where versitygw offers it when it has no port of its own for it.
+    #[x_kube(validation = Rule::new(is_endpoint("self")).message("s3.accountsEndpoint must be an http(s) URL of a host, perhaps a port, and no path"))]
+    #[schemars(length(max = 512))]
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub accounts_endpoint: Option<String>,
+    /// Secret in the operator's own namespace with the keys `accessKey` and `secretKey` of an account with the role `admin`.
+    pub admin_secret_ref: SecretName,
+}
+
+/// Returns the CEL expression that a variable is the address of an HTTP server without a path.
+fn is_endpoint(variable: &str) -> String {
+    format!("{variable}.matches('^https?://[a-z0-9.-]+(:[0-9]{{1,5}})?$')")
+}
+
+impl CellS3 {
+    /// Returns where browsers and apps reach it.
+    pub fn public_endpoint(&self) -> &str {
+        self.public_endpoint.as_deref().unwrap_or(&self.endpoint)
+    }
+
+    /// Returns where accounts are managed.
+    pub fn accounts_endpoint(&self) -> &str {
+        self.accounts_endpoint.as_deref().unwrap_or(&self.endpoint)
+    }
+
+    /// Returns the region that requests are signed for.
+    pub fn region(&self) -> &str {
+        self.region.as_deref().unwrap_or("us-east-1")
+    }
 }
 
 /// The mail server of a cell. The auth service of each tenant sends through it.

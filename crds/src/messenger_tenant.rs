@@ -3,8 +3,8 @@
 use std::{borrow::Cow, collections::BTreeMap};
 
 use catalog::{
-    CHATS_PER_USER, CONNECTIONS, CONNECTIONS_PER_USER, Limit, MAX_ACCESS_TOKEN_SECONDS, MEMBERSHIPS, Rate,
-    Topic,
+    CHATS_PER_USER, CONNECTIONS, CONNECTIONS_PER_USER, FILE_BYTES, Limit, MAX_ACCESS_TOKEN_SECONDS,
+    MEDIA_BYTES, MEMBERSHIPS, Rate, Topic,
 };
 use k8s_openapi::apimachinery::pkg::apis::meta::v1::Condition;
 use kube::{CustomResource, KubeSchema};
@@ -63,7 +63,7 @@ pub const DEFAULT_RATE_LIMIT: RateLimit = RateLimit { average: 100, burst: 200 }
 #[serde(rename_all = "camelCase")]
 pub struct MessengerTenantSpec {
     /// The tenant's name in every backend: topics `acme.message.send`, Kafka user `acme`, keyspace, database and their
-    /// roles `mt_acme`, realm `acme`, Redis user `acme`. 3 to 20 lower-case letters and digits, a letter first.
+    /// roles `mt_acme`, realm `acme`, Redis user `acme`, bucket `mt-acme`. 3 to 20 lower-case letters and digits, a letter first.
     /// Names that a backend reserves, such as `master`, are refused. Immutable. Unique in the installation: the resource that has a
     /// tenantId keeps it, of two new ones the oldest gets it, and the other stays `Ready=False` with reason `ResourceConflict`
     /// and owns nothing. What a deleted resource left in the backends keeps the tenantId for it.
@@ -116,6 +116,10 @@ pub struct MessengerTenantSpec {
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub limits: Option<LimitsSpec>,
 
+    /// How much the files of the tenant's users may take. Without the media service it has no effect.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub media: Option<MediaSpec>,
+
     /// How the services are spread over pods; see [`Topology`].
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub topology: Option<Topology>,
@@ -139,13 +143,13 @@ pub struct CellRef {
     pub name: String,
 }
 
-/// What `kubectl delete` does to the data. `Retain` (default) stops the services and keeps topics, keyspace, database
-/// and realm; they are re-adopted when the tenant is applied again in the same namespace, and nowhere else. `Delete` removes
+/// What `kubectl delete` does to the data. `Retain` (default) stops the services and keeps topics, keyspace, database,
+/// realm and bucket; they are re-adopted when the tenant is applied again in the same namespace, and nowhere else. `Delete` removes
 /// all of it within a minute; what cannot be removed by then is named in an Event and in the status of the cell, and tried again.
 /// May change until the resource is deleted.
 #[derive(JsonSchema, Clone, Copy, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
 pub enum DeletionPolicy {
-    /// Keep topics, keyspace, database and realm.
+    /// Keep topics, keyspace, database, realm and bucket.
     #[default]
     Retain,
     /// Remove everything in every backend.
@@ -454,6 +458,35 @@ impl LimitsSpec {
     }
 }
 
+/// How much the files of the tenant's users may take. The media service counts it, because the store does not; what goes beyond is
+/// refused before it is sent.
+#[derive(KubeSchema, Clone, Debug, Default, PartialEq, Serialize, Deserialize)]
+#[x_kube(validation = Rule::new(format!("(has(self.maxFileBytes) ? self.maxFileBytes : {FILE_BYTES}) <= (has(self.quotaBytes) ? self.quotaBytes : {MEDIA_BYTES})")).message("media.maxFileBytes must not be above media.quotaBytes"))]
+#[serde(rename_all = "camelCase")]
+pub struct MediaSpec {
+    /// Bytes of all files together. Default 10737418240 (10 GiB). May change at any time; files that are there stay.
+    #[x_kube(validation = Rule::new("self >= 1048576 && self <= 1125899906842624").message("media.quotaBytes must lie between 1048576 (1 MiB) and 1125899906842624 (1 PiB)"))]
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub quota_bytes: Option<i64>,
+
+    /// Bytes of one file. Default 104857600 (100 MiB). May change at any time; files that are there stay.
+    #[x_kube(validation = Rule::new("self >= 1024 && self <= 1099511627776").message("media.maxFileBytes must lie between 1024 (1 KiB) and 1099511627776 (1 TiB)"))]
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub max_file_bytes: Option<i64>,
+}
+
+impl MediaSpec {
+    /// Returns how many bytes all files may have together.
+    pub fn quota_bytes(&self) -> u64 {
+        self.quota_bytes.map_or(MEDIA_BYTES, i64::unsigned_abs)
+    }
+
+    /// Returns how many bytes one file may have.
+    pub fn max_file_bytes(&self) -> u64 {
+        self.max_file_bytes.map_or(FILE_BYTES, i64::unsigned_abs)
+    }
+}
+
 /// A token bucket of messages or requests.
 #[derive(KubeSchema, Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]
 #[x_kube(validation = Rule::new("self.burst >= self.perSecond").message("burst must not be smaller than perSecond"))]
@@ -527,7 +560,7 @@ pub struct TenantStatus {
     /// The message store's part of the tenant.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub store: Option<StoreStatus>,
-    /// What holds the tenant's data in a backend (keyspace, database, realm), as that backend identifies it: it has another
+    /// What holds the tenant's data in a backend (keyspace, database, realm, bucket), as that backend identifies it: it has another
     /// identity when it is recreated, and then pods are replaced. What is recorded here and is missing was lost with its data:
     /// it is not recreated until the annotation `messenger.posthouse.dev/accept-loss` accepts this loss, as the message of the
     /// condition says.

@@ -68,6 +68,10 @@ name! {
     CacheUser
 }
 name! {
+    /// S3 bucket and account: `mt-acme`. A bucket's name is part of host names, so it has a dash and no underscore.
+    BucketName
+}
+name! {
     /// A DNS name in lower case, 253 characters at most, no wildcard and no IP address.
     Host
 }
@@ -150,6 +154,10 @@ impl TenantId {
         CacheUser(self.0.clone())
     }
 
+    pub fn bucket(&self) -> BucketName {
+        BucketName(format!("mt-{}", self.0))
+    }
+
     /// What every Redis key and channel of the tenant starts with: `mt:acme:`.
     pub fn cache_prefix(&self) -> String {
         format!("mt:{}:", self.0)
@@ -199,6 +207,7 @@ mod tests {
         assert_eq!(id.topic("message.send").as_str(), "acme.message.send");
         assert_eq!(id.keyspace().as_str(), "mt_acme");
         assert_eq!(id.database().as_str(), "mt_acme");
+        assert_eq!(id.bucket().as_str(), "mt-acme");
         assert_eq!((id.realm().as_str(), id.kafka_user().as_str()), ("acme", "acme"));
         assert_eq!((id.kafka_prefix().as_str(), id.cache_prefix().as_str()), ("acme.", "mt:acme:"));
     }

@@ -11,8 +11,6 @@ use serde_json::json;
 
 /// Pods of a workload that names no number.
 pub const DEFAULT_REPLICAS: i32 = 1;
-/// Whether a tenant that sets no `enabled` has an optional service.
-pub const DEFAULT_ENABLED: bool = true;
 
 /// How the services of a tenant are spread over pods. `Distributed` (default): every service has pods of its own and is
 /// sized in `services`. `Compact`: all services run in one process, sized in `compact`, for a small tenant. May change at
@@ -117,9 +115,14 @@ impl ServicesSpec {
         self.0.get(&service).cloned().unwrap_or_default()
     }
 
+    /// Requests an optional service.
+    pub fn enable(&mut self, service: Service) {
+        self.0.entry(service).or_default().enabled = Some(true);
+    }
+
     /// Reports whether the tenant has a service. The messenger itself cannot be switched off.
     pub fn is_enabled(&self, service: Service) -> bool {
-        !service.is_optional || self.get(service).enabled.unwrap_or(DEFAULT_ENABLED)
+        !service.is_optional || self.get(service).enabled.unwrap_or(!service.is_on_request)
     }
 }
 
@@ -182,8 +185,9 @@ fn service_schema(service: &ServiceEntry, generator: &mut SchemaGenerator) -> Sc
             "type": "boolean",
             "nullable": true,
             "description": format!(
-                "Whether the tenant has the service. Default {DEFAULT_ENABLED}. May change at any time; when it is \
-                 switched off, its pods and routes are removed and its data is kept."
+                "Whether the tenant has the service. Default {}. May change at any time; when it is switched off, its pods \
+                 and routes are removed and its data is kept.",
+                !service.is_on_request
             ),
         });
         let properties = schema.ensure_object().entry("properties").or_insert_with(|| json!({}));
@@ -216,6 +220,21 @@ mod tests {
             let mandatory = ServiceEntry { is_optional: false, ..*service.entry() };
             assert_eq!(properties(&mandatory).get("enabled"), None);
             assert!(properties(&mandatory).get("replicas").is_some());
+        }
+    }
+
+    #[test]
+    fn a_service_on_request_is_off_where_nothing_is_said() {
+        let described = |is_on_request| {
+            let optional = ServiceEntry { is_optional: true, is_on_request, ..*Service::Presence.entry() };
+            properties(&optional)["enabled"]["description"].as_str().expect("documented").to_owned()
+        };
+        assert!(described(true).contains("Default false") && described(false).contains("Default true"));
+        for service in Service::ALL {
+            let mut spec = ServicesSpec::default();
+            assert_eq!(spec.is_enabled(*service), !service.is_on_request, "{service}");
+            spec.enable(*service);
+            assert!(spec.is_enabled(*service));
         }
     }
 

@@ -5,7 +5,8 @@
 //! ([`kafka::KafkaDesired`] and its neighbours), reads what it has, names the difference as a list of changes, and carries
 //! each change out. `plan` in every module is pure; only the `*Admin` types do I/O.
 //!
-//! A backend is added with its module, its line in `ALL`, its entry in the catalog, and its address in `MessengerCell`.
+//! A backend is added with its module, its line in `ALL`, its entry in the catalog, and its address in `MessengerCell`. One that
+//! only optional services need may be missing in a cell, and is then not called ([`Backend::is_of`]).
 //!
 //! Invariant: an object of another owner is never changed, adopted or removed: `observe` and `remove` return
 //! [`BackendError::Conflict`] before the first write.
@@ -35,6 +36,7 @@ pub mod kafka;
 pub mod keycloak;
 pub mod postgres;
 pub mod redis;
+pub mod s3;
 
 pub use change::ChangeKind;
 pub use contract::{Backend, BackendFacts, DataExpected};
@@ -45,6 +47,7 @@ pub use ownership::{Claim, Former, Owner, Ownership};
 pub use settle::{Settled, settle};
 
 pub use crate::mode::Mode;
+use crate::workload::{Workload, has_part};
 
 pub(crate) use any::{AnyBackend, Target};
 pub(crate) use login::Login;
@@ -57,6 +60,7 @@ pub(crate) const ALL: &[&dyn AnyBackend] = &[
     &any::Of::<postgres::PostgresAdmin>::NEW,
     &any::Of::<keycloak::KeycloakAdmin>::NEW,
     &any::Of::<redis::RedisAdmin>::NEW,
+    &any::Of::<s3::S3Admin>::NEW,
 ];
 
 /// Returns the backend of a catalog entry.
@@ -69,9 +73,10 @@ pub(crate) fn of(entry: catalog::Backend) -> &'static dyn AnyBackend {
     *found.expect("every backend of the catalog is in the list")
 }
 
-/// Returns the names of a tenant's accounts, by the Secret that holds them.
-pub(crate) fn usernames(id: &TenantId) -> BTreeMap<Secret, String> {
-    ALL.iter().map(|backend| (backend.entry().secret, backend.username(id))).collect()
+/// Returns the names of the accounts of a tenant with these workloads, by the Secret that holds them.
+pub(crate) fn usernames(id: &TenantId, workloads: &[Workload]) -> BTreeMap<Secret, String> {
+    let had = ALL.iter().filter(|backend| has_part(workloads, backend.entry()));
+    had.map(|backend| (backend.entry().secret, backend.username(id))).collect()
 }
 
 #[cfg(test)]
@@ -86,7 +91,8 @@ mod tests {
 
     #[test]
     fn every_backend_has_an_account_of_its_own() {
-        let names = usernames(&"acme".parse().expect("legal"));
-        assert_eq!(names.len(), ALL.len());
+        let names = usernames(&"acme".parse().expect("legal"), &[]);
+        let always = ALL.iter().filter(|backend| !backend.entry().is_optional());
+        assert_eq!(names.len(), always.count());
     }
 }

@@ -3,7 +3,11 @@
 use catalog::{Secret, Service};
 use crds::MessengerTenant;
 
-use crate::{config::Images, tenant::Tenant, workload::Workload};
+use crate::{
+    config::Images,
+    tenant::Tenant,
+    workload::{Workload, has_secret},
+};
 
 mod access;
 mod deployment;
@@ -49,10 +53,12 @@ pub(crate) fn children(tenant: &Tenant, facts: &Facts, images: &Images) -> Vec<O
 pub(crate) fn names(resource: &MessengerTenant) -> Vec<ChildKey> {
     let name = resource.metadata.name.as_deref().unwrap_or_default();
     let child = |kind: Kind, end: &str| (kind, format!("{name}-{end}"));
-    let mut names: Vec<_> = Secret::ALL.iter().map(|secret| child(Kind::Secret, secret.as_str())).collect();
+    let workloads = Workload::of(&resource.spec);
+    let secrets = Secret::ALL.iter().filter(|secret| has_secret(&workloads, **secret));
+    let mut names: Vec<_> = secrets.map(|secret| child(Kind::Secret, secret.as_str())).collect();
     names.push(child(Kind::NetworkPolicy, network::POLICY));
     names.extend(traefik::MIDDLEWARES.map(|middleware| child(Kind::Middleware, middleware)));
-    for workload in Workload::of(&resource.spec) {
+    for workload in workloads {
         names.extend(Kind::OF_WORKLOAD.map(|kind| child(kind, workload.name)));
         if workload.size.replicas > 1 {
             names.push(child(Kind::PodDisruptionBudget, workload.name));

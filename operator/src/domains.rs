@@ -76,7 +76,9 @@ fn is_below(host: &str, domain: &str) -> bool {
 
 /// Returns the hosts in the addresses of a cell.
 fn systems(cell: &MessengerCellSpec) -> impl Iterator<Item = String> {
-    let urls = [Some(&cell.keycloak.url), cell.keycloak.public_url.as_ref()].into_iter().flatten();
+    let s3 = cell.s3.iter().flat_map(|s3| [&s3.endpoint[..], s3.public_endpoint(), s3.accounts_endpoint()]);
+    let keycloak = [Some(&cell.keycloak.url), cell.keycloak.public_url.as_ref()].into_iter().flatten();
+    let urls = keycloak.map(String::as_str).chain(s3);
     let urls = urls.filter_map(|url| Some(Url::parse(url).ok()?.host_str()?.to_owned()));
     let addresses =
         cell.kafka.bootstrap_servers.split(',').chain(cell.cql.contact_points.iter().map(String::as_str));
@@ -99,6 +101,8 @@ mod tests {
         let mut spec = serde_saphyr::from_str::<MessengerCell>(local).expect("the local cell").spec;
         spec.keycloak.url = "https://auth.corp.example:8443/base".to_owned();
         spec.keycloak.public_url = None;
+        let s3 = spec.s3.as_mut().expect("it has an object store");
+        s3.public_endpoint = Some("https://files.corp.example".to_owned());
         spec.kafka.bootstrap_servers = "kafka0.corp.example:9092,kafka1.corp.example:9092".to_owned();
         domain.clone_into(&mut spec.routing.domain);
         spec.routing.allowed_domains = Some(allowed.iter().map(|domain| (*domain).to_owned()).collect());
@@ -131,6 +135,7 @@ mod tests {
             ("our-chat.apps.example", "allowed"),
             ("auth.corp.example", "it belongs to the installation"),
             ("kafka1.corp.example", "it belongs to the installation"),
+            ("files.corp.example", "it belongs to the installation"),
             ("grafana.corp.example", "allowed"),
             // Another cell.
             ("eu.apps.example", "it belongs to the installation"),

@@ -1,12 +1,16 @@
 //! Pure: what a cell lets a tenant request at most. A tenant that requests more is refused before anything of it is changed: what
 //! runs of it goes on as it is.
 
+use catalog::Backend;
 use crds::{
     CellLimits, DEFAULT_PARTITIONS, DEFAULT_RATE_LIMIT, DEFAULT_RETENTION, MessengerCellSpec,
     MessengerTenantSpec,
 };
 
-use crate::{tenant, workload::Workload};
+use crate::{
+    tenant,
+    workload::{Workload, has_part},
+};
 
 /// What a tenant requests and its cell does not allow.
 #[derive(Clone, Debug, PartialEq, Eq, thiserror::Error)]
@@ -29,7 +33,8 @@ pub(crate) fn check(
     has_topics: bool,
 ) -> Result<(), Exceeded> {
     let limits = cell_spec.limits.clone().unwrap_or_default();
-    let CellLimits { partitions, replicas, retention, requests_per_second, hosts, memberships } = limits;
+    let CellLimits { partitions, replicas, retention, requests_per_second, hosts, memberships, media_bytes } =
+        limits;
     let exceeded = |field: String, requested: String, limit, allowed: String| Exceeded {
         field,
         requested,
@@ -72,6 +77,11 @@ pub(crate) fn check(
     for workload in &workloads {
         let field = format!("the number of replicas of {}", workload.name);
         at_most(field, workload.size.replicas.into(), "limits.replicas", replicas.map(i64::from))?;
+    }
+    if has_part(&workloads, Backend::S3) {
+        let requested = spec.media.clone().unwrap_or_default().quota_bytes();
+        let requested = i64::try_from(requested).unwrap_or(i64::MAX);
+        at_most("spec.media.quotaBytes".into(), requested, "limits.mediaBytes", media_bytes)?;
     }
     let sessions = tenant::postgres_sessions(&workloads);
     let allowed = cell_spec.postgres.sessions_per_tenant.map(i64::from);
@@ -128,6 +138,13 @@ mod tests {
         ] {
             check(all.clone(), None, requested, expected);
         }
+        // Files count where there are any.
+        let media = json!({"mediaBytes": 1_048_576_000});
+        check(media.clone(), None, json!({}), "allowed");
+        let files = json!({"services": {"media": {"enabled": true}}});
+        check(media.clone(), None, files, "spec.media.quotaBytes is 10737418240, and limits.mediaBytes");
+        let few = json!({"services": {"media": {"enabled": true}}, "media": {"quotaBytes": 1_048_576_000}});
+        check(media, None, few, "allowed");
         // A default counts like a request.
         check(json!({"partitions": 3}), None, json!({}), "spec.kafka.partitions is 6");
         check(json!({"memberships": 10_000}), None, json!({}), "spec.limits.memberships is 1000000");
@@ -145,5 +162,8 @@ mod tests {
             two,
             "what the replicas of the services need of PostgreSQL, in sessions, is 28",
         );
+        let files = json!({"services": {"media": {"enabled": true}}});
+        let needed = "what the replicas of the services need of PostgreSQL, in sessions, is 32";
+        check(json!(null), Some(24), files, needed);
     }
 }

@@ -5,7 +5,7 @@
 
 use std::{collections::BTreeMap, fs, path::Path};
 
-use catalog::{Secret, SecretKey};
+use catalog::{Secret, SecretKey, Service};
 use crds::{IdentityProvider, MessengerCell, MessengerTenant, MessengerTenantSpec, Topology};
 use secrecy::SecretString;
 
@@ -17,7 +17,7 @@ use crate::{
     providers::{ProviderSecret, ProviderSecrets},
     secrets::{CellSecrets, ObservedSecrets, TenantSecrets},
     tenant::{Cell, Tenant, hosts, tenant_id},
-    workload::COMPACT,
+    workload::{COMPACT, Workload},
 };
 
 /// The cell of tenants whose own cell is no example.
@@ -44,14 +44,20 @@ pub struct RenderedBackend {
 
 /// Returns the arguments of a workload as its container gets them (without the program's name), and the names of its secret
 /// environment variables. `workload` is the binary's name: a service, or `compact`, for which the example is rendered in
-/// that topology.
+/// that topology. A service that is there on request is rendered as if the example requested it.
 ///
 /// # Panics
 ///
 /// When the file is no valid example, or no workload has that name.
 pub fn rendered_args(example_path: impl AsRef<Path>, workload: &str) -> (Vec<String>, Vec<String>) {
     let topology = if workload == COMPACT { Topology::Compact } else { Topology::Distributed };
-    let tenant = tenant(example_path.as_ref(), |resource| resource.spec.topology = Some(topology));
+    let requested = Service::parse(workload).filter(|service| service.is_on_request);
+    let tenant = tenant(example_path.as_ref(), |resource| {
+        resource.spec.topology = Some(topology);
+        if let Some(service) = requested {
+            resource.spec.services.get_or_insert_default().enable(service);
+        }
+    });
     let workload = tenant
         .workloads
         .iter()
@@ -81,7 +87,7 @@ pub fn rendered_objects(example_path: impl AsRef<Path>) -> Vec<RenderedObject> {
     rendered.collect()
 }
 
-/// Returns an example's part of every backend.
+/// Returns an example's part of every backend that it has one of.
 ///
 /// # Panics
 ///
@@ -90,7 +96,8 @@ pub fn rendered_backends(example_path: impl AsRef<Path>) -> Vec<RenderedBackend>
     let tenant = tenant(example_path.as_ref(), |_| {});
     let mut new = tenant.clone();
     new.recorded_topic_ids.clear();
-    let rendered = backend::ALL.iter().map(|backend| RenderedBackend {
+    let had = backend::ALL.iter().filter(|backend| tenant.has_part(backend.entry()));
+    let rendered = had.map(|backend| RenderedBackend {
         name: backend.entry().as_str(),
         settings: format!("{:#?}", backend.desired(&tenant)),
         changes: backend.first_changes(&new),
@@ -133,10 +140,10 @@ fn tenant(path: &Path, edit: impl FnOnce(&mut MessengerTenant)) -> Tenant {
     edit(&mut resource);
     let cell: MessengerCell = serde_saphyr::from_str(ANY_CELL).expect("the local cell");
     let id = tenant_id(&resource).expect("a legal tenant id");
-    let secrets =
-        TenantSecrets::complete(&backend::usernames(&id), &ObservedSecrets::new(), &cell_secrets(), |kind| {
-            format!("generated-{kind}")
-        });
+    let usernames = backend::usernames(&id, &Workload::of(&resource.spec));
+    let secrets = TenantSecrets::complete(&usernames, &ObservedSecrets::new(), &cell_secrets(), |kind| {
+        format!("generated-{kind}")
+    });
     let cell = Cell::new(&cell).expect("a valid cell");
     let hosts = Hosts { routed: hosts(&resource, &cell.domain).expect("valid hosts"), ..Hosts::default() };
     let mut tenant = Tenant::new(&resource, cell, secrets, hosts, &provider_secrets(&resource.spec))
@@ -147,7 +154,9 @@ fn tenant(path: &Path, edit: impl FnOnce(&mut MessengerTenant)) -> Tenant {
 
 /// Returns what is known once the topics were seen.
 fn facts() -> Facts {
-    let generations = [catalog::Backend::Cql, catalog::Backend::Postgres, catalog::Backend::Keycloak];
+    use catalog::Backend::{Cql, Keycloak, Postgres, S3};
+
+    let generations = [Cql, Postgres, Keycloak, S3];
     Facts {
         send_topic_generation: Some(TOPIC_ID.to_owned()),
         generations: generations.map(|backend| (backend, format!("generation-of-{backend}"))).into(),

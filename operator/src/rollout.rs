@@ -135,6 +135,8 @@ mod tests {
     fn tenant(topology: &str) -> Tenant {
         example("acme.yaml", |resource| {
             resource.spec.topology = Some(serde_json::from_value(json!(topology)).expect("a topology"));
+            let services = resource.spec.services.get_or_insert_default();
+            Service::ALL.iter().for_each(|service| services.enable(*service));
         })
     }
 

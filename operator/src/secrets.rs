@@ -83,7 +83,8 @@ pub struct TenantSecrets {
 
 impl TenantSecrets {
     /// Completes what was observed: a name is the one in `usernames`, whatever was found; what is generated is kept, and
-    /// generated where the Secret does not exist; what is the cell's is as the cell has it.
+    /// generated where the Secret does not exist; what is the cell's is as the cell has it. The Secret of a backend that has no
+    /// name in `usernames` is none of the tenant's.
     pub fn complete(
         usernames: &BTreeMap<Secret, String>,
         observed: &ObservedSecrets,
@@ -101,7 +102,8 @@ impl TenantSecrets {
             }
         };
         let mut values = BTreeMap::new();
-        for kind in Secret::ALL {
+        let is_had = |kind: &&Secret| kind.backend().is_none() || usernames.contains_key(*kind);
+        for kind in Secret::ALL.iter().filter(is_had) {
             if kind.is_of_cell {
                 let is_foreign = matches!(observed.get(kind), Some(ObservedSecret::Foreign));
                 let data = of_cell.get(kind).cloned().unwrap_or_else(|| Ok(BTreeMap::new()));
@@ -114,7 +116,12 @@ impl TenantSecrets {
         Self { values }
     }
 
-    /// Returns keys and values of one Secret.
+    /// Returns the Secrets of the tenant.
+    pub fn kinds(&self) -> impl Iterator<Item = Secret> {
+        self.values.keys().copied()
+    }
+
+    /// Returns keys and values of one Secret of the tenant.
     pub fn data(&self, kind: Secret) -> Result<&BTreeMap<String, SecretString>, Unusable> {
         self.values[&kind].as_ref().map_err(|unusable| *unusable)
     }
@@ -228,6 +235,20 @@ mod tests {
             assert_eq!(secrets.unusable().collect::<Vec<_>>(), [(Secret::Cql, unusable)]);
             assert_eq!(secrets.digest(&[Secret::Kafka, Secret::Cql]), None);
             assert!(secrets.digest(&[Secret::Kafka]).is_some());
+        }
+    }
+
+    #[test]
+    fn no_credential_is_made_for_a_backend_that_the_tenant_has_no_part_of() {
+        let mut usernames = usernames();
+        usernames.remove(&Secret::S3);
+        let data = [("secretKey".to_owned(), SecretString::from("of before"))].into();
+        for observed in [ObservedSecrets::new(), [(Secret::S3, ours(&data))].into()] {
+            let secrets = TenantSecrets::complete(&usernames, &observed, &CellSecrets::new(), |kind| {
+                assert_ne!(kind, Secret::S3);
+                "x".to_owned()
+            });
+            assert_eq!(secrets.kinds().count(), Secret::ALL.len() - 1);
         }
     }
 

@@ -94,6 +94,13 @@ pub(crate) fn retain_own(conditions: &mut Vec<Condition>) {
     conditions.sort_by_key(rank);
 }
 
+/// Leaves out the conditions of parts that are not in `outcomes`.
+pub(crate) fn retain_parts(conditions: &mut Vec<Condition>, outcomes: &Outcomes) {
+    let is_gone = |part: &ConditionType| !outcomes.contains_key(part);
+    let gone: Vec<_> = ConditionType::parts().filter(is_gone).map(ConditionType::as_str).collect();
+    conditions.retain(|condition| !gone.contains(&condition.type_.as_str()));
+}
+
 /// Returns the conditions in display order. The time of a condition moves only with its status.
 pub(crate) fn conditions(
     previous: &[Condition],
@@ -180,6 +187,20 @@ mod tests {
         found.insert(1, Condition { type_: "BackedUp".to_owned(), ..ours[0].clone() });
         retain_own(&mut found);
         assert_eq!(found, ours);
+    }
+
+    #[test]
+    fn a_part_that_a_tenant_has_no_more_leaves_no_condition() {
+        let good = || Outcome::good(Reason::InSync, "");
+        let (kafka, s3) = (ConditionType::Backend(Backend::Kafka), ConditionType::Backend(Backend::S3));
+        let ready = Outcome::good(Reason::AllReady, "");
+        let both = outcomes(&[(kafka, good()), (s3, good())]);
+        let mut known = conditions(&[], &both, &ready, Some(1), Timestamp::UNIX_EPOCH);
+        let one = outcomes(&[(kafka, good())]);
+        retain_parts(&mut known, &one);
+        let left = conditions(&known, &one, &ready, Some(2), Timestamp::UNIX_EPOCH);
+        let types: Vec<_> = left.iter().map(|condition| condition.type_.as_str()).collect();
+        assert_eq!(types, ["KafkaReady", "Ready"]);
     }
 
     #[test]

@@ -5,21 +5,21 @@ use std::collections::{BTreeMap, BTreeSet};
 
 use catalog::{Backend, Service, Topic};
 use crds::{
-    CqlFlavor, DEFAULT_ACCESS_TOKEN_LIFETIME, DEFAULT_PARTITIONS, DEFAULT_RATE_LIMIT, DEFAULT_RETENTION,
-    Host, KafkaQuotas, LimitsSpec, MessengerCell, MessengerCellSpec, MessengerTenant, NameError,
-    OptionalTopic, Period, RateLimit, Registration, Scheme, TenantId, TopicName,
+    CellS3, CqlFlavor, DEFAULT_ACCESS_TOKEN_LIFETIME, DEFAULT_PARTITIONS, DEFAULT_RATE_LIMIT,
+    DEFAULT_RETENTION, Host, KafkaQuotas, LimitsSpec, MediaSpec, MessengerCell, MessengerCellSpec,
+    MessengerTenant, NameError, OptionalTopic, Period, RateLimit, Registration, Scheme, TenantId, TopicName,
 };
 use k8s_openapi::apimachinery::pkg::apis::meta::v1::OwnerReference;
 use kube::Resource;
 use url::Url;
 
 use crate::{
-    backend::DataExpected,
+    backend::{self, DataExpected},
     consent,
     placement::Hosts,
     providers::{self, CellRules, ProviderSecrets, Providers},
     secrets::TenantSecrets,
-    workload::Workload,
+    workload::{Workload, has_part},
 };
 
 /// One tenant, complete and checked.
@@ -48,6 +48,8 @@ pub struct Tenant {
     pub rate_limit: RateLimit,
     /// How much its users may do.
     pub limits: LimitsSpec,
+    /// How much their files may take.
+    pub media: MediaSpec,
     /// What may open a WebSocket beside pages of its hosts.
     pub allowed_origins: Vec<String>,
     /// Together they run every enabled service once.
@@ -129,6 +131,9 @@ impl Cell {
         let redis_port = redis_port
             .parse()
             .map_err(|_| invalid("spec.redis.address", "it has no valid port".to_owned()))?;
+        for (field, endpoint) in spec.s3.iter().flat_map(s3_endpoints) {
+            Url::parse(endpoint).map_err(|error| invalid(field, error.to_string()))?;
+        }
         let kafka_replication = i16::try_from(spec.kafka.replication_factor.unwrap_or(3))
             .map_err(|error| invalid("spec.kafka.replicationFactor", error.to_string()))?;
         let cql_replication = u32::try_from(spec.cql.replication_factor.unwrap_or(3))
@@ -164,6 +169,15 @@ impl Cell {
             name,
         })
     }
+}
+
+/// Returns the addresses of an object store, each with the field that has it.
+fn s3_endpoints(s3: &CellS3) -> [(&'static str, &str); 3] {
+    [
+        ("spec.s3.endpoint", s3.endpoint.as_str()),
+        ("spec.s3.publicEndpoint", s3.public_endpoint()),
+        ("spec.s3.accountsEndpoint", s3.accounts_endpoint()),
+    ]
 }
 
 impl Cell {
@@ -219,6 +233,7 @@ impl Tenant {
             access_token_lifetime: identity.access_token_lifetime.unwrap_or(DEFAULT_ACCESS_TOKEN_LIFETIME),
             rate_limit: routing.rate_limit.unwrap_or(DEFAULT_RATE_LIMIT),
             limits: spec.limits.clone().unwrap_or_default(),
+            media: spec.media.clone().unwrap_or_default(),
             allowed_origins: routing.allowed_origins.unwrap_or_default(),
             workloads,
             secrets,
@@ -262,6 +277,12 @@ impl Tenant {
             Some(port) => format!("{scheme}://{host}:{port}"),
             None => format!("{scheme}://{host}"),
         }
+    }
+
+    /// Reports whether it has a part of a backend: each has one of what the messenger needs, and those with an optional service
+    /// have one of what that needs.
+    pub(crate) fn has_part(&self, backend: Backend) -> bool {
+        has_part(&self.workloads, backend)
     }
 
     /// Returns how many sessions of PostgreSQL its services need.
@@ -325,6 +346,16 @@ pub(crate) fn postgres_sessions(workloads: &[Workload]) -> u32 {
     workloads.iter().map(Workload::postgres_sessions).sum()
 }
 
+/// Returns a service of a tenant with these workloads that needs what the cell does not have, and the backend that it needs.
+pub(crate) fn missing_backend(workloads: &[Workload], cell: &Cell) -> Option<(Service, Backend)> {
+    let missing: Vec<_> =
+        backend::ALL.iter().filter(|backend| !backend.is_of(cell)).map(|backend| backend.entry()).collect();
+    workloads.iter().flat_map(|workload| &workload.services).find_map(|service| {
+        let needed = missing.iter().find(|backend| service.backends.contains(backend))?;
+        Some((*service, *needed))
+    })
+}
+
 /// Checks that no service lacks one that it calls.
 fn check_peers(workloads: &[Workload]) -> Result<(), Invalid> {
     let runs = |service| workloads.iter().any(|workload| workload.services.contains(&service));
@@ -351,6 +382,21 @@ pub fn hosts(resource: &MessengerTenant, domain: &str) -> Result<Vec<Host>, Inva
 #[cfg(test)]
 mod tests {
     use super::*;
+
+    #[test]
+    fn a_cell_without_a_backend_lacks_it_for_those_who_need_it() {
+        use crate::rendered::testing::cell;
+
+        let (whole, bare) = (cell(|_| {}), cell(|cell| cell.spec.s3 = None));
+        for (enabled, topology) in [(false, "Distributed"), (true, "Distributed"), (true, "Compact")] {
+            let spec = serde_json::json!({"tenantId": "acme", "cellRef": {"name": "local"}, "topology": topology,
+                "services": {"media": {"enabled": enabled}}});
+            let workloads = Workload::of(&serde_json::from_value(spec).expect("a spec"));
+            assert_eq!(missing_backend(&workloads, &whole), None);
+            let lacking = enabled.then_some((Service::Media, Backend::S3));
+            assert_eq!(missing_backend(&workloads, &bare), lacking);
+        }
+    }
 
     #[test]
     fn a_service_that_lacks_one_it_calls_is_refused() {

@@ -1,6 +1,6 @@
 //! Pure: how the services of a tenant are spread over pods.
 
-use catalog::{Backend, POSTGRES_POOL, Secret, Service, ServiceEntry, Setting};
+use catalog::{Backend, Folder, POSTGRES_POOL, Secret, Service, ServiceEntry, Setting};
 use crds::{DEFAULT_REPLICAS, MessengerTenantSpec, ResourcesSpec, SizeSpec, Topology};
 
 /// Name of the workload that runs every service, of its binary and of its image.
@@ -81,6 +81,11 @@ impl Workload {
         self.union(|service| service.settings)
     }
 
+    /// Returns the folders that each of its pods has for itself.
+    pub fn folders(&self) -> Vec<Folder> {
+        self.settings().into_iter().filter_map(Setting::folder).collect()
+    }
+
     /// Returns how many sessions of PostgreSQL its pods may have, with one more pod while they are replaced.
     pub fn postgres_sessions(&self) -> u32 {
         let users = self.services.iter().filter(|service| service.backends.contains(&Backend::Postgres));
@@ -118,6 +123,16 @@ impl Workload {
     }
 }
 
+/// Reports whether a tenant with these workloads has a part of a backend.
+pub(crate) fn has_part(workloads: &[Workload], backend: Backend) -> bool {
+    !backend.is_optional() || workloads.iter().any(|workload| workload.backends().contains(&backend))
+}
+
+/// Reports whether a tenant with these workloads has a Secret.
+pub(crate) fn has_secret(workloads: &[Workload], secret: Secret) -> bool {
+    secret.backend().is_none_or(|backend| has_part(workloads, backend))
+}
+
 impl Size {
     fn of(spec: SizeSpec) -> Self {
         Self {
@@ -141,10 +156,16 @@ mod tests {
         Workload::of(&serde_json::from_value(whole).expect("a spec"))
     }
 
+    /// Returns `spec.services` of a tenant that has every service.
+    fn all() -> serde_json::Value {
+        let optional = Service::ALL.iter().filter(|service| service.is_optional);
+        optional.map(|service| (service.to_string(), json!({"enabled": true}))).collect()
+    }
+
     #[test]
     fn every_service_runs_once_in_either_topology() {
         for topology in ["Distributed", "Compact"] {
-            let workloads = workloads(json!({"topology": topology}));
+            let workloads = workloads(json!({"topology": topology, "services": all()}));
             let services: Vec<_> = workloads.iter().flat_map(|workload| workload.services.clone()).collect();
             assert_eq!(services, Service::ALL, "{topology}");
         }
@@ -153,7 +174,8 @@ mod tests {
     #[test]
     fn distributed_is_the_default_and_names_a_workload_after_its_service() {
         let workloads = workloads(json!({"services": {"chat": {"replicas": 3}}}));
-        assert_eq!(workloads.len(), Service::ALL.len());
+        let default = Service::ALL.iter().filter(|service| !service.is_on_request);
+        assert_eq!(workloads.len(), default.count());
         for workload in &workloads {
             assert_eq!(Workload::services_of(workload.name), workload.services);
             let replicas = if workload.name == "chat" { 3 } else { 1 };
@@ -163,14 +185,41 @@ mod tests {
 
     #[test]
     fn compact_calls_no_service_and_needs_what_all_need() {
-        let [compact] = workloads(json!({"topology": "Compact", "compact": {"replicas": 2}}))
-            .try_into()
-            .expect("one workload");
+        let spec = json!({"topology": "Compact", "compact": {"replicas": 2}, "services": all()});
+        let [compact] = workloads(spec).try_into().expect("one workload");
         assert_eq!((compact.name, compact.size.replicas), (COMPACT, 2));
         assert_eq!(compact.peers(slice::from_ref(&compact)), []);
-        assert!(Backend::ALL.iter().all(|backend| compact.backends().contains(backend)));
-        assert!(Secret::ALL.iter().all(|secret| compact.secrets().contains(secret)));
+        let used = |backend: &&Backend| Service::ALL.iter().any(|service| service.backends.contains(backend));
+        assert!(Backend::ALL.iter().filter(used).all(|backend| compact.backends().contains(backend)));
+        let given = |secret: &&Secret| secret.backend().is_none_or(|backend| used(&&backend));
+        assert!(Secret::ALL.iter().filter(given).all(|secret| compact.secrets().contains(secret)));
         assert!(compact.migrates());
+    }
+
+    #[test]
+    fn a_tenant_has_an_optional_backend_with_a_service_that_needs_it() {
+        for backend in Backend::ALL {
+            let least = workloads(json!({}));
+            assert_eq!(has_part(&least, *backend), !backend.is_optional(), "{backend}");
+            let users = Service::ALL.iter().filter(|service| service.backends.contains(backend));
+            for service in users {
+                let with = workloads(json!({"services": {(service.as_str()): {"enabled": true}}}));
+                assert!(has_part(&with, *backend) && has_secret(&with, backend.secret), "{service}");
+            }
+        }
+    }
+
+    #[test]
+    fn pods_have_the_folders_of_their_services() {
+        let of = |spec| {
+            let workloads = workloads(spec);
+            let with = workloads.into_iter().filter(|workload| !workload.folders().is_empty());
+            with.map(|workload| workload.name).collect::<Vec<_>>()
+        };
+        let enabled = json!({"search": {"enabled": true}});
+        assert_eq!(of(json!({"services": enabled})), ["search"]);
+        assert_eq!(of(json!({"services": enabled, "topology": "Compact"})), [COMPACT]);
+        assert!(of(json!({})).is_empty(), "a tenant has it on request");
     }
 
     #[test]

@@ -38,6 +38,7 @@ admin_secrets() {
     stored_secret cell-local-cql username posthouse_operator password "$(secret cql-operator)"
     stored_secret cell-local-postgres username posthouse_operator password "$(secret postgres-posthouse_operator)"
     stored_secret cell-local-redis username posthouse-operator password "$(secret redis-operator)"
+    stored_secret cell-local-s3 accessKey posthouse-operator secretKey "$(secret s3-operator)"
     stored_secret cell-local-keycloak clientId posthouse-operator clientSecret "$(secret keycloak-operator)"
 }
 
@@ -68,10 +69,15 @@ tenant_up() {
     await 120 - tenant_answers "$1"
 }
 
-# tenant_manifest NAME: prints an example with the requested topology.
+# Whether the cell has an object store.
+HAS_FILES=true
+
+# tenant_manifest NAME: prints an example with the requested topology, and with what its cell can carry.
 tenant_manifest() {
-    kubectl create --dry-run=client -o json -f "$ROOT/examples/tenants/$1.yaml" | jq --arg topology "$TOPOLOGY" \
-        'if .kind == "List" then .items[] else . end | if .kind == "MessengerTenant" then .spec.topology = $topology else . end'
+    kubectl create --dry-run=client -o json -f "$ROOT/examples/tenants/$1.yaml" | jq --arg topology "$TOPOLOGY" --argjson files $HAS_FILES \
+        'if .kind == "List" then .items[] else . end | if .kind == "MessengerTenant" then
+            .spec.topology = $topology | if $files then . else del(.spec.services.media) end
+        else . end'
 }
 
 # Right after an upgrade of the operator, Ready still describes the images before.

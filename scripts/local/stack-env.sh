@@ -19,6 +19,9 @@ export PG_OPERATOR_USERNAME=posthouse_operator PG_OPERATOR_PASSWORD=$(secret pos
 export REDIS_HOST=$HOST_IP REDIS_PORT=$REDIS_PORT
 export REDIS_ADMIN_USERNAME=admin REDIS_ADMIN_PASSWORD=$(secret redis-admin)
 export REDIS_OPERATOR_USERNAME=posthouse-operator REDIS_OPERATOR_PASSWORD=$(secret redis-operator)
+export S3_ADDRESS=$HOST_IP:$S3_PORT S3_ACCOUNTS_ADDRESS=$HOST_IP:$S3_ACCOUNTS_PORT
+export S3_ADMIN_USERNAME=admin S3_ADMIN_PASSWORD=$(secret s3-admin)
+export S3_OPERATOR_USERNAME=posthouse-operator S3_OPERATOR_PASSWORD=$(secret s3-operator)
 ENV
     )
     mv "$STATE/stack.env.part" "$STATE/stack.env"

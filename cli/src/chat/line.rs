@@ -1,6 +1,6 @@
 //! What a line of input means.
 
-use std::fmt;
+use std::{fmt, path::PathBuf};
 
 use contracts::{InviteId, api::Visibility, event::Role};
 
@@ -26,6 +26,8 @@ pub(super) enum Line {
     },
     /// Lists public chats with this text.
     Public(String),
+    /// Lists messages of all chats with these words.
+    Find(String),
     /// Joins a public chat by id, or a chat by the code of an invite link.
     Join(String),
     Leave,
@@ -52,6 +54,13 @@ pub(super) enum Line {
         from_seq: i64,
         to_seq: i64,
         username: Option<String>,
+    },
+    /// Uploads the file with this path and sends it.
+    File(PathBuf),
+    /// Writes the files of a message into a folder.
+    Save {
+        seq: i64,
+        folder: PathBuf,
     },
     Pins,
     Replies(i64),
@@ -115,7 +124,7 @@ const fn usage(name: &'static str, text: &'static str, does: &'static str) -> Us
 }
 
 /// Every command, in the order in which `/help` lists them. N of a message is its number.
-static USAGES: [Usage; 47] = [
+static USAGES: [Usage; 50] = [
     usage("chats", "/chats", "lists your chats"),
     usage(
         "open",
@@ -129,6 +138,7 @@ static USAGES: [Usage; 47] = [
         "/public [TEXT]",
         "lists public groups and channels, those with TEXT in the title or topic",
     ),
+    usage("find", "/find WORDS", "lists the newest messages of all your chats with these words"),
     usage("join", "/join ID|CODE", "joins a public chat by its id, or a chat by an invite link"),
     usage("members", "/members", "lists the members of the open chat"),
     usage("leave", "/leave", "leaves the open chat"),
@@ -178,6 +188,8 @@ static USAGES: [Usage; 47] = [
         "deletes messages N to N: those of a user or, as the owner or an admin, everyone's",
     ),
     usage("forward", "/forward N CHAT", "sends message N to a chat: its number in the list, @NAME or an id"),
+    usage("file", "/file PATH", "sends a file of this machine"),
+    usage("save", "/save N [FOLDER]", "writes the files of message N into a folder, or into the current one"),
     usage("silent", "/silent TEXT", "sends a message that disturbs nobody"),
     usage(
         "call",
@@ -223,6 +235,7 @@ pub(super) fn parse(text: &str) -> Line {
         ("later", rest) => return later(rest).unwrap_or_else(|| incomplete("later", text)),
         ("draft", text) => return Line::Draft(text.trim().to_owned()),
         ("public", text) => return Line::Public(text.trim().to_owned()),
+        ("find", words) if !words.trim().is_empty() => return Line::Find(words.trim().to_owned()),
         ("silent", text) if !text.trim().is_empty() => {
             let mut post = Post::text(text.trim());
             if let Post::Text { silent, .. } = &mut post {
@@ -230,6 +243,8 @@ pub(super) fn parse(text: &str) -> Line {
             }
             return Line::Post(post);
         }
+        ("file", path) if !path.trim().is_empty() => return Line::File(path.trim().into()),
+        ("save", rest) => return save(rest).unwrap_or_else(|| incomplete("save", text)),
         ("call", text) => return call(text).unwrap_or_else(|| incomplete("call", command)),
         _ => {}
     }
@@ -313,6 +328,12 @@ fn call(text: &str) -> Option<Line> {
     (!body.is_empty()).then(|| Line::Call(whom, body.to_owned()))
 }
 
+/// Reads of which message the files are written where. A folder may have spaces in its name.
+fn save(rest: &str) -> Option<Line> {
+    let (seq, folder) = rest.trim().split_once(' ').unwrap_or((rest.trim(), "."));
+    Some(Line::Save { seq: seq.parse().ok()?, folder: folder.trim().into() })
+}
+
 /// Reads what is to be sent later.
 fn later(rest: &str) -> Option<Line> {
     let (minutes, body) = rest.trim().split_once(' ')?;
@@ -376,6 +397,8 @@ mod tests {
 
     #[test]
     fn users_are_let_in_by_commands() {
+        check("/find tea at four ", Line::Find("tea at four".into()));
+        check_usage("/find", "/find WORDS");
         check("/public", Line::Public(String::new()));
         check("/public board games ", Line::Public("board games".into()));
         check("/join 4fT0b0m8Qx2d7cVq1sYw3A", Line::Join("4fT0b0m8Qx2d7cVq1sYw3A".into()));
@@ -447,6 +470,13 @@ mod tests {
         check("/call here lunch?", Line::Call(Call::Here, "lunch?".into()));
         for text in ["/call", "/call here", "/call members hi"] {
             check_usage(text, "/call admins|here|all TEXT");
+        }
+        check("/file two cats.jpg ", Line::File("two cats.jpg".into()));
+        check_usage("/file", "/file PATH");
+        check("/save 7", Line::Save { seq: 7, folder: ".".into() });
+        check("/save 7 my pictures", Line::Save { seq: 7, folder: "my pictures".into() });
+        for text in ["/save", "/save it"] {
+            check_usage(text, "/save N [FOLDER]");
         }
         check("/forward 7 @ben", Line::Forward { seq: 7, to: "@ben".into() });
         check_usage("/forward 7", "/forward N CHAT");

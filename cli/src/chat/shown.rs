@@ -4,7 +4,7 @@ use contracts::{
     UserId,
     api::{Chat, OwnChatState},
     event::EntryKind,
-    wire::{Message, PresenceState},
+    wire::{Attachment, Message, PresenceState},
 };
 use posthouse_client::ClientError;
 
@@ -121,7 +121,20 @@ fn text(message: &Message) -> String {
     let edited = if changes.edited_seq.is_some() { " (edited)" } else { "" };
     let reactions: String =
         changes.reactions.iter().map(|of| format!(" {}{}", output::quoted(&of.emoji), of.count)).collect();
-    format!("{}{edited}{reactions}", output::quoted(&message.body))
+    let files: String = message.attachments.iter().map(|of| format!(" [{}]", file(of))).collect();
+    let all = format!("{}{files}{edited}{reactions}", output::quoted(&message.body));
+    // A file may come without words.
+    all.trim_start().to_owned()
+}
+
+/// Returns a file in words: its name and how large it is.
+pub(super) fn file(of: &Attachment) -> String {
+    const UNITS: [&str; 4] = ["B", "kB", "MB", "GB"];
+    let (mut size, mut unit) = (of.size, 0);
+    while size >= 10_000 && unit + 1 < UNITS.len() {
+        (size, unit) = (size / 1_000, unit + 1);
+    }
+    format!("{}, {size} {}", output::quoted(&of.name), UNITS[unit])
 }
 
 /// Returns how a user has a chat, in words; `None` when there is nothing to say.

@@ -89,7 +89,10 @@ impl ChatList {
         for listed in self.chats.values_mut() {
             listed.state.entries.iter_mut().for_each(|entry| entry.expire(now_ms));
             let is_over = |entry: &&mut Message| entry.expires_at_ms.is_some_and(|at_ms| at_ms <= now_ms);
-            listed.recent.values_mut().filter(is_over).for_each(|entry| entry.body.clear());
+            for entry in listed.recent.values_mut().filter(is_over) {
+                entry.body.clear();
+                entry.attachments.clear();
+            }
         }
     }
 

@@ -1,6 +1,9 @@
 //! Errors between this client and a messenger.
 
-use contracts::{ErrorCode, api::Problem};
+use contracts::{
+    ErrorCode,
+    api::{FileRefusal, FileState, Problem},
+};
 
 #[derive(Debug, thiserror::Error)]
 pub enum ClientError {
@@ -18,6 +21,10 @@ pub enum ClientError {
     Shape { action: &'static str, url: String, source: serde_json::Error },
     #[error("failed to {action}: {url} does not accept WebSockets of this protocol: {detail}")]
     Handshake { action: &'static str, url: String, detail: String },
+    #[error("failed to {action}: a file of this machine cannot be read or written")]
+    Local { action: &'static str, source: std::io::Error },
+    #[error("the messenger did not take the file {name}: it is {}{}", .state.as_str(), reason(.refused.as_ref()))]
+    NotTaken { name: String, state: FileState, refused: Option<FileRefusal> },
 }
 
 impl ClientError {
@@ -30,7 +37,9 @@ impl ClientError {
             | Self::Transport { .. }
             | Self::Timeout { .. }
             | Self::Shape { .. }
-            | Self::Handshake { .. } => None,
+            | Self::Handshake { .. }
+            | Self::Local { .. }
+            | Self::NotTaken { .. } => None,
         }
     }
 
@@ -49,11 +58,18 @@ impl ClientError {
             Self::Refused { status, problem, .. } => problem
                 .as_ref()
                 .map_or(*status >= 500 || *status == 429, |problem| problem.code.is_temporary()),
-            Self::Address { .. } | Self::Prepare { .. } | Self::Shape { .. } | Self::Handshake { .. } => {
-                false
-            }
+            Self::Address { .. }
+            | Self::Prepare { .. }
+            | Self::Shape { .. }
+            | Self::Handshake { .. }
+            | Self::Local { .. }
+            | Self::NotTaken { .. } => false,
         }
     }
+}
+
+fn reason(refused: Option<&FileRefusal>) -> String {
+    refused.map(|why| format!(" ({})", why.as_str())).unwrap_or_default()
 }
 
 fn explained(problem: Option<&Problem>) -> String {

@@ -6,6 +6,7 @@
 mod chats;
 mod error;
 mod export;
+mod files;
 mod identity;
 mod machine;
 mod messenger;
@@ -18,7 +19,9 @@ mod view;
 
 pub use chats::ChatList;
 pub use contracts::{
-    ChatId, DeviceId, Encoding, ErrorCode, MessageKey, UserId, event::EntryKind, wire::Message,
+    ChatId, DeviceId, Encoding, ErrorCode, FileId, MessageKey, UserId,
+    event::EntryKind,
+    wire::{Attachment, Message},
 };
 pub use error::ClientError;
 pub use export::{Export, Membership};

@@ -9,11 +9,11 @@ use contracts::{
     ChatId, Encoding, InviteId, MessageKey, UserId,
     api::{
         AccountDeleted, AuthSession, Block, ChangePasswordRequest, Chat, ChatMember, Contact,
-        CreateChatRequest, CreateInviteRequest, CreatedInvite, ErasureReceipt, Invite, JoinRequest,
-        MessagePage, OwnChatState, OwnEmailAddress, OwnProfile, Page, Problem, PublicChat, PutContactRequest,
-        PutMemberRequest, RefreshRequest, RegisterRequest, Registered, RescheduleRequest, ScheduleRequest,
-        ScheduledMessage, Settings, SignInRequest, Tokens, UpdateChatRequest, UpdateOwnChatStateRequest,
-        UpdateProfileRequest, UserProfile,
+        CreateChatRequest, CreateInviteRequest, CreatedInvite, ErasureReceipt, FoundMessages, Invite,
+        JoinRequest, MessagePage, OwnChatState, OwnEmailAddress, OwnProfile, Page, PasswordChanged, Problem,
+        PublicChat, PutContactRequest, PutMemberRequest, RefreshRequest, RegisterRequest, Registered,
+        RescheduleRequest, ScheduleRequest, ScheduledMessage, Settings, SignInRequest, Tokens,
+        UpdateChatRequest, UpdateOwnChatStateRequest, UpdateProfileRequest, UserProfile,
     },
     event::Role,
     wire::Message,
@@ -147,11 +147,17 @@ impl Messenger {
         self.done("end other sessions", call).await
     }
 
-    /// Changes the caller's password; all other sessions end.
-    pub async fn change_password(&self, token: &str, current: &str, new: &str) -> Result<(), ClientError> {
+    /// Changes the caller's password; all other sessions end. Returns the address that links for a new password go to, for the user to see
+    /// that it is theirs.
+    pub async fn change_password(
+        &self,
+        token: &str,
+        current: &str,
+        new: &str,
+    ) -> Result<PasswordChanged, ClientError> {
         let request = ChangePasswordRequest { current_password: current.into(), new_password: new.into() };
         let call = self.with_token(Method::POST, "/api/auth/change-password", token).json(&request);
-        self.done("change the password", call).await
+        self.json("change the password", call).await
     }
 
     /// Deletes the account that the password opens. Returns the receipt, which shows what is erased and when.
@@ -200,6 +206,11 @@ impl Messenger {
         let call = self.get("/api/users", token).query(&[("username", username)]);
         let page: Page<UserProfile> = self.json("look up a username", call).await?;
         Ok(page.items.into_iter().next())
+    }
+
+    /// Returns the newest messages with these words, of the chats of the caller. A tenant without the search service returns 404.
+    pub async fn search_messages(&self, token: &str, query: &str) -> Result<FoundMessages, ClientError> {
+        self.json("search messages", self.get("/api/search/messages", token).query(&[("q", query)])).await
     }
 
     /// Returns every chat of the caller.
@@ -489,11 +500,11 @@ impl Messenger {
         Ok((WebSocketStream::from_raw_socket(upgraded, SocketRole::Client, None).await, encoding))
     }
 
-    fn get(&self, path: &str, token: &str) -> RequestBuilder {
+    pub(crate) fn get(&self, path: &str, token: &str) -> RequestBuilder {
         self.with_token(Method::GET, path, token)
     }
 
-    fn with_token(&self, method: Method, path: &str, token: &str) -> RequestBuilder {
+    pub(crate) fn with_token(&self, method: Method, path: &str, token: &str) -> RequestBuilder {
         self.http.request(method, self.url(path)).bearer_auth(token)
     }
 
@@ -517,7 +528,7 @@ impl Messenger {
         }
     }
 
-    async fn json<T: DeserializeOwned>(
+    pub(crate) async fn json<T: DeserializeOwned>(
         &self,
         action: &'static str,
         call: RequestBuilder,
@@ -531,12 +542,12 @@ impl Messenger {
         })
     }
 
-    async fn done(&self, action: &'static str, call: RequestBuilder) -> Result<(), ClientError> {
+    pub(crate) async fn done(&self, action: &'static str, call: RequestBuilder) -> Result<(), ClientError> {
         self.answer(action, call, StatusCode::OK).await.map(drop)
     }
 
     /// Sends a call and returns its response when it is the `expected` one; any 2xx stands for 200.
-    async fn answer(
+    pub(crate) async fn answer(
         &self,
         action: &'static str,
         call: RequestBuilder,
@@ -558,12 +569,16 @@ impl Messenger {
         Ok(body.map_err(|source| self.transport(action, source))?.to_vec())
     }
 
-    fn transport(&self, action: &'static str, source: reqwest::Error) -> ClientError {
+    pub(crate) fn transport(&self, action: &'static str, source: reqwest::Error) -> ClientError {
         ClientError::Transport { action, url: self.base.to_string(), source: source.without_url() }
     }
 
     fn timeout(&self, action: &'static str) -> ClientError {
-        ClientError::Timeout { action, url: self.base.to_string(), seconds: CALL_TIMEOUT.as_secs() }
+        self.late(action, CALL_TIMEOUT)
+    }
+
+    pub(crate) fn late(&self, action: &'static str, within: Duration) -> ClientError {
+        ClientError::Timeout { action, url: self.base.to_string(), seconds: within.as_secs() }
     }
 }
 

@@ -1,7 +1,7 @@
 //! What a program adds to a chat's log.
 
 use contracts::{
-    ChatId, MessageKey, UserId,
+    ChatId, FileId, MessageKey, UserId,
     event::{EntryKind, Role},
     wire::{Changes, Command, Delete, DeleteRange, Edit, Forward, Message, Pin, React, Send, Stored},
 };
@@ -22,8 +22,10 @@ pub enum Post {
         mention_here: bool,
         /// Whether it disturbs no user.
         silent: bool,
+        /// Files that the user has uploaded for this chat, see [`crate::Identity::upload`]. Beside them `body` may be empty.
+        attachments: Vec<FileId>,
     },
-    /// The text of a message of this or another chat.
+    /// The text and the files of a message of this or another chat.
     Forward { from_chat: ChatId, from_seq: i64 },
     /// Replaces the text of one's own message `seq`.
     Edit { seq: i64, body: String },
@@ -61,6 +63,7 @@ impl Post {
             mention_roles: Vec::new(),
             mention_here: false,
             silent: false,
+            attachments: Vec::new(),
         }
     }
 
@@ -73,22 +76,39 @@ impl Post {
         post
     }
 
+    /// Returns a text that carries files.
+    pub fn files(body: impl Into<String>, files: Vec<FileId>) -> Self {
+        let mut post = Self::text(body);
+        if let Self::Text { attachments, .. } = &mut post {
+            *attachments = files;
+        }
+        post
+    }
+
     /// Returns the command that sends it.
     pub(super) fn command(&self, chat: ChatId, key: MessageKey) -> Command {
         match self.clone() {
-            Self::Text { body, reply_to, mentions, mention_all, mention_roles, mention_here, silent } => {
-                Command::Send(Send {
-                    chat,
-                    key,
-                    body,
-                    reply_to,
-                    mentions,
-                    mention_all,
-                    mention_roles,
-                    mention_here,
-                    silent,
-                })
-            }
+            Self::Text {
+                body,
+                reply_to,
+                mentions,
+                mention_all,
+                mention_roles,
+                mention_here,
+                silent,
+                attachments,
+            } => Command::Send(Send {
+                chat,
+                key,
+                body,
+                reply_to,
+                mentions,
+                mention_all,
+                mention_roles,
+                mention_here,
+                silent,
+                attachments,
+            }),
             Self::Forward { from_chat, from_seq } => {
                 Command::Forward(Forward { chat, key, from_chat, from_seq })
             }
@@ -105,9 +125,9 @@ impl Post {
     /// Returns the entry that it became; `None` when the messenger has added what is not known here.
     pub(super) fn entry(&self, sender: UserId, stored: &Stored, sent_at_ms: i64) -> Option<Message> {
         let (kind, target_seq, body) = match self {
-            // Who of them is a member, and who has a role.
-            Self::Text { mentions, mention_roles, .. }
-                if !mentions.is_empty() || !mention_roles.is_empty() =>
+            // Who of them is a member, who has a role, and what the files are.
+            Self::Text { mentions, mention_roles, attachments, .. }
+                if !mentions.is_empty() || !mention_roles.is_empty() || !attachments.is_empty() =>
             {
                 return None;
             }
@@ -140,6 +160,7 @@ impl Post {
             mentions_all,
             mentions_here,
             silent,
+            attachments: Vec::new(),
             forwarded: None,
             range: None,
             sent_at_ms,

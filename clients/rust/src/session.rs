@@ -126,7 +126,7 @@ impl Session {
                 .send(Command::Send { chat, key, post, outcome })
                 .await
                 .map_err(|_| SendFailure::SessionEnded)?;
-            settled.await.unwrap_or(Err(SendFailure::SessionEnded))
+            answer(&commands, settled).await.unwrap_or(Err(SendFailure::SessionEnded))
         }
     }
 
@@ -194,15 +194,26 @@ impl Session {
     }
 
     async fn query(&self, command: wire::Command) -> Result<Outcome, QueryFailure> {
-        let (answer, answered) = oneshot::channel();
-        let asked = self.commands.send(Command::Query(command, answer)).await;
+        let (sender, answered) = oneshot::channel();
+        let asked = self.commands.send(Command::Query(command, sender)).await;
         asked.map_err(|_| QueryFailure::Offline)?;
-        answered.await.unwrap_or(Err(QueryFailure::Offline))
+        answer(&self.commands, answered).await.unwrap_or(Err(QueryFailure::Offline))
     }
 
     /// Says that this device has received a chat up to an entry; likewise.
     pub async fn delivered(&self, chat: ChatId, seq: i64) {
         let _ = self.commands.send(Command::Delivered(chat, seq)).await;
+    }
+}
+
+/// Waits for the answer to a command; `None` when the session ends without one.
+async fn answer<T>(commands: &mpsc::Sender<Command>, mut answer: oneshot::Receiver<T>) -> Option<T> {
+    tokio::select! {
+        biased;
+        answered = &mut answer => answered.ok(),
+        // A command that comes into the queue while the session ends stays there as long as there is a sender, and its answer
+        // with it.
+        () = commands.closed() => answer.try_recv().ok(),
     }
 }
 
@@ -511,8 +522,11 @@ fn unusable(error: &ClientError) -> End {
         ClientError::Address { .. } | ClientError::Prepare { .. } | ClientError::Handshake { .. } => {
             End::Final(error.to_string())
         }
-        // A route that is just being created returns 404 for a moment, so it is retried too.
+        // A route that is just being created returns 404 for a moment, so it is retried too. The last two are of files, by
+        // which nothing connects.
         ClientError::Refused { .. }
+        | ClientError::Local { .. }
+        | ClientError::NotTaken { .. }
         | ClientError::Transport { .. }
         | ClientError::Timeout { .. }
         | ClientError::Shape { .. } => End::Broken(error.to_string()),

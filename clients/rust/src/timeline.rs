@@ -96,6 +96,7 @@ pub(super) mod tests {
             mentions_all: false,
             mentions_here: false,
             silent: false,
+            attachments: Vec::new(),
             forwarded: None,
             range: None,
             changes: Changes::default(),

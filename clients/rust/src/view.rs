@@ -78,12 +78,13 @@ impl View {
         }
     }
 
-    /// Removes the text of a message and of its edits.
+    /// Removes the text of a message and of its edits, and what it carries.
     fn empty(&mut self, seq: i64) {
         let edits = self.edits.get(&seq).into_iter().flatten();
         for at in edits.chain([&seq]) {
             if let Some(entry) = self.entries.get_mut(at) {
                 entry.body.clear();
+                entry.attachments.clear();
             }
         }
     }

@@ -142,7 +142,10 @@ class Listed {
         if (entries.some((entry, at) => entry !== this.state.entries[at]))
             this.state = { ...this.state, entries };
         for (const [seq, entry] of this.#recent) {
-            if (expired(entry, nowMs)) this.#recent.set(seq, { ...entry, body: "" });
+            if (!expired(entry, nowMs)) continue;
+            const emptied = { ...entry, body: "" };
+            delete emptied.attachments;
+            this.#recent.set(seq, emptied);
         }
     }
 

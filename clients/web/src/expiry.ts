@@ -9,6 +9,7 @@ export function expired(entry: Message, nowMs: number): Message | undefined {
     delete left.mention_roles;
     delete left.mentions_here;
     delete left.forwarded;
+    delete left.attachments;
     delete left.changes;
     // That it was deleted is known on: what deletes a range passes over it.
     const { seq, deleted_seq } = entry.changes ?? {};

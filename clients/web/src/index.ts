@@ -7,8 +7,11 @@
 export { addChange, deletions, type Change, type Deletion } from "./changes.js";
 export { ChatList } from "./chats.js";
 export type { Encoding } from "./codec.js";
+export * as files from "./files.js";
 export * as auth from "./generated/auth.js";
 export * as chat from "./generated/chat.js";
+export * as media from "./generated/media.js";
+export * as search from "./generated/search.js";
 export * as socket from "./generated/socket.js";
 export * as user from "./generated/user.js";
 export { BackOff, ending, Pulse, type Ending } from "./link.js";

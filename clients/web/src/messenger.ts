@@ -65,6 +65,11 @@ export class Messenger {
         return url;
     }
 
+    /** Returns the address of a path. */
+    url(path: string): URL {
+        return new URL(path, this.#base);
+    }
+
     register(username: string, password: string): Promise<Registered> {
         return this.call("POST", "/api/auth/register", { body: { username, password } });
     }
@@ -80,15 +85,15 @@ export class Messenger {
     async call<T>(
         method: string,
         path: string,
-        options: { token?: string; body?: unknown; timeoutMs?: number } = {},
+        options: { token?: string; body?: unknown; headers?: Record<string, string>; timeoutMs?: number } = {},
     ): Promise<T> {
-        const headers: Record<string, string> = {};
+        const headers: Record<string, string> = { ...options.headers };
         if (options.token !== undefined) headers["authorization"] = `Bearer ${options.token}`;
         if (options.body !== undefined) headers["content-type"] = "application/json";
         let response: Response;
         let text: string;
         try {
-            response = await fetch(new URL(path, this.#base), {
+            response = await fetch(this.url(path), {
                 method,
                 headers,
                 body: options.body === undefined ? null : JSON.stringify(options.body),
@@ -150,15 +155,20 @@ export class Identity {
     }
 
     /** Makes one call as this user, and once more with a new token when the messenger does not take the one that is held. */
-    async call<T>(method: string, path: string, body?: unknown): Promise<T> {
+    async call<T>(
+        method: string,
+        path: string,
+        body?: unknown,
+        headers: Record<string, string> = {},
+    ): Promise<T> {
         const token = await this.token();
         try {
-            return await this.messenger.call<T>(method, path, { token, body });
+            return await this.messenger.call<T>(method, path, { token, body, headers });
         } catch (error) {
             if (!(error instanceof CallError) || error.status !== 401) throw error;
             // The clock of a machine that sleeps may stand still. Another call may have renewed it meanwhile.
             const renewed = await this.token(this.#tokens.access_token === token);
-            return this.messenger.call<T>(method, path, { token: renewed, body });
+            return this.messenger.call<T>(method, path, { token: renewed, body, headers });
         }
     }
 

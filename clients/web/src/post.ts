@@ -12,8 +12,10 @@ export type Post =
           mentionRoles?: Array<"owner" | "admin">;
           mentionHere?: boolean;
           silent?: boolean;
+          /** Files that the user has uploaded for this chat. Beside them `body` may be empty. */
+          attachments?: string[];
       }
-    /** The text of a message of this or another chat. */
+    /** The text and the files of a message of this or another chat. */
     | { kind: "forward"; fromChat: string; fromSeq: number }
     /** The texts of a range: of `sender`; or of everyone, as the owner or an admin, and one's own elsewhere. */
     | { kind: "delete_range"; fromSeq: number; toSeq: number; sender?: string }
@@ -36,6 +38,7 @@ export function command(post: Post, chat: string, key: string): Command {
             if (post.mentionRoles?.length) send.mention_roles = post.mentionRoles;
             if (post.mentionHere) send.mention_here = true;
             if (post.silent) send.silent = true;
+            if (post.attachments?.length) send.attachments = post.attachments;
             return { send };
         }
         case "forward":
@@ -75,8 +78,9 @@ export function entry(post: Post, sender: string, stored: Stored, sentAtMs: numb
         case "delete_range":
             return undefined;
         case "text":
-            // Who of them is a member, and who has a role.
-            if (post.mentions?.length || post.mentionRoles?.length) return undefined;
+            // Who of them is a member, who has a role, and what the files are.
+            if (post.mentions?.length || post.mentionRoles?.length || post.attachments?.length)
+                return undefined;
             return {
                 ...base,
                 kind: "text",

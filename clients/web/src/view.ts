@@ -78,7 +78,13 @@ export class View {
     }
 
     #empty(seq: number): void {
-        for (const at of [seq, ...(this.#edits.get(seq) ?? [])]) this.#replace(at, { body: "" });
+        for (const at of [seq, ...(this.#edits.get(seq) ?? [])]) {
+            const entry = this.#entries.get(at);
+            if (!entry) continue;
+            const emptied = { ...entry, body: "" };
+            delete emptied.attachments;
+            this.#entries.set(at, emptied);
+        }
     }
 
     #replace(seq: number, fields: Partial<Message>): void {

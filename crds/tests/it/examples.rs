@@ -82,7 +82,7 @@ fn every_example_is_accepted() {
 /// documents is an edit: the first is accepted, and the second is refused as its update.
 #[test]
 fn every_refused_example_is_refused_with_its_message() {
-    for path in files("tenants/refused") {
+    for path in files("tenants/refused").into_iter().chain(files("cells/refused")) {
         let yaml = fs::read_to_string(&path).expect("readable");
         let expected = yaml
             .lines()

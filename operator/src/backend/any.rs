@@ -34,6 +34,7 @@ pub(crate) struct Target<'a> {
 /// A [`Backend`] without its types: what passes, deletions, cells and conditions do with each one.
 pub(crate) trait AnyBackend: Sync {
     fn entry(&self) -> catalog::Backend;
+    fn is_of(&self, cell: &Cell) -> bool;
     fn admin_secret<'a>(&self, cell: &'a Cell) -> &'a str;
     fn username(&self, id: &TenantId) -> String;
     fn endpoint(&self, cell: &Cell) -> String;
@@ -88,6 +89,10 @@ impl<B> Of<B> {
 impl<B: Backend> AnyBackend for Of<B> {
     fn entry(&self) -> catalog::Backend {
         B::ENTRY
+    }
+
+    fn is_of(&self, cell: &Cell) -> bool {
+        B::is_of(cell)
     }
 
     fn admin_secret<'a>(&self, cell: &'a Cell) -> &'a str {

@@ -26,6 +26,7 @@ use crate::{
     status::{Outcome, Outcomes},
     succession::NotAdopted,
     tenant::{Cell, Tenant, recorded_data},
+    workload::{Workload, has_part},
 };
 
 /// One backend of one pass may take this long. A realm on a busy machine takes 6 s, a keyspace 2 s; schema changes on
@@ -62,16 +63,18 @@ impl Backends {
     }
 }
 
-/// Brings the tenant's part of every backend to what is desired.
+/// Brings the tenant's part of every backend to what is desired. What the tenant has no part of is not called.
 pub(super) async fn settle_all(pass: Pass<'_>, tenant: &Tenant) -> Backends {
-    let one = |backend: &&'static dyn AnyBackend| Settling { backend: *backend, pass, tenant }.run();
+    let had: Vec<_> = backend::ALL.iter().filter(|backend| tenant.has_part(backend.entry())).collect();
+    let one = |backend: &'static dyn AnyBackend| Settling { backend, pass, tenant }.run();
     let mut all = Backends {
         outcomes: BTreeMap::new(),
         of_others: BTreeSet::new(),
         topic_ids: tenant.recorded_topic_ids.clone(),
         generations: tenant.recorded_generations.clone(),
     };
-    for (backend, seen) in backend::ALL.iter().zip(join_all(backend::ALL.iter().map(one)).await) {
+    let seen = join_all(had.iter().map(|backend| one(**backend))).await;
+    for (backend, seen) in had.iter().zip(seen) {
         let Seen { outcome, facts, belongs_to_other } = seen;
         all.outcomes.insert(backend.entry(), outcome);
         all.of_others.extend(belongs_to_other.then_some(backend.entry()));
@@ -241,7 +244,7 @@ fn conflict_step(holder: &Holder, not_adopted: Option<&NotAdopted>) -> String {
 }
 
 /// Finds out which backends have a tenant's part that another owner has, and returns what to report about each. Writes nothing.
-/// A backend that cannot be called says nothing either way.
+/// A backend that cannot be called, or that the tenant needs no part of, says nothing either way.
 pub(super) async fn conflicts(pass: Pass<'_>, id: &TenantId, cell: &Cell) -> Outcomes {
     let one = |backend: &'static dyn AnyBackend| async move {
         let failure = ownership(pass, backend, id, cell).await.err()?;
@@ -249,7 +252,9 @@ pub(super) async fn conflicts(pass: Pass<'_>, id: &TenantId, cell: &Cell) -> Out
         let part = ConditionType::Backend(backend.entry());
         is_conflict.then(|| (part, failed(pass, backend, cell, &failure)))
     };
-    join_all(backend::ALL.iter().map(|backend| one(*backend))).await.into_iter().flatten().collect()
+    let workloads = Workload::of(&pass.resource.spec);
+    let needed = backend::ALL.iter().filter(|backend| has_part(&workloads, backend.entry()));
+    join_all(needed.map(|backend| one(*backend))).await.into_iter().flatten().collect()
 }
 
 /// Returns who the tenant's part of a backend belongs to, or nothing when the operator's account there is not known.

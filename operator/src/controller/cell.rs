@@ -182,7 +182,8 @@ async fn announce(resource: &MessengerCell, previous: &CellStatus, outcomes: &Ou
 
 /// Returns which admin Secret is not complete.
 fn missing_login(cell: &Cell, context: &Context) -> Option<String> {
-    let of_backends = backend::ALL.iter().find_map(|backend| context.login(*backend, cell).err());
+    let mut backends = backend::ALL.iter().filter(|backend| backend.is_of(cell));
+    let of_backends = backends.find_map(|backend| context.login(*backend, cell).err());
     of_backends.or_else(|| context.smtp_account(cell).err())
 }
 

@@ -19,6 +19,7 @@ use crate::{
     observe,
     status::{Outcome, Outcomes, conditions},
     tenant::{Cell, tenant_id},
+    workload::{Workload, has_part},
 };
 
 /// From the first attempt until the finalizer is removed, at the latest. The promise is 60 s; the rest is for the last attempt
@@ -106,10 +107,26 @@ async fn remove_all(resource: &MessengerTenant, context: &Context) -> Vec<(catal
         // A tenant that was never placed has nothing anywhere.
         let was_placed = resource.status.as_ref().is_some_and(|status| status.cell.is_some());
         let unknown = || Err(format!("MessengerCell {name} does not exist, so its backends are not known"));
-        let left = catalog::Backend::ALL.iter().filter(|_| was_placed);
+        let left = catalog::Backend::ALL.iter().filter(|backend| was_placed && may_have(resource, **backend));
         return left.map(|backend| (*backend, unknown())).collect();
     };
-    remove_departed(&departed(resource), backend::ALL, &cell, context).await
+    let used = |backend: &&&'static dyn AnyBackend| {
+        let entry = backend.entry();
+        may_have(resource, entry) && (backend.is_of(&cell) || has_data(resource, entry))
+    };
+    let backends: Vec<_> = backend::ALL.iter().filter(used).copied().collect();
+    remove_departed(&departed(resource), &backends, &cell, context).await
+}
+
+/// Reports whether a tenant may have a part of a backend: of an optional one, when it requests a service that needs it, or had one
+/// before.
+fn may_have(resource: &MessengerTenant, backend: catalog::Backend) -> bool {
+    has_part(&Workload::of(&resource.spec), backend) || has_data(resource, backend)
+}
+
+/// Reports whether the status records that a backend held data of the tenant.
+fn has_data(resource: &MessengerTenant, backend: catalog::Backend) -> bool {
+    resource.status.as_ref().is_some_and(|status| status.generations.contains_key(backend.as_str()))
 }
 
 /// Returns what has to be known of a tenant to clean up after it.
@@ -172,6 +189,13 @@ async fn remove(backend: &dyn AnyBackend, cell: &Cell, departed: &Leftover, cont
     let id = departed.tenant_id.parse::<TenantId>().map_err(|invalid| invalid.to_string())?;
     let Leftover { uid, namespace, name, .. } = departed.clone();
     let owner = Owner { uid, namespace, name, heir_of: Vec::new() };
+    if !backend.is_of(cell) {
+        let entry = backend.entry();
+        return Err(format!(
+            "MessengerCell {} has no {}; set its spec.{entry} again",
+            cell.name, entry.title
+        ));
+    }
     let login = context.login(backend, cell)?;
     let work = backend.clean_up(context.target(cell, &login), &id, owner, departed.deletion_policy);
     let endpoint = backend.endpoint(cell);

@@ -8,7 +8,7 @@ use super::{
     backends::{self, Backends, settle_all},
     children::{self, Children, Converged},
     context::{Context, Pass, PassError},
-    report::{report, write_facts},
+    report::{report, report_whole, write_facts},
 };
 use crate::{
     backend,
@@ -23,7 +23,8 @@ use crate::{
     previous::reason_of,
     secrets::TenantSecrets,
     status::{self, Outcome, Outcomes, Urgency},
-    tenant::{Cell, Invalid, Tenant, hosts, tenant_id},
+    tenant::{Cell, Invalid, Tenant, hosts, missing_backend, tenant_id},
+    workload::Workload,
 };
 
 /// Looks at a tenant, does what can be done now, and reports. Returns when to come back.
@@ -138,6 +139,18 @@ impl Refusal {
         Self { ready: status::summary(&outcomes), outcomes, keeps_place: true }
     }
 
+    /// A service that the tenant requests needs what the cell does not have. What runs of the tenant is left as it is.
+    fn lacking(service: catalog::Service, backend: catalog::Backend, cell: &str) -> Self {
+        let message = format!(
+            "{service} needs {}, which MessengerCell {cell} does not have; set its spec.{backend}, or switch {service} off in \
+             spec.services",
+            backend.title
+        );
+        let outcome = Outcome::action_required(Reason::BackendMissing, message);
+        let outcomes = Outcomes::from([(ConditionType::Backend(backend), outcome)]);
+        Self { ready: status::summary(&outcomes), outcomes, keeps_place: true }
+    }
+
     /// A child of a former resource of this name is still there.
     fn outlived(object: &str) -> Self {
         let message = format!(
@@ -216,6 +229,9 @@ fn place(Pass { resource, context, .. }: Pass<'_>) -> Result<Place, Refusal> {
     limits::check(&resource.spec, name, &cell.spec, has_topics).map_err(|exceeded| {
         Refusal::whole(Outcome::action_required(Reason::LimitExceeded, exceeded.to_string()))
     })?;
+    if let Some((service, backend)) = missing_backend(&Workload::of(&resource.spec), &cell) {
+        return Err(Refusal::lacking(service, backend, name));
+    }
     if !placement::is_placed(&member, &fleet, cell.capacity) {
         let message = format!(
             "MessengerCell {name} is full ({} tenants); raise its spec.capacity.tenants or use another cell",
@@ -380,7 +396,7 @@ fn validate(
     observed: &Observed,
 ) -> Result<Tenant, Invalid> {
     let found = observe::credentials(&resource.name_any(), observed);
-    let usernames = backend::usernames(&tenant_id(resource)?);
+    let usernames = backend::usernames(&tenant_id(resource)?, &Workload::of(&resource.spec));
     let of_cell = context.cell_secrets(cell);
     let secrets = TenantSecrets::complete(&usernames, &found, &of_cell, |_| (context.credential)());
     Tenant::new(resource, cell.clone(), secrets, hosts.clone(), &observed.provider_secrets)
@@ -467,7 +483,7 @@ async fn report_all(
         let previous = resource.status.clone().unwrap_or_default();
         (facts.cell, facts.hosts) = (previous.cell, previous.hosts);
     }
-    let urgency = report(resource, facts, &outcomes, &ready, context).await?;
+    let urgency = report_whole(resource, facts, &outcomes, &ready, context).await?;
     let annotation = resource.annotations().get(crds::ACCEPT_LOSS_ANNOTATION);
     let is_lost = outcomes.values().any(|outcome| outcome.reason == Reason::DataLoss);
     if let Some(value) = annotation.filter(|_| !is_lost && mode == Mode::Apply) {

@@ -3,6 +3,7 @@
 use std::time::Duration;
 
 use crds::{ConditionType, MessengerTenant, Reason, TenantStatus};
+use k8s_openapi::apimachinery::pkg::apis::meta::v1::Condition;
 use kube::ResourceExt;
 use tracing::{info, warn};
 
@@ -26,9 +27,36 @@ pub(super) async fn report(
     ready: &Outcome,
     context: &Context,
 ) -> Result<Urgency, PassError> {
+    let known = resource.status.as_ref().map(|status| status.conditions.clone()).unwrap_or_default();
+    report_beside(known, resource, facts, outcomes, ready, context).await
+}
+
+/// Reports how all parts and the tenant as a whole are. A part that is not in `outcomes` is none of the tenant's, and has no
+/// condition any more.
+pub(super) async fn report_whole(
+    resource: &MessengerTenant,
+    facts: TenantStatus,
+    outcomes: &Outcomes,
+    ready: &Outcome,
+    context: &Context,
+) -> Result<Urgency, PassError> {
+    let mut known = resource.status.as_ref().map(|status| status.conditions.clone()).unwrap_or_default();
+    status::retain_parts(&mut known, outcomes);
+    report_beside(known, resource, facts, outcomes, ready, context).await
+}
+
+/// Reports outcomes beside the conditions that are `known`.
+async fn report_beside(
+    known: Vec<Condition>,
+    resource: &MessengerTenant,
+    facts: TenantStatus,
+    outcomes: &Outcomes,
+    ready: &Outcome,
+    context: &Context,
+) -> Result<Urgency, PassError> {
     let previous = resource.status.clone().unwrap_or_default();
     let generation = resource.metadata.generation;
-    let conditions = status::conditions(&previous.conditions, outcomes, ready, generation, (context.now)());
+    let conditions = status::conditions(&known, outcomes, ready, generation, (context.now)());
     let status = TenantStatus { observed_generation: generation, conditions, ..facts };
     if status != previous {
         write_facts(resource, status.clone(), context).await?;

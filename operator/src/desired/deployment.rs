@@ -1,17 +1,18 @@
 //! Pods of a workload.
 
 use catalog::{
-    Backend, DRAIN_SECONDS, GRPC_PORT, HTTP_PORT, MANAGEMENT_PORT, PRESENCE_SAMPLE_SECONDS, Service, Setting,
-    TOKEN_AUDIENCE, Topic, UNREADY_SECONDS,
+    Backend, DRAIN_SECONDS, Folder, GRPC_PORT, HTTP_PORT, MANAGEMENT_PORT, PRESENCE_SAMPLE_SECONDS, Service,
+    Setting, TOKEN_AUDIENCE, Topic, UNREADY_SECONDS,
 };
 use crds::{CellSmtp, ResourceAmounts};
 use k8s_openapi::{
     api::{
         apps::v1::{Deployment, DeploymentSpec, DeploymentStrategy, RollingUpdateDeployment},
         core::v1::{
-            Capabilities, Container, ContainerPort, EnvVar, EnvVarSource, HTTPGetAction, PodSecurityContext,
-            PodSpec, PodTemplateSpec, Probe, ResourceRequirements, SeccompProfile, SecretKeySelector,
-            SecurityContext, ServiceAccount, TopologySpreadConstraint,
+            Capabilities, Container, ContainerPort, EmptyDirVolumeSource, EnvVar, EnvVarSource,
+            HTTPGetAction, PodSecurityContext, PodSpec, PodTemplateSpec, Probe, ResourceRequirements,
+            SeccompProfile, SecretKeySelector, SecurityContext, ServiceAccount, TopologySpreadConstraint,
+            Volume, VolumeMount,
         },
         policy::v1::{PodDisruptionBudget, PodDisruptionBudgetSpec},
     },
@@ -122,6 +123,7 @@ pub(super) fn deployment(
         topology_spread_constraints: (replicas > 1).then(|| vec![spread(tenant, workload)]),
         init_containers,
         containers: vec![main],
+        volumes: present(workload.folders().iter().map(volume)),
         ..Default::default()
     };
     let deployment = Deployment {
@@ -229,7 +231,13 @@ fn setting_value(tenant: &Tenant, facts: &Facts, setting: Setting) -> Option<Str
             Some(PRESENCE_SAMPLE_SECONDS.to_string())
         }
         Setting::SampleSeconds => Some(String::new()),
+        // Where it is, is the same for every tenant.
+        Setting::IndexFolder => {
+            Some(setting.folder().map(|folder| folder.path.to_owned()).unwrap_or_default())
+        }
         Setting::SendTopicGeneration => facts.send_topic_generation.clone(),
+        Setting::MediaQuotaBytes => Some(tenant.media.quota_bytes().to_string()),
+        Setting::MaxFileBytes => Some(tenant.media.max_file_bytes().to_string()),
     }
 }
 
@@ -311,6 +319,11 @@ fn container(
         image_pull_policy: Some(images.pull_policy.as_str().to_owned()),
         args: Some([&[verb.to_owned()], arguments].concat()),
         env: Some(env.collect()),
+        volume_mounts: present(workload.folders().iter().map(|folder| VolumeMount {
+            name: folder.name.to_owned(),
+            mount_path: folder.path.to_owned(),
+            ..Default::default()
+        })),
         resources: Some(resources(workload)),
         security_context: Some(SecurityContext {
             allow_privilege_escalation: Some(false),
@@ -320,6 +333,22 @@ fn container(
         }),
         ..Default::default()
     }
+}
+
+/// Returns a folder that is empty when a pod begins. What is in it can be had elsewhere, so no claim outlives the pod.
+fn volume(folder: &Folder) -> Volume {
+    let size_limit = Some(Quantity(folder.size_limit.to_owned()));
+    Volume {
+        name: folder.name.to_owned(),
+        empty_dir: Some(EmptyDirVolumeSource { size_limit, ..Default::default() }),
+        ..Default::default()
+    }
+}
+
+/// Returns a list, or nothing in place of an empty one, as the API server keeps it.
+fn present<T>(items: impl Iterator<Item = T>) -> Option<Vec<T>> {
+    let items: Vec<T> = items.collect();
+    (!items.is_empty()).then_some(items)
 }
 
 /// Returns the tenant's amounts, and the workload's defaults where it names none. A default gives way to the other side of its

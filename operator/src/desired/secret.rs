@@ -11,7 +11,7 @@ use crate::tenant::Tenant;
 
 /// Returns the Secrets of a tenant: those that can be used.
 pub(crate) fn secrets(tenant: &Tenant) -> Vec<Object> {
-    catalog::Secret::ALL.iter().filter_map(|kind| secret(tenant, *kind)).collect()
+    tenant.secrets.kinds().filter_map(|kind| secret(tenant, kind)).collect()
 }
 
 fn secret(tenant: &Tenant, kind: catalog::Secret) -> Option<Object> {

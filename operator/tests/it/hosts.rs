@@ -1,6 +1,5 @@
 //! Which tenant a host belongs to.
 
-use catalog::Service;
 use kube::{ResourceExt, api::ListParams};
 use serde_json::json;
 
@@ -8,7 +7,7 @@ use crate::{
     api_server::ApiServer,
     stand::{
         NOWHERE, Operator, SOON, allow_domains, api_of, condition_message, create_cell, create_tenant,
-        eventually, request_hosts, tenants,
+        default_services, eventually, request_hosts, tenants,
     },
 };
 
@@ -20,7 +19,7 @@ async fn routed(server: &ApiServer, namespace: &str, hosts: &[&str]) -> Vec<Opti
     let start = &start;
     let all = || async move {
         let routes = routes.list(&ListParams::default()).await.expect("a list").items;
-        let are_for_them = routes.len() == Service::ALL.len()
+        let are_for_them = routes.len() == default_services().count()
             && routes.iter().all(|route| {
                 let rule = route.data["spec"]["routes"][0]["match"].as_str().expect("a rule");
                 rule.starts_with(start)

@@ -10,6 +10,7 @@ mod failures;
 mod hosts;
 mod identity;
 mod leader;
+mod media;
 mod reconcile;
 mod snapshots;
 mod stand;

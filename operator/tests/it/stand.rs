@@ -4,6 +4,7 @@
 use std::{future::Future, sync::Arc, time::Duration};
 
 use axum::{Router, extract::Request, http::HeaderMap, response::IntoResponse};
+use catalog::Service;
 use clap::Parser;
 use crds::{MessengerCell, MessengerTenant};
 use k8s_openapi::api::{apps::v1::Deployment, core::v1::Secret, events::v1::Event};
@@ -74,6 +75,11 @@ impl Operator {
             .expect("no panic")
             .expect("no failure");
     }
+}
+
+/// Returns the services of a tenant that requests none.
+pub fn default_services() -> impl Iterator<Item = Service> {
+    Service::ALL.iter().copied().filter(|service| !service.is_on_request)
 }
 
 /// Polls until `check` returns a value, for at most `limit`.
@@ -178,7 +184,7 @@ pub async fn events(server: &ApiServer, namespace: &str) -> Vec<String> {
     repairs.filter_map(|event| event.note).collect()
 }
 
-/// Creates a cell. `real` are its addresses; without them nothing responds.
+/// Creates a cell. `real` are its addresses; without them nothing responds, and it has no object store.
 pub async fn create_cell(
     server: &ApiServer,
     name: &str,
@@ -193,6 +199,9 @@ pub async fn create_cell(
     let postgres = at(|real| &real.postgres);
     let (host, port) = postgres.split_once(':').expect("host:port");
     let keycloak = real.map_or_else(|| format!("http://{NOWHERE}"), |real| real.keycloak.clone());
+    let s3 = real.map(|real| {
+        json!({"endpoint": real.s3, "accountsEndpoint": real.s3_accounts, "adminSecretRef": secret("s3")})
+    });
     let cell: MessengerCell = serde_json::from_value(json!({
         "apiVersion": "messenger.posthouse.dev/v1alpha1", "kind": "MessengerCell", "metadata": {"name": name},
         "spec": {
@@ -203,6 +212,7 @@ pub async fn create_cell(
             "keycloak": {"url": keycloak, "adminSecretRef": secret("keycloak")},
             "postgres": {"host": host, "port": port.parse::<i32>().expect("a port"), "adminSecretRef": secret("postgres")},
             "redis": {"address": at(|real| &real.redis), "adminSecretRef": secret("redis")},
+            "s3": s3,
             "routing": {"domain": "it.localhost", "scheme": "Http", "probeAddress": probe},
         },
     }))
@@ -226,6 +236,8 @@ pub struct Backends {
     pub keycloak: String,
     postgres: String,
     pub redis: String,
+    s3: String,
+    s3_accounts: String,
 }
 
 pub fn variable(name: &str) -> String {
@@ -241,6 +253,8 @@ impl Backends {
             keycloak: variable("KEYCLOAK_URL"),
             postgres: format!("{}:{}", variable("PG_HOST"), variable("PG_PORT")),
             redis: format!("{}:{}", variable("REDIS_HOST"), variable("REDIS_PORT")),
+            s3: format!("http://{}", variable("S3_ADDRESS")),
+            s3_accounts: format!("http://{}", variable("S3_ACCOUNTS_ADDRESS")),
         }
     }
 
@@ -256,6 +270,9 @@ impl Backends {
         let secret = variable("KEYCLOAK_OPERATOR_CLIENT_SECRET");
         let data = [("clientId", id.as_str()), ("clientSecret", secret.as_str())];
         create_admin_secret(server, &format!("{cell}-keycloak"), &data).await;
+        let (access, secret) = (variable("S3_OPERATOR_USERNAME"), variable("S3_OPERATOR_PASSWORD"));
+        let data = [("accessKey", access.as_str()), ("secretKey", secret.as_str())];
+        create_admin_secret(server, &format!("{cell}-s3"), &data).await;
     }
 }
 

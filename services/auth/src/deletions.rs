@@ -19,7 +19,7 @@ use kit::{
 };
 use secrecy::SecretString;
 use tokio_util::sync::CancellationToken;
-use tonic::Status;
+use tonic::{Code, Status};
 
 use crate::{domain::TokenDigest, error::Error, guard::Guard, sealed::random_word};
 
@@ -51,8 +51,19 @@ impl Deletions {
             username: username.to_owned(),
             display_name: String::new(),
         };
-        called(self.users.clone().ensure_user(request)).await?;
         let receipt = random_word();
+        match called(self.users.clone().ensure_user(request)).await {
+            Ok(_) => {}
+            // With a name that no profile gets, such as that of an account that was deleted, it took part in nothing: it is all that there is.
+            Err(Error::Users(status))
+                if matches!(status.code(), Code::FailedPrecondition | Code::InvalidArgument) =>
+            {
+                self.accounts.delete(user_id).await?;
+                tracing::info!(user = %user_id, "the account of {user_id} is deleted, which had no profile");
+                return Ok(receipt);
+            }
+            Err(error) => return Err(error),
+        }
         self.begin(user_id, TokenDigest::of(&receipt).as_bytes().to_vec()).await?;
         self.finish(user_id).await?;
         Ok(receipt)

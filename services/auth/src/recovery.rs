@@ -242,6 +242,15 @@ impl Recovery {
         self.0.accounts.email(caller).await
     }
 
+    /// Returns the address that a link for a new password is sent to; `None` when the user is sent none.
+    pub(crate) async fn reachable_at(&self, user_id: UserId) -> Result<Option<Email>, Error> {
+        if self.0.mail.is_none() {
+            return Ok(None);
+        }
+        let OwnEmail { email, is_confirmed } = self.0.accounts.email_of(user_id).await?;
+        Ok(email.filter(|_| is_confirmed))
+    }
+
     /// Makes all links of a user good for nothing: with the password changes who has the account.
     pub(crate) async fn revoke(&self, user_id: UserId) -> Result<(), Error> {
         if self.0.mail.is_none() {

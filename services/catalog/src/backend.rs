@@ -1,6 +1,6 @@
 //! The shared systems of a cell.
 
-use crate::Secret;
+use crate::{Secret, Service};
 
 /// Sessions of PostgreSQL that a service keeps for its queries in one process, at most.
 pub const POSTGRES_POOL: u32 = 4;
@@ -92,4 +92,33 @@ table! {
         secret: Secret::Redis,
         admin_keys: ["username", "password"],
     };
+    /// The object store: files that users share.
+    S3 = BackendEntry {
+        name: "s3",
+        title: "S3",
+        condition: "MediaReady",
+        about: "Bucket, account and policy in the object store.",
+        secret: Secret::S3,
+        admin_keys: ["accessKey", "secretKey"],
+    };
+}
+
+impl Backend {
+    /// Reports whether only optional services need it. Then a cell may do without it, and a tenant has a part of it only
+    /// while it has such a service.
+    pub fn is_optional(self) -> bool {
+        let needs = |service: &&Service| service.backends.contains(&self);
+        Service::ALL.iter().filter(needs).all(|service| service.is_optional)
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_backend_of_the_messenger_itself_is_always_there() {
+        let optional: Vec<_> = Backend::ALL.iter().filter(|backend| backend.is_optional()).collect();
+        assert_eq!(optional, [&Backend::S3]);
+    }
 }

@@ -17,7 +17,8 @@ mod topic;
 
 pub use backend::{Backend, BackendEntry, POSTGRES_POOL, REDIS_COMMANDS};
 pub use limits::{
-    CHATS_PER_USER, CONNECTIONS, CONNECTIONS_PER_USER, ENTRY_BYTES, Limit, MEMBERSHIPS, NoRate, Rate,
+    CHATS_PER_USER, CONNECTIONS, CONNECTIONS_PER_USER, ENTRY_BYTES, FILE_BYTES, Limit, MEDIA_BYTES,
+    MEMBERSHIPS, NoRate, Rate,
 };
 pub use ports::{
     APP_CLIENT, AUTH_CLIENT, DRAIN_SECONDS, GRPC_PORT, HTTP_PORT, MANAGEMENT_PORT, PROBLEMS_PATH,
@@ -25,7 +26,7 @@ pub use ports::{
     TOKEN_AUDIENCE, TOKEN_CLIENTS, UNREADY_SECONDS, USERNAME_PATTERN, USERNAME_RULE,
 };
 pub use secret::{Secret, SecretEntry, SecretKey};
-pub use service::{Service, ServiceEntry, Setting};
+pub use service::{Folder, Service, ServiceEntry, Setting};
 pub use topic::{
     MAX_ACCESS_TOKEN_SECONDS, PRESENCE_CHANGES_SECONDS, PRESENCE_SAMPLE_SECONDS, Retention,
     SESSION_EVENTS_SECONDS, Topic, TopicEntry,

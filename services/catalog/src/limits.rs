@@ -160,6 +160,10 @@ pub const CONNECTIONS: u32 = 100_000;
 pub const CONNECTIONS_PER_USER: u32 = 32;
 /// Chats that one user creates. No user opens so many by hand.
 pub const CHATS_PER_USER: u32 = 1000;
+/// Bytes of all files of a tenant: a few thousand photos and some hundred videos.
+pub const MEDIA_BYTES: u64 = 10 * 1024 * 1024 * 1024;
+/// Bytes of one file: some minutes of video from a phone.
+pub const FILE_BYTES: u64 = 100 * 1024 * 1024;
 
 #[cfg(test)]
 mod tests {

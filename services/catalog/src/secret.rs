@@ -1,5 +1,7 @@
 //! Secrets beside a tenant, and how a pod receives them.
 
+use crate::Backend;
+
 /// One Secret beside the tenant.
 #[derive(Debug)]
 pub struct SecretEntry {
@@ -58,6 +60,12 @@ table! {
         keys: &[name("username", "REDIS_USERNAME"), generated("password", "REDIS_PASSWORD")],
         is_of_cell: false,
     };
+    /// The tenant's account at the object store.
+    S3 = SecretEntry {
+        name: "s3",
+        keys: &[name("accessKey", "S3_ACCESS_KEY"), generated("secretKey", "S3_SECRET_KEY")],
+        is_of_cell: false,
+    };
     /// The auth service's client in the tenant's realm.
     Oidc = SecretEntry {
         name: "oidc",
@@ -80,6 +88,11 @@ impl Secret {
     /// Returns the key whose value is generated. Every Secret has one, except those of the cell.
     pub fn generated_key(self) -> Option<&'static SecretKey> {
         self.entry().keys.iter().find(|key| key.is_generated)
+    }
+
+    /// Returns the backend that it holds the tenant's account of. Nothing for what no backend knows.
+    pub fn backend(self) -> Option<Backend> {
+        Backend::ALL.iter().copied().find(|backend| backend.secret == self)
     }
 }
 

@@ -12,6 +12,8 @@ pub struct ServiceEntry {
     pub about: &'static str,
     /// The tenant may switch it off. The others are the messenger itself.
     pub is_optional: bool,
+    /// Of optional ones: a tenant has it only where it requests it. The others are there until they are switched off.
+    pub is_on_request: bool,
     /// Systems that must have been set up before the service can start. Once it runs it is updated whatever they do.
     pub backends: &'static [Backend],
     /// Secrets that its pods receive.
@@ -75,9 +77,23 @@ pub enum Setting {
     SampleSeconds,
     /// `--send-topic-generation`: the id that Kafka gave the topic `message.send`. Unknown until the topic was seen.
     SendTopicGeneration,
+    /// `--index-folder`: where the search service keeps its index, a folder of the pod.
+    IndexFolder,
+    /// `--media-quota-bytes`: how many bytes the files of all users may have together.
+    MediaQuotaBytes,
+    /// `--max-file-bytes`: how many bytes one file may have.
+    MaxFileBytes,
 }
 
 impl Setting {
+    /// Returns the folder of the pod that the setting names.
+    pub const fn folder(self) -> Option<Folder> {
+        match self {
+            Self::IndexFolder => Some(INDEX_FOLDER),
+            _ => None,
+        }
+    }
+
     /// Returns the flag that carries the setting.
     pub const fn flag(self) -> &'static str {
         match self {
@@ -96,9 +112,26 @@ impl Setting {
             Self::AllowedOrigins => "--allowed-origins",
             Self::SampleSeconds => "--sample-seconds",
             Self::SendTopicGeneration => "--send-topic-generation",
+            Self::IndexFolder => "--index-folder",
+            Self::MediaQuotaBytes => "--media-quota-bytes",
+            Self::MaxFileBytes => "--max-file-bytes",
         }
     }
 }
+
+/// A folder that a pod has for itself. It is empty when the pod begins, outlives its containers, and goes with the pod.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct Folder {
+    /// Name of the volume.
+    pub name: &'static str,
+    /// Where the process finds it.
+    pub path: &'static str,
+    /// Most that it may hold, as a Kubernetes quantity. A pod with more is replaced.
+    pub size_limit: &'static str,
+}
+
+/// The folder of the search service. An index has about a quarter of a kilobyte for each message.
+const INDEX_FOLDER: Folder = Folder { name: "index", path: "/var/lib/posthouse/index", size_limit: "2Gi" };
 
 /// Where most services describe their API.
 const OPENAPI: &str = "openapi.json";
@@ -112,10 +145,11 @@ table! {
         name: "gateway",
         about: "Holds users' connections and pushes messages to them.",
         is_optional: false,
+        is_on_request: false,
         backends: &[Backend::Kafka, Backend::Keycloak, Backend::Redis],
         secrets: &[Secret::Kafka, Secret::Redis, Secret::Internal, Secret::Metrics],
         peers: &[Service::Chat, Service::Message, Service::User],
-        optional_peers: &[Service::Presence],
+        optional_peers: &[Service::Presence, Service::Media],
         settings: &[
             Setting::Rate(Limit::UserSends),
             Setting::Rate(Limit::UserBytes),
@@ -144,6 +178,7 @@ table! {
         name: "auth",
         about: "Registers users, signs them in and out, and refreshes their tokens.",
         is_optional: false,
+        is_on_request: false,
         backends: &[Backend::Keycloak, Backend::Kafka, Backend::Redis],
         secrets: &[
             Secret::Oidc,
@@ -179,6 +214,7 @@ table! {
         name: "user",
         about: "Keeps the profiles of users and finds them.",
         is_optional: false,
+        is_on_request: false,
         backends: &[Backend::Postgres, Backend::Keycloak],
         secrets: &[Secret::Postgres, Secret::Internal, Secret::Metrics],
         peers: &[],
@@ -199,6 +235,7 @@ table! {
         name: "chat",
         about: "Keeps direct chats and groups, their members and roles.",
         is_optional: false,
+        is_on_request: false,
         backends: &[Backend::Postgres, Backend::Kafka, Backend::Keycloak],
         secrets: &[Secret::Postgres, Secret::Kafka, Secret::Internal, Secret::Metrics],
         peers: &[Service::User],
@@ -229,6 +266,7 @@ table! {
         name: "message",
         about: "Orders, stores and delivers messages. Replicas beyond kafka.partitions are idle.",
         is_optional: false,
+        is_on_request: false,
         backends: &[Backend::Cql, Backend::Kafka, Backend::Keycloak],
         secrets: &[Secret::Cql, Secret::Kafka, Secret::Internal, Secret::Metrics],
         peers: &[Service::Chat, Service::User],
@@ -249,6 +287,7 @@ table! {
         name: "presence",
         about: "Knows which users are online, away or typing, and when the others were last seen.",
         is_optional: true,
+        is_on_request: false,
         backends: &[Backend::Redis, Backend::Kafka, Backend::Keycloak],
         secrets: &[Secret::Redis, Secret::Kafka, Secret::Internal, Secret::Metrics],
         peers: &[Service::User, Service::Chat],
@@ -263,6 +302,49 @@ table! {
         cpu_request: "10m",
         memory_request: "16Mi",
         memory_limit: "128Mi",
+    };
+    /// Files.
+    Media = ServiceEntry {
+        name: "media",
+        about: "Takes files, checks them, and serves them to those who may read them.",
+        is_optional: true,
+        is_on_request: true,
+        backends: &[Backend::S3, Backend::Postgres, Backend::Kafka, Backend::Keycloak],
+        secrets: &[Secret::S3, Secret::Postgres, Secret::Kafka, Secret::Internal, Secret::Metrics],
+        peers: &[Service::Chat, Service::User],
+        optional_peers: &[],
+        settings: &[Setting::MediaQuotaBytes, Setting::MaxFileBytes],
+        path_prefixes: &["/api/media", "/content"],
+        paths: &[],
+        sticky_paths: &[],
+        description: OPENAPI,
+        postgres_sessions: 0,
+        migrates: true,
+        cpu_request: "20m",
+        memory_request: "48Mi",
+        // A picture at its limit of 320 MiB, files that wait for it, those that are sent, and links that are followed.
+        memory_limit: "1Gi",
+    };
+    /// Searches.
+    Search = ServiceEntry {
+        name: "search",
+        about: "Finds messages by their words, in the chats of who searches. Each replica has an index of its own.",
+        is_optional: true,
+        is_on_request: true,
+        backends: &[Backend::Kafka, Backend::Keycloak],
+        secrets: &[Secret::Kafka, Secret::Internal, Secret::Metrics],
+        peers: &[Service::Chat, Service::Message, Service::User],
+        optional_peers: &[],
+        settings: &[Setting::IndexFolder],
+        path_prefixes: &["/api/search"],
+        paths: &[],
+        sticky_paths: &[],
+        description: OPENAPI,
+        postgres_sessions: 0,
+        migrates: false,
+        cpu_request: "20m",
+        memory_request: "64Mi",
+        memory_limit: "512Mi",
     };
 }
 
@@ -325,6 +407,13 @@ mod tests {
     }
 
     #[test]
+    fn only_an_optional_service_is_there_on_request() {
+        for service in Service::ALL {
+            assert!(!service.is_on_request || service.is_optional, "{service} is the messenger itself");
+        }
+    }
+
+    #[test]
     fn every_process_finds_the_profile_of_the_user_of_a_token() {
         for service in Service::ALL {
             let finds = *service == Service::User || service.peers.contains(&Service::User);
@@ -349,6 +438,15 @@ mod tests {
             for backend in service.backends.iter().filter(|backend| **backend != Backend::Keycloak) {
                 assert!(service.secrets.contains(&backend.secret), "{service} has no account on {backend}");
             }
+        }
+    }
+
+    #[test]
+    fn no_two_folders_of_a_pod_are_one() {
+        let mut seen = BTreeSet::new();
+        let settings = Service::ALL.iter().flat_map(|service| service.settings.iter());
+        for Folder { name, path, .. } in settings.filter_map(|setting| setting.folder()) {
+            assert!(seen.insert(name) && seen.insert(path), "{name} at {path} is there twice");
         }
     }
 

@@ -1,4 +1,5 @@
-//! Users whose accounts are deleted leave their chats; blocks of theirs and against them go, and so do their requests to join.
+//! Users whose accounts are deleted leave their chats; blocks of theirs and against them go, and so do their requests to join and when they
+//! sent last.
 //!
 //! The user service lists deletions in their order. Every process of this service follows the list from a place that the
 //! store keeps; what is done twice changes nothing, so none of them leads.

@@ -96,12 +96,7 @@ impl ServiceError for Error {
                         ErrorCode::IdempotencyConflict
                     }
                 },
-                StoreError::Create { source, .. }
-                | StoreError::Change { source, .. }
-                | StoreError::Block { source, .. }
-                | StoreError::Requests(source)
-                | StoreError::Position(source)
-                | StoreError::Read(source) => kit::postgres::code(source),
+                failed => failed.code().unwrap_or(ErrorCode::Internal),
             },
         }
     }

@@ -17,7 +17,7 @@
 //!   /api/chats/{chat}/scheduled/{key}/send`: messages that are sent at a time.
 //! - `GET /api/blocks`, `PUT` and `DELETE /api/blocks/{user}`: whom a user blocks.
 //! - gRPC `posthouse.v1.ChatService`: `GetMembership`, `CheckMembers`, `ListMemberships`, `CheckBlocks`, `ListCalled`,
-//!   `ListAcquaintances`, `ListPublished`.
+//!   `ListAcquaintances`, `ListPublished`; `ChatDirectory`: `ListChats`.
 //!
 //! It queries the user service over gRPC for whether new members exist and let the caller add them, and follows its list of
 //! deleted accounts (see [`departures`]).
@@ -43,7 +43,7 @@ pub mod store;
 
 use std::sync::Arc;
 
-use contracts::rpc::chat_service_server::ChatServiceServer;
+use contracts::rpc::{chat_directory_server::ChatDirectoryServer, chat_service_server::ChatServiceServer};
 use kit::{
     Memory, Scope, Service, Surface, catalog,
     config::{KafkaArgs, PostgresArgs},
@@ -110,7 +110,8 @@ impl Service for Chat {
 }
 
 fn surface(store: Arc<dyn ChatStore>, scope: &Scope) -> anyhow::Result<Surface> {
-    let grpc = Routes::new(ChatServiceServer::new(api::grpc::ChatRpc::new(store.clone())));
+    let rpc = api::grpc::ChatRpc::new(store.clone());
+    let grpc = Routes::new(ChatServiceServer::new(rpc.clone())).add_service(ChatDirectoryServer::new(rpc));
     let users = Users::new(scope.peer(catalog::Service::User)?);
     scope.spawn(departures::follow(users.clone(), store.clone(), scope.shutdown().clone()));
     scope.spawn(deletions::follow(store.clone(), scope.shutdown().clone()));

@@ -8,11 +8,12 @@
 
 use std::{ops::RangeInclusive, sync::Arc, time::Duration};
 
+use contracts::ErrorCode;
 use kit::{backoff::Backoff, error::chain, outage::Outage};
 use tokio::{sync::Notify, time::sleep};
 use tokio_util::sync::CancellationToken;
 
-use crate::store::{ChatStore, Sent, StoreError};
+use crate::store::{ChatStore, Hindrance, Sent, StoreError};
 
 /// What another process was asked to schedule is noticed so soon when that process ends before its time.
 const INTERVAL: Duration = Duration::from_secs(5);
@@ -73,8 +74,10 @@ pub async fn round(store: &dyn ChatStore) -> Result<Duration, StoreError> {
                 }
             }
             Err(error) => {
-                // Without the database this fails too, and no attempt is counted.
-                store.put_off(chat_id, user_id).await?;
+                // Without the database this fails too. What it was too busy for says nothing of a message.
+                let is_busy = error.code() == Some(ErrorCode::Unavailable);
+                let hindrance = if is_busy { Hindrance::Database } else { Hindrance::Message };
+                store.put_off(chat_id, user_id, hindrance).await?;
                 let cause = chain(&error);
                 tracing::warn!(chat = %chat_id, user = %user_id, cause, "scheduled messages of chat {chat_id} wait: {cause}");
             }

@@ -8,14 +8,14 @@ mod scheduled;
 use std::collections::BTreeSet;
 
 use chrono::{DateTime, Utc};
-use contracts::{ChatId, UserId, event::Role};
+use contracts::{ChatId, ErrorCode, UserId, event::Role};
 use tonic::async_trait;
 
 pub use self::{
     joining::{Invited, JoinStore},
     memory::MemoryStore,
     postgres::{PostgresStore, SCHEMA, WAKE_CHANNEL},
-    scheduled::{ScheduleStore, Sent},
+    scheduled::{Hindrance, ScheduleStore, Sent},
 };
 use crate::domain::{
     Block, Chat, Command, Member, Membership, NewChat, OutboxRecord, OwnState, OwnUpdate, Refusal, Rights,
@@ -158,6 +158,12 @@ pub trait ChatStore: JoinStore + ScheduleStore {
     /// Notes that deletions up to this place are carried out.
     async fn set_deletions_position(&self, position: &str) -> Result<(), StoreError>;
 
+    /// Returns the first `limit` chats of the tenant behind `after`, by id.
+    async fn all_chats(&self, after: Option<ChatId>, limit: usize) -> Result<Vec<ChatId>, StoreError>;
+
+    /// Returns how many chats the tenant has.
+    async fn count_chats(&self) -> Result<i64, StoreError>;
+
     /// Returns whether all of it is in the event log.
     async fn is_published(&self, publication: Publication) -> Result<bool, StoreError>;
 
@@ -227,10 +233,31 @@ pub enum StoreError {
     Change { chat_id: ChatId, source: sqlx::Error },
     #[error("failed to change what {user_id} blocks")]
     Block { user_id: UserId, source: sqlx::Error },
-    #[error("failed to remove the requests of a user")]
+    #[error("failed to remove the requests of a user, and when they sent last")]
     Requests(#[source] sqlx::Error),
     #[error("failed to note which deletions of accounts are carried out")]
     Position(#[source] sqlx::Error),
     #[error("failed to read chats")]
     Read(#[source] sqlx::Error),
+}
+
+/// SQLSTATE `lock_not_available`: others hold what a statement waits for, for longer than it may wait.
+const LOCK_NOT_AVAILABLE: &str = "55P03";
+
+impl StoreError {
+    /// Returns the code of a query that failed; `None` for what was refused.
+    pub(crate) fn code(&self) -> Option<ErrorCode> {
+        let source = match self {
+            Self::Refused(_) => return None,
+            Self::Create { source, .. }
+            | Self::Change { source, .. }
+            | Self::Block { source, .. }
+            | Self::Requests(source)
+            | Self::Position(source)
+            | Self::Read(source) => source,
+        };
+        let state = source.as_database_error().and_then(|error| error.code());
+        let is_locked = state.is_some_and(|state| state == LOCK_NOT_AVAILABLE);
+        Some(if is_locked { ErrorCode::Unavailable } else { kit::postgres::code(source) })
+    }
 }

@@ -20,6 +20,8 @@ pub fn services() -> Vec<Hosted> {
         Hosted::of::<chat::Chat>(),
         Hosted::of::<message::Message>(),
         Hosted::of::<presence::Presence>(),
+        Hosted::of::<media::Media>(),
+        Hosted::of::<search::SearchService>(),
     ]
 }
 

@@ -4,13 +4,19 @@ use serde::{Deserialize, Serialize};
 use utoipa::ToSchema;
 
 pub use self::{
+    files::{
+        CreateFileRequest, File, FileLinks, FilePurpose, FileRefusal, FileState, FileUpload, PartsUpload,
+        UploadPart, WholeUpload,
+    },
     joining::{
         CreateInviteRequest, CreatedInvite, Invite, InvitePreview, JoinRequest, MAX_INVITE_SECONDS,
         MAX_INVITE_USES, PublicChat, Visibility,
     },
     own::{MAX_DRAFT_BYTES, MUTED_FOR_GOOD_MS, SetDraft, UpdateOwnChatStateRequest},
+    previews::{LinkPicture, LinkPreview, PreviewRequest},
     scheduled::{MAX_AHEAD_SECONDS, MAX_SCHEDULED, RescheduleRequest, ScheduleRequest, ScheduledMessage},
     schema::{FOUNDED_MEMBERS, TypedUsername},
+    search::{ExcerptPart, FoundMessage, FoundMessages, SearchStatus},
 };
 pub use crate::own::{Draft, OwnChatState};
 use crate::{
@@ -20,10 +26,13 @@ use crate::{
     word::{object, whole, whole_or_null, word},
 };
 
+mod files;
 mod joining;
 mod own;
+mod previews;
 mod scheduled;
 mod schema;
+mod search;
 
 /// `POST /api/auth/register`
 #[derive(Debug, Serialize, Deserialize, ToSchema)]
@@ -80,6 +89,15 @@ pub struct ChangePasswordRequest {
     /// decomposed letters are the same. Not the username. The schema allows what is short enough in any script.
     #[schema(schema_with = schema::new_password)]
     pub new_password: String,
+}
+
+/// The password is changed, and all other sessions have ended.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize, ToSchema)]
+pub struct PasswordChanged {
+    /// The confirmed address to which a link for a new password is sent. Clients show it: who knew the password of before may have
+    /// confirmed one of their own, and `PUT /api/auth/email` puts that of the user in its place. Absent when no link is sent.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub email: Option<String>,
 }
 
 /// An external identity provider that users may sign in with.

@@ -4,6 +4,7 @@ use std::{error, fmt};
 
 use crate::{
     UserId,
+    attachment::Attachment,
     event::{ChatKind, EntryKind, Forwarded, Role, SeqRange},
     own::{Draft, OwnChatState},
     rpc, wire,
@@ -46,7 +47,45 @@ impl From<wire::Message> for rpc::Message {
             expires_at_ms: message.expires_at_ms,
             expired: message.expired,
             changes: (!message.changes.is_empty()).then(|| message.changes.into()),
+            attachments: message.attachments.into_iter().map(Into::into).collect(),
         }
+    }
+}
+
+impl From<Attachment> for rpc::File {
+    fn from(of: Attachment) -> Self {
+        let Attachment { file, name, media_type, size, width, height, duration_ms, blur, has_thumbnail } = of;
+        let blur = blur.unwrap_or_default();
+        Self {
+            id: file.to_string(),
+            name,
+            r#type: media_type,
+            size,
+            width,
+            height,
+            duration_ms,
+            blur,
+            has_thumbnail,
+        }
+    }
+}
+
+impl TryFrom<rpc::File> for Attachment {
+    type Error = UnreadableField;
+
+    fn try_from(file: rpc::File) -> Result<Self, UnreadableField> {
+        let attachment = Self {
+            file: file.id.parse().map_err(|_| UnreadableField("file_id"))?,
+            name: file.name,
+            media_type: file.r#type,
+            size: file.size,
+            width: file.width,
+            height: file.height,
+            duration_ms: file.duration_ms,
+            blur: Some(file.blur).filter(|blur| !blur.is_empty()),
+            has_thumbnail: file.has_thumbnail,
+        };
+        attachment.too_long().map_or(Ok(attachment), |field| Err(UnreadableField(field)))
     }
 }
 
@@ -148,6 +187,7 @@ impl TryFrom<rpc::Message> for wire::Message {
             expires_at_ms: message.expires_at_ms,
             expired: message.expired,
             changes: message.changes.map(TryInto::try_into).transpose()?.unwrap_or_default(),
+            attachments: message.attachments.into_iter().map(TryInto::try_into).collect::<Result<_, _>>()?,
         })
     }
 }
@@ -286,7 +326,21 @@ mod tests {
     use uuid::Uuid;
 
     use super::*;
-    use crate::{ChatId, MessageKey};
+    use crate::{ChatId, FileId, MessageKey};
+
+    fn picture() -> Attachment {
+        Attachment {
+            name: "two cats.jpg".into(),
+            media_type: "image/jpeg".into(),
+            size: 48_213,
+            width: Some(1_600),
+            height: Some(1_200),
+            duration_ms: Some(40),
+            blur: Some("1QcSHQRnh493V4dIh4eXh1h4kJUI".into()),
+            has_thumbnail: true,
+            ..Attachment::unknown(FileId(Uuid::from_u128(7)))
+        }
+    }
 
     fn message(kind: EntryKind, subject: Option<u128>) -> wire::Message {
         wire::Message {
@@ -303,6 +357,7 @@ mod tests {
             mention_roles: vec![Role::Owner, Role::Admin],
             mentions_here: true,
             silent: true,
+            attachments: vec![picture(), Attachment::unknown(FileId(Uuid::from_u128(8)))],
             forwarded: Some(Forwarded { sender: UserId(Uuid::from_u128(6)), sent_at_ms: 4 }),
             range: subject.map(|_| SeqRange { from_seq: 2, to_seq: 6 }),
             sent_at_ms: 5,
@@ -364,6 +419,8 @@ mod tests {
         check("forwarded", |message| {
             message.forwarded.as_mut().expect("a forwarded message").sender_id.clear();
         });
+        check("file_id", |message| message.attachments[0].id.clear());
+        check("name", |message| message.attachments[0].name = "n".repeat(256));
         check("mention_ids", |message| message.mention_ids.push("not an id".into()));
         check("user_ids", |message| {
             let changes = message.changes.as_mut().expect("changes");

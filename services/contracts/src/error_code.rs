@@ -27,6 +27,8 @@ pub enum ErrorCode {
     ConsentRequired,
     /// Not found.
     NotFound,
+    /// A file that a message is to carry is not one that the caller uploaded for this chat, or not one that is ready.
+    NoSuchFile,
     /// The messenger does not have this: its administrators would have to set it up.
     NotConfigured,
     /// The path is there, and does not have this method.
@@ -56,7 +58,7 @@ pub enum ErrorCode {
 
 impl ErrorCode {
     /// All codes, in the order of their declaration.
-    pub const ALL: [Self; 20] = [
+    pub const ALL: [Self; 21] = [
         Self::Malformed,
         Self::InvalidArgument,
         Self::Unauthenticated,
@@ -65,6 +67,7 @@ impl ErrorCode {
         Self::NotAMember,
         Self::ConsentRequired,
         Self::NotFound,
+        Self::NoSuchFile,
         Self::NotConfigured,
         Self::MethodNotAllowed,
         Self::UnsupportedMediaType,
@@ -90,6 +93,7 @@ impl ErrorCode {
             Self::NotAMember => "not_a_member",
             Self::ConsentRequired => "consent_required",
             Self::NotFound => "not_found",
+            Self::NoSuchFile => "no_such_file",
             Self::NotConfigured => "not_configured",
             Self::MethodNotAllowed => "method_not_allowed",
             Self::UnsupportedMediaType => "unsupported_media_type",
@@ -111,7 +115,7 @@ impl ErrorCode {
             Self::Malformed | Self::InvalidArgument => 400,
             Self::Unauthenticated | Self::TokenExpired => 401,
             Self::PermissionDenied | Self::NotAMember | Self::ConsentRequired => 403,
-            Self::NotFound | Self::NotConfigured => 404,
+            Self::NotFound | Self::NoSuchFile | Self::NotConfigured => 404,
             Self::CursorExpired => 410,
             Self::MethodNotAllowed => 405,
             Self::UnsupportedMediaType => 415,
@@ -133,7 +137,7 @@ impl ErrorCode {
             Self::MethodNotAllowed => Code::Unimplemented,
             Self::Unauthenticated | Self::TokenExpired => Code::Unauthenticated,
             Self::PermissionDenied | Self::NotAMember | Self::ConsentRequired => Code::PermissionDenied,
-            Self::NotFound => Code::NotFound,
+            Self::NotFound | Self::NoSuchFile => Code::NotFound,
             Self::Conflict | Self::IdempotencyConflict => Code::AlreadyExists,
             Self::CursorExpired | Self::NotConfigured => Code::FailedPrecondition,
             Self::LimitReached | Self::RateLimited | Self::SlowMode => Code::ResourceExhausted,

@@ -8,6 +8,7 @@ use utoipa::ToSchema;
 
 use crate::{
     ChatId, DeviceId, ErrorCode, MessageKey, SessionId, UserId,
+    attachment::Attachment,
     own::{OwnChatState, is_zero},
     word::word,
 };
@@ -23,7 +24,7 @@ pub enum EntryKind {
     Text,
     /// The target, a message of the same sender, reads `body` from here on.
     Edit,
-    /// The target has no text any more, for nobody.
+    /// The target has no text and no attachments any more, for nobody.
     Delete,
     /// Likewise all texts of `range` that come before it: those of `subject`, or of everyone.
     DeleteRange,
@@ -223,11 +224,14 @@ pub struct SendRecord {
     /// Whether a text disturbs no user.
     #[serde(default, skip_serializing_if = "is_false")]
     pub silent: bool,
+    /// The files that a text carries. Their ids are what was said; the rest was found out before the log, and is so for good.
+    #[serde(default, skip_serializing_if = "Vec::is_empty")]
+    pub attachments: Vec<Attachment>,
     /// Whose words a text repeats.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub forwarded: Option<Forwarded>,
-    /// What a text repeats. It stays in the log, and stands for the body where a key is used again: the source may have been
-    /// edited since.
+    /// What a text repeats. It stays in the log, and stands for body and attachments where a key is used again: the source may have
+    /// been edited or deleted since.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub source: Option<Source>,
     /// What the deletion of a range is about.
@@ -286,6 +290,8 @@ pub enum DeliveryOutcome {
         mentions_here: bool,
         #[serde(default, skip_serializing_if = "is_false")]
         silent: bool,
+        #[serde(default, skip_serializing_if = "Vec::is_empty")]
+        attachments: Vec<Attachment>,
         #[serde(default, skip_serializing_if = "Option::is_none")]
         forwarded: Option<Forwarded>,
         #[serde(default, skip_serializing_if = "Option::is_none")]
@@ -499,7 +505,7 @@ mod tests {
     use uuid::Uuid;
 
     use super::*;
-    use crate::own::Draft;
+    use crate::{FileId, own::Draft};
 
     fn id(n: u128) -> Uuid {
         Uuid::from_u128(n)
@@ -533,6 +539,7 @@ mod tests {
                 mentions_all: false,
                 mentions_here: false,
                 silent: false,
+                attachments: Vec::new(),
                 forwarded: None,
                 source: None,
                 range: None,
@@ -560,6 +567,7 @@ mod tests {
                 mentions_all: true,
                 mentions_here: false,
                 silent: false,
+                attachments: Vec::new(),
                 forwarded: None,
                 source: None,
                 range: None,
@@ -587,6 +595,7 @@ mod tests {
                 mentions_all: true,
                 mentions_here: true,
                 silent: true,
+                attachments: Vec::new(),
                 forwarded: Some(Forwarded { sender: UserId(id(7)), sent_at_ms: 8 }),
                 source: Some(Source { chat: ChatId(id(9)), seq: 3 }),
                 range: Some(SeqRange { from_seq: 1, to_seq: 4 }),
@@ -595,6 +604,81 @@ mod tests {
                 reads_from: None,
             },
             include_str!("../golden/called.v1.json"),
+        );
+        let picture = Attachment {
+            name: "two cats.jpg".into(),
+            media_type: "image/jpeg".into(),
+            size: 48_213,
+            width: Some(1_600),
+            height: Some(1_200),
+            blur: Some("1QcSHQRnh493V4dIh4eXh1h4kJUI".into()),
+            has_thumbnail: true,
+            ..Attachment::unknown(FileId(id(6)))
+        };
+        let sound = Attachment {
+            name: "hello.ogg".into(),
+            media_type: "audio/ogg".into(),
+            size: 9_120,
+            duration_ms: Some(2_500),
+            ..Attachment::unknown(FileId(id(7)))
+        };
+        let attachments = vec![picture, sound];
+        check(
+            &SendRecord {
+                v: 1,
+                chat: ChatId(id(1)),
+                sender: UserId(id(2)),
+                device: DeviceId(id(3)),
+                key: MessageKey(id(4)),
+                kind: EntryKind::Text,
+                body: String::new(),
+                subject: None,
+                target_seq: None,
+                mentions: Vec::new(),
+                called_by_role: 0,
+                not_members: Vec::new(),
+                mention_roles: Vec::new(),
+                mentions_all: false,
+                mentions_here: false,
+                silent: false,
+                attachments: attachments.clone(),
+                forwarded: None,
+                source: None,
+                range: None,
+                moderates: false,
+                subject_only: false,
+                reads_from: None,
+            },
+            include_str!("../golden/files.v1.json"),
+        );
+        check(
+            &DeliveredRecord {
+                v: 1,
+                chat: ChatId(id(1)),
+                sender: UserId(id(2)),
+                device: DeviceId(id(3)),
+                key: MessageKey(id(4)),
+                outcome: DeliveryOutcome::Stored {
+                    seq: 8,
+                    kind: EntryKind::Text,
+                    body: String::new(),
+                    subject: None,
+                    target_seq: None,
+                    mentions: Vec::new(),
+                    mention_roles: Vec::new(),
+                    mentions_all: false,
+                    mentions_here: false,
+                    silent: false,
+                    attachments,
+                    forwarded: None,
+                    range: None,
+                    sent_at_ms: 1_700_000_000_000,
+                    subject_only: false,
+                    expires_at_ms: None,
+                    place: None,
+                },
+            },
+            include_str!("../golden/delivered_files.v1.json"),
         );
         check(
             &DeliveredRecord {
@@ -614,6 +698,7 @@ mod tests {
                     mentions_all: false,
                     mentions_here: false,
                     silent: false,
+                    attachments: Vec::new(),
                     forwarded: None,
                     range: None,
                     sent_at_ms: 1_700_000_000_000,

@@ -65,6 +65,11 @@ uuid_id! {
     InviteId
 }
 
+uuid_id! {
+    /// A file that a user uploaded. It is one file for as long as it lives: what is in it never changes.
+    FileId
+}
+
 /// Longest id of a session in bytes. The realm's own have 36 or fewer.
 const MAX_SESSION_ID_BYTES: usize = 128;
 

@@ -3,6 +3,7 @@
 //! Everything here is data. A type that only one service needs lives in that service.
 
 pub mod api;
+pub mod attachment;
 pub mod cbor;
 pub mod changes;
 pub mod convert;
@@ -18,4 +19,4 @@ mod word;
 
 pub use encoding::{Encoded, Encoding};
 pub use error_code::ErrorCode;
-pub use id::{ChatId, DeviceId, InviteId, MessageKey, SessionId, UserId};
+pub use id::{ChatId, DeviceId, FileId, InviteId, MessageKey, SessionId, UserId};

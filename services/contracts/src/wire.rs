@@ -14,8 +14,12 @@ use serde_json::Number;
 
 pub use crate::changes::{Change, Changes, MAX_LISTED_REACTORS, Reactions};
 
+pub use crate::attachment::{Attachment, MAX_ATTACHMENTS};
+
 use crate::{
-    ChatId, DeviceId, Encoded, ErrorCode, MessageKey, UserId, cbor,
+    ChatId, DeviceId, Encoded, ErrorCode, FileId, MessageKey, UserId,
+    attachment::escaped_bytes,
+    cbor,
     changes::UUID_BYTES,
     event::{ChatKind, EntryKind, Forwarded, Role, SeqRange, is_false},
     own::{OwnChatState, is_zero},
@@ -268,6 +272,7 @@ pub struct Connect {
 pub struct Send {
     pub chat: ChatId,
     pub key: MessageKey,
+    /// It may be empty beside attachments.
     pub body: String,
     /// The seq of the message that this one replies to.
     #[serde(default, skip_serializing_if = "Option::is_none")]
@@ -287,6 +292,9 @@ pub struct Send {
     /// Whether it disturbs no user.
     #[serde(default, skip_serializing_if = "is_false")]
     pub silent: bool,
+    /// Files that the sender has uploaded for this chat and that are ready: at most [`MAX_ATTACHMENTS`], each once.
+    #[serde(default, skip_serializing_if = "Vec::is_empty")]
+    pub attachments: Vec<FileId>,
 }
 
 impl Send {
@@ -302,11 +310,12 @@ impl Send {
             mention_roles: Vec::new(),
             mention_here: false,
             silent: false,
+            attachments: Vec::new(),
         }
     }
 }
 
-/// Sends the text of a message that the caller reads, in this or another chat, with who wrote it and when.
+/// Sends the text of a message that the caller reads, in this or another chat, with its attachments, who wrote it and when.
 #[derive(Debug, Serialize, Deserialize)]
 #[serde(deny_unknown_fields)]
 pub struct Forward {
@@ -328,7 +337,7 @@ pub struct Edit {
     pub body: String,
 }
 
-/// Removes the text of a message for everyone: of one's own, or of anyone as an owner or admin of the group.
+/// Removes the text of a message for everyone, and its attachments: of one's own, or of anyone as an owner or admin of the group.
 #[derive(Debug, Serialize, Deserialize)]
 #[serde(deny_unknown_fields)]
 pub struct Delete {
@@ -742,6 +751,9 @@ pub struct Message {
     /// Whether a text disturbs no user.
     #[serde(default, skip_serializing_if = "is_false")]
     pub silent: bool,
+    /// The files that a text carries, as they were when it was sent. Gone with the text, and kept by an edit.
+    #[serde(default, skip_serializing_if = "Vec::is_empty")]
+    pub attachments: Vec<Attachment>,
     /// Whose words a text repeats.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub forwarded: Option<Forwarded>,
@@ -754,7 +766,7 @@ pub struct Message {
     /// `message_ttl_seconds`, and of an edit of one.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub expires_at_ms: Option<i64>,
-    /// The text has disappeared: `body` is empty, and nothing that was changed of it is left.
+    /// The text has disappeared: `body` is empty, and nothing that it carried or that was changed of it is left.
     #[serde(default, skip_serializing_if = "is_false")]
     pub expired: bool,
     /// What later entries changed of a text. `body` is as they left it: the text of the last edit, and empty once it is deleted.
@@ -779,6 +791,7 @@ impl Message {
         self.mention_roles.clear();
         (self.mentions_all, self.mentions_here) = (false, false);
         self.forwarded = None;
+        self.attachments.clear();
         // That it was deleted is known on: what deletes a range passes over it.
         let Changes { seq, deleted_seq, .. } = self.changes;
         self.changes = match deleted_seq {
@@ -789,23 +802,21 @@ impl Message {
 
     /// Returns how many bytes the entry has as JSON, at most.
     pub fn encoded_bytes(&self) -> usize {
-        let escaped = |byte: u8| match byte {
-            b'"' | b'\\' | b'\n' | b'\r' | b'\t' | 0x08 | 0x0c => 2,
-            0..0x20 => 6,
-            _ => 1,
-        };
         let mentions = if self.mentions.is_empty() { 0 } else { 16 + UUID_BYTES * self.mentions.len() };
         let roles = if self.mention_roles.is_empty() { 0 } else { 20 + 10 * self.mention_roles.len() };
         // Their names, an id and numbers.
         let forwarded = self.forwarded.map_or(0, |_| 110);
         let range = self.range.map_or(0, |_| 80);
+        let attachments = if self.attachments.is_empty() { 0 } else { 17 }
+            + self.attachments.iter().map(Attachment::encoded_bytes).sum::<usize>();
         let flags = [self.mentions_here, self.silent].into_iter().filter(|flag| *flag).count() * 23;
         Self::ENVELOPE_BYTES
             + roles
             + forwarded
             + range
+            + attachments
             + flags
-            + self.body.bytes().map(escaped).sum::<usize>()
+            + escaped_bytes(&self.body)
             + mentions
             + if self.expires_at_ms.is_some() { Self::EXPIRY_BYTES } else { 0 }
             + self.changes.encoded_bytes()

@@ -2,7 +2,7 @@
 
 use std::{sync::Arc, time::Duration};
 
-use contracts::{ChatId, ErrorCode, convert::UnreadableField, event::EntryKind};
+use contracts::{ChatId, ErrorCode, FileId, convert::UnreadableField, event::EntryKind};
 use kit::{error::ServiceError, log::LogError};
 
 #[derive(Debug, thiserror::Error)]
@@ -29,6 +29,14 @@ pub(crate) enum GatewayError {
     TooManyPins { chat: ChatId },
     #[error("too many members of chat {chat} have the roles that are called")]
     TooManyCalled { chat: ChatId },
+    #[error("a message to chat {chat} carries a file that its sender may not send there")]
+    NoSuchFile { chat: ChatId },
+    #[error("the tenant has no media service, and a message to chat {chat} carries a file")]
+    NoMedia { chat: ChatId },
+    #[error("failed to query the media service for chat {chat}")]
+    Media { chat: ChatId, source: Arc<tonic::Status> },
+    #[error("the media service answered something else of file {file} than what it is")]
+    File { file: FileId, source: UnreadableField },
     #[error("failed to query the chat service for chat {chat}")]
     Membership { chat: ChatId, source: Arc<tonic::Status> },
     #[error("failed to query the message service for chat {chat}")]
@@ -55,16 +63,20 @@ impl ServiceError for GatewayError {
                 ErrorCode::PermissionDenied
             }
             Self::NoTarget { .. } | Self::NoEntry { .. } | Self::NoSource { .. } => ErrorCode::NotFound,
+            Self::NoSuchFile { .. } => ErrorCode::NoSuchFile,
+            Self::NoMedia { .. } => ErrorCode::NotConfigured,
             Self::SlowMode { .. } => ErrorCode::SlowMode,
             Self::CursorExpired => ErrorCode::CursorExpired,
             Self::NoChange { .. } => ErrorCode::Conflict,
             Self::TooManyChanges { .. } | Self::TooManyPins { .. } | Self::TooManyCalled { .. } => {
                 ErrorCode::LimitReached
             }
-            Self::Membership { .. } | Self::History { .. } | Self::Sync { .. } | Self::Produce { .. } => {
-                ErrorCode::Unavailable
-            }
-            Self::Entry { .. } | Self::SyncPage { .. } => ErrorCode::Internal,
+            Self::Membership { .. }
+            | Self::History { .. }
+            | Self::Media { .. }
+            | Self::Sync { .. }
+            | Self::Produce { .. } => ErrorCode::Unavailable,
+            Self::Entry { .. } | Self::SyncPage { .. } | Self::File { .. } => ErrorCode::Internal,
         }
     }
 }

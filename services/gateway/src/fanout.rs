@@ -3,7 +3,7 @@
 use std::{sync::Arc, time::Instant};
 
 use contracts::{
-    DeviceId, MessageKey, UserId,
+    ChatId, DeviceId, ErrorCode, MessageKey, UserId,
     event::{DeliveredRecord, DeliveryOutcome, EntryKind, LogPlace},
     wire::{Changes, MAX_RECEIPT_MEMBERS, Message, Receipt, Rejected, ServerFrame, Stored},
 };
@@ -23,8 +23,14 @@ use crate::{
 /// What an owner repeats after a crash is younger, and little.
 const SENT_LATELY_MS: i64 = 60 * 1_000;
 
-/// The connections that sent a message: one, or more when it was repeated on another.
-type Writers = Vec<Uuid>;
+/// Who sent what came to its outcome.
+#[derive(Default)]
+struct Writers {
+    /// One connection, or more when it was repeated on another.
+    sessions: Vec<Uuid>,
+    /// It is a text that took its sender's turn here.
+    has_turn: bool,
+}
 
 /// What is announced of an entry beside what its recipients receive.
 struct Origin {
@@ -66,7 +72,9 @@ impl Fanout {
         };
         if (!device.0.is_nil() || is_text) && !is_late {
             let body = match &outcome {
-                DeliveryOutcome::Stored { body, range, .. } => counted_bytes(body, *range),
+                DeliveryOutcome::Stored { body, attachments, range, .. } => {
+                    counted_bytes(body, attachments.len(), *range)
+                }
                 // What is not stored now has no text here.
                 _ => 0,
             };
@@ -84,6 +92,7 @@ impl Fanout {
                 mentions_all,
                 mentions_here,
                 silent,
+                attachments,
                 forwarded,
                 range,
                 sent_at_ms,
@@ -105,6 +114,7 @@ impl Fanout {
                     mentions_all,
                     mentions_here,
                     silent,
+                    attachments,
                     forwarded,
                     range,
                     sent_at_ms,
@@ -153,7 +163,12 @@ impl Fanout {
             DeliveryOutcome::Rejected { code } => {
                 let rejected = Rejected { chat, key, code };
                 let frame = ServerFrame { rejected: Some(rejected), ..ServerFrame::default() };
-                self.push_to_device(sender, device, key, frame, Push::Rejected);
+                let writers = self.push_to_device((sender, device), (chat, key), frame, Push::Rejected);
+                // Nothing is stored under its key then. Of a conflict something is, which had the turn.
+                let is_stored_nowhere = matches!(code, ErrorCode::NotFound | ErrorCode::NotAMember);
+                if writers.has_turn && is_stored_nowhere {
+                    self.slow_mode.give_back(chat, sender, key);
+                }
             }
         }
     }
@@ -180,7 +195,7 @@ impl Fanout {
                 Stored { chat, key, seq, sent_at_ms: Some(sent_at_ms), expires_at_ms },
             )
         } else {
-            Writers::new()
+            Writers::default()
         };
         let push_of = |message| ServerFrame { message: Some(message), ..ServerFrame::default() };
         let mut frame = Shared::new(|| push_of(message.clone()));
@@ -188,7 +203,7 @@ impl Fanout {
         let mut push = |user, way| {
             self.registry.for_user(user, |connection| {
                 // It has the body; another connection of the same device has not.
-                if user == sender && writers.contains(&connection.session) {
+                if user == sender && writers.sessions.contains(&connection.session) {
                     return;
                 }
                 let encoding = connection.queue.encoding();
@@ -236,31 +251,31 @@ impl Fanout {
     }
 
     fn push_stored(&self, sender: UserId, device: DeviceId, stored: Stored) -> Writers {
-        let key = stored.key;
+        let send = (stored.chat, stored.key);
         let frame = ServerFrame { stored: Some(stored), ..ServerFrame::default() };
-        self.push_to_device(sender, device, key, frame, Push::Stored)
+        self.push_to_device((sender, device), send, frame, Push::Stored)
     }
 
     /// Pushes what became of a send to its device, and returns the connections that sent it.
     fn push_to_device(
         &self,
-        user: UserId,
-        device: DeviceId,
-        key: MessageKey,
+        (user, device): (UserId, DeviceId),
+        send: (ChatId, MessageKey),
         frame: ServerFrame,
         kind: Push,
     ) -> Writers {
         let mut frame = Shared::new(|| frame);
-        let mut writers = Writers::new();
+        let mut writers = Writers::default();
         self.registry.for_user(user, |connection| {
             // What no device sent concerns the user on all of them.
             if !device.0.is_nil() && !connection.is_of(device) {
                 return;
             }
-            if let Some(sent_at) = connection.settled(key) {
+            if let Some(unstored) = connection.settled(send) {
                 let now = Instant::now();
-                self.rates.took(now.saturating_duration_since(sent_at), now);
-                writers.push(connection.session);
+                self.rates.took(now.saturating_duration_since(unstored.sent_at), now);
+                writers.sessions.push(connection.session);
+                writers.has_turn |= unstored.has_turn;
             }
             let pushed = connection.queue.push(frame.encoded(connection.queue.encoding()));
             self.metrics.count_push(kind, pushed);
@@ -278,10 +293,7 @@ const fn is_late(sent_at_ms: i64, now_ms: i64) -> bool {
 mod tests {
     use std::time::Duration;
 
-    use contracts::{
-        ChatId, ErrorCode,
-        event::{ChatKind, Role},
-    };
+    use contracts::event::{ChatKind, Role};
 
     use super::*;
     use crate::{
@@ -291,6 +303,7 @@ mod tests {
         registry::Connection,
     };
 
+    const CHAT: ChatId = ChatId(Uuid::from_u128(100));
     const KEY: MessageKey = MessageKey(Uuid::from_u128(200));
     const LONG: Duration = Duration::from_secs(3_600);
 
@@ -330,7 +343,7 @@ mod tests {
         /// Makes a user a founding member of the chat.
         fn join(&self, user: u128) {
             let listing = Listing {
-                chat: ChatId(Uuid::from_u128(100)),
+                chat: CHAT,
                 role: Role::Member,
                 kind: Some(ChatKind::Group),
                 version: 1,
@@ -345,7 +358,7 @@ mod tests {
         fn deliver(&self, sender: u128, device: u128, outcome: DeliveryOutcome) {
             let record = DeliveredRecord {
                 v: 1,
-                chat: ChatId(Uuid::from_u128(100)),
+                chat: CHAT,
                 sender: UserId(Uuid::from_u128(sender)),
                 device: DeviceId(Uuid::from_u128(device)),
                 key: KEY,
@@ -367,6 +380,7 @@ mod tests {
             mentions_all: false,
             mentions_here: false,
             silent: false,
+            attachments: Vec::new(),
             forwarded: None,
             range: None,
             sent_at_ms: 5,
@@ -402,7 +416,7 @@ mod tests {
         for user in [1, 2] {
             world.join(user);
         }
-        phone.sending(KEY, Instant::now());
+        phone.sending((CHAT, KEY), Some(Turn::None), Instant::now());
         world.deliver(1, 1, stored(1, EntryKind::Text, None));
         assert_eq!(kinds(&phone), ["stored"]);
         assert_eq!(kinds(&window), ["stored", "message"]);
@@ -467,7 +481,7 @@ mod tests {
     #[test]
     fn slow_mode_counts_what_another_gateway_took_in_a_chat_that_is_not_known_here() {
         let world = World::new();
-        let (chat, user) = (ChatId(Uuid::from_u128(100)), UserId(Uuid::from_u128(1)));
+        let (chat, user) = (CHAT, UserId(Uuid::from_u128(1)));
         let slow_mode = &world.fanout.slow_mode;
         let take = || slow_mode.take((chat, user, MessageKey(Uuid::from_u128(201))), LONG, Instant::now());
         assert_eq!(take(), Ok(Turn::Unknown));
@@ -478,6 +492,45 @@ mod tests {
         }
         world.deliver(1, 1, outcome);
         assert!(take().is_err());
+    }
+
+    /// Sends texts of a member under one key, of which the first takes the turn, and returns whether the next one has to wait when the log
+    /// has rejected one of them.
+    fn waits_after(code: ErrorCode, texts: usize) -> bool {
+        let world = World::new();
+        let phone = world.connection(1, 1);
+        let user = UserId(Uuid::from_u128(1));
+        let slow_mode = &world.fanout.slow_mode;
+        slow_mode.recalled(CHAT, user, None);
+        for _ in 0..texts {
+            let turn = slow_mode.take((CHAT, user, KEY), LONG, Instant::now()).expect("it is the first");
+            phone.sending((CHAT, KEY), Some(turn), Instant::now());
+        }
+        world.deliver(1, 1, DeliveryOutcome::Rejected { code });
+        slow_mode.take((CHAT, user, MessageKey(Uuid::from_u128(201))), LONG, Instant::now()).is_err()
+    }
+
+    /// Such as a reply to a message that was deleted at that moment.
+    #[test]
+    fn a_text_that_the_log_rejects_leaves_its_sender_the_turn() {
+        assert!(!waits_after(ErrorCode::NotFound, 1));
+        assert!(!waits_after(ErrorCode::NotAMember, 1));
+    }
+
+    #[test]
+    fn a_text_whose_key_names_another_one_keeps_the_turn_of_that() {
+        assert!(waits_after(ErrorCode::IdempotencyConflict, 1));
+        // The other one may be stored behind it.
+        assert!(waits_after(ErrorCode::NotFound, 2));
+        // Its turn was taken by a text of before, and not by this one.
+        let world = World::new();
+        let (phone, user) = (world.connection(1, 1), UserId(Uuid::from_u128(1)));
+        let slow_mode = &world.fanout.slow_mode;
+        slow_mode.recalled(CHAT, user, Some((Instant::now(), KEY)));
+        phone.sending((CHAT, KEY), None, Instant::now());
+        world.deliver(1, 1, DeliveryOutcome::Rejected { code: ErrorCode::NotFound });
+        let other = MessageKey(Uuid::from_u128(201));
+        assert!(slow_mode.take((CHAT, user, other), LONG, Instant::now()).is_err());
     }
 
     #[test]
@@ -502,7 +555,7 @@ mod tests {
             world.join(user);
         }
         world.deliver(1, 0, stored(3, EntryKind::MemberRemoved, Some(2)));
-        admin.sending(KEY, Instant::now());
+        admin.sending((CHAT, KEY), Some(Turn::None), Instant::now());
         world.deliver(1, 1, stored(4, EntryKind::Text, None));
         assert_eq!(kinds(&removed), ["message"]);
         assert_eq!(kinds(&admin), ["message", "stored"]);

@@ -11,7 +11,7 @@
 //! # Consumes
 //! `message.delivered` and `chat.events` from their end, `session.events` from its beginning, all whole, by every gateway.
 //! gRPC: `ChatService` for the chats of users who connect, for records of their members that the log has lost, and for whether senders and readers are members, `MessageService` for history, `UserService` for
-//! the profile of who connects, `PresenceService` where the tenant has it.
+//! the profile of who connects, `PresenceService` and `MediaService` where the tenant has them.
 //!
 //! # Publishes
 //! `message.send`, key = chat id, `acks=all`. A client receives `accepted` when the log has the record, never before.
@@ -24,6 +24,7 @@ mod ended;
 mod error;
 mod events;
 mod fanout;
+mod files;
 mod membership;
 mod metrics;
 mod own_states;
@@ -51,6 +52,7 @@ use crate::{
     ended::EndedSessions,
     events::SendLog,
     fanout::Fanout,
+    files::Files,
     membership::Membership,
     metrics::Metrics,
     own_states::OwnStates,
@@ -119,6 +121,7 @@ fn surface(
 
     let chat = ChatServiceClient::new(scope.peer(catalog::Service::Chat)?);
     let history = MessageServiceClient::new(scope.peer(catalog::Service::Message)?);
+    let files = Files::new(scope.optional_peer(catalog::Service::Media)?);
     let registry = Arc::new(Registry::default());
     let rates = Arc::new(Rates::new(&rates, Instant::now()));
     let positions = Arc::new(Positions::default());
@@ -217,6 +220,7 @@ fn surface(
         rates,
         log: send_log,
         history,
+        files,
         positions,
         sessions,
         presence,

@@ -23,7 +23,7 @@ use contracts::{
     wire::MAX_ROLE_MENTIONS,
 };
 use kit::rpc::{self, InternalChannel};
-use tokio::{sync::mpsc, time::timeout};
+use tokio::time::timeout;
 use tonic::Code;
 
 use self::{
@@ -80,7 +80,7 @@ pub(crate) struct Membership {
     pub(crate) members: Arc<Members>,
     following: AtomicBool,
     checks: Checks,
-    loads: mpsc::UnboundedSender<UserId>,
+    named: loads::Named,
     /// Where the histories of members begin, for the time in which the chat service does not answer.
     beginnings: moka::sync::Cache<(ChatId, UserId), i64>,
     pub(crate) slow_mode: Arc<SlowMode>,
@@ -96,12 +96,12 @@ impl Membership {
     ) -> (Self, Checker, Loader) {
         let (checks, checker) = Checks::new(chat.clone());
         let members = Arc::<Members>::default();
-        let (loads, loader) = Loader::new(members.clone(), (checks.clone(), chat.clone()), pushes, metrics);
+        let (named, loader) = Loader::new(members.clone(), (checks.clone(), chat.clone()), pushes, metrics);
         let this = Self {
             members,
             following: AtomicBool::new(false),
             checks,
-            loads,
+            named,
             beginnings: moka::sync::Cache::new(BEGINNING_CAPACITY),
             slow_mode: Arc::default(),
             chat,
@@ -120,14 +120,14 @@ impl Membership {
 
     /// Notes that a user has one connection more.
     pub(crate) fn opened(&self, user: UserId) {
-        if self.members.opened(user) {
-            self.load(user);
+        if self.members.opened(user) && self.named.new.send(user).is_err() {
+            tracing::debug!("the process is stopping; no chats are loaded any more");
         }
     }
 
-    /// Begins to load the chats of a user, again for one whose chats are known.
-    fn load(&self, user: UserId) {
-        if self.loads.send(user).is_err() {
+    /// Begins to load the chats once more of a user who is here already. Those who come wait for none of them.
+    fn load_again(&self, user: UserId) {
+        if self.named.again.send(user).is_err() {
             tracing::debug!("the process is stopping; no chats are loaded any more");
         }
     }

@@ -17,13 +17,23 @@ use tokio::sync::mpsc;
 use uuid::Uuid;
 
 use crate::{
-    domain::{posted::Posted, send_queue::SendQueue, session::Identity},
+    domain::{posted::Posted, send_queue::SendQueue, session::Identity, slow_mode::Turn},
     sharded::Sharded,
 };
 
 /// Sends of one connection that are remembered until they are stored. Rates keep a client below it, unless the message
 /// service is away; what is beyond it is not measured.
 const MAX_REMEMBERED_SENDS: usize = 1_024;
+
+/// A send that is not known to be stored or refused.
+#[derive(Clone, Copy, Debug)]
+pub(crate) struct Unstored {
+    pub(crate) sent_at: Instant,
+    /// It is a text, which took its turn where its chat is slow.
+    is_text: bool,
+    /// It took its sender's turn, and nothing else was sent under its key meanwhile: what becomes of that key is what becomes of it.
+    pub(crate) has_turn: bool,
+}
 
 /// A send that was refused for a while.
 #[derive(Clone, Copy, Debug)]
@@ -51,8 +61,8 @@ pub(crate) struct Connection {
     token_session: Mutex<Option<SessionId>>,
     /// Whether the user is away from the device.
     is_away: AtomicBool,
-    /// When this connection sent what is not stored yet.
-    unstored: Mutex<HashMap<MessageKey, Instant>>,
+    /// What this connection sent and is not stored yet. A key is of one chat: it may be used in another one.
+    unstored: Mutex<HashMap<(ChatId, MessageKey), Unstored>>,
     /// By chat, the send that was refused for its rate, and until when those behind it wait for it.
     held_back: Mutex<HashMap<ChatId, Held>>,
 }
@@ -91,27 +101,31 @@ impl Connection {
         *self.token_session.lock().unwrap_or_else(PoisonError::into_inner) = Some(session);
     }
 
-    /// Notes that this connection sends a message.
-    pub(crate) fn sending(&self, key: MessageKey, now: Instant) {
+    /// Notes that this connection sends an entry; `turn` is that of a text, and nothing for any other one.
+    pub(crate) fn sending(&self, send: (ChatId, MessageKey), turn: Option<Turn>, now: Instant) {
         let mut unstored = self.unstored.lock().unwrap_or_else(PoisonError::into_inner);
+        let before = unstored.get(&send).copied();
         if unstored.len() < MAX_REMEMBERED_SENDS {
-            unstored.insert(key, now);
+            let is_text = turn.is_some() || before.is_some_and(|before| before.is_text);
+            let has_turn = turn == Some(Turn::Taken) && before.is_none();
+            unstored.insert(send, Unstored { sent_at: now, is_text, has_turn });
         }
     }
 
-    /// Returns whether this connection has sent a message that is not known to be stored or refused.
-    pub(crate) fn is_sending(&self, key: MessageKey) -> bool {
-        self.unstored.lock().unwrap_or_else(PoisonError::into_inner).contains_key(&key)
+    /// Returns whether this connection has sent a text that is not known to be stored or refused.
+    pub(crate) fn is_sending_text(&self, send: (ChatId, MessageKey)) -> bool {
+        let unstored = self.unstored.lock().unwrap_or_else(PoisonError::into_inner);
+        unstored.get(&send).is_some_and(|of| of.is_text)
     }
 
-    /// Returns when this connection sent a message that was not settled before.
-    pub(crate) fn settled(&self, key: MessageKey) -> Option<Instant> {
+    /// Returns what this connection sent that was not settled before.
+    pub(crate) fn settled(&self, send: (ChatId, MessageKey)) -> Option<Unstored> {
         let mut unstored = self.unstored.lock().unwrap_or_else(PoisonError::into_inner);
-        let sent_at = unstored.remove(&key);
+        let settled = unstored.remove(&send);
         if unstored.is_empty() {
             unstored.shrink_to_fit();
         }
-        sent_at
+        settled
     }
 
     /// Notes that a send was refused, for a while and with this code. What comes behind it in the chat is refused as well until it has come again, or the
@@ -298,6 +312,25 @@ mod tests {
         assert!(registry.add(&connection(1), 1));
         assert!(!registry.add(&connection(2), 1));
         assert_eq!(registry.len(), 1);
+    }
+
+    #[test]
+    fn a_key_is_that_of_a_text_in_one_chat() {
+        let (one, now) = (connection(1), Instant::now());
+        let [chat, other] = [1, 2].map(|n| ChatId(Uuid::from_u128(n)));
+        let key = MessageKey(Uuid::from_u128(3));
+        one.sending((chat, key), Some(Turn::Taken), now);
+        assert!(one.is_sending_text((chat, key)));
+        assert!(!one.is_sending_text((other, key)), "another message");
+        assert!(one.settled((other, key)).is_none());
+        assert!(one.settled((chat, key)).is_some_and(|of| of.has_turn));
+        assert!(!one.is_sending_text((chat, key)), "it is stored, or refused");
+        // A reaction needs no turn, and lets no text through without one.
+        one.sending((chat, key), None, now);
+        assert!(!one.is_sending_text((chat, key)));
+        one.sending((chat, key), Some(Turn::Taken), now);
+        assert!(one.is_sending_text((chat, key)));
+        assert!(one.settled((chat, key)).is_some_and(|of| !of.has_turn), "whose outcome it is, is not known");
     }
 
     #[test]

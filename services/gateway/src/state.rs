@@ -11,6 +11,7 @@ use crate::{
     domain::{exchanges::Exchanges, rates::Rates},
     ended::EndedSessions,
     events::SendLog,
+    files::Files,
     membership::Membership,
     metrics::Metrics,
     positions::Positions,
@@ -33,6 +34,7 @@ pub(crate) struct GatewayState {
     pub(crate) exchanges: Arc<Exchanges>,
     pub(crate) log: SendLog,
     pub(crate) history: MessageServiceClient<InternalChannel>,
+    pub(crate) files: Files,
     pub(crate) positions: Arc<Positions>,
     pub(crate) sessions: SessionsHandle,
     pub(crate) presence: Arc<Presence>,
@@ -49,4 +51,5 @@ pub(crate) struct Outages {
     pub(crate) log: Outage,
     pub(crate) chat: Outage,
     pub(crate) history: Outage,
+    pub(crate) media: Outage,
 }

@@ -20,6 +20,13 @@ const ALWAYS: [(HeaderName, &str); 4] = [
     (header::REFERRER_POLICY, "no-referrer"),
 ];
 
+/// What users uploaded runs nothing, loads nothing and has no origin, whatever it is.
+const CONTENT_POLICY: &str = "sandbox; default-src 'none'; frame-ancestors 'none'";
+
+/// Marks a response, as an extension, whose body is what a user uploaded.
+#[derive(Clone, Copy, Debug)]
+pub struct UserContent;
+
 /// For a year after a visit, the address is asked for by TLS only. Not for the hosts below it, which may be of others.
 const TLS_ONLY: &str = "max-age=31536000";
 /// How the client speaks to Traefik, which sets it.
@@ -29,9 +36,13 @@ const FORWARDED_PROTO: HeaderName = HeaderName::from_static("x-forwarded-proto")
 pub(crate) async fn protect(request: Request, next: Next) -> Response {
     let is_by_tls = is_by_tls(request.headers());
     let mut response = next.run(request).await;
+    let is_content = response.extensions().get::<UserContent>().is_some();
     let headers = response.headers_mut();
     for (name, value) in ALWAYS {
         headers.insert(name, HeaderValue::from_static(value));
+    }
+    if is_content {
+        headers.insert(header::CONTENT_SECURITY_POLICY, HeaderValue::from_static(CONTENT_POLICY));
     }
     if is_by_tls {
         headers.insert(header::STRICT_TRANSPORT_SECURITY, HeaderValue::from_static(TLS_ONLY));
@@ -45,14 +56,18 @@ fn is_by_tls(headers: &HeaderMap) -> bool {
 
 #[cfg(test)]
 mod tests {
-    use axum::{Router, body::Body, middleware, routing::get};
+    use axum::{Extension, Router, body::Body, middleware, routing::get};
     use tower::ServiceExt as _;
 
     use super::*;
 
     async fn headers(path: &str, proto: Option<&str>) -> HeaderMap {
         let page = ([(header::CONTENT_SECURITY_POLICY, "default-src *")], "a page");
-        let router = Router::new().route("/", get(|| async { page })).layer(middleware::from_fn(protect));
+        let content = (Extension(UserContent), page.clone());
+        let router = Router::new()
+            .route("/", get(|| async { page }))
+            .route("/content", get(|| async { content }))
+            .layer(middleware::from_fn(protect));
         let mut request = Request::get(path);
         if let Some(proto) = proto {
             request = request.header(FORWARDED_PROTO, proto);
@@ -69,6 +84,16 @@ mod tests {
                 assert_eq!(headers[&name], value, "{path}");
             }
         }
+    }
+
+    #[tokio::test]
+    async fn what_users_uploaded_runs_nothing() {
+        let headers = headers("/content", None).await;
+        for (name, value) in ALWAYS.into_iter().skip(1) {
+            assert_eq!(headers[&name], value);
+        }
+        assert_eq!(ALWAYS[0].0, header::CONTENT_SECURITY_POLICY);
+        assert_eq!(headers[header::CONTENT_SECURITY_POLICY], CONTENT_POLICY);
     }
 
     #[tokio::test]

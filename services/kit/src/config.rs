@@ -129,6 +129,25 @@ pub struct RedisArgs {
     pub redis_password: SecretString,
 }
 
+/// The object store.
+#[derive(Clone, Debug, Args)]
+pub struct S3Args {
+    /// URL at which this process reaches it.
+    #[arg(long, env)]
+    pub s3_endpoint: String,
+    /// URL at which users reach it: what they upload, they send there. Default: the same.
+    #[arg(long, env)]
+    pub s3_public_endpoint: Option<String>,
+    #[arg(long, env, default_value = "us-east-1")]
+    pub s3_region: String,
+    #[arg(long, env)]
+    pub s3_bucket: String,
+    #[arg(long, env, hide = true)]
+    pub s3_access_key: String,
+    #[arg(long, env, hide = true, hide_env_values = true, value_parser = secret)]
+    pub s3_secret_key: SecretString,
+}
+
 /// How much is sent, by hand and at a time. Each is a [`Limit`], which says what it counts.
 #[derive(Clone, Copy, Debug, Args)]
 pub struct SendRates {

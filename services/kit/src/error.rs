@@ -156,6 +156,7 @@ const fn title(code: ErrorCode) -> &'static str {
         ErrorCode::NotAMember => "You are not a member of this chat",
         ErrorCode::ConsentRequired => "A user does not allow this",
         ErrorCode::NotFound => "Not found",
+        ErrorCode::NoSuchFile => "The file is not one of yours for this chat, or it is not ready",
         ErrorCode::NotConfigured => "This messenger does not have it",
         ErrorCode::MethodNotAllowed => "This path does not have this method",
         ErrorCode::UnsupportedMediaType => "The body is not of a supported type",

@@ -7,7 +7,7 @@
 pub mod auth;
 pub mod backoff;
 mod bearer;
-mod browser;
+pub mod browser;
 pub mod bucket;
 pub mod clock;
 pub mod config;

@@ -9,7 +9,12 @@ mod kafka;
 mod lasting;
 mod memory;
 
-use std::{collections::HashMap, pin::Pin, sync::Arc, time::Duration};
+use std::{
+    collections::{BTreeMap, HashMap},
+    pin::Pin,
+    sync::Arc,
+    time::Duration,
+};
 
 use rdkafka::{
     Message as _,
@@ -77,6 +82,29 @@ impl Log {
                 Some(Follower(Follow::Kafka(follower)))
             }
             Way::Memory(log) => Some(Follower(Follow::Memory(log.follow(topic, start)))),
+        }
+    }
+
+    /// Follows all partitions of a topic from where an earlier reader of them stopped: `next` has the offset that each is read from, and
+    /// one that is not in it is read from its beginning. The end of each partition is reported when it is reached. Tries until it
+    /// works; `None` when stopped before.
+    ///
+    /// What the log has forgotten meanwhile is passed over, and a log that was made again is read from its beginning:
+    /// [`Follower::starts`] says so.
+    pub async fn resume(
+        &self,
+        topic: &str,
+        group: &str,
+        next: &BTreeMap<i32, i64>,
+        check: &Check,
+        stop: &CancellationToken,
+    ) -> Option<Follower> {
+        match &self.0 {
+            Way::Kafka(args) => {
+                let follower = kafka::resume(args, topic, group, next, check, stop).await?;
+                Some(Follower(Follow::Kafka(follower)))
+            }
+            Way::Memory(log) => Some(Follower(Follow::Memory(log.resume(topic, next)))),
         }
     }
 
@@ -154,6 +182,12 @@ impl Producer {
             Produce::Memory(_) => false,
         }
     }
+}
+
+/// Returns where a partition that has offsets from `first` to `end` is read, by one who wants to go on at `next`. Behind its end nothing was
+/// ever read of it: it was made again.
+fn place_of(next: Option<i64>, (first, end): (i64, i64)) -> i64 {
+    next.filter(|next| (first..=end).contains(next)).unwrap_or(first)
 }
 
 /// A record that was read.
@@ -239,6 +273,15 @@ impl Follower {
         }
     }
 
+    /// Returns the offsets of the first records that are read, as far as they are known: of each partition, but when it was asked for the
+    /// beginning of all.
+    pub fn starts(&self) -> BTreeMap<i32, i64> {
+        match &self.0 {
+            Follow::Kafka(follower) => follower.starts().clone(),
+            Follow::Memory(follower) => follower.starts(),
+        }
+    }
+
     /// Returns what comes next; `None` when stopped. After an outage it goes on where it was.
     pub async fn next(&mut self, stop: &CancellationToken) -> Option<Event<'_>> {
         match &mut self.0 {
@@ -284,8 +327,9 @@ pub enum Report {
     Outside(String),
     /// Whether any broker responds.
     Brokers { answer: bool },
-    /// Where a partition ends.
-    End { partition: i32, offset: i64 },
+    /// Where a partition ends, and the first offset that it still has: the end again for one that has no record left. Less than none for
+    /// one that is not known yet.
+    End { partition: i32, first: i64, offset: i64 },
 }
 
 /// The records of one partition, for the member that owns it.

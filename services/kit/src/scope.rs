@@ -3,8 +3,10 @@
 use std::{panic::AssertUnwindSafe, sync::Arc, time::Duration};
 
 use anyhow::ensure;
+use aws_lc_rs::hmac;
 use futures_util::FutureExt as _;
 use prometheus_client::registry::Registry;
+use secrecy::ExposeSecret as _;
 use tokio_util::{sync::CancellationToken, task::TaskTracker};
 
 use crate::{auth::TokenVerifier, health::Check, process::shared::Shared, rpc::InternalChannel};
@@ -36,6 +38,15 @@ impl Scope {
     /// Returns the time that the process has between the shutdown and its end.
     pub fn drain_limit(&self) -> Duration {
         Duration::from_secs(self.process.config.service.drain_seconds)
+    }
+
+    /// Returns a key for signatures with this purpose, the same in all processes of the tenant that have the same internal token.
+    /// It does not reveal the token, nor the key of another service or purpose.
+    pub fn signing_key(&self, purpose: &str) -> hmac::Key {
+        let token = self.process.config.service.internal_token.expose_secret();
+        let token = hmac::Key::new(hmac::HMAC_SHA256, token.as_bytes());
+        let derived = hmac::sign(&token, format!("{}/{purpose}", self.service).as_bytes());
+        hmac::Key::new(hmac::HMAC_SHA256, derived.as_ref())
     }
 
     /// Adds a readiness check, `<service>/<name>`. The process is ready when the checks of all services pass.

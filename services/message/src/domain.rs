@@ -17,6 +17,7 @@ use std::{
 use contracts::{
     ChatId, DeviceId, ErrorCode, MessageKey, UserId,
     event::{self, DeliveredRecord, DeliveryOutcome, EntryKind, Forwarded, LogPlace, Role, SeqRange, Source},
+    wire::Attachment,
 };
 use sha2::{Digest as _, Sha256};
 
@@ -163,6 +164,8 @@ pub struct Entry {
     pub mentions_all: bool,
     pub mentions_here: bool,
     pub silent: bool,
+    /// The files that a text carries.
+    pub attachments: Vec<Attachment>,
     pub forwarded: Option<Forwarded>,
     /// What the deletion of a range is about.
     pub range: Option<SeqRange>,
@@ -265,6 +268,7 @@ impl Verdict {
                 mentions_all: entry.mentions_all,
                 mentions_here: entry.mentions_here,
                 silent: entry.silent,
+                attachments: entry.attachments.clone(),
                 forwarded: entry.forwarded,
                 range: entry.range,
                 sent_at_ms: times.sent_at_ms,
@@ -529,8 +533,10 @@ pub struct Content<'a> {
     pub mention_roles: &'a [Role],
     pub mentions_here: bool,
     pub silent: bool,
+    /// The files that a text carries, of which the ids were said and nothing else.
+    pub attachments: &'a [Attachment],
     pub range: Option<SeqRange>,
-    /// What a text repeats. It stands for the body.
+    /// What a text repeats. It stands for the body and the attachments.
     pub source: Option<Source>,
     pub body: &'a str,
 }
@@ -547,6 +553,7 @@ impl<'a> Content<'a> {
             mention_roles: &[],
             mentions_here: false,
             silent: false,
+            attachments: &[],
             range: None,
             source: None,
             body,
@@ -561,9 +568,11 @@ impl<'a> Content<'a> {
             || !self.mention_roles.is_empty()
             || self.range.is_some()
             || self.source.is_some();
+        let attachments = if self.source.is_none() { self.attachments } else { &[] };
+        let has_files = !attachments.is_empty();
         let mut hash = Sha256::new();
         hash.update(self.kind.as_str());
-        hash.update([u8::from(!is_plain) | u8::from(has_more) << 1]);
+        hash.update([u8::from(!is_plain) | u8::from(has_more) << 1 | u8::from(has_files) << 2]);
         // The nil UUID is no user's id.
         hash.update(self.subject.map(|subject| subject.0).unwrap_or_default().as_bytes());
         if !is_plain {
@@ -588,6 +597,10 @@ impl<'a> Content<'a> {
                 hash.update(chat.0.as_bytes());
                 hash.update(seq.to_be_bytes());
             }
+        }
+        if has_files {
+            hash.update(attachments.len().to_be_bytes());
+            attachments.iter().for_each(|of| hash.update(of.file.0.as_bytes()));
         }
         if self.source.is_none() {
             hash.update(self.body);

@@ -25,6 +25,8 @@ pub(crate) enum Error {
     CursorExpired,
     #[error("failed to read what a user wrote")]
     OwnTexts(#[source] StoreError),
+    #[error("failed to read entries by their places")]
+    Entries(#[source] StoreError),
     #[error("failed to sync the chats of a user")]
     Sync(#[source] StoreError),
     #[error("failed to note what a user has read of chat {chat}")]
@@ -42,6 +44,7 @@ impl ServiceError for Error {
             Self::Membership(_)
             | Self::History { .. }
             | Self::OwnTexts(_)
+            | Self::Entries(_)
             | Self::Sync(_)
             | Self::Mark { .. } => ErrorCode::Unavailable,
         }

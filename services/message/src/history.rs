@@ -9,7 +9,7 @@ use contracts::{
     event::EntryKind,
     wire::{HISTORY_PAGE_BYTES, MAX_HISTORY_LIMIT, Message},
 };
-use futures_util::{StreamExt as _, stream};
+use futures_util::{StreamExt as _, TryStreamExt as _, stream};
 use kit::page::Span;
 use tonic::async_trait;
 
@@ -63,6 +63,9 @@ pub trait Archive: Send + Sync {
     /// reader's own.
     async fn page_of(&self, chat: ChatId, from_seq: i64, span: Span, limit: usize) -> Result<History>;
 
+    /// Returns those of some entries that are stored, in their order, as they are now. No reaction is a reader's own.
+    async fn entries_of(&self, ids: Vec<TargetId>) -> Result<Vec<Message>>;
+
     /// Marks the reactions that are the reader's own.
     async fn mark_own_of(&self, reader: SeatId, messages: &mut [Message]) -> Result<()>;
 
@@ -109,6 +112,12 @@ impl<S: Store> Archive for S {
         // The head goes first: rows up to it are durable, so none of them can be missing from the reads behind it.
         let head_seq = self.head(chat).await?.seq;
         page(self, Bounds { chat, from_seq, head_seq }, span, Room::new(limit, HISTORY_PAGE_BYTES)).await
+    }
+
+    async fn entries_of(&self, ids: Vec<TargetId>) -> Result<Vec<Message>> {
+        let read = ids.into_iter().map(|id| self.entry(id));
+        let found: Vec<_> = stream::iter(read).buffered(LOOK_UPS).try_collect().await?;
+        Ok(found.into_iter().flatten().collect())
     }
 
     async fn mark_own_of(&self, reader: SeatId, messages: &mut [Message]) -> Result<()> {

@@ -108,6 +108,7 @@ mod tests {
             mentions_all: false,
             mentions_here: false,
             silent: false,
+            attachments: Vec::new(),
             forwarded: None,
             range: None,
             sent_at_ms: 0,
@@ -132,6 +133,10 @@ mod tests {
             self.pages.fetch_add(1, Ordering::SeqCst);
             self.gate.acquire().await.expect("it stays open").forget();
             Ok(History { messages: (from_seq..=5).map(message).collect(), head_seq: 5, from_seq })
+        }
+
+        async fn entries_of(&self, _: Vec<TargetId>) -> Result<Vec<Message>> {
+            Ok(Vec::new())
         }
 
         async fn mark_own_of(&self, reader: SeatId, messages: &mut [Message]) -> Result<()> {

@@ -5,8 +5,9 @@ use std::{collections::BTreeMap, sync::Arc, time::Duration};
 use anyhow::{Context, ensure};
 use catalog::Topic;
 use operator::backend::{
-    Backend, Credentials, Owner,
+    Backend, Credentials, Owner, Ownership,
     kafka::{KafkaAdmin, KafkaDesired, KafkaObserved, TopicDesired},
+    s3::S3Admin,
 };
 use rdkafka::{
     ClientConfig,
@@ -104,6 +105,15 @@ impl Stack {
             accepts_loss: false,
         };
         Ok(KafkaAdmin::new(&self.kafka_bootstrap, credentials).observe(&desired).await?)
+    }
+
+    /// Returns whose a tenant's bucket and account are. What another owner's marker is on is an error.
+    pub async fn s3_of(&self, tenant_id: &str, owner: Owner) -> anyhow::Result<Ownership> {
+        let credentials = Credentials::new(&self.s3_admin.username, self.s3_admin.password.as_str());
+        let url = |address: &str| format!("http://{address}");
+        let (store, accounts) = (url(&self.s3_addr), url(&self.s3_accounts_addr));
+        let admin = S3Admin::new(&store, &accounts, "us-east-1", credentials);
+        Ok(admin.ownership(&S3Admin::claim(&tenant_id.parse()?, owner)).await?)
     }
 
     pub async fn cql(&self, account: &Account) -> anyhow::Result<Session> {
@@ -207,6 +217,12 @@ impl Stack {
         let keys: Vec<String> =
             redis::cmd("KEYS").arg(format!("mt:{tenant_id}:*")).query_async(&mut redis).await?;
         remains.extend(keys.into_iter().map(|key| format!("Redis key {key}")));
+
+        match self.s3_of(tenant_id, no_owner).await {
+            Ok(Ownership::Absent) => {}
+            Ok(found) => remains.push(format!("S3: {found:?}")),
+            Err(error) => remains.push(format!("S3: {error}")),
+        }
 
         if self.keycloak().await?.status(&format!("/admin/realms/{tenant_id}")).await? != 404 {
             remains.push(format!("realm {tenant_id}"));

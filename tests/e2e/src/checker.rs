@@ -156,6 +156,7 @@ mod tests {
             mentions_all: false,
             mentions_here: false,
             silent: false,
+            attachments: Vec::new(),
             forwarded: None,
             range: None,
             changes: Changes::default(),

@@ -4,7 +4,7 @@
 #![allow(clippy::disallowed_methods, reason = "a seed of its own for every run")]
 
 use std::{
-    collections::{BTreeMap, HashMap, HashSet},
+    collections::{BTreeMap, BTreeSet, HashMap, HashSet},
     env,
     fmt::Write as _,
     sync::{Arc, Mutex, MutexGuard},
@@ -231,7 +231,9 @@ struct History<'a> {
     devices: Vec<Device>,
     group: ChatId,
     chats: Vec<ChatId>,
-    sends: JoinSet<()>,
+    /// Each ends with its place in `trace`.
+    sends: JoinSet<usize>,
+    unsettled: BTreeSet<usize>,
     trace: Vec<String>,
 }
 
@@ -254,6 +256,7 @@ impl<'a> History<'a> {
             group,
             chats: vec![direct, group],
             sends: JoinSet::new(),
+            unsettled: BTreeSet::new(),
             trace: Vec::new(),
         })
     }
@@ -270,8 +273,16 @@ impl<'a> History<'a> {
         for _ in 0..self.random.random_range(HAPPENINGS / 3..=HAPPENINGS) {
             self.happen().await?;
         }
-        let sent = async { while self.sends.join_next().await.is_some() {} };
-        timeout(SETTLING, sent).await.context("a send was neither stored nor refused")?;
+        let (sends, unsettled) = (&mut self.sends, &mut self.unsettled);
+        let sent = async {
+            while let Some(settled) = sends.join_next().await {
+                unsettled.remove(&settled.expect("it does not panic"));
+            }
+        };
+        if timeout(SETTLING, sent).await.is_err() {
+            let left: Vec<&String> = self.unsettled.iter().map(|place| &self.trace[*place]).collect();
+            bail!("neither stored nor refused: {left:#?}");
+        }
         for device in &mut self.devices {
             if is_disturbed {
                 device.cut();
@@ -382,8 +393,12 @@ impl<'a> History<'a> {
         };
         let said = format!("sends {post:?} to {chat}");
         if let Some((session, _)) = &self.devices[number].link {
-            let sent = session.send(chat, post);
-            self.sends.spawn(async move { drop(sent.await) });
+            let (sent, place) = (session.send(chat, post), self.trace.len());
+            self.unsettled.insert(place);
+            self.sends.spawn(async move {
+                drop(sent.await);
+                place
+            });
         }
         said
     }

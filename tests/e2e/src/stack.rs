@@ -33,6 +33,9 @@ pub struct Stack {
     pub pg_admin: Account,
     pub redis_addr: String,
     pub redis_admin: Account,
+    pub s3_addr: String,
+    pub s3_accounts_addr: String,
+    pub s3_admin: Account,
     http_port: u16,
 }
 
@@ -44,6 +47,7 @@ pub enum Backend {
     Keycloak,
     Redis,
     Postgres,
+    S3,
 }
 
 /// What is done to a process.
@@ -65,6 +69,7 @@ impl Backend {
             Self::Keycloak => "keycloak",
             Self::Redis => "redis",
             Self::Postgres => "postgres",
+            Self::S3 => "s3",
         }
     }
 }
@@ -90,6 +95,9 @@ impl Stack {
             pg_admin: account("PG"),
             redis_addr: format!("{}:{}", variable("REDIS_HOST"), variable("REDIS_PORT")),
             redis_admin: account("REDIS"),
+            s3_addr: variable("S3_ADDRESS"),
+            s3_accounts_addr: variable("S3_ACCOUNTS_ADDRESS"),
+            s3_admin: account("S3"),
             http_port: port(&http).expect("HTTP_ADDR ends with a port"),
         }
     }

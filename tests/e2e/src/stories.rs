@@ -1,7 +1,9 @@
 //! What users do with a messenger: a tenant of the cluster, or the one of `posthouse dev`.
 
+mod files;
 mod joining;
 mod scheduled;
+mod search;
 mod sync;
 
 use std::{
@@ -12,7 +14,7 @@ use std::{
 
 use anyhow::{Context, ensure};
 use contracts::{
-    ChatId, DeviceId, ErrorCode, MessageKey,
+    ChatId, DeviceId, ErrorCode, FileId, MessageKey,
     api::{
         ContactableBy, CreateChatRequest, ErasedPart, ErasureState, HistoryAccess, MUTED_FOR_GOOD_MS,
         OwnChatState, PresenceVisibleTo, RegisterRequest, SetDraft, Settings, UpdateChatRequest,
@@ -37,7 +39,7 @@ use crate::{
     users::{Online, TestUser, refused},
 };
 
-pub use self::{joining::joining, scheduled::scheduled, sync::sync};
+pub use self::{files::files, joining::joining, scheduled::scheduled, search::search, sync::sync};
 
 /// What is promised of the connections of a session that has ended.
 const CLOSED_WITHIN: Duration = Duration::from_secs(5);
@@ -131,6 +133,7 @@ pub async fn changes(messenger: &Messenger) -> anyhow::Result<()> {
         mention_roles: Vec::new(),
         mention_here: false,
         silent: false,
+        attachments: Vec::new(),
     };
     let react = |seq, remove| Post::React { seq, emoji: "\u{1f44d}".into(), remove };
     let edit = |seq, body: &str| Post::Edit { seq, body: body.to_owned() };
@@ -1010,7 +1013,7 @@ pub async fn pages(messenger: &Messenger) -> anyhow::Result<()> {
             left.push(link);
         }
     }
-    let services = catalog::Service::ALL.len();
+    let services = catalog::Service::ALL.iter().filter(|service| !service.is_on_request).count();
     ensure!(pages > services + 1, "{pages} pages of {services} services: {seen:?}");
     ensure!(
         seen.contains(&messenger.url("/docs/gateway/protocol.js")),
@@ -1077,6 +1080,15 @@ pub async fn refusals(messenger: &Messenger) -> anyhow::Result<()> {
     let long = "x".repeat(MAX_BODY_BYTES + 1);
     refused_frame(&mut socket, send(2, chat, key, &long), ErrorCode::TooLarge).await?;
     refused_frame(&mut socket, send(3, chat, key, ""), ErrorCode::InvalidArgument).await?;
+    // A file that nobody uploaded, or a messenger that takes none.
+    let with_file = Send { attachments: vec![FileId::generate()], ..Send::text(chat, key, "look") };
+    let with_file = ClientFrame { id: Some(8.into()), command: Command::Send(with_file) };
+    socket.send(text(&with_file)).await?;
+    let code = pushed(&mut socket, |frame| frame.error.map(|error| error.code)).await?;
+    ensure!(
+        [ErrorCode::NoSuchFile, ErrorCode::NotConfigured].contains(&code),
+        "a file that is not there is refused with {code}"
+    );
     let backwards =
         ClientFrame { id: Some(5.into()), command: Command::History(History::after(chat, -1, None)) };
     refused_frame(&mut socket, backwards, ErrorCode::InvalidArgument).await?;

@@ -53,6 +53,17 @@ async fn two_sends_with_one_key_have_one_outcome() {
 }
 
 #[tokio::test]
+async fn a_send_that_comes_while_the_session_ends_ends_with_it() {
+    let (commands, incoming) = mpsc::channel(1);
+    let place = commands.reserve().await.expect("the session is there");
+    drop(incoming);
+    let (outcome, settled) = oneshot::channel();
+    place.send(Command::Send { chat: CHAT, key: KEY, post: "hi".into(), outcome });
+    let answered = timeout(Duration::from_secs(5), answer(&commands, settled)).await;
+    assert_eq!(answered.expect("it does not wait for what cannot come"), None);
+}
+
+#[tokio::test]
 async fn an_attempt_to_connect_that_fails_is_reported() {
     let (_session, mut events) = Session::open(identity(), DeviceId::generate());
     let first = events.recv().await;

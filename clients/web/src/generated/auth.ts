@@ -40,7 +40,7 @@ export type ConfirmEmailRequest = {
 };
 
 /** Why a request was refused. Stable: a client may branch on it. */
-export type ErrorCode = ("malformed" | "invalid_argument" | "unauthenticated" | "token_expired" | "permission_denied" | "not_a_member" | "consent_required" | "not_found" | "not_configured" | "method_not_allowed" | "unsupported_media_type" | "conflict" | "cursor_expired" | "limit_reached" | "idempotency_conflict" | "too_large" | "rate_limited" | "slow_mode" | "unavailable" | "internal");
+export type ErrorCode = ("malformed" | "invalid_argument" | "unauthenticated" | "token_expired" | "permission_denied" | "not_a_member" | "consent_required" | "not_found" | "no_such_file" | "not_configured" | "method_not_allowed" | "unsupported_media_type" | "conflict" | "cursor_expired" | "limit_reached" | "idempotency_conflict" | "too_large" | "rate_limited" | "slow_mode" | "unavailable" | "internal");
 
 /** `POST /api/auth/password/forgot` */
 export type ForgotPasswordRequest = {
@@ -84,6 +84,15 @@ export type Page_AuthSession = {
         started_at_ms: number;
     }>;
     next_cursor?: (string | null);
+};
+
+/** The password is changed, and all other sessions have ended. */
+export type PasswordChanged = {
+    /**
+     * The confirmed address to which a link for a new password is sent. Clients show it: who knew the password of before may have
+     * confirmed one of their own, and `PUT /api/auth/email` puts that of the user in its place. Absent when no link is sent.
+     */
+    email?: (string | null);
 };
 
 /** The body of every refusal, `application/problem+json` (RFC 9457). */

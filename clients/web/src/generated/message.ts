@@ -1,5 +1,26 @@
 // Derived from docs/api/message.openapi.json by `make generate`.
 
+/** A file as a message carries it. What is known of it was found out before it was sent, and stays as it was then. */
+export type Attachment = {
+    /** A few bytes that stand for a picture until it is there: a thumbhash in base64. */
+    blur?: (string | null);
+    /** Of a film or a sound, in milliseconds. */
+    duration_ms?: (number | null);
+    file: FileId;
+    /** Whether there is a small picture of it to fetch. */
+    has_thumbnail?: boolean;
+    /** Likewise. */
+    height?: (number | null);
+    /** As the sender's device has it, without a path: at most [`MAX_FILE_NAME_BYTES`]. */
+    name: string;
+    /** In bytes. */
+    size: number;
+    /** The media type, by what the file has in it and not by its name. */
+    type: string;
+    /** Of a picture or a film, in pixels. */
+    width?: (number | null);
+};
+
 /**
  * What later entries changed of a message, as of one moment. Each of them is an entry of its own, and comes to a client that has the
  * message already.
@@ -30,7 +51,10 @@ export type ChatId = string;
 export type EntryKind = ("text" | "edit" | "delete" | "delete_range" | "reaction" | "reaction_removed" | "pin" | "unpin" | "member_added" | "member_removed" | "role_changed" | "title_changed" | "topic_changed" | "avatar_changed" | "slow_mode_changed" | "ttl_changed");
 
 /** Why a request was refused. Stable: a client may branch on it. */
-export type ErrorCode = ("malformed" | "invalid_argument" | "unauthenticated" | "token_expired" | "permission_denied" | "not_a_member" | "consent_required" | "not_found" | "not_configured" | "method_not_allowed" | "unsupported_media_type" | "conflict" | "cursor_expired" | "limit_reached" | "idempotency_conflict" | "too_large" | "rate_limited" | "slow_mode" | "unavailable" | "internal");
+export type ErrorCode = ("malformed" | "invalid_argument" | "unauthenticated" | "token_expired" | "permission_denied" | "not_a_member" | "consent_required" | "not_found" | "no_such_file" | "not_configured" | "method_not_allowed" | "unsupported_media_type" | "conflict" | "cursor_expired" | "limit_reached" | "idempotency_conflict" | "too_large" | "rate_limited" | "slow_mode" | "unavailable" | "internal");
+
+/** A file that a user uploaded. It is one file for as long as it lives: what is in it never changes. */
+export type FileId = string;
 
 /** Who wrote a text that is forwarded, and when. Not where: who receives it may not be in that chat. */
 export type Forwarded = {
@@ -41,11 +65,13 @@ export type Forwarded = {
 
 /** One entry of a chat. (chat, seq) is its identity; seq is 1, 2, 3, ..., gapless. */
 export type Message = {
+    /** The files that a text carries, as they were when it was sent. Gone with the text, and kept by an edit. */
+    attachments?: Array<Attachment>;
     body: string;
     /** What later entries changed of a text. `body` is as they left it: the text of the last edit, and empty once it is deleted. */
     changes?: Changes;
     chat: ChatId;
-    /** The text has disappeared: `body` is empty, and nothing that was changed of it is left. */
+    /** The text has disappeared: `body` is empty, and nothing that it carried or that was changed of it is left. */
     expired?: boolean;
     /**
      * When the text disappears, in milliseconds since the epoch: clients forget it then by themselves. Of a text of a chat with
@@ -90,11 +116,13 @@ export type MessagePage = {
 /** One page of a list. `next_cursor` is absent on the last page; pass it back as `cursor`. */
 export type Page_Message = {
     items: Array<{
+        /** The files that a text carries, as they were when it was sent. Gone with the text, and kept by an edit. */
+        attachments?: Array<Attachment>;
         body: string;
         /** What later entries changed of a text. `body` is as they left it: the text of the last edit, and empty once it is deleted. */
         changes?: Changes;
         chat: ChatId;
-        /** The text has disappeared: `body` is empty, and nothing that was changed of it is left. */
+        /** The text has disappeared: `body` is empty, and nothing that it carried or that was changed of it is left. */
         expired?: boolean;
         /**
          * When the text disappears, in milliseconds since the epoch: clients forget it then by themselves. Of a text of a chat with

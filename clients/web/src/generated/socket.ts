@@ -4,6 +4,27 @@ export type Activity = {
     state: ("online" | "away");
 };
 
+/** A file that a message carries. Its bytes are fetched by a link of the media service (/docs/media), which asks each time whether the reader is in a chat that has it. */
+export type Attachment = {
+    file: Id;
+    /** As the sender's device has it, without a path: at most 255 bytes of UTF-8. Show it as a text, and let the user choose where it is saved. */
+    name: string;
+    /** The media type, by what the file has in it and not by its name. */
+    type: string;
+    /** In bytes. */
+    size: number;
+    /** Of a picture or a film, in pixels. */
+    width?: number;
+    /** Likewise. */
+    height?: number;
+    /** Of a film or a sound, in milliseconds. */
+    duration_ms?: number;
+    /** A few bytes that stand for a picture until it is there: a thumbhash in base64. */
+    blur?: string;
+    /** Whether there is a small picture of it to fetch. */
+    has_thumbnail?: boolean;
+};
+
 /** What later entries changed of a message, as of the moment of the page. Each of them is an entry of its own as well, and comes as a push. */
 export type Changes = {
     /** The seq of the last entry that is included. Add those with a greater one, and no other. */
@@ -78,7 +99,7 @@ export type Connected = {
     token_expires_in_seconds: number;
 };
 
-/** Removes the text of a message for everyone, and of its edits. */
+/** Removes the text of a message for everyone, that of its edits, and its attachments. */
 export type Delete = {
     chat: Id;
     /** An idempotency key of its own, unique for this sender in this chat. */
@@ -107,7 +128,7 @@ export type Draft = {
     reply_to?: number;
 };
 
-/** Replaces the text of a message of one's own. A message has at most 100 edits. */
+/** Replaces the text of a message of one's own, and keeps its attachments. A message has at most 100 edits. */
 export type Edit = {
     chat: Id;
     /** An idempotency key of its own, unique for this sender in this chat. */
@@ -131,9 +152,9 @@ export type Error = {
 };
 
 /** Stable: a client may branch on it. Shared with the REST problem bodies. */
-export type ErrorCode = ("malformed" | "invalid_argument" | "unauthenticated" | "token_expired" | "permission_denied" | "not_a_member" | "consent_required" | "not_found" | "not_configured" | "method_not_allowed" | "unsupported_media_type" | "conflict" | "cursor_expired" | "limit_reached" | "idempotency_conflict" | "too_large" | "rate_limited" | "slow_mode" | "unavailable" | "internal");
+export type ErrorCode = ("malformed" | "invalid_argument" | "unauthenticated" | "token_expired" | "permission_denied" | "not_a_member" | "consent_required" | "not_found" | "no_such_file" | "not_configured" | "method_not_allowed" | "unsupported_media_type" | "conflict" | "cursor_expired" | "limit_reached" | "idempotency_conflict" | "too_large" | "rate_limited" | "slow_mode" | "unavailable" | "internal");
 
-/** Sends the text of a message that the caller reads, with who wrote it first and when, and not where. chat is where it goes, from_chat where it is now; they may be the same. */
+/** Sends the text and the attachments of a message that the caller reads, with who wrote it first and when, and not where. chat is where it goes, from_chat where it is now; they may be the same. */
 export type Forward = {
     chat: Id;
     /** An idempotency key of its own, unique for this sender in this chat. */
@@ -200,7 +221,7 @@ export type Message = {
     seq: number;
     sender: Id;
     key: Id;
-    /** What the entry is. edit, delete, reaction, reaction_removed, pin and unpin speak of message target_seq: edit gives it the text in body, which is empty for a member who was added after that message, delete takes its text and that of its edits, delete_range does so with each text in range that comes before it and is not deleted, those of subject or without one of everyone, reaction and reaction_removed have the emoji in body. member_added, member_removed and role_changed speak of the user in subject, and role_changed has the new role in body: owner, admin or member. title_changed, topic_changed and avatar_changed have the new title, topic and picture of the group in body, an empty body for none. ttl_changed has the new message_ttl_seconds in body, 0 for texts that stay. slow_mode_changed has in body how many seconds a plain member waits between two messages from here on, 0 for none. member_added and member_removed have in body how many members the chat has from here on; it is empty in entries of before that was kept. When a group is deleted, each member receives their own removal, and the entries before it are no gap: there is nothing more to fetch. A client that does not know a kind skips the entry. */
+    /** What the entry is. edit, delete, reaction, reaction_removed, pin and unpin speak of message target_seq: edit gives it the text in body, which is empty for a member who was added after that message, delete takes its text, that of its edits and its attachments, delete_range does so with each text in range that comes before it and is not deleted, those of subject or without one of everyone, reaction and reaction_removed have the emoji in body. member_added, member_removed and role_changed speak of the user in subject, and role_changed has the new role in body: owner, admin or member. title_changed, topic_changed and avatar_changed have the new title, topic and picture of the group in body, an empty body for none. ttl_changed has the new message_ttl_seconds in body, 0 for texts that stay. slow_mode_changed has in body how many seconds a plain member waits between two messages from here on, 0 for none. member_added and member_removed have in body how many members the chat has from here on; it is empty in entries of before that was kept. When a group is deleted, each member receives their own removal, and the entries before it are no gap: there is nothing more to fetch. A client that does not know a kind skips the entry. */
     kind: ("text" | "edit" | "delete" | "delete_range" | "reaction" | "reaction_removed" | "pin" | "unpin" | "member_added" | "member_removed" | "role_changed" | "title_changed" | "topic_changed" | "avatar_changed" | "slow_mode_changed" | "ttl_changed");
     body: string;
     /** The user whom a change of members or of a role is about, or whose texts a delete_range takes. */
@@ -217,6 +238,8 @@ export type Message = {
     mentions_here?: boolean;
     /** Whether a text disturbs no user: show no notification. */
     silent?: boolean;
+    /** The files that a text carries, as they were when it was sent. Absent for none, and once the text is deleted or has disappeared. */
+    attachments?: Array<Attachment>;
     /** Whose words a text repeats. */
     forwarded?: Forwarded;
     /** The entries that a delete_range is about. */
@@ -225,7 +248,7 @@ export type Message = {
     sent_at_ms: number;
     /** When the text disappears, in milliseconds since the epoch: of a text of a chat with message_ttl_seconds, and of an edit of one. */
     expires_at_ms?: number;
-    /** The text has disappeared: body is empty, and mentions and changes are absent. */
+    /** The text has disappeared: body is empty, and mentions, attachments and changes are absent. */
     expired?: boolean;
     /** In a history: what later entries changed of a text. body is as they left it: the text of the last edit, and empty once it is deleted. */
     changes?: Changes;
@@ -345,7 +368,7 @@ export type Send = {
     chat: Id;
     /** The idempotency key of this message, unique for this sender in this chat. */
     key: string;
-    /** At most 16 KiB of UTF-8, so fewer characters than that outside ASCII. */
+    /** At most 16 KiB of UTF-8, so fewer characters than that outside ASCII. It may be empty where there are attachments. */
     body: string;
     /** The seq of the message that this one replies to. It must be one that the sender reads, and not deleted. */
     reply_to?: (number | null);
@@ -359,6 +382,8 @@ export type Send = {
     mention_here?: boolean;
     /** Whether the message disturbs no user: it is pushed and counts as unread like any other, and says so for notifications. */
     silent?: boolean;
+    /** The ids of files that the sender has uploaded for this chat (REST, /docs/media) and that are ready. no_such_file for any other; not_configured where the messenger takes no files. */
+    attachments?: Array<Id>;
 };
 
 /** Entries of a chat from one to another, both included. */
@@ -571,14 +596,26 @@ export const NAMES: readonly string[] = [
     "watch",
     "watching",
     "watermarks",
+    "attachments",
+    "blur",
+    "duration_ms",
+    "file",
+    "has_thumbnail",
+    "height",
+    "name",
+    "size",
+    "type",
+    "width",
 ];
 
 /** The names of the fields that are ids, or lists of them. */
 export const ID_FIELDS: readonly string[] = [
     "all_chats",
+    "attachments",
     "chat",
     "chats",
     "device",
+    "file",
     "from_chat",
     "key",
     "mentions",

@@ -6,8 +6,8 @@ use axum::{extract::State, http::StatusCode};
 use contracts::{
     UserId,
     api::{
-        AccountDeleted, ChangePasswordRequest, Problem, ReceiptToken, RegisterRequest, Registered,
-        SignInRequest,
+        AccountDeleted, ChangePasswordRequest, PasswordChanged, Problem, ReceiptToken, RegisterRequest,
+        Registered, SignInRequest,
     },
     rpc::{EnsureUserRequest, IsNamedRequest, user_service_client::UserServiceClient},
 };
@@ -96,7 +96,8 @@ pub(super) async fn register(
 /// end and their connections are closed with 3505 within 5 seconds. The user leaves all chats within seconds, as from a group;
 /// the other user of a direct chat keeps it to read. The profile says `deleted` and holds no more than the username, which is
 /// not given out again. What the user wrote stays with those it was written to. The
-/// receipt in the answer shows without an account what is erased and when. After `unavailable` repeat the request, unless
+/// receipt in the answer shows without an account what is erased and when; that of an account that never had a profile, because its name
+/// was that of a deleted one, is `not_found`, since there was nothing else to erase. After `unavailable` repeat the request, unless
 /// it is `unauthenticated` then: the deletion had begun, and is finished without it.
 #[utoipa::path(
     post,
@@ -131,7 +132,8 @@ pub(super) async fn delete(
 /// request goes on. Who had the account before keeps no way in: its links to identity providers, second factors, passkeys and offline
 /// tokens go, as at a reset, and so do links in mails that were not used. The next sign-in with an identity provider that gives the
 /// username of the account asks for the new password, and links the two again. The e-mail address stays, and links for a new password
-/// go there: see with `GET /api/auth/email` that it is one's own. After `unavailable` the password may have been changed, and
+/// go there: the response names it, so that the user sees whether it is their own. One that is not is replaced with `PUT
+/// /api/auth/email`. After `unavailable` the password may have been changed, and
 /// `permission_denied` to the repeated request says that it was: change it once more then, from the new one, so that the rest is done.
 #[utoipa::path(
     post,
@@ -141,7 +143,7 @@ pub(super) async fn delete(
     security(("access_token" = [])),
     request_body = ChangePasswordRequest,
     responses(
-        (status = NO_CONTENT, description = "The password is changed, and all other sessions have ended"),
+        (status = OK, description = "The password is changed, and all other sessions have ended", body = PasswordChanged),
         (status = FORBIDDEN, description = "permission_denied (the current password is wrong, or the account has none)",
             body = Problem, content_type = "application/problem+json"),
         BodyProblems,
@@ -154,7 +156,7 @@ pub(super) async fn change_password(
     State(accounts): State<Guard>,
     State(recovery): State<Recovery>,
     Json(request): Json<ChangePasswordRequest>,
-) -> Result<StatusCode, ApiError> {
+) -> Result<Json<PasswordChanged>, ApiError> {
     let password = NewPassword::parse(&caller.username, request).map_err(Error::from)?;
     let caller = Session::from(&caller);
     // One that was sent before would replace it again. Before the change, or a change without it would stand.
@@ -163,7 +165,9 @@ pub(super) async fn change_password(
     // Who knew the old one may have requested another meanwhile, for an address of their own.
     recovery.revoke(caller.user_id).await?;
     tracing::info!(user = %caller.user_id, "{} has a new password", caller.user_id);
-    Ok(StatusCode::NO_CONTENT)
+    // Or had one confirmed before, which none of this has taken away.
+    let email = recovery.reachable_at(caller.user_id).await?;
+    Ok(Json(PasswordChanged { email: email.map(|email| email.expose().to_owned()) }))
 }
 
 /// Returns the account that a request with the same name and password made before: its response was lost. The key says that

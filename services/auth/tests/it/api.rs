@@ -340,6 +340,20 @@ async fn a_deletion_publishes_the_name_of_the_account_and_not_what_was_typed() {
     assert_eq!(app.register("ann").await.code(), "conflict", "the name is not given out again");
 }
 
+/// An administrator gave it the name in the realm, where the auth service gives it to nobody.
+#[tokio::test]
+async fn an_account_with_the_name_of_a_deleted_one_can_be_deleted() {
+    let peers = Peers::default();
+    peers.refused.lock().expect("no panic").insert("ann".to_owned());
+    let app = App::new(memory_realm(), Registration::Open, peers.start().await);
+    app.register("ann").await.ok(201);
+    let credentials = json!({"username": "ann", "password": PASSWORD});
+    app.post("delete-account", credentials.clone()).await.ok(200);
+    let gone = app.post("sign-in", credentials).await;
+    assert_eq!((gone.status, gone.code()), (401, "unauthenticated"));
+    assert!(peers.deleted.lock().expect("no panic").is_empty(), "there is no profile to delete");
+}
+
 #[tokio::test]
 async fn a_realm_that_is_down_is_a_problem_without_details() {
     let args = auth::config::RealmArgs {

@@ -15,6 +15,8 @@ use crate::{
     issuer, memory_realm_and_issuer,
     peers::Peers,
     realm::Realm,
+    recovery::{self, confirmed, forgot, set_email},
+    smtp::MailServer,
 };
 
 const NEW: &str = "staple battery";
@@ -56,7 +58,8 @@ async fn a_new_password_ends_all_other_sessions(app: &App, reader: &mut Reader) 
     let tablet = sign_in(app, PASSWORD).await.ok(200);
     let desk = app.post("refresh", refresh_token(&desk)).await.ok(200);
 
-    change(app, &phone, PASSWORD, NEW).await.ok(204);
+    let changed = change(app, &phone, PASSWORD, NEW).await.ok(200);
+    assert_eq!(changed, json!({}), "no link is sent");
     let mut ended = [reader.next().await, reader.next().await];
     let mut others = [session(&desk), session(&tablet)];
     ended.sort_by_key(|end| format!("{end:?}"));
@@ -103,12 +106,34 @@ async fn who_had_the_account_before_keeps_no_way_in_after_a_change() {
     assert_eq!(change(&app, &phone, "wrong horse", NEW).await.code(), "permission_denied");
     assert_eq!(realm.ways("ann").await, ["corp", "password"]);
 
-    change(&app, &phone, PASSWORD, NEW).await.ok(204);
+    change(&app, &phone, PASSWORD, NEW).await.ok(200);
     assert_eq!(realm.ways("ann").await, ["password"]);
     let refused = realm.refreshed(&offline).await.expect_err("good for nothing");
     assert!(refused.contains("invalid_grant"), "{refused}");
     app.post("refresh", refresh_token(&phone)).await.ok(200);
     sign_in(&app, NEW).await.ok(200);
+}
+
+#[tokio::test]
+async fn an_owner_learns_with_the_change_where_links_for_another_password_go() {
+    let server = MailServer::start().await;
+    let app = recovery::in_memory(&Log::memory(), &server).await;
+    let (thief, phone) = (app.sign_in("ann").await, app.sign_in("ann").await);
+    confirmed(&app, &server, &thief, "mallory@evil.test").await;
+    let changed = change(&app, &phone, PASSWORD, NEW).await.ok(200);
+    assert_eq!(changed, json!({"email": "mallory@evil.test"}));
+
+    set_email(&app, &phone, "ann@corp.test", NEW).await.ok(202);
+    let token = server.next().await.token("email_confirmation");
+    app.post("email/confirm", json!({ "token": token })).await.ok(204);
+    assert_eq!(server.next().await.to, "mallory@evil.test", "another one took its place");
+    forgot(&app, "mallory@evil.test").await.ok(202);
+    forgot(&app, "ann@corp.test").await.ok(202);
+    let next = server.next().await;
+    assert_eq!(next.to, "ann@corp.test", "the thief is sent no link");
+    next.token("password_reset");
+    let changed = change(&app, &phone, NEW, PASSWORD).await.ok(200);
+    assert_eq!(changed, json!({"email": "ann@corp.test"}));
 }
 
 #[tokio::test]

@@ -25,6 +25,8 @@ pub struct Peers {
     pub ensured: Arc<Mutex<Vec<EnsureUserRequest>>>,
     /// The usernames of all profiles.
     pub names: Arc<Mutex<BTreeSet<String>>>,
+    /// Usernames for which it makes no profile.
+    pub refused: Arc<Mutex<BTreeSet<String>>>,
     /// Ids of users whose deletion has begun.
     pub deleted: Arc<Mutex<BTreeSet<String>>>,
     /// Hashes of the receipts that were given for them.
@@ -49,6 +51,9 @@ pub fn unreachable() -> UserServiceClient<InternalChannel> {
 impl UserService for Peers {
     async fn ensure_user(&self, request: Request<EnsureUserRequest>) -> Result<Response<User>, Status> {
         let request = request.into_inner();
+        if self.refused.lock().expect("no panic").contains(&request.username) {
+            return Err(Status::failed_precondition("its name was that of another account"));
+        }
         self.names.lock().expect("no panic").insert(request.username.clone());
         self.ensured.lock().expect("no panic").push(request);
         Ok(Response::new(User::default()))

@@ -59,7 +59,8 @@ impl Changes {
         self.all.lock().unwrap_or_else(PoisonError::into_inner).try_take(user, now)
     }
 
-    /// Counts that a user joins a chat by themselves, by whichever way. What is refused counts nothing.
+    /// Counts that a user joins a chat by themselves, by whichever way; an error is the time to wait, and counts nothing. What the chat
+    /// refuses then has counted: it costs as much. Each process counts for itself.
     pub(super) fn join(&self, user: UserId, chat: ChatId, now: Instant) -> Result<(), Error> {
         let mut joins = self.joins.lock().unwrap_or_else(PoisonError::into_inner);
         let waits = [joins.all.wait(&user, now), joins.of_chat.wait(&(user, chat), now)];

@@ -10,9 +10,10 @@ use contracts::{
     rpc::{
         CheckBlocksRequest, CheckBlocksResponse, CheckMembersRequest, CheckMembersResponse, EntryId,
         GetMembershipRequest, GetMembershipResponse, ListAcquaintancesRequest, ListAcquaintancesResponse,
-        ListCalledRequest, ListCalledResponse, ListMembershipsRequest, ListMembershipsResponse,
-        ListPublishedRequest, ListPublishedResponse, Member, Membership, OwnState, PublishedPlace,
-        PublishedRecord, chat_service_server::ChatService,
+        ListCalledRequest, ListCalledResponse, ListChatsRequest, ListChatsResponse, ListMembershipsRequest,
+        ListMembershipsResponse, ListPublishedRequest, ListPublishedResponse, Member, Membership, OwnState,
+        PublishedPlace, PublishedRecord, chat_directory_server::ChatDirectory,
+        chat_service_server::ChatService,
     },
     wire::MAX_ROLE_MENTIONS,
 };
@@ -34,7 +35,11 @@ const MAX_CHECKED: usize = 1000;
 /// Records of one page of what was published.
 const PUBLISHED: usize = 1000;
 
+/// Chats of one page of all of them.
+const LISTED: usize = 1000;
+
 /// Serves from the store.
+#[derive(Clone)]
 pub struct ChatRpc {
     store: Arc<dyn ChatStore>,
 }
@@ -195,6 +200,27 @@ impl ChatService for ChatRpc {
         let met = met.map_err(|error| status(Error::from(error)))?;
         let user_ids = met.iter().map(UserId::to_string).collect();
         Ok(Response::new(ListAcquaintancesResponse { user_ids }))
+    }
+}
+
+#[async_trait]
+impl ChatDirectory for ChatRpc {
+    async fn list_chats(
+        &self,
+        request: Request<ListChatsRequest>,
+    ) -> Result<Response<ListChatsResponse>, Status> {
+        let ListChatsRequest { after_id, limit } = request.into_inner();
+        let after = match after_id.as_str() {
+            "" => None,
+            text => Some(id("after_id", text)?),
+        };
+        // 0 stands for an absent limit.
+        let limit = usize::try_from(limit).ok().filter(|limit| *limit > 0).unwrap_or(LISTED).min(LISTED);
+        let failed = |error| status(Error::from(error));
+        let chats = self.store.all_chats(after, limit).await.map_err(failed)?;
+        let total = self.store.count_chats().await.map_err(failed)?;
+        let chat_ids = chats.iter().map(ChatId::to_string).collect();
+        Ok(Response::new(ListChatsResponse { chat_ids, total }))
     }
 }
 

@@ -88,7 +88,7 @@ pub(super) async fn public(
 ///
 /// The caller becomes a plain member, and the entry of the chat that says so has the caller as its sender. A member is answered the same way. A
 /// user who was removed joins again after 24 hours at the earliest, or is added by an owner or admin. A user joins 30 chats at once and 2 a
-/// minute after that, one chat 5 times and once a minute; links count too.
+/// minute after that, one chat 5 times and once a minute, on each server; links count too, and so does a join that is refused.
 #[utoipa::path(
     post,
     path = "/api/chats/{chat}/join",

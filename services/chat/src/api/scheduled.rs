@@ -170,7 +170,7 @@ pub(super) async fn cancel(
 /// Sends a scheduled message at once.
 ///
 /// In slow mode, and at the rates of scheduled messages, it waits as one whose time has come, and the refusal says how long. It comes before those
-/// that wait. What is refused stays as it was.
+/// that wait. What is refused stays as it was. While others send very much it may be `unavailable`: repeat the request then.
 #[utoipa::path(
     post,
     path = "/api/chats/{chat}/scheduled/{key}/send",

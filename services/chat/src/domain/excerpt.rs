@@ -216,6 +216,7 @@ impl Excerpt {
             mentions_all: false,
             mentions_here: false,
             silent: false,
+            attachments: Vec::new(),
             forwarded: None,
             source: None,
             range: None,

@@ -237,6 +237,7 @@ impl Scheduled {
             mention_roles,
             mentions_here,
             silent,
+            attachments: Vec::new(),
             forwarded: None,
             source: None,
             range: None,

@@ -89,7 +89,8 @@ pub trait JoinStore: Send + Sync + 'static {
         at: DateTime<Utc>,
     ) -> Result<(), StoreError>;
 
-    /// Removes every request of a user, and which links they used.
+    /// Removes what names a user who is in no chat: every request of theirs, which links they used, and when and how much scheduled messages
+    /// of theirs were sent.
     async fn withdraw_all(&self, user_id: UserId) -> Result<(), StoreError>;
 }
 

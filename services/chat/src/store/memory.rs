@@ -578,6 +578,19 @@ impl ChatStore for MemoryStore {
         Ok(())
     }
 
+    async fn all_chats(&self, after: Option<ChatId>, limit: usize) -> Result<Vec<ChatId>, StoreError> {
+        let tables = self.tables();
+        let chats = tables.chats.iter().map(|row| row.excerpt.chat_id);
+        let mut chats: Vec<_> = chats.filter(|chat| after.is_none_or(|after| *chat > after)).collect();
+        chats.sort_unstable();
+        chats.truncate(limit);
+        Ok(chats)
+    }
+
+    async fn count_chats(&self) -> Result<i64, StoreError> {
+        Ok(i64::try_from(self.tables().chats.len()).unwrap_or(i64::MAX))
+    }
+
     async fn is_published(&self, publication: Publication) -> Result<bool, StoreError> {
         let published = i64::try_from(self.tables().published).unwrap_or(i64::MAX);
         Ok(publication.newest.is_none_or(|newest| newest <= published))

@@ -29,7 +29,7 @@ use self::{
     founding::{FoundingRow, created_before, founded},
     outbox::{OutboxRow, enqueue, newest_record, published},
     own::update_own,
-    reads::{chat, members, members_among, memberships_of, rights, seats_of},
+    reads::{all_chats, chat, members, members_among, memberships_of, rights, seats_of},
     rows::{MemberRow, OwnedChatRow, chat_columns, history_text},
 };
 use super::{Added, ChatStore, Created, Publication, Published, PublishedPlace, StoreError};
@@ -444,6 +444,16 @@ impl ChatStore for PostgresStore {
         .await
         .map(drop)
         .map_err(StoreError::Position)
+    }
+
+    #[tracing::instrument(name = "chat.store.all_chats", skip_all)]
+    async fn all_chats(&self, after: Option<ChatId>, limit: usize) -> Result<Vec<ChatId>, StoreError> {
+        all_chats(&self.pool, after, limit).await.map_err(StoreError::Read)
+    }
+
+    async fn count_chats(&self) -> Result<i64, StoreError> {
+        let count = sqlx::query_scalar("SELECT count(*) FROM chats").fetch_one(&self.pool).await;
+        count.map_err(StoreError::Read)
     }
 
     async fn is_published(&self, publication: Publication) -> Result<bool, StoreError> {

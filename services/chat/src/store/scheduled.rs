@@ -2,12 +2,12 @@
 
 use std::time::Duration;
 
-use chrono::{DateTime, Utc};
+use chrono::{DateTime, TimeDelta, Utc};
 use contracts::{ChatId, MessageKey, UserId};
 use tonic::async_trait;
 
 use super::{Publication, StoreError};
-use crate::domain::{Dispatch, Scheduled};
+use crate::domain::{self, Dispatch, Scheduled};
 
 /// The part of [`super::ChatStore`] that keeps scheduled messages. The time is that of the store: a message is never sent before it is due by that
 /// clock, whatever those of the processes say. Each change is one of how the member has the chat, too, and is published as that.
@@ -30,7 +30,7 @@ pub trait ScheduleStore: Send + Sync + 'static {
     -> Result<Option<Vec<Scheduled>>, StoreError>;
 
     /// Sends a message at once, if its sender may write in the chat, as [`crate::domain::send_now`] decides. Returns what is published of
-    /// it; `None` when there is no such message.
+    /// it; `None` when there is no such message. Waits for others only a moment, and fails then for a while.
     async fn send_now(
         &self,
         chat_id: ChatId,
@@ -45,12 +45,36 @@ pub trait ScheduleStore: Send + Sync + 'static {
     async fn due_senders(&self, limit: usize) -> Result<Vec<(ChatId, UserId)>, StoreError>;
 
     /// Sends the messages of a member that are due, as [`crate::domain::dispatch`] decides. What is
-    /// checked of the sender holds at that moment: a change of the chat comes before it or behind it. Leaves a chat to the process that is at it.
+    /// checked of the sender holds at that moment: a change of the chat comes before it or behind it. Waits for no other process: while one
+    /// is at the chat, or takes its part of the rates, there is nothing to do.
     async fn send_due(&self, chat_id: ChatId, user_id: UserId) -> Result<Sent, StoreError>;
 
-    /// Notes that the messages of a member that are due could not be sent. All of them wait as [`crate::domain::retried_after`] says of the
+    /// Notes that the messages of a member that are due could not be sent. All of them wait as [`Hindrance::wait`] says of the
     /// first one, which is refused with [`contracts::ErrorCode::Internal`] when it is not tried any more.
-    async fn put_off(&self, chat_id: ChatId, user_id: UserId) -> Result<(), StoreError>;
+    async fn put_off(&self, chat_id: ChatId, user_id: UserId, hindrance: Hindrance)
+    -> Result<(), StoreError>;
+}
+
+/// Why messages that are due could not be sent.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Hindrance {
+    /// Perhaps the first of them: it has one attempt less.
+    Message,
+    /// The database, which was busy with others.
+    Database,
+}
+
+impl Hindrance {
+    /// As long as a statement waits in vain: what finds no room at once is not to take all that there is.
+    const BUSY: TimeDelta = TimeDelta::seconds(5);
+
+    /// Returns how long messages wait, the first of which has failed so often before; `None` when that one is not tried any more.
+    pub fn wait(self, attempts: u32) -> Option<TimeDelta> {
+        match self {
+            Self::Message => domain::retried_after(attempts),
+            Self::Database => Some(Self::BUSY),
+        }
+    }
 }
 
 /// What became of messages that were due.

@@ -4,15 +4,16 @@ use std::{sync::Arc, time::Duration};
 
 use chat::{
     departures,
-    domain::{Founding, Limits, NewChat},
-    store::{ChatStore, MemoryStore, PostgresStore},
+    domain::{Founding, Limits, NewChat, Scheduled, ScheduledText},
+    store::{ChatStore, MemoryStore, PostgresStore, ScheduleStore as _},
 };
+use chrono::{TimeDelta, Utc};
 use contracts::{
-    ChatId, UserId,
+    ChatId, MessageKey, UserId,
     api::{HistoryAccess, Visibility},
     event::Role,
 };
-use kit::testing::wait_for;
+use kit::{catalog::Rate, config::SendRates, testing::wait_for};
 use tokio_util::sync::CancellationToken;
 
 use crate::{
@@ -129,4 +130,41 @@ async fn blocks_of_a_deleted_account_and_against_it_go() {
     // The receipt says nothing of those who had blocked the user.
     let notes = peer.erased.lock().expect("no panic").clone();
     assert_eq!(notes.iter().map(|note| note.blocks_lifted).sum::<u32>(), 65, "{notes:?}");
+}
+
+/// When and how much a user sent outlives their membership, for slow mode and for the rates, and not their account.
+#[tokio::test]
+async fn of_what_a_deleted_account_scheduled_no_row_is_left() {
+    let (_database, pool) = database().await;
+    // What one message takes of the rates comes in slowly, so that the row of it is there for a while.
+    let sends = SendRates { user_sends: Rate::every(Duration::from_secs(3_600), 2), ..SendRates::DEFAULT };
+    let store = PostgresStore::new(pool.clone(), Limits { sends, ..Limits::DEFAULT });
+    let peer = Peer::default();
+    let users = peer.start().await;
+    let (ann, ben) = (new_user(), new_user());
+    let chat_id = group(&store, ben, &[ann]).await;
+    let schedule = async |user_id| {
+        let (key, text) = (MessageKey::generate(), ScheduledText { body: "hi".into(), ..Default::default() });
+        let send_at = Utc::now() + TimeDelta::hours(1);
+        let new =
+            Scheduled { chat_id, user_id, key, text, send_at, not_before: None, attempts: 0, refused: None };
+        store.schedule(&new).await.expect("it is kept").expect("a member");
+        key
+    };
+    for user in [ann, ben] {
+        let key = schedule(user).await;
+        store.send_now(chat_id, user, key).await.expect("it is sent").expect("it waited");
+        schedule(user).await;
+    }
+    let rows_of = async |user: UserId| -> i64 {
+        let sql = "SELECT (SELECT count(*) FROM scheduled WHERE user_id = $1)
+                        + (SELECT count(*) FROM scheduled_sent WHERE user_id = $1)
+                        + (SELECT count(*) FROM scheduled_turns WHERE user_id = $1)
+                        + (SELECT count(*) FROM scheduled_spent WHERE payer_id = $1)";
+        sqlx::query_scalar(sql).bind(user.0).fetch_one(&pool).await.expect("a count")
+    };
+    assert_eq!((rows_of(ann).await, rows_of(ben).await), (4, 4));
+    peer.delete(ann, LONG_AGO);
+    departures::catch_up(&users, &store).await.expect("the list is carried out");
+    assert_eq!((rows_of(ann).await, rows_of(ben).await), (0, 4));
 }

@@ -131,6 +131,11 @@ async fn a_scheduled_message_is_sent_at_its_time() -> anyhow::Result<()> {
 }
 
 #[tokio::test(flavor = "multi_thread")]
+async fn users_send_each_other_files() -> anyhow::Result<()> {
+    story(stories::files).await
+}
+
+#[tokio::test(flavor = "multi_thread")]
 async fn texts_disappear_when_the_chat_says_so() -> anyhow::Result<()> {
     story(stories::disappearing).await
 }
@@ -168,6 +173,11 @@ async fn a_user_takes_along_what_is_kept_about_them() -> anyhow::Result<()> {
 #[tokio::test(flavor = "multi_thread")]
 async fn users_see_who_is_there_and_who_types() -> anyhow::Result<()> {
     story(stories::presence).await
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn users_find_what_is_said_in_their_chats() -> anyhow::Result<()> {
+    story(stories::search).await
 }
 
 #[tokio::test(flavor = "multi_thread")]

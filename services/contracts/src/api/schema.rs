@@ -196,6 +196,21 @@ fn without_nul() -> ObjectBuilder {
     ObjectBuilder::new().schema_type(Type::String).pattern(Some("^[^\\u0000]*$"))
 }
 
+/// The name of a file, as any device has it.
+pub(super) fn file_name() -> Object {
+    without_nul().min_length(Some(1)).max_length(Some(1024)).build()
+}
+
+pub(super) fn media_type() -> Object {
+    let word = "[A-Za-z0-9][A-Za-z0-9!#$&^_.+-]{0,126}";
+    text(3..=255).pattern(Some(format!("^{word}/{word}$"))).build()
+}
+
+/// `null` is as good as absent.
+pub(super) fn sha256() -> Object {
+    or_null(text(64..=64).pattern(Some("^[0-9a-f]{64}$")))
+}
+
 pub(super) fn draft() -> Object {
     without_nul().max_length(Some(1024)).build()
 }

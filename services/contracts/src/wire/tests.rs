@@ -17,6 +17,19 @@ fn a_send_reads_as_documented() {
 }
 
 #[test]
+fn a_message_that_disappeared_carries_nothing() {
+    let message = r#"{"chat":"00000000-0000-0000-0000-000000000001","seq":1,
+        "sender":"00000000-0000-0000-0000-000000000002","key":"00000000-0000-0000-0000-000000000003",
+        "kind":"text","body":"","sent_at_ms":5,"expires_at_ms":9,"attachments":[
+            {"file":"00000000-0000-0000-0000-000000000004","name":"a.txt","type":"text/plain","size":3}]}"#;
+    let mut message: Message = serde_json::from_str(message).expect("a message");
+    message.expire(8);
+    assert_eq!(message.attachments.len(), 1);
+    message.expire(9);
+    assert!(message.expired && message.attachments.is_empty());
+}
+
+#[test]
 fn an_id_is_repeated_as_it_came() {
     for id in ["7", "1764284400123", "-1", "5.0", "18446744073709551615", "\"7\"", "\"an id\""] {
         let frame: ClientFrame = serde_json::from_str(&format!(r#"{{"id":{id},"pong":{{}}}}"#)).expect(id);
@@ -92,6 +105,7 @@ fn an_entry_has_no_more_bytes_than_are_counted() {
             mentions_all: true,
             mentions_here: false,
             silent: false,
+            attachments: Vec::new(),
             forwarded: None,
             range: None,
             sent_at_ms: i64::MIN,
@@ -107,11 +121,23 @@ fn an_entry_has_no_more_bytes_than_are_counted() {
             own: true,
             users: vec![UserId(id); n % (MAX_LISTED_REACTORS + 1)],
         };
+        let file = Attachment {
+            name: body.chars().take(64).collect(),
+            media_type: "application/octet-stream".into(),
+            size: i64::MIN,
+            width: Some(u32::MAX),
+            height: Some(u32::MAX),
+            duration_ms: Some(i64::MIN),
+            blur: Some("1QcSHQRnh493V4dIh4eXh1h4kJUI".into()),
+            has_thumbnail: true,
+            ..Attachment::unknown(FileId(id))
+        };
         check_counted(&Message {
             mentions: vec![UserId(id); MAX_MENTIONS],
             mention_roles: vec![Role::Owner, Role::Admin],
             mentions_here: true,
             silent: true,
+            attachments: vec![file; MAX_ATTACHMENTS],
             forwarded: Some(Forwarded { sender: UserId(id), sent_at_ms: i64::MIN }),
             range: Some(SeqRange { from_seq: i64::MIN, to_seq: i64::MIN }),
             changes: Changes {

@@ -277,6 +277,7 @@ fn the_limits_are_those_in_force() {
         "max_role_mentions": wire::MAX_ROLE_MENTIONS,
         "max_delete_range": wire::MAX_DELETE_RANGE,
         "max_pins": wire::MAX_PINS,
+        "max_attachments": wire::MAX_ATTACHMENTS,
         "max_list_limit": wire::MAX_LIST_LIMIT,
         "default_list_limit": wire::DEFAULT_LIST_LIMIT,
     });

@@ -1,11 +1,13 @@
 //! What a member wants to add to a chat's log, whichever command it came by.
 
+use std::collections::BTreeSet;
+
 use contracts::{
-    ChatId, ErrorCode, MessageKey, UserId,
+    ChatId, ErrorCode, FileId, MessageKey, UserId,
     event::{EntryKind, Forwarded, Role, SeqRange, Source},
     wire::{
-        Changes, Delete, DeleteRange, Edit, Forward, MAX_BODY_BYTES, MAX_DELETE_RANGE, MAX_EDITS,
-        MAX_EMOJI_BYTES, MAX_MENTIONS, MAX_REACTIONS, Message, Pin, React, Send,
+        Attachment, Changes, Delete, DeleteRange, Edit, Forward, MAX_ATTACHMENTS, MAX_BODY_BYTES,
+        MAX_DELETE_RANGE, MAX_EDITS, MAX_EMOJI_BYTES, MAX_MENTIONS, MAX_REACTIONS, Message, Pin, React, Send,
     },
 };
 use kit::{catalog::ENTRY_BYTES, text::is_emoji};
@@ -28,6 +30,8 @@ pub(crate) struct Draft {
     pub(crate) mentions_all: bool,
     pub(crate) mentions_here: bool,
     pub(crate) silent: bool,
+    /// The files that it carries. Of those of a send no more than the ids is known until they are looked up.
+    pub(crate) attachments: Vec<Attachment>,
     pub(crate) forwarded: Option<Forwarded>,
     /// The message that it repeats.
     pub(crate) source: Option<Source>,
@@ -49,8 +53,18 @@ pub(crate) enum Blocker {
 
 impl From<Send> for Draft {
     fn from(send: Send) -> Self {
-        let Send { chat, key, body, reply_to, mentions, mention_all, mention_roles, mention_here, silent } =
-            send;
+        let Send {
+            chat,
+            key,
+            body,
+            reply_to,
+            mentions,
+            mention_all,
+            mention_roles,
+            mention_here,
+            silent,
+            attachments,
+        } = send;
         Self {
             body,
             target_seq: reply_to,
@@ -59,6 +73,7 @@ impl From<Send> for Draft {
             mentions_all: mention_all,
             mentions_here: mention_here,
             silent,
+            attachments: attachments.into_iter().map(Attachment::unknown).collect(),
             ..Self::plain(chat, key, EntryKind::Text)
         }
     }
@@ -116,6 +131,7 @@ impl Draft {
             mentions_all: false,
             mentions_here: false,
             silent: false,
+            attachments: Vec::new(),
             forwarded: None,
             source: None,
             range: None,
@@ -126,13 +142,14 @@ impl Draft {
         Self { target_seq: Some(seq), ..Self::plain(chat, key, kind) }
     }
 
-    /// Returns the text of a message that a member forwards. One that cannot be forwarded any more has no text: it can only be the
-    /// repetition of what is stored.
+    /// Returns the text of a message that a member forwards, with the files that it carries. One that cannot be forwarded any more has neither: it
+    /// can only be the repetition of what is stored.
     pub(crate) fn forwarded(forward: &Forward, message: Message) -> Self {
         let Forward { chat, key, from_chat, from_seq } = *forward;
-        let Message { sender, sent_at_ms, forwarded, body, .. } = message;
+        let Message { sender, sent_at_ms, forwarded, body, attachments, .. } = message;
         Self {
             body,
+            attachments,
             forwarded: Some(forwarded.unwrap_or(Forwarded { sender, sent_at_ms })),
             source: Some(Source { chat: from_chat, seq: from_seq }),
             ..Self::plain(chat, key, EntryKind::Text)
@@ -143,8 +160,9 @@ impl Draft {
     pub(crate) fn check(&self) -> Result<(), Refusal> {
         let invalid = |detail: &str| Err(Refusal::new(ErrorCode::InvalidArgument, detail.to_owned()));
         match (self.kind, self.body.len()) {
-            (EntryKind::Text, 0) if self.source.is_some() => {}
-            (EntryKind::Text | EntryKind::Edit, 0) => return invalid("a message has a body"),
+            (EntryKind::Text, 0) if self.source.is_some() || !self.attachments.is_empty() => {}
+            (EntryKind::Text, 0) => return invalid("a message has a body or attachments"),
+            (EntryKind::Edit, 0) => return invalid("an edit has a body"),
             (EntryKind::Text | EntryKind::Edit, bytes) if bytes > MAX_BODY_BYTES => {
                 let detail = format!("a body has at most {MAX_BODY_BYTES} bytes");
                 return Err(Refusal::new(ErrorCode::TooLarge, detail));
@@ -165,6 +183,14 @@ impl Draft {
         if matches!(self.mention_roles.as_slice(), [_, _, _, ..]) || is_twice(&self.mention_roles) {
             return invalid("mention_roles has each role once");
         }
+        if self.attachments.len() > MAX_ATTACHMENTS {
+            return invalid(&format!("a message carries at most {MAX_ATTACHMENTS} files"));
+        }
+        let ids: BTreeSet<FileId> = self.attachments.iter().map(|of| of.file).collect();
+        // What is forwarded was checked when it was sent.
+        if ids.len() < self.attachments.len() {
+            return invalid("attachments has each file once");
+        }
         if let Some(range) = self.range
             && (range.from_seq < 1 || !(1..=MAX_DELETE_RANGE).contains(&range.len()))
         {
@@ -178,9 +204,15 @@ impl Draft {
         }
     }
 
-    /// Returns whether it is a text that speaks of no message and calls nobody by name or role: nothing has to be looked up for it.
+    /// Returns whether it is a text that speaks of no message, calls nobody by name or role and carries no files of the sender: nothing has to
+    /// be looked up for it.
     pub(crate) fn stands_alone(&self) -> bool {
-        self.kind == EntryKind::Text && self.target_seq.is_none() && !self.calls()
+        self.kind == EntryKind::Text && self.target_seq.is_none() && !self.calls() && !self.brings_files()
+    }
+
+    /// Returns whether it carries files that have to be looked up. What is known of those of a forwarded message came with it.
+    pub(crate) fn brings_files(&self) -> bool {
+        !self.attachments.is_empty() && self.source.is_none()
     }
 
     /// Returns whether it calls users by name or by their role.
@@ -190,7 +222,7 @@ impl Draft {
 
     /// Returns for how many bytes of text it counts.
     pub(crate) fn bytes(&self) -> usize {
-        counted_bytes(&self.body, self.range)
+        counted_bytes(&self.body, self.attachments.len(), self.range)
     }
 
     /// Returns whether who moderates the chat may do this to what others wrote.
@@ -228,9 +260,10 @@ impl Draft {
     }
 }
 
-/// Returns for how many bytes of text an entry counts beside itself: the deletion of a range for as much as the entries of the range.
-pub(crate) fn counted_bytes(body: &str, range: Option<SeqRange>) -> usize {
-    let entries = range.map_or(0, |range| range.len().min(MAX_DELETE_RANGE));
+/// Returns for how many bytes of text an entry counts beside itself: each file that it carries for as much as an entry, and the deletion of a
+/// range for as much as the entries of the range.
+pub(crate) fn counted_bytes(body: &str, files: usize, range: Option<SeqRange>) -> usize {
+    let entries = range.map_or(0, |range| range.len().min(MAX_DELETE_RANGE)).saturating_add(files as u64);
     body.len() + usize::try_from(entries * u64::from(ENTRY_BYTES)).unwrap_or(usize::MAX)
 }
 
@@ -278,6 +311,7 @@ mod tests {
             mentions_all: false,
             mentions_here: false,
             silent: false,
+            attachments: Vec::new(),
             forwarded: None,
             range: None,
             sent_at_ms: 5,
@@ -298,6 +332,11 @@ mod tests {
         check(Send { mentions: vec![ANN; MAX_MENTIONS + 1], ..send("x") }, Err(InvalidArgument));
         check(Send { reply_to: Some(0), ..send("x") }, Err(InvalidArgument));
         check(Send { mention_roles: vec![Role::Owner, Role::Admin], ..send("x") }, Ok(()));
+        let files = |ids: std::ops::Range<u128>| ids.map(|n| FileId(Uuid::from_u128(n))).collect::<Vec<_>>();
+        check(Send { attachments: files(0..1), ..send("") }, Ok(()));
+        check(Send { attachments: files(0..10), ..send("x") }, Ok(()));
+        check(Send { attachments: files(0..11), ..send("x") }, Err(InvalidArgument));
+        check(Send { attachments: [files(0..2), files(1..2)].concat(), ..send("x") }, Err(InvalidArgument));
         for roles in [vec![Role::Member], vec![Role::Admin; 2], vec![Role::Owner, Role::Admin, Role::Owner]] {
             check(Send { mention_roles: roles, ..send("x") }, Err(InvalidArgument));
         }
@@ -334,6 +373,21 @@ mod tests {
             Draft::forwarded(&forward, Message { body: String::new(), ..message(Changes::default()) }),
             Ok(()),
         );
+    }
+
+    #[test]
+    fn files_are_looked_up_once_and_come_along_with_what_is_forwarded() {
+        let file = FileId(Uuid::from_u128(8));
+        let draft = Draft::from(Send { attachments: vec![file], ..send("") });
+        assert_eq!(draft.attachments, [Attachment::unknown(file)]);
+        assert!(draft.brings_files() && !draft.stands_alone());
+        assert_eq!(draft.bytes(), 256);
+        let known = Attachment { name: "a.txt".into(), size: 3, ..Attachment::unknown(file) };
+        let forward = Forward { chat: CHAT, key: KEY, from_chat: ChatId(Uuid::from_u128(9)), from_seq: 4 };
+        let message = Message { attachments: vec![known.clone()], ..message(Changes::default()) };
+        let again = Draft::forwarded(&forward, message);
+        assert_eq!(again.attachments, [known]);
+        assert!(!again.brings_files() && again.stands_alone());
     }
 
     #[test]

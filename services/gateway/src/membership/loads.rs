@@ -25,6 +25,8 @@ use crate::{metrics::Metrics, positions::Positions, registry::Registry};
 
 /// Users whose chats are loaded at one time: after a restart all come back at once.
 const AT_ONCE: usize = 32;
+/// Of those who are here already, fewer: all of them may be named at one moment, and who comes waits for the chat service too.
+const AGAIN_AT_ONCE: usize = 8;
 /// A call that takes longer has failed. A user may be in thousands of chats.
 const CALL_TIMEOUT: Duration = Duration::from_secs(5);
 /// Waits after a call that failed.
@@ -34,9 +36,18 @@ const SWEEP: Duration = Duration::from_secs(5);
 /// Users of one chat who are asked about at one time.
 const ASKED_AT_ONCE: usize = 500;
 
+/// Where to name users whose chats are to be loaded. Not bounded: a user is named once for each time that they come, and once for each loss.
+pub(super) struct Named {
+    /// Users who come, and wait for it.
+    pub(super) new: mpsc::UnboundedSender<UserId>,
+    /// Users whose chats are known, and perhaps not all of them any more.
+    pub(super) again: mpsc::UnboundedSender<UserId>,
+}
+
 /// Makes the calls.
 pub(crate) struct Loader {
-    named: mpsc::UnboundedReceiver<UserId>,
+    new: mpsc::UnboundedReceiver<UserId>,
+    again: mpsc::UnboundedReceiver<UserId>,
     calls: Arc<Calls>,
 }
 
@@ -51,23 +62,23 @@ struct Calls {
 }
 
 impl Loader {
-    /// Returns where to name users whose chats are to be loaded, and what loads them once it runs. Not bounded: a user is named once
-    /// for each time that they come.
+    /// Returns where to name users, and what loads their chats once it runs.
     pub(super) fn new(
         members: Arc<Members>,
         (checks, chat): (Checks, ChatServiceClient<InternalChannel>),
         (positions, registry): (Arc<Positions>, Arc<Registry>),
         metrics: Metrics,
-    ) -> (mpsc::UnboundedSender<UserId>, Self) {
-        let (sender, named) = mpsc::unbounded_channel();
+    ) -> (Named, Self) {
+        let ((new, new_users), (again, known_users)) = (mpsc::unbounded_channel(), mpsc::unbounded_channel());
         let outage = Outage::default();
         let calls = Calls { members, checks, chat, positions, registry, outage, metrics };
-        (sender, Self { named, calls: Arc::new(calls) })
+        (Named { new, again }, Self { new: new_users, again: known_users, calls: Arc::new(calls) })
     }
 
     /// Loads, forgets who left and asks for what was lost, until stopped.
     pub(crate) async fn run(mut self, stop: CancellationToken) {
         let mut loads: FuturesUnordered<BoxFuture<'static, ()>> = FuturesUnordered::new();
+        let mut reloads: FuturesUnordered<BoxFuture<'static, ()>> = FuturesUnordered::new();
         // Users who connect do not wait for what is asked here.
         let mut questions: FuturesUnordered<BoxFuture<'static, ()>> = FuturesUnordered::new();
         let mut sweeps = interval(SWEEP);
@@ -76,11 +87,17 @@ impl Loader {
             tokio::select! {
                 () = stop.cancelled() => return,
                 Some(()) = loads.next() => {}
+                Some(()) = reloads.next() => {}
                 Some(()) = questions.next() => {}
-                user = self.named.recv(), if loads.len() < AT_ONCE => {
+                user = self.new.recv(), if loads.len() < AT_ONCE => {
                     let Some(user) = user else { return };
                     let calls = self.calls.clone();
                     loads.push(Box::pin(async move { calls.load(user).await }));
+                }
+                user = self.again.recv(), if reloads.len() < AGAIN_AT_ONCE => {
+                    let Some(user) = user else { return };
+                    let calls = self.calls.clone();
+                    reloads.push(Box::pin(async move { calls.load(user).await }));
                 }
                 now = sweeps.tick() => {
                     let members = &self.calls.members;

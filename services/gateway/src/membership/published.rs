@@ -97,7 +97,7 @@ pub(crate) async fn keep(
                 }
             }
         }
-        incomplete.into_iter().for_each(|user| membership.load(user));
+        incomplete.into_iter().for_each(|user| membership.load_again(user));
         Ok(())
     };
     rounds::repeat("reading what was published of chats", every, Backoff::new(BACKOFF), &stop, round).await;

@@ -40,6 +40,8 @@ pub(super) fn failed(gateway: &GatewayState, error: &GatewayError) -> Refusal {
         | GatewayError::TooManyCalled { .. }
         | GatewayError::NoEntry { .. }
         | GatewayError::NoSource { .. }
+        | GatewayError::NoSuchFile { .. }
+        | GatewayError::NoMedia { .. }
         | GatewayError::CursorExpired => {}
         GatewayError::Membership { .. } => outages.chat.failed("querying the chat service", error),
         GatewayError::History { .. }
@@ -47,6 +49,9 @@ pub(super) fn failed(gateway: &GatewayState, error: &GatewayError) -> Refusal {
         | GatewayError::Sync { .. }
         | GatewayError::SyncPage { .. } => {
             outages.history.failed("querying the message service", error);
+        }
+        GatewayError::Media { .. } | GatewayError::File { .. } => {
+            outages.media.failed("querying the media service", error);
         }
         GatewayError::Produce { .. } => outages.log.failed("the log of sends", error),
     }
@@ -109,16 +114,23 @@ fn detail_of(error: &GatewayError) -> Cow<'static, str> {
         GatewayError::NoSource { .. } => {
             "there is no such message to forward: you do not read it, it is deleted, or it is no text"
         }
+        GatewayError::NoSuchFile { .. } => {
+            "a file of attachments is not one that you uploaded for this chat, or it is not ready: upload and complete it first"
+        }
+        GatewayError::NoMedia { .. } => "this messenger takes no files: send the message without attachments",
         GatewayError::NoEntry { .. } => "this chat has no such entry, or you do not read it",
         GatewayError::CursorExpired => {
             "this cursor is too old, or not one of yours: sync without a cursor, and forget the chats it does not return"
         }
         GatewayError::Membership { .. }
         | GatewayError::History { .. }
+        | GatewayError::Media { .. }
         | GatewayError::Sync { .. }
         | GatewayError::Produce { .. } => "something needed for this is down; repeat it with the same key",
         GatewayError::SlowMode { .. } => "this chat is in slow mode",
-        GatewayError::Entry { .. } | GatewayError::SyncPage { .. } => "internal error",
+        GatewayError::Entry { .. } | GatewayError::SyncPage { .. } | GatewayError::File { .. } => {
+            "internal error"
+        }
     };
     detail.into()
 }

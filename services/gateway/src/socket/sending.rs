@@ -63,7 +63,7 @@ impl Sending {
             }
         };
         outcome.map(|()| Outcome::Accepted(Empty {})).map_err(|error| {
-            self.connection.settled(self.key);
+            self.connection.settled((*chat, self.key));
             let refusal = failed(gateway, &error);
             if let Some(wait) = refusal.repeated_after() {
                 self.connection.hold_back((*chat, self.key), refusal.code, wait, Instant::now());

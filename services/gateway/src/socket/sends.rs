@@ -79,7 +79,7 @@ pub(super) fn held(connection: &Connection, send: (ChatId, MessageKey), refusal:
     refused(refusal)
 }
 
-/// Sends the text of a message that the caller reads.
+/// Sends the text of a message that the caller reads, and the files that it carries: who may read the message may show them to others.
 pub(super) fn forward(
     gateway: &Arc<GatewayState>,
     connection: &Arc<Connection>,
@@ -113,8 +113,13 @@ async fn source(gateway: &GatewayState, sender: UserId, forward: &Forward) -> Re
         return Ok(found.message);
     }
     // The log answers it as it did before, whatever became of the source since.
-    let gone =
-        Message { kind: EntryKind::Text, body: String::new(), changes: Changes::default(), ..found.message };
+    let gone = Message {
+        kind: EntryKind::Text,
+        body: String::new(),
+        attachments: Vec::new(),
+        changes: Changes::default(),
+        ..found.message
+    };
     if found.is_key_known { Ok(gone) } else { Err(GatewayError::NoSource { chat: from_chat, seq }) }
 }
 
@@ -157,7 +162,7 @@ struct Decided {
 }
 
 /// Returns whether the sender may delete what others wrote, and does, whom the entry calls, and how long the sender waits between two
-/// texts.
+/// texts. Finds out what the files are that it carries.
 async fn decide(gateway: &GatewayState, sender: UserId, draft: &mut Draft) -> Result<Decided, GatewayError> {
     let chat = draft.chat;
     let wait = gateway.membership.check(chat, sender, draft.kind).await?;
@@ -172,6 +177,10 @@ async fn decide(gateway: &GatewayState, sender: UserId, draft: &mut Draft) -> Re
     } else {
         Called::default()
     };
+    if draft.brings_files() {
+        draft.attachments = gateway.files.describe(chat, sender, &draft.attachments).await?;
+        gateway.outages.media.worked("querying the media service");
+    }
     Ok(Decided { moderates, called, wait })
 }
 
@@ -319,7 +328,7 @@ fn produce(
             Err(error) => error,
         };
         let is_repeated = async { is_repeated(&gateway, caller.user, (chat, key)).await };
-        match if connection.is_sending(key) { Ok(true) } else { is_repeated.await } {
+        match if connection.is_sending_text((chat, key)) { Ok(true) } else { is_repeated.await } {
             Ok(true) => enqueue(&gateway, &connection, caller, reviewed, Turn::None),
             Ok(false) => refused(failed(&gateway, &error)),
             Err(error) => held(&connection, (chat, key), failed(&gateway, &error)),
@@ -386,6 +395,7 @@ fn enqueue(
         mentions_all: draft.mentions_all,
         mentions_here: draft.mentions_here,
         silent: draft.silent,
+        attachments: draft.attachments,
         forwarded: draft.forwarded,
         source: draft.source,
         range: draft.range,
@@ -394,7 +404,7 @@ fn enqueue(
         reads_from: None,
     };
     // Noted first: what it comes to may be here before the next line.
-    connection.sending(key, since);
+    connection.sending((chat, key), (kind == EntryKind::Text).then_some(turn), since);
     match gateway.log.enqueue(&record) {
         Ok(delivery) => Step::Pending(Pending::Send(Sending {
             gateway: gateway.clone(),
@@ -406,7 +416,7 @@ fn enqueue(
             outcome: join(delivery, checking.into()),
         })),
         Err(source) => {
-            connection.settled(key);
+            connection.settled((chat, key));
             give_back();
             held(connection, (chat, key), failed(gateway, &GatewayError::Produce { chat, source }))
         }

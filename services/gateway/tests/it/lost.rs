@@ -160,6 +160,38 @@ async fn a_list_that_does_not_reach_back_costs_no_change() {
     }
 }
 
+/// The chats of all are loaded again then, and the list of each takes a while.
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn who_connects_does_not_wait_for_those_who_are_there() {
+    const THERE: u128 = 48;
+    with_reader(async |stand| {
+        let mut there = Vec::new();
+        for n in 1..=THERE {
+            there.push(stand.connect(user(n), device(1)).await);
+        }
+        stand.until_read().await;
+        let (newcomer, listed) = (user(THERE + 1), stand.peers.listed.clone());
+        let listed = || listed.lock().expect("no panic").clone();
+        let before = listed().len();
+        stand.peers.listing_ms.store(500, Ordering::SeqCst);
+        // Of what was published now, the gateway finds nothing.
+        stand.peers.answers_lists.store(false, Ordering::SeqCst);
+        for _ in 0..2 {
+            stand.peers.tell_in_vain(ChatId(Uuid::from_u128(79)), user(999), Some(Role::Member));
+        }
+        stand.peers.forget_published();
+        stand.peers.answers_lists.store(true, Ordering::SeqCst);
+        let begun = || async { (listed().len() > before).then_some(()) };
+        wait_for("that all are loaded again", PATIENCE, begun).await;
+        let connected = stand.connect(newcomer, device(1)).await;
+        let place = listed()[before..].iter().position(|listed| *listed == newcomer.to_string());
+        let place = place.expect("their chats were asked for");
+        assert!(place < 32, "they came behind {place} others");
+        drop((there, connected));
+    })
+    .await;
+}
+
 /// A published record says what was, and the chat service what is.
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
 async fn no_user_learns_of_a_chat_that_they_are_not_in() {

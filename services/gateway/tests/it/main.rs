@@ -7,6 +7,7 @@ mod client;
 mod connections;
 mod docs;
 mod drain;
+mod files;
 mod frames;
 mod lost;
 mod memory;

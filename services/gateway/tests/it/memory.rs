@@ -174,6 +174,7 @@ async fn a_room_costs_what_its_connected_members_do() {
             mentions_all: false,
             mentions_here: false,
             silent: false,
+            attachments: Vec::new(),
             forwarded: None,
             range: None,
             sent_at_ms: 1,

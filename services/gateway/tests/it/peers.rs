@@ -19,13 +19,14 @@ use contracts::{
     },
     rpc::{
         Changes, ChatState, CheckBlocksRequest, CheckBlocksResponse, CheckMembersRequest,
-        CheckMembersResponse, EntryRequest, EntryResponse, GetMembershipRequest, GetMembershipResponse, Head,
-        HistoryRequest, HistoryResponse, ListAcquaintancesRequest, ListAcquaintancesResponse,
-        ListCalledRequest, ListCalledResponse, ListMembershipsRequest, ListMembershipsResponse,
-        ListPublishedRequest, ListPublishedResponse, ListResponse, MarkRequest, Member, Membership, Message,
-        MovedRequest, MovedResponse, PinsRequest, PublishedPlace, PublishedRecord, RepliesRequest,
-        SyncRequest, SyncResponse, Watermarks,
+        CheckMembersResponse, EntriesRequest, EntriesResponse, EntryRequest, EntryResponse,
+        GetMembershipRequest, GetMembershipResponse, Head, HistoryRequest, HistoryResponse,
+        ListAcquaintancesRequest, ListAcquaintancesResponse, ListCalledRequest, ListCalledResponse,
+        ListMembershipsRequest, ListMembershipsResponse, ListPublishedRequest, ListPublishedResponse,
+        ListResponse, MarkRequest, Member, Membership, Message, MovedRequest, MovedResponse, PinsRequest,
+        PublishedPlace, PublishedRecord, RepliesRequest, SyncRequest, SyncResponse, Watermarks,
         chat_service_server::{ChatService, ChatServiceServer},
+        media_service_server::MediaServiceServer,
         message_service_server::{MessageService, MessageServiceServer},
         presence_service_server::PresenceServiceServer,
     },
@@ -40,7 +41,7 @@ use rdkafka::{
 use tonic::{Request, Response, Status};
 use uuid::Uuid;
 
-use crate::{presence::FakePresence, stand::PARTITIONS};
+use crate::{files::FakeMedia, presence::FakePresence, stand::PARTITIONS};
 
 pub const INTERNAL_TOKEN: &str = "internal";
 
@@ -63,6 +64,10 @@ pub struct Peers {
     pub answers_checks: Arc<AtomicBool>,
     /// Whether it lists what was published.
     pub answers_lists: Arc<AtomicBool>,
+    /// How long it takes to list the chats of a user, in milliseconds.
+    pub listing_ms: Arc<AtomicU32>,
+    /// Whose chats it was asked to list.
+    pub listed: Arc<Mutex<Vec<String>>>,
     /// Whether the message service says which keys it knows.
     pub answers_keys: Arc<AtomicBool>,
     /// How long members wait between two messages.
@@ -72,6 +77,7 @@ pub struct Peers {
     /// When messages are stored, but for their number.
     pub clock_ms: Arc<AtomicI64>,
     pub presence: FakePresence,
+    pub media: FakeMedia,
     pub users: TestUsers,
 }
 
@@ -134,11 +140,14 @@ impl Peers {
             moderators: Arc::default(),
             answers_checks: Arc::new(AtomicBool::new(true)),
             answers_lists: Arc::new(AtomicBool::new(true)),
+            listing_ms: Arc::default(),
+            listed: Arc::default(),
             answers_keys: Arc::new(AtomicBool::new(true)),
             slow_mode_seconds: Arc::default(),
             pins: Arc::default(),
             clock_ms: Arc::new(AtomicI64::new(1_767_225_600_000)),
             presence: FakePresence::default(),
+            media: FakeMedia::default(),
             users: TestUsers::default(),
         }
     }
@@ -150,6 +159,7 @@ impl Peers {
         let routes = tonic::service::Routes::new(ChatServiceServer::new(self.clone()))
             .add_service(MessageServiceServer::new(self.clone()))
             .add_service(PresenceServiceServer::new(self.presence.clone()))
+            .add_service(MediaServiceServer::new(self.media.clone()))
             .add_service(self.users.server())
             .into_axum_router();
         tokio::spawn(async move { axum::serve(listener, routes).await });
@@ -349,6 +359,7 @@ impl Peers {
             mention_roles: Vec::new(),
             mentions_here: false,
             silent: false,
+            attachments: Vec::new(),
             forwarded: None,
             range: None,
             sent_at_ms: 0,
@@ -430,6 +441,7 @@ impl Peers {
             mentions_all: record.mentions_all,
             mentions_here: record.mentions_here,
             silent: record.silent,
+            attachments: record.attachments,
             forwarded: record.forwarded,
             range: record.range,
             sent_at_ms,
@@ -449,6 +461,7 @@ impl Peers {
             mentions_all: stored.mentions_all,
             mentions_here: stored.mentions_here,
             silent: stored.silent,
+            attachments: stored.attachments,
             forwarded: stored.forwarded,
             range: stored.range,
             sent_at_ms,
@@ -568,6 +581,8 @@ impl ChatService for Peers {
             return Err(Status::unavailable("switched off"));
         }
         let user_id = request.into_inner().user_id;
+        self.listed.lock().expect("no panic").push(user_id.clone());
+        tokio::time::sleep(Duration::from_millis(self.listing_ms.load(Ordering::SeqCst).into())).await;
         let (members, records, closed) = (
             self.members.lock().expect("no panic"),
             self.records.lock().expect("no panic"),
@@ -696,6 +711,10 @@ impl MessageService for Peers {
         });
         let (chats, cursor) = (chats.collect(), "a cursor".to_owned());
         Ok(Response::new(SyncResponse { chats, cursor, ..SyncResponse::default() }))
+    }
+
+    async fn entries(&self, _: Request<EntriesRequest>) -> Result<Response<EntriesResponse>, Status> {
+        Err(Status::unimplemented("the gateway does not call it"))
     }
 
     async fn moved(&self, request: Request<MovedRequest>) -> Result<Response<MovedResponse>, Status> {

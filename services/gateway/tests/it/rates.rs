@@ -113,6 +113,7 @@ async fn what_a_user_sends_through_another_gateway_counts() {
                 mentions_all: false,
                 mentions_here: false,
                 silent: false,
+                attachments: Vec::new(),
                 forwarded: None,
                 range: None,
                 sent_at_ms: now_ms(),
@@ -185,7 +186,13 @@ async fn a_chat_in_slow_mode_takes_one_message_of_a_member() {
         let error = one.outcome(id).await.expect_err("too soon");
         assert_eq!((error.code, error.temporary), (ErrorCode::SlowMode, false));
         assert!(error.retry_after_ms.is_some_and(|wait| wait > 3_000_000), "{error:?}");
-        one.send_text(quick, "nothing else waits").await;
+        // A key is of one chat: what is on its way under it in another one is another message.
+        let reused = MessageKey(Uuid::new_v4());
+        let elsewhere = one.send(quick, reused, "nothing else waits").await;
+        let here = one.send(chat(), reused, "too soon, under a key that is on its way").await;
+        let error = one.outcome(here).await.expect_err("too soon");
+        assert_eq!(error.code, ErrorCode::SlowMode);
+        assert!(matches!(one.outcome(elsewhere).await, Ok(Outcome::Accepted(_))));
         let id = one.send(chat(), key, "the last for an hour").await;
         let repeated = one.outcome(id).await;
         assert!(matches!(repeated, Ok(Outcome::Accepted(_))), "it is the same message: {repeated:?}");

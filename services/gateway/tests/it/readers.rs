@@ -38,6 +38,7 @@ async fn flood(stand: Arc<Stand>, pace: Arc<Semaphore>) {
             mentions_all: false,
             mentions_here: false,
             silent: false,
+            attachments: Vec::new(),
             forwarded: None,
             range: None,
             sent_at_ms: seq,

@@ -79,7 +79,7 @@ pub struct Stand {
     pub redis: TestCache,
     /// The encoding of the connections that [`Self::connect`] opens.
     pub encoding: Encoding,
-    peers_addr: SocketAddr,
+    pub peers_addr: SocketAddr,
 }
 
 /// The settings of a gateway of this tenant on free ports.
@@ -110,6 +110,7 @@ pub fn config(
         ["--chat-grpc", &peers],
         ["--message-grpc", &peers],
         ["--presence-grpc", &peers],
+        ["--media-grpc", &peers],
         ["--user-grpc", &peers],
     ];
     let arguments: Vec<String> = arguments.into_iter().flatten().map(str::to_owned).collect();

@@ -1,6 +1,7 @@
 //! The log that Kafka keeps.
 
 use std::{
+    collections::BTreeMap,
     ops::RangeInclusive,
     sync::{Arc, OnceLock, Weak},
     thread,
@@ -23,7 +24,7 @@ use tokio::{
 };
 use tokio_util::sync::CancellationToken;
 
-use super::{Event, JoinError, LogError, Member, Read, Record, Report, Start, Take};
+use super::{Event, JoinError, LogError, Member, Read, Record, Report, Start, Take, place_of};
 use crate::{backoff::Backoff, config::KafkaArgs, health::Check, kafka, outage::Outage};
 
 /// Metadata and watermarks at the start.
@@ -40,7 +41,17 @@ pub(super) struct Follower {
     consumer: Arc<kafka::Consumer>,
     topic: String,
     partitions: Vec<i32>,
+    /// Those that are known.
+    starts: BTreeMap<i32, i64>,
     outage: Outage,
+}
+
+/// Where partitions are read from.
+#[derive(Clone)]
+enum Places {
+    Start(Start),
+    /// From these offsets on, and the others from their beginnings.
+    Next(BTreeMap<i32, i64>),
 }
 
 /// Tries until it works; `None` when stopped before.
@@ -57,13 +68,34 @@ pub(super) async fn follow(
         Start::Beginning => config.set("enable.partition.eof", "true"),
         Start::End => config.set("auto.offset.reset", "latest"),
     };
+    follow_from(config, topic, Places::Start(start), check, stop).await
+}
+
+/// Likewise, from where another reader stopped.
+pub(super) async fn resume(
+    args: &KafkaArgs,
+    topic: &str,
+    group: &str,
+    next: &BTreeMap<i32, i64>,
+    check: &Check,
+    stop: &CancellationToken,
+) -> Option<Follower> {
+    let mut config = kafka::consumer_config(args, group);
+    config.set("enable.partition.eof", "true");
+    follow_from(config, topic, Places::Next(next.clone()), check, stop).await
+}
+
+async fn follow_from(
+    config: ClientConfig,
+    topic: &str,
+    places: Places,
+    check: &Check,
+    stop: &CancellationToken,
+) -> Option<Follower> {
     let mut backoff = Backoff::new(BACKOFF);
     loop {
-        match assigned(config.clone(), topic.to_owned(), start).await {
-            Ok((consumer, partitions)) => {
-                let topic = topic.to_owned();
-                return Some(Follower { consumer, topic, partitions, outage: Outage::default() });
-            }
+        match assigned(config.clone(), topic.to_owned(), places.clone()).await {
+            Ok(follower) => return Some(follower),
             Err(error) => check.failing(format!("topic {topic}: {error}")),
         }
         if backoff.pause(stop).await.is_break() {
@@ -75,6 +107,10 @@ pub(super) async fn follow(
 impl Follower {
     pub(super) fn partitions(&self) -> &[i32] {
         &self.partitions
+    }
+
+    pub(super) fn starts(&self) -> &BTreeMap<i32, i64> {
+        &self.starts
     }
 
     /// Returns what comes next; `None` when stopped. The client reconnects by itself and goes on where it was.
@@ -102,15 +138,12 @@ impl Follower {
     }
 }
 
-async fn assigned(
-    config: ClientConfig,
-    topic: String,
-    start: Start,
-) -> KafkaResult<(Arc<kafka::Consumer>, Vec<i32>)> {
+async fn assigned(config: ClientConfig, topic: String, places: Places) -> KafkaResult<Follower> {
     // Creation wants the runtime, the questions after it block.
     let consumer = Arc::new(kafka::consumer(&config)?);
-    let asking = consumer.clone();
+    let (asking, name) = (consumer.clone(), topic.clone());
     let asked = tokio::task::spawn_blocking(move || {
+        let topic = name;
         let metadata = asking.fetch_metadata(Some(&topic), ASK_TIMEOUT)?;
         let found = metadata.topics().iter().find(|found| found.name() == topic && found.error().is_none());
         let partitions: Vec<i32> =
@@ -119,20 +152,26 @@ async fn assigned(
             return Err(KafkaError::MetadataFetch(RDKafkaErrorCode::UnknownTopicOrPartition));
         }
         let mut list = TopicPartitionList::with_capacity(partitions.len());
+        let mut starts = BTreeMap::new();
         for partition in &partitions {
-            let offset = match start {
-                Start::Beginning => Offset::Beginning,
-                Start::End => Offset::Offset(asking.fetch_watermarks(&topic, *partition, ASK_TIMEOUT)?.1),
+            let watermarks = || asking.fetch_watermarks(&topic, *partition, ASK_TIMEOUT);
+            let start = match &places {
+                Places::Start(Start::Beginning) => None,
+                Places::Start(Start::End) => Some(watermarks()?.1),
+                Places::Next(next) => Some(place_of(next.get(partition).copied(), watermarks()?)),
             };
-            list.add_partition_offset(&topic, *partition, offset)?;
+            starts.extend(start.map(|start| (*partition, start)));
+            list.add_partition_offset(&topic, *partition, start.map_or(Offset::Beginning, Offset::Offset))?;
         }
         asking.assign(&list)?;
-        Ok(partitions)
+        Ok((partitions, starts))
     })
     .await
     .unwrap_or(Err(KafkaError::Canceled));
     match asked {
-        Ok(partitions) => Ok((consumer, partitions)),
+        Ok((partitions, starts)) => {
+            Ok(Follower { consumer, topic, partitions, starts, outage: Outage::default() })
+        }
         Err(error) => {
             dispose(consumer).await;
             Err(error)
@@ -270,7 +309,8 @@ impl ClientContext for Group {
             if let Some(known) = topic.partitions.get(&partition)
                 && known.hi_offset >= 0
             {
-                self.member.report(Report::End { partition, offset: known.hi_offset });
+                let (first, offset) = (known.lo_offset, known.hi_offset);
+                self.member.report(Report::End { partition, first, offset });
             }
         }
     }

@@ -1,7 +1,7 @@
 //! A log in memory.
 
 use std::{
-    collections::{HashMap, VecDeque},
+    collections::{BTreeMap, HashMap, VecDeque},
     hash::{DefaultHasher, Hash as _, Hasher as _},
     ops::Range,
     sync::{Arc, Mutex, MutexGuard, PoisonError, Weak},
@@ -13,7 +13,7 @@ use tokio_util::sync::CancellationToken;
 
 use crate::clock::now_ms;
 
-use super::{Event, Member, Queue, Read, Record, Report, Start, Take};
+use super::{Event, Member, Queue, Read, Record, Report, Start, Take, place_of};
 
 /// Partitions of every topic.
 pub(super) const PARTITIONS: Range<i32> = 0..4;
@@ -68,16 +68,17 @@ impl Log {
 
     pub(super) fn follow(&self, topic: &str, start: Start) -> Follower {
         let topic = self.topic(topic);
-        let filled = Arc::new(Notify::new());
-        let cursors = PARTITIONS
-            .map(|partition| {
-                let next = (start == Start::End).then(|| topic.end(partition));
-                let mut cursor = Cursor::new(topic.clone(), partition, next);
-                cursor.notify(&filled);
-                (cursor, start == Start::End)
-            })
-            .collect();
-        Follower { cursors, filled }
+        let place = |partition| {
+            let (first, end) = topic.bounds(partition);
+            if start == Start::End { end } else { first }
+        };
+        Follower::new(&topic, place, start == Start::End)
+    }
+
+    pub(super) fn resume(&self, topic: &str, next: &BTreeMap<i32, i64>) -> Follower {
+        let topic = self.topic(topic);
+        let place = |partition| place_of(next.get(&partition).copied(), topic.bounds(partition));
+        Follower::new(&topic, place, false)
     }
 }
 
@@ -111,8 +112,16 @@ impl Topic {
         });
     }
 
+    #[cfg(test)]
     fn end(&self, partition: i32) -> i64 {
-        self.contents().partition(partition).end()
+        self.bounds(partition).1
+    }
+
+    /// Returns the offsets of the oldest record kept and behind the newest.
+    fn bounds(&self, partition: i32) -> (i64, i64) {
+        let mut contents = self.contents();
+        let kept = contents.partition(partition);
+        (kept.first, kept.end())
     }
 
     /// Gives all partitions to the one member of the group, until the shutdown.
@@ -131,7 +140,8 @@ impl Topic {
                 _ = reports.tick() => {}
             }
             for partition in member.taken() {
-                member.report(Report::End { partition, offset: self.end(partition) });
+                let (first, offset) = self.bounds(partition);
+                member.report(Report::End { partition, first, offset });
             }
         }
         member.give_up(&member.taken()).await;
@@ -195,12 +205,32 @@ impl Cursor {
 
 /// A reader of all partitions.
 pub(super) struct Follower {
+    starts: BTreeMap<i32, i64>,
     /// Each with whether its end was reported.
     cursors: VecDeque<(Cursor, bool)>,
     filled: Arc<Notify>,
 }
 
 impl Follower {
+    /// Returns a reader of each partition from an offset.
+    fn new(topic: &Arc<Topic>, place: impl Fn(i32) -> i64, is_end_told: bool) -> Self {
+        let filled = Arc::new(Notify::new());
+        let starts: BTreeMap<i32, i64> = PARTITIONS.map(|partition| (partition, place(partition))).collect();
+        let cursors = starts
+            .iter()
+            .map(|(partition, start)| {
+                let mut cursor = Cursor::new(topic.clone(), *partition, Some(*start));
+                cursor.notify(&filled);
+                (cursor, is_end_told)
+            })
+            .collect();
+        Self { starts, cursors, filled }
+    }
+
+    pub(super) fn starts(&self) -> BTreeMap<i32, i64> {
+        self.starts.clone()
+    }
+
     pub(super) async fn next(&mut self, stop: &CancellationToken) -> Option<Event<'static>> {
         loop {
             if stop.is_cancelled() {
@@ -237,6 +267,49 @@ impl Follower {
 #[cfg(test)]
 mod tests {
     use super::*;
+
+    #[tokio::test]
+    async fn a_follower_goes_on_where_another_stopped() {
+        let (log, stop) = (Log::default(), CancellationToken::new());
+        let topic = log.topic("news");
+        for number in 0..4 {
+            topic.append("key", Some(number.to_string().as_bytes()));
+        }
+        let partition = PARTITIONS.into_iter().find(|of| topic.end(*of) > 0).expect("a partition");
+        let mut follower = log.resume("news", &BTreeMap::from([(partition, 2)]));
+        let (mut offsets, mut ends) = (Vec::new(), 0);
+        while ends < PARTITIONS.len() {
+            match follower.next(&stop).await.expect("an event") {
+                Event::Record(record) => offsets.push(record.offset()),
+                Event::End(_) => ends += 1,
+            }
+        }
+        assert_eq!(offsets, [2, 3]);
+    }
+
+    #[tokio::test]
+    async fn a_follower_says_from_where_on_it_reads() {
+        let log = Log::default();
+        let topic = log.topic("news");
+        let more = i64::try_from(KEPT_RECORDS).expect("few") + 3;
+        for number in 0..more {
+            topic.append("key", Some(number.to_string().as_bytes()));
+        }
+        let partition = PARTITIONS.into_iter().find(|of| topic.end(*of) > 0).expect("a partition");
+        for (next, expected) in [
+            (Some(5), 5),
+            (Some(more), more),
+            // It has forgotten what comes next.
+            (Some(2), 3),
+            (None, 3),
+            // It is not the log that was read before.
+            (Some(more + 1), 3),
+        ] {
+            let next = next.map(|next| (partition, next)).into_iter().collect();
+            assert_eq!(log.resume("news", &next).starts()[&partition], expected, "{next:?}");
+        }
+        assert_eq!(log.follow("news", Start::End).starts()[&partition], more);
+    }
 
     #[test]
     fn a_partition_keeps_its_newest_records_and_their_offsets() {

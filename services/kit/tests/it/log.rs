@@ -69,6 +69,19 @@ async fn records_of_a_key_keep_their_order_and_their_partition(log: &Log, topic:
         assert_eq!(payloads, sent[&format!("key-{key}")], "a key keeps its order");
     }
     follower.end().await;
+
+    // Another one goes on in the middle of each partition; where it knows no place, at the beginning.
+    let mut middle: BTreeMap<i32, i64> = ends.iter().map(|(partition, end)| (*partition, end / 2)).collect();
+    let (unknown, _) = middle.pop_last().expect("a partition");
+    let mut follower = resume(log, topic, &middle).await;
+    let mut later = read_to_the_end(&mut follower).await;
+    follower.end().await;
+    let place = |record: &Seen| (record.partition, record.offset);
+    let is_later = |record: &Seen| record.partition == unknown || record.offset >= middle[&record.partition];
+    let mut expected: Vec<_> = seen.into_iter().filter(is_later).collect();
+    later.sort_by_key(place);
+    expected.sort_by_key(place);
+    assert_eq!(later, expected);
 }
 
 async fn a_follower_from_the_end_reads_later_records(log: &Log, topic: &str) {
@@ -209,6 +222,13 @@ async fn produce(log: &Log, topic: &str) -> HashMap<String, Vec<Option<String>>>
     }
     assert!(!producer.is_lost());
     sent
+}
+
+async fn resume(log: &Log, topic: &str, next: &BTreeMap<i32, i64>) -> Follower {
+    let check = Health::default().check("log");
+    let stop = CancellationToken::new();
+    let follower = log.resume(topic, "test", next, &check, &stop);
+    timeout(PATIENCE, follower).await.expect("the log answers").expect("not stopped")
 }
 
 async fn follow(log: &Log, topic: &str, start: Start) -> Follower {

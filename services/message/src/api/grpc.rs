@@ -5,8 +5,9 @@ use std::sync::Arc;
 use contracts::{
     ChatId, UserId,
     rpc::{
-        EntryRequest, EntryResponse, HistoryRequest, HistoryResponse, ListResponse, MarkRequest,
-        MovedRequest, MovedResponse, PinsRequest, RepliesRequest, SyncRequest, SyncResponse, Watermarks,
+        EntriesRequest, EntriesResponse, EntryPlace, EntryRequest, EntryResponse, HistoryRequest,
+        HistoryResponse, ListResponse, MarkRequest, MovedRequest, MovedResponse, PinsRequest, RepliesRequest,
+        SyncRequest, SyncResponse, Watermarks,
         message_service_server::{MessageService, MessageServiceServer},
     },
     wire::MAX_SYNC_ENTRIES,
@@ -21,7 +22,7 @@ use tonic::{Request, Response, Status, service::Routes};
 
 use super::AppState;
 use crate::{
-    domain::{KeyId, SeatId},
+    domain::{KeyId, SeatId, TargetId},
     error::Error,
     history::List,
     store::StoreError,
@@ -80,6 +81,20 @@ impl MessageService for Messages {
         };
         let pins = u32::try_from(pins).unwrap_or(u32::MAX);
         Ok(Response::new(EntryResponse { message, is_key_known, pins }))
+    }
+
+    async fn entries(&self, request: Request<EntriesRequest>) -> Result<Response<EntriesResponse>, Status> {
+        let places = request.into_inner().places;
+        if places.len() > LIST.max {
+            return Err(Status::invalid_argument(format!("places: must be at most {}", LIST.max)));
+        }
+        // One that is not positive is of no entry.
+        let places = places.into_iter().filter(|EntryPlace { seq, .. }| *seq > 0);
+        let ids =
+            places.map(|EntryPlace { chat_id, seq }| Ok(TargetId { chat: id("chat_id", &chat_id)?, seq }));
+        let ids = ids.collect::<Result<Vec<_>, Status>>()?;
+        let entries = self.0.store.entries_of(ids).await.map_err(|source| status(Error::Entries(source)))?;
+        Ok(Response::new(EntriesResponse { messages: entries.into_iter().map(Into::into).collect() }))
     }
 
     async fn pins(&self, request: Request<PinsRequest>) -> Result<Response<ListResponse>, Status> {

@@ -116,13 +116,18 @@ impl Pins {
 /// What is written over what was there before.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub enum Overwrite {
-    /// Its text, or that of an edit of it.
+    /// Its text.
     Body {
         target: TargetId,
         stamp: i64,
         body: String,
         /// When the text disappears.
         expires_at_ms: Option<i64>,
+    },
+    /// Its text, or that of an edit of it, and what it carries: there is none any more.
+    Erased {
+        target: TargetId,
+        stamp: i64,
     },
     Patch {
         target: TargetId,
@@ -271,13 +276,10 @@ fn delete_range(
     (unpinned, overwrites)
 }
 
-/// Returns what empties the text of a message and those of its edits.
+/// Returns what empties a message and the texts of its edits.
 fn erased(id: TargetId, target: &Target, stamp: i64) -> impl Iterator<Item = Overwrite> + use<'_> {
     let seqs = [id.seq].into_iter().chain(target.patch.edits.iter().copied());
-    seqs.map(move |seq| {
-        let target = TargetId { seq, ..id };
-        Overwrite::Body { target, stamp, body: String::new(), expires_at_ms: None }
-    })
+    seqs.map(move |seq| Overwrite::Erased { target: TargetId { seq, ..id }, stamp })
 }
 
 /// Takes the patches and pins that changed, in the order of their messages and chats.

@@ -3,7 +3,7 @@
 use contracts::{
     ChatId, DeviceId, ErrorCode, MessageKey, UserId,
     event::{self, DeliveredRecord, DeliveryOutcome, EntryKind, SendRecord},
-    wire::{MAX_BODY_BYTES, MAX_DELETE_RANGE},
+    wire::{Attachment, MAX_ATTACHMENTS, MAX_BODY_BYTES, MAX_DELETE_RANGE},
 };
 use serde::Deserialize;
 use sha2::{Digest as _, Sha256};
@@ -108,6 +108,9 @@ pub fn read_record(record: RawRecord<'_>) -> Logged {
     if send.body.len() > MAX_BODY_BYTES {
         return refuse(ErrorCode::TooLarge, "its body is too large");
     }
+    if !are_files(&send) {
+        return refuse(ErrorCode::Malformed, "it carries what no message carries");
+    }
     if send.kind.needs_target() && send.target_seq.is_none() {
         return refuse(ErrorCode::Malformed, "it does not say which message it speaks of");
     }
@@ -133,6 +136,7 @@ pub fn read_record(record: RawRecord<'_>) -> Logged {
         mentions_all: send.mentions_all,
         mentions_here: send.mentions_here,
         silent: send.silent,
+        attachments: send.attachments,
         forwarded: send.forwarded,
         // One of another kind would be read as targets.
         range: send.range.filter(|_| send.kind == EntryKind::DeleteRange),
@@ -141,6 +145,15 @@ pub fn read_record(record: RawRecord<'_>) -> Logged {
         reads_from: send.reads_from.map(|of| KeyId { chat: send.chat, sender: of.sender, key: of.key }),
         content,
     }))
+}
+
+/// Returns whether what a record carries is a bounded number of files of a bounded size, with a text and nothing else.
+fn are_files(send: &SendRecord) -> bool {
+    let is_bounded = |file: &Attachment| file.too_long().is_none();
+    send.attachments.is_empty()
+        || send.kind == EntryKind::Text
+            && send.attachments.len() <= MAX_ATTACHMENTS
+            && send.attachments.iter().all(is_bounded)
 }
 
 /// Returns whether the deletion of a range is one: of not too many entries, and of what its sender may delete.
@@ -165,6 +178,7 @@ fn content_of(send: &SendRecord) -> ContentHash {
         mention_roles: &send.mention_roles,
         mentions_here: send.mentions_here,
         silent: send.silent,
+        attachments: &send.attachments,
         range: send.range.filter(|_| is_range),
         source: send.source,
         ..Content::new(send.kind, &send.body)
@@ -242,6 +256,7 @@ mod tests {
     fn a_broken_record_is_refused_and_its_sender_answered_when_known() {
         use ErrorCode::{Malformed, TooLarge};
         let unknown = "it is not a record of a kind known here";
+        let no_files = "it carries what no message carries";
         let no_range = "it does not say which messages of whom it deletes";
         let cases = [
             (send(json!({"kind": "sticker"})), unknown, Some(Malformed)),
@@ -258,6 +273,13 @@ mod tests {
             (send(range(3, 2, json!({"moderates": true}))), no_range, Some(Malformed)),
             (send(range(i64::MIN, i64::MAX, json!({"moderates": true}))), no_range, Some(Malformed)),
             (send(range(1, 2, json!({"moderates": true, "target_seq": 1}))), no_range, Some(Malformed)),
+            (send(json!({"attachments": vec![file("a.txt"); 11]})), no_files, Some(Malformed)),
+            (send(json!({"attachments": [file(&"a".repeat(256))]})), no_files, Some(Malformed)),
+            (
+                send(json!({"kind": "edit", "target_seq": 1, "attachments": [file("a.txt")]})),
+                no_files,
+                Some(Malformed),
+            ),
             (send(json!({"v": 2})), "its version is not known here", Some(Malformed)),
             (send(json!({"body": "x".repeat(16 * 1024 + 1)})), "its body is too large", Some(TooLarge)),
         ];
@@ -271,6 +293,10 @@ mod tests {
         for key in [None, Some("00000000-0000-0000-0000-000000000009"), Some("")] {
             check_refused(key, Some(fine.as_bytes()), "its record key is not its chat", Some(Malformed));
         }
+    }
+
+    fn file(name: &str) -> Value {
+        json!({"file": uuid::Uuid::from_u128(8), "name": name, "type": "text/plain", "size": 3})
     }
 
     fn range(from_seq: i64, to_seq: i64, more: Value) -> Value {
@@ -306,6 +332,17 @@ mod tests {
         assert_eq!(entry(forwarded).content, entry(edited.clone()).content);
         assert_ne!(entry(json!({"body": "ho"})).content, entry(edited).content);
 
+        // What was found out of a file may be another thing by now, and is not there where it cannot be found out any more.
+        let with_file = entry(json!({"attachments": [file("a.txt")]}));
+        assert_eq!(with_file.attachments.len(), 1);
+        assert_eq!(entry(json!({"attachments": [file("")]})).content, with_file.content);
+        assert_ne!(entry(json!({})).content, with_file.content);
+        assert_ne!(entry(json!({"attachments": [file("a.txt"), file("a.txt")]})).content, with_file.content);
+        let source = json!({"chat": id(9), "seq": 5});
+        let forwarded = json!({"body": "", "source": source, "attachments": [file("a.txt")]});
+        let deleted_since = json!({"body": "", "source": source});
+        assert_eq!(entry(forwarded).content, entry(deleted_since).content);
+
         let own = entry(range(1, 2, json!({"subject": id(2)})));
         assert_eq!(own.content, entry(range(1, 2, json!({"moderates": true}))).content);
         assert_ne!(own.content, entry(range(1, 3, json!({"subject": id(2)}))).content);
@@ -320,6 +357,7 @@ mod tests {
             send(json!({"kind": "member_added", "subject": CHAT, "body": "", "subject_only": true})),
             send(range(1, 7, json!({"moderates": true}))),
             send(json!({"silent": true, "mention_roles": ["owner"], "source": {"chat": CHAT, "seq": 1}})),
+            send(json!({"body": "", "attachments": [file("a.txt")]})),
             send(json!({"body": "häi \u{1f600} \\ \" \u{202e}"})),
         ];
         let records = records.map(|record| record.to_string().into_bytes());

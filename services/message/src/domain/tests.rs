@@ -1,6 +1,9 @@
 use std::collections::{BTreeMap, HashMap, HashSet};
 
-use contracts::wire::{Changes, Reactions};
+use contracts::{
+    FileId,
+    wire::{Attachment, Changes, Reactions},
+};
 use proptest::prelude::*;
 use uuid::Uuid;
 
@@ -32,6 +35,7 @@ fn entry(offset: i64, logged_at_ms: i64, chat: u128, sender: u128, key: u128, bo
         mentions_all: false,
         mentions_here: false,
         silent: false,
+        attachments: Vec::new(),
         forwarded: None,
         range: None,
         moderates: false,
@@ -39,6 +43,11 @@ fn entry(offset: i64, logged_at_ms: i64, chat: u128, sender: u128, key: u128, bo
         reads_from: None,
         content: Content::new(EntryKind::Text, body).hash(),
     }
+}
+
+fn file(id: u128) -> Attachment {
+    let name = format!("{id}.txt");
+    Attachment { name, size: 3, ..Attachment::unknown(FileId(Uuid::from_u128(id))) }
 }
 
 fn known(seq: i64, offset: i64, body: &str) -> KnownKey {
@@ -322,6 +331,7 @@ fn a_reader_never_sees_past_a_half_written_batch() {
 fn all_that_an_entry_says_is_part_of_its_content() {
     let users = [UserId(Uuid::from_u128(1)), UserId(Uuid::from_u128(2))];
     let subject = Some(users[0]);
+    let files = [file(1), file(2), file(1)];
     let text = Content::new(EntryKind::Text, "a");
     let range = |from_seq, to_seq| Some(SeqRange { from_seq, to_seq });
     let source = |chat, seq| Some(Source { chat: ChatId(Uuid::from_u128(chat)), seq });
@@ -339,6 +349,12 @@ fn all_that_an_entry_says_is_part_of_its_content() {
         Content { silent: true, mentions_all: true, ..text },
         Content { mention_roles: &[Role::Owner], ..text },
         Content { mention_roles: &[Role::Owner, Role::Admin], ..text },
+        Content { attachments: &files[..1], ..text },
+        Content { attachments: &files[1..2], ..text },
+        Content { attachments: &files[..2], ..text },
+        Content { attachments: &files[1..], ..text },
+        Content { attachments: &files[..1], silent: true, ..text },
+        Content { attachments: &files[..1], body: "", ..text },
         Content { source: source(1, 1), ..text },
         Content { source: source(1, 2), ..text },
         Content { source: source(2, 1), ..text },
@@ -590,8 +606,9 @@ type RowId = (ChatId, i64);
 #[derive(Default)]
 struct World {
     rows: BTreeMap<RowId, (i64, Counts, Times, Entry)>,
-    /// The texts and patches of rows, with their timestamps: a column of a row that is not written yet may be.
+    /// The texts, attachments and patches of rows, with their timestamps: a column of a row that is not written yet may be.
     bodies: BTreeMap<RowId, (i64, String)>,
+    carried: BTreeMap<RowId, (i64, Vec<Attachment>)>,
     patches: BTreeMap<RowId, (i64, Patch)>,
     pins: BTreeMap<ChatId, (i64, Pins)>,
     reactions: BTreeMap<(ReactionId, i64), bool>,
@@ -623,7 +640,8 @@ impl World {
     fn messages(&self) -> BTreeMap<RowId, (Entry, String, Patch)> {
         let message = |(id, (_, _, _, entry)): (&RowId, &(i64, Counts, Times, Entry))| {
             let patch = self.patches.get(id).map(|(_, patch)| patch.clone()).unwrap_or_default();
-            (*id, (entry.clone(), self.bodies[id].1.clone(), patch))
+            let entry = Entry { attachments: self.carried[id].1.clone(), ..entry.clone() };
+            (*id, (entry, self.bodies[id].1.clone(), patch))
         };
         self.rows.iter().map(message).collect()
     }
@@ -642,6 +660,7 @@ impl World {
             assert_eq!(before, row, "a row was rewritten with other content");
         }
         set(&mut self.bodies, (entry.chat, seq), stamp, entry.body.clone());
+        set(&mut self.carried, (entry.chat, seq), stamp, entry.attachments.clone());
         if let Some(before) = self.keys.insert(entry.key_id(), (stamp, key.clone())) {
             assert_eq!(before, (stamp, key), "a key row was rewritten with other content");
         }
@@ -666,6 +685,10 @@ impl World {
         match overwrite.clone() {
             Overwrite::Body { target, stamp, body, expires_at_ms: _ } => {
                 set(&mut self.bodies, (target.chat, target.seq), stamp, body);
+            }
+            Overwrite::Erased { target, stamp } => {
+                set(&mut self.bodies, (target.chat, target.seq), stamp, String::new());
+                set(&mut self.carried, (target.chat, target.seq), stamp, Vec::new());
             }
             Overwrite::Patch { target, stamp, patch } => {
                 set(&mut self.patches, (target.chat, target.seq), stamp, patch);
@@ -1006,6 +1029,7 @@ fn change_expected(rows: &mut BTreeMap<RowId, Expected>, entry: &Entry, seq: i64
 fn delete_expected(rows: &mut BTreeMap<RowId, Expected>, seq: i64, id: RowId) {
     let target = rows.get_mut(&id).expect("a target");
     target.body.clear();
+    target.entry.attachments.clear();
     target.reactions.clear();
     target.changes.pinned_seq = None;
     target.changes.deleted_seq = Some(seq);
@@ -1076,8 +1100,18 @@ fn logs() -> impl Strategy<Value = Vec<Entry>> {
                 let range = is_range.then_some(range);
                 let target_seq = target_seq.filter(|_| !is_range);
                 let silent = kind == EntryKind::Text && other;
-                let content =
-                    Content { subject, target_seq, mentions_all, silent, range, ..Content::new(kind, body) };
+                let carries = kind == EntryKind::Text && (other || moderates);
+                let attachments =
+                    carries.then(|| file(1 + u128::from(other))).into_iter().collect::<Vec<_>>();
+                let content = Content {
+                    subject,
+                    target_seq,
+                    mentions_all,
+                    silent,
+                    range,
+                    attachments: &attachments,
+                    ..Content::new(kind, body)
+                };
                 let content = content.hash();
                 // Few keys, so that some are used again; keys of texts are seldom those of changes.
                 let key = if kind == EntryKind::Text { key } else { key * 7 + i as u128 % 7 };
@@ -1087,6 +1121,7 @@ fn logs() -> impl Strategy<Value = Vec<Entry>> {
                     target_seq,
                     range,
                     silent,
+                    attachments,
                     mentions_all,
                     moderates,
                     content,
@@ -1202,7 +1237,7 @@ fn a_text_disappears_by_what_held_at_its_place_however_the_log_is_cut() {
             verdicts.extend(done.verdicts);
             bodies.extend(done.overwrites.into_iter().filter_map(|overwrite| match overwrite {
                 Overwrite::Body { target, expires_at_ms, .. } => Some((target.seq, expires_at_ms)),
-                Overwrite::Patch { .. } | Overwrite::Pins { .. } => None,
+                Overwrite::Erased { .. } | Overwrite::Patch { .. } | Overwrite::Pins { .. } => None,
             }));
             head = chats.heads[&batch[0].chat].clone();
             targets = chats.targets;

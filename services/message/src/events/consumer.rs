@@ -206,7 +206,7 @@ impl<S: Store> Member for Group<S> {
             Report::Outside(why) => blockers.set(Place::Group, why),
             Report::Brokers { answer: true } => blockers.clear(Place::Brokers),
             Report::Brokers { answer: false } => blockers.set(Place::Brokers, "no Kafka broker responds"),
-            Report::End { partition, offset } => {
+            Report::End { partition, offset, .. } => {
                 if let Some(owned) = self.owners().get(&partition) {
                     let lag = offset - owned.position.load(Ordering::Relaxed);
                     self.shared.metrics.lag(partition, lag.max(0));

@@ -512,6 +512,7 @@ mod tests {
                 mentions_all: false,
                 mentions_here: false,
                 silent: false,
+                attachments: Vec::new(),
                 forwarded: None,
                 source: None,
                 range: None,

@@ -8,7 +8,7 @@ use std::{
 use contracts::{
     ChatId, MessageKey, UserId,
     event::{EntryKind, Forwarded, Role, SeqRange},
-    wire::Message,
+    wire::{Attachment, Message},
 };
 use futures_util::{
     FutureExt as _, StreamExt as _, TryFutureExt as _, TryStreamExt as _, future::BoxFuture, stream,
@@ -36,16 +36,20 @@ use super::{
     Clock, MAX_CALLS, Partition, PlacedHead, Progress, Result, Room, Row, Run, Store, StoreError, read_by,
 };
 use crate::domain::{
-    ContentHash, Counts, Effect, Generation, Head, KeyId, KnownKey, Marks, Overwrite, Patch, Pins, Point,
-    Position, ReactionId, RecordHash, SeatId, Standing, Target, TargetId, Times, bucket,
+    ContentHash, Counts, Effect, Entry, Generation, Head, KeyId, KnownKey, Marks, Overwrite, Patch, Pins,
+    Point, Position, ReactionId, RecordHash, SeatId, Standing, Target, TargetId, Times, bucket,
 };
 
 /// Concurrent statements of this process: enough to fill a node, few enough to keep its queue short.
 const MAX_IN_FLIGHT: usize = 128;
 /// Rows of one (chat, bucket) in one batch: a batch within one store partition is one write.
 const MESSAGES_PER_BATCH: usize = 50;
-/// Bytes of bodies in one batch; the store refuses mutations of several megabytes.
+/// Bytes of bodies and attachments in one batch; the store refuses mutations of several megabytes.
 const BYTES_PER_BATCH: usize = 256 * 1024;
+/// A file of a message with a long name, as JSON.
+const ATTACHMENT_BYTES: usize = 512;
+/// An attachment that is left as it is.
+const UNSET: MaybeUnset<&str> = MaybeUnset::Unset;
 /// Rows of the first page that a read of messages is made of. It is small, because a few large bodies fill a page of
 /// history. Each page that left room is followed by one of twice as many.
 const FIRST_PAGE_ROWS: usize = 16;
@@ -59,12 +63,13 @@ const KEYS_PER_BATCH: usize = 10;
 const INSERT_MESSAGE: &str = "INSERT INTO messages (chat_id, bucket, seq, sender_id, key, kind, body, subject_id, \
     target_seq, mentions, mentions_all, mention_roles, mentions_here, silent, forwarded_sender_id, \
     forwarded_sent_at, range_from_seq, range_to_seq, texts, calls, sent_at, generation, log_offset, \
-    expires_at) \
-    VALUES (?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?) USING TIMESTAMP ?";
-const UPDATE_BODY: &str =
-    "UPDATE messages USING TIMESTAMP ? SET body = ? WHERE chat_id = ? AND bucket = ? AND seq = ?";
-/// A text with a time to live. The rest of its row stays.
-const UPDATE_BODY_FOR: &str = "UPDATE messages USING TIMESTAMP ? AND TTL ? SET body = ? \
+    expires_at, attachments) \
+    VALUES (?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?) USING TIMESTAMP ?";
+/// Text and attachments go together, and an edit leaves these unset.
+const UPDATE_BODY: &str = "UPDATE messages USING TIMESTAMP ? SET body = ?, attachments = ? \
+    WHERE chat_id = ? AND bucket = ? AND seq = ?";
+/// A text with a time to live, and what it carries. The rest of its row stays.
+const UPDATE_BODY_FOR: &str = "UPDATE messages USING TIMESTAMP ? AND TTL ? SET body = ?, attachments = ? \
     WHERE chat_id = ? AND bucket = ? AND seq = ?";
 const UPDATE_PATCH: &str =
     "UPDATE messages USING TIMESTAMP ? SET patch = ? WHERE chat_id = ? AND bucket = ? AND seq = ?";
@@ -134,7 +139,7 @@ const SELECT_PROGRESS: &str = "SELECT next_offset, last_offset, last_hash FROM l
 /// The columns of [`MessageRow`].
 const SELECT_MESSAGES: &str = "SELECT seq, sender_id, key, kind, body, subject_id, target_seq, mentions, mentions_all, \
     mention_roles, mentions_here, silent, forwarded_sender_id, forwarded_sent_at, range_from_seq, range_to_seq, \
-    sent_at, patch, expires_at FROM messages WHERE chat_id = ? AND bucket = ?";
+    sent_at, patch, expires_at, attachments FROM messages WHERE chat_id = ? AND bucket = ?";
 const LATER: &str = "AND seq > ? LIMIT ?";
 const ONE: &str = "AND seq = ?";
 const EARLIER: &str = "AND seq < ? ORDER BY seq DESC LIMIT ?";
@@ -299,7 +304,9 @@ impl CqlStore {
             if let Some(ttl) = row.times.expires_at_ms.and_then(|at_ms| ttl_seconds(at_ms, now_ms)) {
                 batch.append_statement(self.update_body_for.clone());
                 let (chat, body) = (row.entry.chat.0, row.entry.body.as_str());
-                values.push(RowValues::Body((row.stamp, ttl, body, chat, bucket(row.seq), row.seq)));
+                let attachments = MaybeUnset::from_option(written(&row.entry.attachments));
+                let at = (chat, bucket(row.seq), row.seq);
+                values.push(RowValues::Body((row.stamp, ttl, body, attachments, at.0, at.1, at.2)));
             }
         }
         if let [RowValues::Message(one)] = values.as_slice() {
@@ -351,12 +358,17 @@ impl CqlStore {
                 } => {
                     // One whose time is past replaces a text that is gone.
                     let Some(ttl) = ttl_seconds(*at_ms, (self.clock)()) else { continue };
-                    let values = (*stamp, ttl, body.as_str(), chat.0, bucket(*seq), *seq);
+                    let values = (*stamp, ttl, body.as_str(), UNSET, chat.0, bucket(*seq), *seq);
                     self.execute(&self.update_body_for, values, || "write an edit".to_owned()).boxed()
                 }
                 Overwrite::Body { target: TargetId { chat, seq }, stamp, body, expires_at_ms: None } => {
-                    let values = (*stamp, body.as_str(), chat.0, bucket(*seq), *seq);
+                    let values = (*stamp, body.as_str(), UNSET, chat.0, bucket(*seq), *seq);
                     self.execute(&self.update_body, values, || "write an edit".to_owned()).boxed()
+                }
+                Overwrite::Erased { target: TargetId { chat, seq }, stamp } => {
+                    // A null would be a tombstone.
+                    let values = (*stamp, "", "", chat.0, bucket(*seq), *seq);
+                    self.execute(&self.update_body, values, || "erase a text".to_owned()).boxed()
                 }
                 Overwrite::Patch { target: TargetId { chat, seq }, stamp, patch } => {
                     let patch = serde_json::to_string(patch).expect("a patch is JSON");
@@ -801,6 +813,8 @@ struct MessageRow {
     sent_at: Option<CqlTimestamp>,
     patch: Option<String>,
     expires_at: Option<CqlTimestamp>,
+    /// JSON. Absent of a message that never had any or has disappeared, and empty of one that is deleted.
+    attachments: Option<String>,
 }
 
 /// Reads a row. One without a sender is of a batch that is half written, in which a later entry changes an earlier one: `None`, like one that
@@ -816,6 +830,8 @@ fn message_of(chat: ChatId, row: MessageRow, now_ms: i64) -> Result<Option<Messa
     };
     let kind = EntryKind::parse(&kind).ok_or_else(|| failed(step(), "its kind is not known here"))?;
     let patch = read_patch(row.patch.as_deref()).map_err(|source| failed(step(), source))?;
+    let attachments =
+        read_attachments(row.attachments.as_deref()).map_err(|source| failed(step(), source))?;
     let role =
         |name: &String| Role::parse(name).ok_or_else(|| failed(step(), "its roles are not known here"));
     let mention_roles = row.mention_roles.iter().flatten().map(role).collect::<Result<_>>()?;
@@ -835,6 +851,7 @@ fn message_of(chat: ChatId, row: MessageRow, now_ms: i64) -> Result<Option<Messa
         mentions_all: row.mentions_all.unwrap_or_default(),
         mentions_here: row.mentions_here.unwrap_or_default(),
         silent: row.silent.unwrap_or_default(),
+        attachments,
         forwarded: forwarded
             .map(|(sender, sent_at)| Forwarded { sender: UserId(sender), sent_at_ms: sent_at.0 }),
         range: range.map(|(from_seq, to_seq)| SeqRange { from_seq, to_seq }),
@@ -846,6 +863,16 @@ fn message_of(chat: ChatId, row: MessageRow, now_ms: i64) -> Result<Option<Messa
     // The store forgets a text some seconds late, by its own clock.
     message.expire(now_ms);
     Ok(Some(message))
+}
+
+/// Returns attachments as a row has them; `None` for none.
+fn written(attachments: &[Attachment]) -> Option<String> {
+    let write = || serde_json::to_string(attachments).expect("attachments are JSON");
+    (!attachments.is_empty()).then(write)
+}
+
+fn read_attachments(text: Option<&str>) -> std::result::Result<Vec<Attachment>, serde_json::Error> {
+    text.filter(|text| !text.is_empty()).map_or_else(|| Ok(Vec::new()), serde_json::from_str)
 }
 
 fn read_patch(text: Option<&str>) -> std::result::Result<Patch, serde_json::Error> {
@@ -882,6 +909,8 @@ struct MessageValues<'a> {
     generation: &'a str,
     log_offset: i64,
     expires_at: MaybeUnset<CqlTimestamp>,
+    /// Unset of a text that disappears, too.
+    attachments: MaybeUnset<String>,
     timestamp: i64,
 }
 
@@ -889,7 +918,7 @@ struct MessageValues<'a> {
 enum RowValues<'a> {
     Message(Box<MessageValues<'a>>),
     /// Of [`UPDATE_BODY_FOR`].
-    Body((i64, i32, &'a str, Uuid, i64, i64)),
+    Body((i64, i32, &'a str, MaybeUnset<String>, Uuid, i64, i64)),
 }
 
 impl SerializeRow for RowValues<'_> {
@@ -945,6 +974,9 @@ fn message_values<'a>(generation: &'a Generation, row: &Row<'a>) -> MessageValue
         generation: generation.as_str(),
         log_offset: entry.offset,
         expires_at: MaybeUnset::from_option(expires_at_ms.map(CqlTimestamp)),
+        attachments: MaybeUnset::from_option(
+            expires_at_ms.is_none().then(|| written(&entry.attachments)).flatten(),
+        ),
         timestamp: stamp,
     }
 }
@@ -955,16 +987,21 @@ fn key_values<'a>(generation: &'a Generation, row: &Row<'a>) -> impl SerializeRo
     (entry.chat.0, entry.sender.0, entry.key.0, seq, content, generation.as_str(), entry.offset, stamp)
 }
 
+/// Returns how many bytes an entry has in the store, about.
+fn bytes_of(entry: &Entry) -> usize {
+    entry.body.len() + entry.attachments.len() * ATTACHMENT_BYTES
+}
+
 /// Cuts the rows of one store partition into batches of bounded size.
 fn split(rows: Vec<Row<'_>>) -> Vec<Vec<Row<'_>>> {
     let mut batches: Vec<Vec<Row<'_>>> = Vec::new();
     let mut bytes = 0;
     for row in rows {
-        bytes += row.entry.body.len();
+        bytes += bytes_of(row.entry);
         match batches.last_mut() {
             Some(batch) if batch.len() < MESSAGES_PER_BATCH && bytes <= BYTES_PER_BATCH => batch.push(row),
             Some(_) | None => {
-                bytes = row.entry.body.len();
+                bytes = bytes_of(row.entry);
                 batches.push(vec![row]);
             }
         }

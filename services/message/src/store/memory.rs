@@ -7,7 +7,7 @@ use std::{
 
 use contracts::{
     ChatId, UserId,
-    wire::{Changes, Message},
+    wire::{Attachment, Changes, Message},
 };
 
 use kit::clock::now_ms;
@@ -66,13 +66,15 @@ struct Stored {
     counts: Counts,
     message: Stamped<Message>,
     body: Stamped<String>,
+    attachments: Stamped<Vec<Attachment>>,
     patch: Stamped<Patch>,
 }
 
 impl Stored {
     fn message(&self, now_ms: i64) -> Message {
         let (body, changes) = (self.body.1.clone(), self.patch.1.changes.clone());
-        let mut message = Message { body, changes, ..self.message.1.clone() };
+        let attachments = self.attachments.1.clone();
+        let mut message = Message { body, attachments, changes, ..self.message.1.clone() };
         message.expire(now_ms);
         message
     }
@@ -96,6 +98,12 @@ impl Tables {
             Overwrite::Body { target, stamp, body, .. } => {
                 if let Some(row) = self.messages.get_mut(&(target.chat, target.seq)) {
                     set(&mut row.body, *stamp, body.clone());
+                }
+            }
+            Overwrite::Erased { target, stamp } => {
+                if let Some(row) = self.messages.get_mut(&(target.chat, target.seq)) {
+                    set(&mut row.body, *stamp, String::new());
+                    set(&mut row.attachments, *stamp, Vec::new());
                 }
             }
             Overwrite::Patch { target, stamp, patch } => {
@@ -259,6 +267,7 @@ impl Store for MemoryStore {
                 mentions_all: entry.mentions_all,
                 mentions_here: entry.mentions_here,
                 silent: entry.silent,
+                attachments: entry.attachments.clone(),
                 forwarded: entry.forwarded,
                 range: entry.range,
                 sent_at_ms: times.sent_at_ms,
@@ -272,9 +281,11 @@ impl Store for MemoryStore {
                 counts: *counts,
                 message: (i64::MIN, message.clone()),
                 body: (i64::MIN, String::new()),
+                attachments: (i64::MIN, Vec::new()),
                 patch: (i64::MIN, Patch::default()),
             });
             set(&mut row.body, *stamp, message.body.clone());
+            set(&mut row.attachments, *stamp, message.attachments.clone());
             set(&mut row.message, *stamp, message);
             let row = tables.keys.entry(entry.key_id()).or_insert((i64::MIN, known.clone()));
             set(row, *stamp, known);

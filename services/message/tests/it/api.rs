@@ -5,8 +5,8 @@ use contracts::{
     api::{MessagePage, Page, Problem},
     event::{DeliveryOutcome, EntryKind, Forwarded, Role, SendRecord, SeqRange, Source},
     rpc::{
-        EntryRequest, HistoryRequest, Message, PinsRequest, RepliesRequest, SyncRequest,
-        message_service_client::MessageServiceClient,
+        EntriesRequest, EntryPlace, EntryRequest, HistoryRequest, Message, PinsRequest, RepliesRequest,
+        SyncRequest, message_service_client::MessageServiceClient,
     },
 };
 use kit::testing::wait_for;
@@ -286,6 +286,16 @@ async fn services_read_history_and_heads_with_the_internal_token() {
                 assert!(!is_known(&Uuid::new_v4().to_string()).await);
             }
         }
+
+        // By their places, for a caller who knows who reads them.
+        let place = |seq| EntryPlace { chat_id: chat.to_string(), seq };
+        let elsewhere = EntryPlace { chat_id: ChatId::generate().to_string(), seq: 1 };
+        let places = vec![place(5), elsewhere, place(2), place(8), place(0), place(i64::MIN)];
+        let found = messages.entries(EntriesRequest { places }).await.expect("entries").into_inner().messages;
+        assert_eq!(found.iter().map(|message| message.seq).collect::<Vec<_>>(), [5, 2]);
+        assert_eq!(found[1], known.messages[1]);
+        let many = EntriesRequest { places: vec![place(1); 101] };
+        assert_eq!(messages.entries(many).await.expect_err("a refusal").code(), Code::InvalidArgument);
 
         let bad = HistoryRequest { chat_id: "x".to_owned(), ..history(member, None, 0) };
         assert_eq!(messages.history(bad).await.expect_err("a refusal").code(), Code::InvalidArgument);

@@ -93,6 +93,7 @@ impl Expected {
                         mentions_all: send.mentions_all,
                         mentions_here: send.mentions_here,
                         silent: send.silent,
+                        attachments: send.attachments.clone(),
                         forwarded: send.forwarded,
                         range: send.range,
                         sent_at_ms,

@@ -3,8 +3,9 @@
 use std::{collections::BTreeMap, sync::Arc};
 
 use contracts::{
-    ChatId, MessageKey, UserId,
+    ChatId, FileId, MessageKey, UserId,
     event::{DeliveredRecord, DeliveryOutcome, EntryKind, Forwarded, Role, SendRecord, SeqRange},
+    wire::Attachment,
 };
 use futures_util::TryStreamExt as _;
 use kit::{catalog::Topic, clock::now_ms, page::Span, testing::wait_for};
@@ -14,11 +15,19 @@ use message::{
     store::cql::CqlStore,
     sync::{Mark, Marked, Membership, SyncQuery, Syncer, Syncing as _},
 };
+use uuid::Uuid;
 
 use crate::stand::{Clock, GENERATION, PATIENCE, Stand, text, with_stand};
 
 const HOUR_MS: i64 = 60 * 60 * 1_000;
 const YEAR_MS: i64 = 365 * 24 * HOUR_MS;
+
+/// A file whose id follows from its name.
+fn file(name: &str) -> Attachment {
+    let id = FileId(Uuid::from_u128(u128::from(name.as_bytes()[0])));
+    let media_type = "text/plain".to_owned();
+    Attachment { name: name.to_owned(), media_type, size: 3, ..Attachment::unknown(id) }
+}
 
 /// Records of a chat with an entry of each kind, all of which are stored.
 fn every_kind(chat: ChatId, ann: UserId, ben: UserId) -> Vec<SendRecord> {
@@ -27,6 +36,8 @@ fn every_kind(chat: ChatId, ann: UserId, ben: UserId) -> Vec<SendRecord> {
     let subject = |kind, body: &str| SendRecord { subject: Some(ben), ..said(kind, body) };
     let mut records: Vec<SendRecord> =
         ["one", "two", "three", "four"].map(|body| said(EntryKind::Text, body)).into();
+    // The third is deleted, and the file with it.
+    records[2].attachments = vec![file("b.txt"), file("c.txt")];
     records.extend(EntryKind::ALL.map(|kind| match kind {
         EntryKind::Text => SendRecord {
             mentions: vec![ben],
@@ -34,6 +45,7 @@ fn every_kind(chat: ChatId, ann: UserId, ben: UserId) -> Vec<SendRecord> {
             mentions_all: true,
             mentions_here: true,
             silent: true,
+            attachments: vec![file("a.txt")],
             forwarded: Some(Forwarded { sender: ben, sent_at_ms: 5 }),
             ..about(kind, 1, "a reply")
         },
@@ -55,7 +67,11 @@ fn every_kind(chat: ChatId, ann: UserId, ben: UserId) -> Vec<SendRecord> {
     // What is left at the end: one that disappears, is pinned and reacted to, and a user who is back.
     let last = i64::try_from(records.len()).expect("few") + 1;
     records.extend([
-        SendRecord { mentions: vec![ben], ..said(EntryKind::Text, "it disappears") },
+        SendRecord {
+            mentions: vec![ben],
+            attachments: vec![file("d.txt")],
+            ..said(EntryKind::Text, "it disappears")
+        },
         about(EntryKind::Edit, last, "it still does"),
         about(EntryKind::Reaction, last, "\u{2764}\u{fe0f}"),
         about(EntryKind::Pin, last, ""),

@@ -431,6 +431,7 @@ pub fn text(chat: ChatId, sender: UserId, key: MessageKey, body: &str) -> SendRe
         mentions_all: false,
         mentions_here: false,
         silent: false,
+        attachments: Vec::new(),
         forwarded: None,
         source: None,
         range: None,

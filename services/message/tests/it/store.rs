@@ -7,9 +7,9 @@ use std::{
 };
 
 use contracts::{
-    ChatId, DeviceId, MessageKey, UserId,
+    ChatId, DeviceId, FileId, MessageKey, UserId,
     event::{EntryKind, Forwarded, Role, SeqRange},
-    wire::{Changes, HISTORY_PAGE_BYTES, MAX_BODY_BYTES, Reactions},
+    wire::{Attachment, Changes, HISTORY_PAGE_BYTES, MAX_BODY_BYTES, Reactions},
 };
 use kit::{clock::now_ms, page::Span, testing::wait_for};
 use message::{
@@ -49,6 +49,7 @@ fn entry(chat: ChatId, offset: i64, body: &str) -> Entry {
         mentions_all: false,
         mentions_here: false,
         silent: false,
+        attachments: Vec::new(),
         forwarded: None,
         range: None,
         moderates: false,
@@ -94,6 +95,7 @@ async fn suite<S: Store>(store: &S) {
     a_message_is_as_later_entries_left_it(store).await;
     a_change_is_not_seen_before_its_key(store).await;
     all_that_a_text_says_is_kept(store).await;
+    files_go_with_the_text_that_carries_them(store).await;
     pins_are_listed_from_the_last_one(store).await;
     replies_are_listed_in_their_order(store).await;
     history_goes_from_a_time_on(store).await;
@@ -396,12 +398,65 @@ async fn a_change_is_not_seen_before_its_key<S: Store>(store: &S) {
     }
 }
 
+fn picture() -> Attachment {
+    Attachment {
+        name: "two \"cats\".jpg".into(),
+        media_type: "image/jpeg".into(),
+        size: 48_213,
+        width: Some(1_600),
+        height: Some(1_200),
+        blur: Some("1QcSHQRnh493V4dIh4eXh1h4kJUI".into()),
+        has_thumbnail: true,
+        ..Attachment::unknown(FileId(Uuid::from_u128(6)))
+    }
+}
+
+/// An edit keeps what a message carries, a deletion takes it, and neither is undone by a replay; what disappears takes it along.
+async fn files_go_with_the_text_that_carries_them<S: Store>(store: &S) {
+    const PATIENCE: Duration = Duration::from_secs(30);
+    let (chat, now) = (ChatId::generate(), now_ms());
+    let carrying = |seq| Entry { attachments: vec![picture()], ..entry(chat, seq, "look") };
+    let entries = [carrying(1), carrying(2), carrying(3), carrying(4)];
+    let expiries = [None, None, Some(now + 3_600_000), Some(now + 1_500)];
+    let rows: Vec<Row<'_>> = (1..)
+        .zip(&entries)
+        .zip(expiries)
+        .map(|((seq, entry), expires_at_ms)| {
+            let times = Times { sent_at_ms: entry.logged_at_ms, expires_at_ms };
+            Row { times, ..row(entry, seq, None) }
+        })
+        .collect();
+    store.append(&generation(), &rows, &[]).await.expect("rows");
+    let target = |seq| TargetId { chat, seq };
+    let edit = |seq, expires_at_ms| Overwrite::Body {
+        target: target(seq),
+        stamp: 1_000,
+        body: "edited".into(),
+        expires_at_ms,
+    };
+    let erased = Overwrite::Erased { target: target(2), stamp: 1_001 };
+    let overwrites = [edit(1, None), edit(2, None), erased, edit(3, expiries[2])];
+    store.append(&generation(), &[], &overwrites).await.expect("changes");
+    // Again, as after a crash.
+    store.append(&generation(), &rows, &overwrites).await.expect("rows");
+    let found = async |seq| {
+        let message = store.entry(target(seq)).await.expect("an answer").expect("a message");
+        (message.body, message.attachments)
+    };
+    assert_eq!(found(1).await, ("edited".to_owned(), vec![picture()]));
+    assert_eq!(found(2).await, (String::new(), Vec::new()));
+    assert_eq!(found(3).await, ("edited".to_owned(), vec![picture()]));
+    let is_gone = || async { (found(4).await == (String::new(), Vec::new())).then_some(()) };
+    wait_for("that a message disappears", PATIENCE, is_gone).await;
+}
+
 async fn all_that_a_text_says_is_kept<S: Store>(store: &S) {
     let chat = ChatId::generate();
     let said = Entry {
         mention_roles: vec![Role::Owner, Role::Admin],
         mentions_here: true,
         silent: true,
+        attachments: vec![picture()],
         forwarded: Some(Forwarded { sender: UserId(Uuid::from_u128(6)), sent_at_ms: 1_700_000_000_007 }),
         ..entry(chat, 1, "forwarded")
     };
@@ -413,6 +468,7 @@ async fn all_that_a_text_says_is_kept<S: Store>(store: &S) {
     let text = found(1).await.expect("a message");
     assert_eq!((&text.mention_roles, text.mentions_here), (&said.mention_roles, true));
     assert_eq!((text.silent, text.forwarded, text.range), (true, said.forwarded, None));
+    assert_eq!(text.attachments, [picture()]);
     let ranged = found(2).await.expect("an entry");
     assert_eq!((ranged.kind, ranged.range, ranged.silent), (EntryKind::DeleteRange, range, false));
     assert_eq!(found(3).await, None);

@@ -108,6 +108,7 @@ impl<S: Store> World<S> {
             mentions_all: false,
             mentions_here: false,
             silent: false,
+            attachments: Vec::new(),
             forwarded: None,
             range: None,
             moderates: false,

@@ -33,6 +33,7 @@ pub async fn sync(messenger: &Messenger) -> anyhow::Result<()> {
         mention_roles: Vec::new(),
         mention_here: false,
         silent: false,
+        attachments: Vec::new(),
     };
     ben_online.post(group, call(vec![ann.id()], false)).await?;
     ben_online.post(group, call(vec![carol.id()], false)).await?;

@@ -248,6 +248,7 @@ fn post(number: usize, name: &str, target: Option<i64>) -> Post {
             mention_roles: Vec::new(),
             mention_here: false,
             silent: false,
+            attachments: Vec::new(),
         },
         // Eight members pin in a chat, which takes a thousand.
         3 if number < 100 * 5 * CHANGE_EVERY => Post::Pin { seq, remove: false },

@@ -4,6 +4,7 @@
 
 mod attacks;
 mod delivery;
+mod files;
 mod histories;
 mod isolation;
 mod lifecycle;

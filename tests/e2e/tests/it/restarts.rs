@@ -39,7 +39,7 @@ async fn a_key_has_its_seq_after_everything_was_restarted() {
         }
 
         let backends =
-            [Backend::Kafka, Backend::Cassandra, Backend::Postgres, Backend::Redis, Backend::Keycloak];
+            [Backend::Kafka, Backend::Cassandra, Backend::Postgres, Backend::Redis, Backend::Keycloak, Backend::S3];
         for backend in backends {
             world.stack.signal(backend, Signal::Kill)?;
         }

@@ -271,6 +271,7 @@ impl JoinStore for MemoryStore {
         for link in &mut tables.links {
             link.used_by.remove(&user_id);
         }
+        tables.forget_sender(user_id);
         Ok(())
     }
 }

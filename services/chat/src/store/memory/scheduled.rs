@@ -13,7 +13,7 @@ use crate::{
     domain::{
         self, Audience, Dispatch, Limits, Pace, Refusal, Scheduled, ScheduledCounts, Spent, Turn, own_state,
     },
-    store::{Publication, ScheduleStore, Sent, StoreError},
+    store::{Hindrance, Publication, ScheduleStore, Sent, StoreError},
 };
 
 /// What scheduled messages took of the rates.
@@ -111,6 +111,12 @@ impl Tables {
         if is_news {
             self.recount(chat_id, user_id, now);
         }
+    }
+
+    /// Forgets when a user sent, and how much.
+    pub(super) fn forget_sender(&mut self, user_id: UserId) {
+        self.scheduled_sent.retain(|(_, user), _| *user != user_id);
+        self.scheduled_spent.users.remove(&user_id);
     }
 
     /// Removes what went with members who are not in a chat any more.
@@ -253,13 +259,18 @@ impl ScheduleStore for MemoryStore {
         Ok(sent)
     }
 
-    async fn put_off(&self, chat_id: ChatId, user_id: UserId) -> Result<(), StoreError> {
+    async fn put_off(
+        &self,
+        chat_id: ChatId,
+        user_id: UserId,
+        hindrance: Hindrance,
+    ) -> Result<(), StoreError> {
         let now = Utc::now();
         let mut tables = self.tables();
         let mut due = tables.due(chat_id, user_id, now);
         let Some(first) = due.first_mut() else { return Ok(()) };
-        let wait = domain::retried_after(first.attempts);
-        first.attempts += 1;
+        let wait = hindrance.wait(first.attempts);
+        first.attempts += u32::from(hindrance == Hindrance::Message);
         first.refused = wait.is_none().then_some(ErrorCode::Internal);
         for message in due {
             if let Some(known) = tables.find(chat_id, user_id, message.key) {

@@ -381,7 +381,9 @@ impl JoinStore for PostgresStore {
     #[tracing::instrument(name = "chat.store.withdraw_all", skip_all)]
     async fn withdraw_all(&self, user_id: UserId) -> Result<(), StoreError> {
         sqlx::query(
-            "WITH unused AS (DELETE FROM invite_uses WHERE user_id = $1)
+            "WITH unused AS (DELETE FROM invite_uses WHERE user_id = $1),
+                  untimed AS (DELETE FROM scheduled_turns WHERE user_id = $1),
+                  unspent AS (DELETE FROM scheduled_spent WHERE payer = 'user' AND payer_id = $1)
              DELETE FROM join_requests WHERE user_id = $1",
         )
         .bind(user_id.0)

@@ -21,17 +21,33 @@ pub(super) async fn lock_user(connection: &mut PgConnection, user_id: UserId) ->
         .map(drop)
 }
 
-/// Returns what decides when messages of a user are sent in a chat that is locked. Nothing else is sent of the user, or by the tenant, until
-/// the transaction ends: these locks come last, and the tenant's behind the user's.
+/// Keeps everything else of the user and of the tenant from being sent until the transaction ends. These locks come last, and the tenant's
+/// behind the user's.
+pub(super) async fn lock(connection: &mut PgConnection, user_id: UserId) -> Result<(), sqlx::Error> {
+    lock_user(&mut *connection, user_id).await?;
+    sqlx::query("SELECT pg_advisory_xact_lock(hashtextextended('scheduled', 0))")
+        .execute(connection)
+        .await
+        .map(drop)
+}
+
+/// Does so without a wait; false when another transaction has one of the two locks.
+pub(super) async fn try_lock(connection: &mut PgConnection, user_id: UserId) -> Result<bool, sqlx::Error> {
+    sqlx::query_scalar(
+        "SELECT pg_try_advisory_xact_lock(hashtextextended('scheduled ' || $1::TEXT, 0))
+            AND pg_try_advisory_xact_lock(hashtextextended('scheduled', 0))",
+    )
+    .bind(user_id.0)
+    .fetch_one(connection)
+    .await
+}
+
+/// Returns what decides when messages of a user are sent in a chat that is locked, under the locks of [`lock`].
 pub(super) async fn turn(
     connection: &mut PgConnection,
     (chat_id, user_id): (ChatId, UserId),
     (rights, rates): (Rights, SendRates),
 ) -> Result<Turn, sqlx::Error> {
-    lock_user(&mut *connection, user_id).await?;
-    sqlx::query("SELECT pg_advisory_xact_lock(hashtextextended('scheduled', 0))")
-        .execute(&mut *connection)
-        .await?;
     let last_sent: Option<DateTime<Utc>> =
         sqlx::query_scalar("SELECT sent_at FROM scheduled_turns WHERE chat_id = $1 AND user_id = $2")
             .bind(chat_id.0)

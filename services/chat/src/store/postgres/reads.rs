@@ -58,6 +58,22 @@ pub(super) async fn seats_of(pool: &PgPool, user_id: UserId) -> Result<Vec<Seat>
     Ok(seats.collect())
 }
 
+/// Returns the first chats of the tenant behind `after`, by id.
+pub(super) async fn all_chats(
+    pool: &PgPool,
+    after: Option<ChatId>,
+    limit: usize,
+) -> Result<Vec<ChatId>, sqlx::Error> {
+    let after = after.map_or(Uuid::nil(), |chat| chat.0);
+    let chats: Vec<Uuid> =
+        sqlx::query_scalar("SELECT chat_id FROM chats WHERE chat_id > $1 ORDER BY chat_id LIMIT $2")
+            .bind(after)
+            .bind(i64::try_from(limit).unwrap_or(i64::MAX))
+            .fetch_all(pool)
+            .await?;
+    Ok(chats.into_iter().map(ChatId).collect())
+}
+
 pub(super) async fn chat(
     connection: &mut PgConnection,
     chat_id: ChatId,

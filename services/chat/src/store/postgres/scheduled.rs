@@ -24,11 +24,13 @@ use crate::{
         self, Audience, Dispatch, OutboxRecord, OwnState, Refusal, Rights, SENT_REMEMBERED, Scheduled,
         ScheduledCounts, ScheduledText, Turn,
     },
-    store::{Publication, ScheduleStore, Sent, StoreError},
+    store::{Hindrance, Publication, ScheduleStore, Sent, StoreError},
 };
 
 /// Messages of one member that are sent in one transaction.
 const AT_ONCE: i64 = 100;
+/// A request to send a message at once waits no longer for any lock: it has a session meanwhile, and perhaps its chat.
+const LOCK_WITHIN: &str = "250ms";
 
 /// The columns of [`ScheduledRow`].
 macro_rules! scheduled_columns {
@@ -210,6 +212,11 @@ impl ScheduleStore for PostgresStore {
         let failed = |source| StoreError::Change { chat_id, source };
         let seat = (chat_id, user_id);
         let mut transaction = self.pool.begin().await.map_err(failed)?;
+        sqlx::query("SELECT set_config('lock_timeout', $1, TRUE)")
+            .bind(LOCK_WITHIN)
+            .execute(&mut *transaction)
+            .await
+            .map_err(failed)?;
         sqlx::query("SELECT FROM chats WHERE chat_id = $1 FOR UPDATE")
             .bind(chat_id.0)
             .execute(&mut *transaction)
@@ -223,6 +230,7 @@ impl ScheduleStore for PostgresStore {
         let audience =
             audience(&mut transaction, chat_id, std::slice::from_ref(&message)).await.map_err(failed)?;
         let rights = (rights.first().copied().unwrap_or(Rights::NONE), self.limits.sends);
+        paces::lock(&mut transaction, user_id).await.map_err(failed)?;
         let mut turn = paces::turn(&mut transaction, seat, rights).await.map_err(failed)?;
         domain::send_now(&message, &mut turn, &audience, now)?;
         let dispatch = Dispatch { sent: vec![message], ..Dispatch::default() };
@@ -297,6 +305,10 @@ impl ScheduleStore for PostgresStore {
         let rights = reads::rights(&mut *transaction, &[seat]).await.map_err(failed)?;
         let rights = (rights.first().copied().unwrap_or(Rights::NONE), self.limits.sends);
         let audience = audience(&mut transaction, chat_id, &messages).await.map_err(failed)?;
+        if !paces::try_lock(&mut transaction, user_id).await.map_err(failed)? {
+            // Those who change this chat, and the sessions of this process, do not wait for what is sent in another one.
+            return Ok(Sent::default());
+        }
         let mut turn = paces::turn(&mut transaction, seat, rights).await.map_err(failed)?;
         let dispatch = domain::dispatch(messages, &mut turn, &audience, now);
         let done = (&dispatch, &turn);
@@ -306,7 +318,12 @@ impl ScheduleStore for PostgresStore {
     }
 
     #[tracing::instrument(name = "chat.store.put_off", skip_all, fields(chat = %chat_id))]
-    async fn put_off(&self, chat_id: ChatId, user_id: UserId) -> Result<(), StoreError> {
+    async fn put_off(
+        &self,
+        chat_id: ChatId,
+        user_id: UserId,
+        hindrance: Hindrance,
+    ) -> Result<(), StoreError> {
         let failed = |source| StoreError::Change { chat_id, source };
         let mut transaction = self.pool.begin().await.map_err(failed)?;
         let own = own::locked(&mut transaction, chat_id, user_id).await.map_err(failed)?;
@@ -324,10 +341,10 @@ impl ScheduleStore for PostgresStore {
         .map_err(failed)?;
         let Some((first, attempts)) = first else { return Ok(()) };
         let now = now(&mut transaction).await.map_err(failed)?;
-        let wait = domain::retried_after(u32::try_from(attempts).unwrap_or(0));
+        let wait = hindrance.wait(u32::try_from(attempts).unwrap_or(0));
         sqlx::query(
             "UPDATE scheduled
-             SET attempts = attempts + (message_key = $3)::INTEGER, not_before = $4,
+             SET attempts = attempts + (message_key = $3 AND $6)::INTEGER, not_before = $4,
                  refused = CASE WHEN message_key = $3 THEN $5 END
              WHERE chat_id = $1 AND user_id = $2 AND refused IS NULL AND send_at <= now()",
         )
@@ -336,6 +353,7 @@ impl ScheduleStore for PostgresStore {
         .bind(first)
         .bind(wait.map(|wait| now + wait))
         .bind(wait.is_none().then(|| ErrorCode::Internal.as_str()))
+        .bind(hindrance == Hindrance::Message)
         .execute(&mut *transaction)
         .await
         .map_err(failed)?;
@@ -490,29 +508,43 @@ async fn carry_out(
     now: DateTime<Utc>,
 ) -> Result<(), sqlx::Error> {
     let Dispatch { sent, refused, later, resumes_at: _ } = dispatch;
-    for message in sent {
-        remove(connection, (chat_id, user_id), message.key).await?;
+    // All messages by one statement each: the tenant sends nothing else meanwhile.
+    if !sent.is_empty() {
+        let (keys, digests): (Vec<_>, Vec<_>) =
+            sent.iter().map(|of| (of.key.0, of.digest().to_vec())).unzip();
+        sqlx::query("DELETE FROM scheduled WHERE chat_id = $1 AND user_id = $2 AND message_key = ANY ($3)")
+            .bind(chat_id.0)
+            .bind(user_id.0)
+            .bind(&keys)
+            .execute(&mut *connection)
+            .await?;
         sqlx::query(
-            "INSERT INTO scheduled_sent (chat_id, user_id, message_key, digest, sent_at) VALUES ($1, $2, $3, $4, $5)
+            "INSERT INTO scheduled_sent (chat_id, user_id, message_key, digest, sent_at)
+             SELECT $1, $2, message_key, digest, $5
+             FROM unnest($3::UUID[], $4::BYTEA[]) AS sent (message_key, digest)
              ON CONFLICT (chat_id, user_id, message_key) DO UPDATE
              SET digest = EXCLUDED.digest, sent_at = EXCLUDED.sent_at",
         )
         .bind(chat_id.0)
         .bind(user_id.0)
-        .bind(message.key.0)
-        .bind(&message.digest()[..])
+        .bind(keys)
+        .bind(digests)
         .bind(now)
         .execute(&mut *connection)
         .await?;
     }
-    for message in refused {
+    if !refused.is_empty() {
+        let (keys, codes): (Vec<_>, Vec<_>) =
+            refused.iter().map(|of| (of.key.0, of.refused.map(ErrorCode::as_str))).unzip();
         sqlx::query(
-            "UPDATE scheduled SET refused = $4 WHERE chat_id = $1 AND user_id = $2 AND message_key = $3",
+            "UPDATE scheduled SET refused = decided.refused
+             FROM unnest($3::UUID[], $4::TEXT[]) AS decided (message_key, refused)
+             WHERE chat_id = $1 AND user_id = $2 AND scheduled.message_key = decided.message_key",
         )
         .bind(chat_id.0)
         .bind(user_id.0)
-        .bind(message.key.0)
-        .bind(message.refused.map(ErrorCode::as_str))
+        .bind(keys)
+        .bind(codes)
         .execute(&mut *connection)
         .await?;
     }

@@ -6,6 +6,7 @@ suite![
     memory, postgres, super::Limits::default();
     a_group_is_seen_by_its_members_only,
     chats_come_newest_first_in_pages,
+    all_chats_are_listed_by_their_ids,
     where_the_history_of_a_member_begins_is_decided_when_they_are_added,
     acquaintances_share_a_chat,
 ];
@@ -46,6 +47,19 @@ async fn chats_come_newest_first_in_pages(store: Store) {
     assert_eq!(page(Some(made[1])).await, made[2..4]);
     assert_eq!(page(Some(made[3])).await, made[4..]);
     assert!(page(Some(made[4])).await.is_empty());
+}
+
+async fn all_chats_are_listed_by_their_ids(store: Store) {
+    assert_eq!(store.all_chats(None, 10).await.expect("a read"), []);
+    let mut made = Vec::new();
+    for _ in 0..5 {
+        made.push(store.create(&group(new_user(), &[])).await.expect("a chat").chat.chat_id);
+    }
+    made.sort_unstable();
+    assert_eq!(store.all_chats(None, 3).await.expect("a read"), made[..3]);
+    assert_eq!(store.all_chats(Some(made[2]), 3).await.expect("a read"), made[3..]);
+    assert_eq!(store.all_chats(Some(made[4]), 3).await.expect("a read"), []);
+    assert_eq!(store.count_chats().await.expect("a read"), 5);
 }
 
 async fn where_the_history_of_a_member_begins_is_decided_when_they_are_added(store: Store) {

@@ -13,8 +13,9 @@ use chat::{
         Command, Founding, Limits, NewChat, OutboxRecord, READDING_PAUSE, Refusal, Scheduled,
         ScheduledCounts, ScheduledText, Update,
     },
+    error::Error,
     scheduled,
-    store::{MemoryStore, PostgresStore},
+    store::{MemoryStore, PostgresStore, SCHEMA},
 };
 use chrono::{DateTime, TimeDelta, Utc};
 use contracts::{
@@ -25,8 +26,11 @@ use contracts::{
 use kit::{
     catalog::{Rate, Topic},
     config::SendRates,
+    error::ServiceError as _,
     testing::wait_for,
 };
+use sqlx::{Connection as _, PgConnection};
+use tokio::{task::JoinSet, time::timeout};
 
 use super::{Store, change, direct, group, own_states, put, refused, update};
 use crate::{at, crew, database, new_user};
@@ -511,4 +515,85 @@ async fn messages_that_cannot_be_sent_hold_up_no_others() {
     );
     assert_eq!(bodies().await, ["behind", "bob's", "first", "other"]);
     assert_eq!(store.until_next().await.expect("a read"), None);
+}
+
+/// What sends of the tenant wait for one another for is not waited for with a chat or a session: here another process stays in it.
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn who_takes_the_rates_of_the_tenant_holds_up_no_chat() {
+    const SOON_ENOUGH: Duration = Duration::from_secs(1);
+    let (database, pool) = database().await;
+    let store: Store = Arc::new(PostgresStore::new(pool, Limits::default()));
+    let [ann, bob, cid] = [(); 3].map(|()| new_user());
+    let quiet = store.create(&group(ann, &[])).await.expect("a chat").chat.chat_id;
+    let busy = store.create(&group(ann, &[bob, cid])).await.expect("a chat").chat.chat_id;
+    let due = message(quiet, ann, "due", SOON);
+    schedule(&store, &due).await;
+    let at_once = ["1", "2", "3", "4"].map(|body| later(busy, bob, body));
+    for of in &at_once {
+        schedule(&store, of).await;
+    }
+    until_past(&due).await;
+    let options = SCHEMA.connect_options(&database.args());
+    let mut other = PgConnection::connect_with(&options).await.expect("a session");
+    let mut taken = other.begin().await.expect("a transaction");
+    sqlx::query("SELECT pg_advisory_xact_lock(hashtextextended('scheduled', 0))")
+        .execute(&mut *taken)
+        .await
+        .expect("the lock");
+
+    let round = timeout(SOON_ENOUGH, scheduled::round(&*store)).await.expect("it waits for nobody");
+    round.expect("a round without work");
+    let mut requests = JoinSet::new();
+    for of in &at_once {
+        let (store, key) = (store.clone(), of.key);
+        requests.spawn(async move { store.send_now(busy, bob, key).await });
+    }
+    // By then they have all sessions.
+    tokio::time::sleep(Duration::from_millis(100)).await;
+    let read = timeout(SOON_ENOUGH, store.chat(quiet, ann)).await.expect("a session is free");
+    assert!(read.expect("a read").is_some());
+    let removal = store.change(busy, ann, Command::Remove { user_id: cid }, at(10));
+    timeout(SOON_ENOUGH, removal).await.expect("the chat is free").expect("the removal");
+    while let Some(request) = requests.join_next().await {
+        let error = Error::from(request.expect("no panic").expect_err("another process sends"));
+        assert_eq!(error.code(), ErrorCode::Unavailable, "{error:?}");
+    }
+    let waits = store.scheduled(quiet, ann).await.expect("a list").expect("a member");
+    assert_eq!(waits, std::slice::from_ref(&due), "no attempt is counted, and it is not put off");
+
+    taken.rollback().await.expect("the other process goes on");
+    until_done(&store).await;
+    store.send_now(busy, bob, at_once[0].key).await.expect("it is sent").expect("it waited");
+    assert_eq!(sent_of(&store, &[due, at_once[0].clone()]).await, ["due", "1"]);
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn what_the_database_is_too_busy_for_is_no_failure_of_a_message() {
+    let (_database, pool) = database().await;
+    let store: Store = Arc::new(PostgresStore::new(pool.clone(), Limits::default()));
+    let ann = new_user();
+    let chat_id = store.create(&group(ann, &[])).await.expect("a chat").chat.chat_id;
+    let of = message(chat_id, ann, "late", SOON);
+    schedule(&store, &of).await;
+    until_past(&of).await;
+    let run = async |sql: String| {
+        sqlx::raw_sql(sqlx::AssertSqlSafe(sql)).execute(&pool).await.expect("it is done");
+    };
+    // A statement that took too long, and a lock that others have.
+    for state in ["57014", "55P03"] {
+        run(format!(
+            "CREATE OR REPLACE FUNCTION fail() RETURNS TRIGGER LANGUAGE plpgsql AS
+             $$ BEGIN RAISE EXCEPTION 'busy' USING ERRCODE = '{state}'; END $$;
+             CREATE OR REPLACE TRIGGER fail BEFORE INSERT ON outbox FOR EACH ROW EXECUTE FUNCTION fail();
+             UPDATE scheduled SET not_before = NULL;"
+        ))
+        .await;
+        scheduled::round(&*store).await.expect("a round");
+        let waits = store.scheduled(chat_id, ann).await.expect("a list").expect("a member");
+        assert_eq!(waits.iter().map(|of| of.attempts).collect::<Vec<_>>(), [0], "{state}");
+        assert!(waits[0].not_before > Some(of.send_at), "it makes room for others: {waits:?}");
+    }
+    run("DROP TRIGGER fail ON outbox; UPDATE scheduled SET not_before = NULL;".to_owned()).await;
+    until_done(&store).await;
+    assert_eq!(sent_of(&store, &[of]).await, ["late"]);
 }

@@ -1,0 +1,56 @@
+//! Where documents are found. One engine is behind the trait, an index in the process itself; another one, a server of its own,
+//! fits it too.
+
+mod embedded;
+
+use std::{collections::HashMap, path::PathBuf};
+
+use tonic::async_trait;
+
+pub use self::embedded::EmbeddedIndex;
+use crate::domain::{Document, DocumentId, Place, Progress, Search};
+
+/// An index of one tenant. Its suite (`tests/it/store.rs`) runs on every implementation.
+#[async_trait]
+pub trait Index: Send + Sync + 'static {
+    /// Returns how far the index has come; `None` for a new one.
+    async fn progress(&self) -> Result<Option<Progress>, IndexError>;
+
+    /// Returns those of these documents that the index has. It is for the one task that fills the index, and waits for no search.
+    async fn documents(&self, ids: Vec<DocumentId>) -> Result<HashMap<DocumentId, Document>, IndexError>;
+
+    /// Writes all of it, or nothing. Searches that begin later see it.
+    async fn write(&self, write: Write) -> Result<(), IndexError>;
+
+    /// Returns where what is found is, the newest first: at most `limit` texts, of chats of `seats` alone and from the seq there on, and of
+    /// those of `begun` as far as the index has the entries. A search takes bounded time, and a reader has one at a time.
+    async fn search(&self, search: Search) -> Result<Vec<Place>, IndexError>;
+}
+
+/// A change of an index.
+#[derive(Clone, Debug, Default)]
+pub struct Write {
+    /// Each takes the place of what was there.
+    pub documents: Vec<Document>,
+    pub progress: Progress,
+    /// Texts that have disappeared by this time are forgotten. Milliseconds since the epoch.
+    pub expired_at_ms: Option<i64>,
+}
+
+#[derive(Debug, thiserror::Error)]
+pub enum IndexError {
+    #[error("the index in {0} is of another tenant: give the process a folder of its own")]
+    OfAnotherTenant(PathBuf),
+    #[error("failed to prepare the folder {folder}")]
+    Folder { folder: PathBuf, source: std::io::Error },
+    #[error("failed to {step}")]
+    Engine { step: &'static str, source: Box<tantivy::TantivyError> },
+    #[error("a document of the index cannot be read")]
+    Unreadable(#[source] serde_json::Error),
+    #[error("more searches than the process can answer wait already")]
+    TooManySearches,
+    #[error("the search found too much in the time that it has")]
+    TooSlow,
+    #[error("a task of the index was cancelled")]
+    Cancelled,
+}

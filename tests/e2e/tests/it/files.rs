@@ -1,0 +1,319 @@
+//! Files and search: a photo that reaches one user and no other, and services that come and go with what they keep.
+
+use std::{path::Path, process::Stdio, time::Duration};
+
+use anyhow::{Context, ensure};
+use contracts::{
+    ErrorCode, FileId,
+    api::{FilePurpose, FileState},
+};
+use e2e::{
+    World, eventually, report,
+    stack::{Account, Backend, Signal, root},
+    stories, story,
+    users::{TestUser, refused},
+};
+use kube::{ResourceExt, api::ListParams};
+use posthouse_client::{Messenger, Post};
+use reqwest::StatusCode;
+use rusty_s3::{Bucket, Credentials, S3Action, UrlStyle, actions};
+use serde_json::json;
+use tokio::{io::AsyncWriteExt, process::Command, sync::watch, time::Instant};
+
+const OURS: &str = "acme";
+const THEIRS: &str = "globex";
+const TENANT: &str = "e2efiles";
+const LIMIT: Duration = Duration::from_secs(480);
+const CONVERGENCE: Duration = Duration::from_secs(150);
+/// What the programs of users need for one file.
+const MOMENT: Duration = Duration::from_secs(20);
+const MINUTE: Duration = Duration::from_secs(60);
+
+/// A picture of 48 x 32 pixels in whose metadata `SECRET` stands several times.
+const PHOTO: &str = "services/media/tests/fixtures/metadata.png";
+
+#[tokio::test(flavor = "multi_thread")]
+async fn users_send_each_other_files() {
+    story(LIMIT, async |world: &World| stories::files(&world.stack.messenger(OURS)).await).await;
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn users_find_what_they_may_read() {
+    story(LIMIT, async |world: &World| stories::search(&world.stack.messenger(OURS)).await).await;
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn two_users_exchange_a_photo_and_no_other_gets_it_by_any_door() {
+    story(LIMIT, async |world: &World| {
+        let messenger = world.stack.messenger(OURS);
+        let (ann, ben) =
+            (TestUser::register(&messenger, "ann").await?, TestUser::register(&messenger, "ben").await?);
+        let cid = TestUser::register(&messenger, "cid").await?;
+        let chat = ann.group("holidays", &[ben.id()]).await?;
+
+        // Ann sends it from her terminal.
+        let photo = root().join(PHOTO);
+        let sent = std::fs::read(&photo)?;
+        ensure!(contains(&sent, b"SECRET"), "the photo has metadata");
+        terminal(&ann, chat, &format!("/file {}", photo.display())).await?;
+        let of = eventually("the photo is in the chat", MOMENT, || async {
+            let last = ann.history(chat).await?.pop().context("the chat is empty")?;
+            Ok(last.attachments.first().context("the last message carries no file")?.clone())
+        })
+        .await?;
+
+        // Ben reads it by the API, without what the camera wrote into it; and saves it in his terminal.
+        let file =
+            eventually("ben reads the photo", MOMENT, || async { Ok(ben.identity.file(of.file).await?) })
+                .await?;
+        ensure!(file.state == FileState::Ready && file.blur.is_some(), "{file:?}");
+        let links = file.links.context("a ready file has links")?;
+        let thumbnail = links.thumbnail.context("a picture has a thumbnail")?;
+        for link in [&links.content, &thumbnail] {
+            let picture = content(&messenger, link).await?;
+            ensure!(!picture.is_empty() && !contains(&picture, b"SECRET"), "metadata is left behind {link}");
+        }
+        let folder = std::env::temp_dir().join(format!("posthouse-{}", of.file));
+        std::fs::create_dir(&folder)?;
+        let seq = ben.history(chat).await?.pop().context("the chat is empty")?.seq;
+        terminal(&ben, chat, &format!("/save {seq} {}", folder.display())).await?;
+        let saved = std::fs::read(folder.join("metadata.png"));
+        std::fs::remove_dir_all(&folder)?;
+        ensure!(saved? == content(&messenger, &links.content).await?, "another file was saved");
+
+        // No other user does: not by its id, by a bucket without an account, or at another tenant's address.
+        refused(cid.identity.file(of.file).await, ErrorCode::NotFound)?;
+        let theirs = world.stack.messenger(THEIRS);
+        ensure!(content(&theirs, &links.content).await.is_err(), "another tenant serves the link");
+        let stranger = TestUser::register(&theirs, "eve").await?;
+        ensure!(stranger.identity.file(of.file).await.is_err(), "another tenant serves the file");
+        let bucket = Door::new(&world.stack.s3_addr, OURS, None)?;
+        bucket.is_shut(of.file).await?;
+
+        // Nor who had a link in time and is no member any more.
+        let token = ann.token().await?;
+        messenger.remove_member(&token, chat, ben.id()).await?;
+        eventually("the link of a removed member ends", MOMENT, || async {
+            ensure!(content(&messenger, &links.content).await.is_err(), "it serves the photo");
+            Ok(())
+        })
+        .await?;
+        refused(ben.identity.file(of.file).await, ErrorCode::NotFound)?;
+        ensure!(ann.identity.file(of.file).await?.links.is_some(), "ann has her photo");
+        Ok(())
+    })
+    .await;
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn services_on_request_come_and_go_and_what_they_keep_comes_back() {
+    story(LIMIT, async |world: &World| {
+        let with = json!({ "media": { "enabled": true }, "search": { "enabled": true } });
+        let spec = |services: &serde_json::Value, policy: &str| json!({ "deletionPolicy": policy, "services": services });
+        world.cluster.delete_tenant(TENANT, CONVERGENCE).await?;
+
+        // Off: the tenant has nothing of them.
+        settle(world, &spec(&json!({}), "Retain")).await?;
+        let remains = world.stack.remains(TENANT).await?;
+        ensure!(remains.iter().all(|left| !left.starts_with("S3")), "it has a bucket: {remains:#?}");
+        let messenger = world.stack.messenger(TENANT);
+        let (ann, ben, chat) = TestUser::two(&messenger).await?;
+        let phone = ann.online(&[chat]).await;
+        phone.send(chat, "the harbour at dawn").await?;
+        ensure!(ann.identity.upload(FilePurpose::Chat(chat), &root().join(PHOTO)).await.is_err(), "it takes files");
+        ensure!(found(&ben, "harbour").await.is_err(), "it finds messages");
+
+        // On: files are sent, and what was written before is found.
+        settle(world, &spec(&with, "Retain")).await?;
+        let file = ann.identity.upload(FilePurpose::Chat(chat), &root().join(PHOTO)).await?;
+        phone.post(chat, Post::files("look", vec![file.id])).await?;
+        let reads = async |ben: &TestUser| {
+            eventually("ben reads the photo and finds the words", MINUTE, || async {
+                let mut bytes = Vec::new();
+                ben.identity.download(file.id, &mut bytes).await?;
+                ensure!(!bytes.is_empty(), "the file is empty");
+                let found = found(ben, "harbour").await?;
+                ensure!(found == 1, "{found} messages are found");
+                Ok(())
+            })
+            .await
+        };
+        reads(&ben).await?;
+
+        // Its account opens its own bucket and no other.
+        let secret = world.cluster.secret(TENANT, &format!("{TENANT}-s3")).await?;
+        let value = |key: &str| secret.get(key).cloned().with_context(|| format!("the Secret has no {key}"));
+        let account = Account { username: value("accessKey")?, password: value("secretKey")? };
+        let own = Door::new(&world.stack.s3_addr, TENANT, Some(&account))?;
+        ensure!(own.list().await? == StatusCode::OK, "it does not open its own bucket");
+        Door::new(&world.stack.s3_addr, OURS, Some(&account))?.is_shut(FileId::generate()).await?;
+
+        // Off again: nothing of them runs, talk goes on, and what they keep stays.
+        settle(world, &spec(&json!({}), "Retain")).await?;
+        eventually("no workload of them is left", MINUTE, || async {
+            let deployments = world.cluster.deployments(TENANT).list(&ListParams::default()).await?;
+            let names: Vec<String> = deployments.items.iter().map(ResourceExt::name_any).collect();
+            let left = names.iter().any(|name| name.ends_with("-media") || name.ends_with("-search"));
+            ensure!(!left, "{names:?}");
+            Ok(())
+        })
+        .await?;
+        ensure!(ben.identity.file(file.id).await.is_err(), "it serves files");
+        phone.send(chat, "talk goes on").await?;
+
+        // On again, and once more after a deletion that retains: the same file, the same words.
+        settle(world, &spec(&with, "Retain")).await?;
+        reads(&ben).await?;
+        drop(phone);
+        world.cluster.delete_tenant(TENANT, MINUTE).await?;
+        settle(world, &spec(&with, "Delete")).await?;
+        reads(&ben.sign_in_again().await?).await?;
+
+        world.cluster.delete_tenant(TENANT, MINUTE).await?;
+        let remains = world.stack.remains(TENANT).await?;
+        ensure!(remains.is_empty(), "left behind: {remains:#?}");
+        Ok(())
+    })
+    .await;
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn talk_goes_on_while_what_keeps_and_finds_it_is_killed() {
+    story(LIMIT, async |world: &World| {
+        let messenger = world.stack.messenger(OURS);
+        let (ann, ben, chat) = TestUser::two(&messenger).await?;
+        let (phone, other) = (ann.online(&[chat]).await, ben.online(&[chat]).await);
+        let photo = root().join(PHOTO);
+        let before = ann.identity.upload(FilePurpose::Chat(chat), &photo).await?;
+        phone.post(chat, Post::files("look", vec![before.id])).await?;
+
+        let (stop, stopped) = watch::channel(false);
+        let talk = async {
+            let (mut head, mut slowest) = (0, Duration::ZERO);
+            while !*stopped.borrow() {
+                let began = Instant::now();
+                head = phone.send(chat, "the kettle is on").await?;
+                other.sees(chat, head, MOMENT).await?;
+                slowest = slowest.max(began.elapsed());
+            }
+            anyhow::Ok((head, slowest))
+        };
+        let kills = async {
+            world.cluster.replace_pods(OURS, "media", MINUTE).await?;
+            world.cluster.replace_pods(OURS, "search", MINUTE).await?;
+            world.stack.signal(Backend::S3, Signal::Kill)?;
+            world.stack.await_end(Backend::S3).await?;
+            ensure!(ann.identity.upload(FilePurpose::Chat(chat), &photo).await.is_err(), "it takes files");
+            let dead = ben.identity.download(before.id, &mut Vec::new()).await;
+            ensure!(dead.is_err(), "it serves files");
+            world.stack.start_backends().await?;
+            stop.send_replace(true);
+            anyhow::Ok(())
+        };
+        // A fault of either ends the story: the other one would wait for it.
+        let ((head, slowest), ()) = tokio::try_join!(talk, kills)?;
+        report(format!(
+            "{head} entries went on, the slowest was with the other after {} ms",
+            slowest.as_millis()
+        ));
+
+        // Both services go on where they were.
+        eventually("files come and go again", MINUTE, || async {
+            ben.identity.download(before.id, &mut Vec::new()).await?;
+            Ok(ann.identity.upload(FilePurpose::Chat(chat), &photo).await?)
+        })
+        .await?;
+        let last = phone.send(chat, "the porridge is ready").await?;
+        eventually("the last words are found", MINUTE, || async {
+            let found = ben.messenger().search_messages(&ben.token().await?, "porridge").await?;
+            ensure!(found.items.iter().any(|of| of.seq == last) && found.complete, "{found:?}");
+            Ok(())
+        })
+        .await
+    })
+    .await;
+}
+
+/// Applies the tenant and waits until it is ready as it is specified.
+async fn settle(world: &World, spec: &serde_json::Value) -> anyhow::Result<()> {
+    world.cluster.apply_tenant(TENANT, spec.clone()).await?;
+    world.cluster.await_ready(TENANT, CONVERGENCE).await?;
+    Ok(())
+}
+
+/// Returns how many messages a user finds.
+async fn found(user: &TestUser, words: &str) -> anyhow::Result<usize> {
+    Ok(user.messenger().search_messages(&user.token().await?, words).await?.items.len())
+}
+
+async fn content(messenger: &Messenger, link: &str) -> anyhow::Result<Vec<u8>> {
+    let mut bytes = Vec::new();
+    messenger.fetch(link, &mut bytes).await?;
+    Ok(bytes)
+}
+
+fn contains(bytes: &[u8], what: &[u8]) -> bool {
+    bytes.windows(what.len()).any(|window| window == what)
+}
+
+/// Gives a line to `posthouse chat` of a user, in a chat, and waits until it is carried out.
+async fn terminal(user: &TestUser, chat: contracts::ChatId, line: &str) -> anyhow::Result<()> {
+    let own = std::env::current_exe()?;
+    let folder = own.parent().and_then(Path::parent).context("a test lies in a folder of the target")?;
+    let url = user.messenger().url("/");
+    let mut program = Command::new(folder.join("posthouse"))
+        .args(["chat", "--url", url.as_str(), "--user", user.identity.username(), "--to", &chat.to_string()])
+        .env("POSTHOUSE_PASSWORD", &user.password)
+        .stdin(Stdio::piped())
+        .stdout(Stdio::piped())
+        .stderr(Stdio::piped())
+        .kill_on_drop(true)
+        .spawn()
+        .context("posthouse, which `make up` builds")?;
+    let mut input = program.stdin.take().context("it has an input")?;
+    input.write_all(format!("{line}\n").as_bytes()).await?;
+    drop(input);
+    let output =
+        tokio::time::timeout(MINUTE, program.wait_with_output()).await.context("it does not end")??;
+    ensure!(output.status.success(), "{line}: {}", String::from_utf8_lossy(&output.stderr));
+    Ok(())
+}
+
+/// A tenant's bucket, as a client reaches it that knows the address of the store.
+struct Door {
+    bucket: Bucket,
+    account: Option<Credentials>,
+    http: reqwest::Client,
+}
+
+impl Door {
+    fn new(address: &str, tenant: &str, account: Option<&Account>) -> anyhow::Result<Self> {
+        let url = format!("http://{address}").parse()?;
+        Ok(Self {
+            bucket: Bucket::new(url, UrlStyle::Path, format!("mt-{tenant}"), "us-east-1")?,
+            account: account.map(|of| Credentials::new(of.username.as_str(), of.password.as_str())),
+            http: reqwest::Client::builder().no_proxy().build()?,
+        })
+    }
+
+    async fn list(&self) -> anyhow::Result<StatusCode> {
+        let action = actions::ListObjectsV2::new(&self.bucket, self.account.as_ref());
+        Ok(self.http.get(action.sign(MINUTE)).send().await?.status())
+    }
+
+    /// Fails if it lists, reads, replaces or removes anything.
+    async fn is_shut(&self, file: FileId) -> anyhow::Result<()> {
+        let (account, key) = (self.account.as_ref(), format!("files/{file}"));
+        let read = actions::GetObject::new(&self.bucket, account, &key).sign(MINUTE);
+        let write = actions::PutObject::new(&self.bucket, account, &key).sign(MINUTE);
+        let remove = actions::DeleteObject::new(&self.bucket, account, &key).sign(MINUTE);
+        let statuses = [
+            self.list().await?,
+            self.http.get(read).send().await?.status(),
+            self.http.put(write).body("another").send().await?.status(),
+            self.http.delete(remove).send().await?.status(),
+        ];
+        ensure!(statuses == [StatusCode::FORBIDDEN; 4], "list, read, write and remove: {statuses:?}");
+        Ok(())
+    }
+}
