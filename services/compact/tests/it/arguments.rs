@@ -81,17 +81,9 @@ fn the_command_stands_before_or_after_the_settings() {
 fn settings_print_no_secret() {
     each_alone(|program, service, mut flags| {
         // Names come from Secrets too, and may show.
-        let names = [
-            ("--kafka-username", "--kafka-password"),
-            ("--cql-username", "--cql-password"),
-            ("--postgres-username", "--postgres-password"),
-            ("--redis-username", "--redis-password"),
-            ("--s3-access-key", "--s3-secret-key"),
-        ];
-        for (name, secret) in names {
-            if flags.contains_key(secret) {
-                flags.insert(name.to_owned(), "acme".to_owned());
-            }
+        let is_name = |flag: &str| flag.ends_with("username") || flag == "--s3-access-key";
+        for (_, value) in flags.iter_mut().filter(|(flag, value)| is_name(flag) && *value == SECRET) {
+            "acme".clone_into(value);
         }
         if let Some(id) = flags.get_mut("--oidc-client-id") {
             "acme".clone_into(id);
