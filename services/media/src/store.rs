@@ -13,7 +13,7 @@ pub use self::{
     memory::MemoryStore,
     postgres::{PostgresStore, SCHEMA},
 };
-use crate::domain::{Change, File, MAX_FREE_FILES, NewFile, Outcome, Quotas};
+use crate::domain::{Change, File, MAX_FREE_FILES, NewFile, Outcome, Quotas, WHOLE_BYTES};
 
 /// A store of files. Its suite (`tests/it/store.rs`) runs on every implementation.
 #[async_trait]
@@ -177,6 +177,14 @@ pub enum Discarded {
 pub enum Refusal {
     #[error("a file may have {0} bytes at most")]
     FileTooLarge(i64),
+    #[error(
+        "a picture may have {} MiB at most; upload it as application/octet-stream to send it as it is",
+        WHOLE_BYTES >> 20
+    )]
+    PictureTooLarge,
+    /// Of a user or a chat, which has no other form.
+    #[error("a picture of a user or a chat may have {} MiB at most", WHOLE_BYTES >> 20)]
+    AvatarTooLarge,
     #[error("your files would take more than {0} bytes: remove some, or delete messages that have files")]
     UserFull(i64),
     #[error(

@@ -287,7 +287,16 @@ async fn quotas_hold_for_a_file_a_user_and_the_tenant() {
         stand.api.post(user, "/api/media/files", body).await
     };
     assert_eq!(create(&ann, "video/mp4", QUOTAS.file_bytes + 1).await.code(), "limit_reached");
-    assert_eq!(create(&ann, "image/png", (24 << 20) + 1).await.code(), "limit_reached", "a larger picture");
+    let picture = create(&ann, "image/png", (24 << 20) + 1).await;
+    assert_eq!(picture.code(), "limit_reached", "a larger picture");
+    let advice =
+        "a picture may have 24 MiB at most; upload it as application/octet-stream to send it as it is";
+    assert_eq!(picture.body["detail"], advice);
+    let picture = create(&ann, "image/png", QUOTAS.file_bytes + 1).await;
+    assert_ne!(picture.body["detail"], advice, "no type helps it");
+    let avatar = json!({"for": "avatar", "name": "a", "type": "image/png", "size": (24 << 20) + 1});
+    let avatar = stand.api.post(&ann, "/api/media/files", avatar).await;
+    assert_eq!(avatar.body["detail"], "a picture of a user or a chat may have 24 MiB at most");
     let first = create(&ann, "video/mp4", QUOTAS.file_bytes).await.ok(201);
     assert_eq!(create(&ann, "video/mp4", (16 << 20) + 1).await.code(), "limit_reached", "of the user");
     create(&ben, "video/mp4", QUOTAS.file_bytes).await.ok(201);
