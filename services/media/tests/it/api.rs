@@ -162,6 +162,14 @@ async fn a_page_that_is_uploaded_as_a_document_is_a_download_without_a_type() {
         assert!(content.header("content-disposition").starts_with("attachment; "), "{media_type}");
         assert_eq!(content.body, bytes);
     }
+    // Text stays text, whatever stands in it, and a download.
+    let text = b"hello <script>alert(1)</script>";
+    let file = stand.upload(&ann, json!({"chat": chat}), "text/html", text).await;
+    assert_eq!(file["type"], "text/plain");
+    let content = stand.fetch(&file["links"]["content"], &[]).await;
+    assert_eq!(content.header("content-type"), "text/plain; charset=utf-8");
+    assert!(content.header("content-disposition").starts_with("attachment; "));
+    assert!(content.is_user_content, "a browser is to take it as it is");
     // A picture that was uploaded as a document is as it was, and a download.
     let png = picture(8, 8);
     let file = stand.upload(&ann, json!({"chat": chat}), "application/octet-stream", &png).await;
@@ -398,7 +406,7 @@ async fn a_gateway_describes_only_what_the_sender_may_send() {
     let file = stand.upload(&ann, json!({"chat": chat}), "text/plain", b"two cats").await;
     let pending = stand.create(&ann, json!({"chat": chat}), "text/plain", b"more").await.ok(201);
     let avatar = stand.upload(&ann, json!("avatar"), "image/png", &picture(8, 8)).await;
-    let types = Ok(vec!["application/octet-stream".to_owned()]);
+    let types = Ok(vec!["text/plain".to_owned()]);
     assert_eq!(describe(&stand, other, ann.id, &[id(&file)]).await, Err(Code::NotFound), "for another chat");
     assert_eq!(describe(&stand, chat, ben.id, &[id(&file)]).await, Err(Code::NotFound), "of another user");
     for bad in [id(&pending), id(&avatar), FileId::generate()] {
