@@ -116,7 +116,9 @@ pub struct MessengerTenantSpec {
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub limits: Option<LimitsSpec>,
 
-    /// How much the files of the tenant's users may take. Without the media service it has no effect.
+    /// How much the files of the tenant's users may take, in whole numbers of bytes: units such as `10Gi` are refused. One user may have
+    /// a quarter of `quotaBytes`, or `maxFileBytes` where that is more. An upload counts from its beginning. Without the media service
+    /// it has no effect.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub media: Option<MediaSpec>,
 

@@ -185,10 +185,14 @@ pub enum Refusal {
     /// Of a user or a chat, which has no other form.
     #[error("a picture of a user or a chat may have {} MiB at most", WHOLE_BYTES >> 20)]
     AvatarTooLarge,
-    #[error("your files would take more than {0} bytes: remove some, or delete messages that have files")]
+    #[error(
+        "your files, with uploads that you have begun, would take more than the {0} bytes that one user may have: remove some, or delete \
+         messages that have files"
+    )]
     UserFull(i64),
     #[error(
-        "the files of all users would take more than the messenger has room for: its administrators can make room"
+        "the files of all users, with uploads that they have begun, would take more than the messenger has room for: its administrators \
+         can make room"
     )]
     TenantFull,
     #[error(
