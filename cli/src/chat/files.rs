@@ -36,7 +36,7 @@ impl Room {
             let file = identity.upload(FilePurpose::Chat(chat), &path).await;
             let file = file.map_err(|error| match error {
                 ClientError::Local { source, .. } => unreadable(&path, &source),
-                error => error.into(),
+                error => Failure::of_optional("media", "files", error),
             })?;
             Ok(Some((chat, Post::files("", vec![file.id]))))
         })
