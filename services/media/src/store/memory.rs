@@ -153,6 +153,8 @@ impl Tables {
                 for file in &there {
                     let attachment = Attachment { sender: *sender, expires_at: *expires_at };
                     self.attachments.insert((*chat, *seq, *file), attachment);
+                    // The message says from here on who may read it, and up to when: an offer would outlast one that disappears.
+                    self.offers.remove(&(*file, *chat));
                 }
                 self.refer(there, now);
             }

@@ -930,6 +930,12 @@ async fn attach(connection: &mut PgConnection, attached: &Attached) -> Result<()
     .bind(*expires_at)
     .execute(&mut *connection)
     .await?;
+    // The message says from here on who may read them, and up to when: an offer would outlast one that disappears.
+    sqlx::query("DELETE FROM offers WHERE chat_id = $1 AND file_id = ANY ($2)")
+        .bind(chat.0)
+        .bind(&files)
+        .execute(&mut *connection)
+        .await?;
     sqlx::query("UPDATE files SET free_since = NULL WHERE file_id = ANY ($1) AND free_since IS NOT NULL")
         .bind(&files)
         .execute(connection)

@@ -341,11 +341,12 @@ async fn files_of_texts_that_disappear_go_at_their_time(store: Store) {
     let (ann, chat) = (UserId::generate(), ChatId::generate());
     let file_id = ready(&store, ann, FilePurpose::Chat(chat)).await;
     let expires_at = Some(at(100));
+    assert!(offered(&store, file_id, ann, chat, at(3_600), at(1)).await);
     let attached = Attached { chat, seq: 1, sender: ann, files: vec![file_id], expires_at };
     apply(&store, Change::Attached(attached)).await;
     let reads = async |now| !store.readers(file_id, at(now), 10).await.expect("a read").is_empty();
     assert!(reads(99).await);
-    assert!(!reads(100).await, "before anything is removed");
+    assert!(!reads(100).await, "before anything is removed, and though it was offered for longer");
     while store.expire(at(99), 10).await.expect("a round") {}
     assert!(reads(99).await);
     while store.expire(at(100), 10).await.expect("a round") {}
