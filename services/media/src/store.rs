@@ -52,7 +52,8 @@ pub trait FileStore: Send + Sync + 'static {
         is_counted: bool,
     ) -> Result<(), StoreError>;
 
-    /// Notes what became of a file in processing, and what it takes from here on. A file for a user takes the place of the one
+    /// Notes what became of a file in processing, and what it takes from here on: no less than was declared, up to
+    /// [`Self::forget_upload`], where the request of its upload may be used again. A file for a user takes the place of the one
     /// before it. Changes nothing when another process has noted it before.
     async fn finish(
         &self,
@@ -103,7 +104,7 @@ pub trait FileStore: Send + Sync + 'static {
     /// Returns files past their upload, which can write no more at `now` and may have written meanwhile.
     async fn uploaded(&self, now: DateTime<Utc>, limit: usize) -> Result<Vec<File>, StoreError>;
 
-    /// Notes that what the requests of an upload wrote is removed.
+    /// Notes that what the requests of an upload wrote is removed, and gives back what only that took.
     async fn forget_upload(&self, file_id: FileId) -> Result<(), StoreError>;
 
     /// Removes what messages had that have disappeared by `now`, and offers that have ended. Returns whether there may be more.
@@ -196,7 +197,8 @@ pub enum Refusal {
     )]
     TenantFull,
     #[error(
-        "you have {MAX_FREE_FILES} files that no message has: send or remove some, or wait until they are removed after a day"
+        "you have {MAX_FREE_FILES} files that no message has, with those that were removed in the last hour: send some, or wait until \
+         they are gone"
     )]
     TooManyFree,
     #[error("the idempotency-key was used for another file")]

@@ -143,6 +143,10 @@ async fn a_file_that_is_not_what_it_says_is_refused_and_nothing_of_it_is_kept() 
         assert_eq!(describe(&stand, chat, ann.id, &[id(&file)]).await, Err(Code::NotFound));
     }
     assert_eq!(stand.objects.keys(), Vec::<String>::new());
+    // Their requests are good still: what they write again is counted.
+    let declared = i64::try_from(svg.len() + png.len() + 40 + png.len() + 15).expect("a number");
+    assert_eq!(stand.store.used_bytes().await.expect("a number"), declared);
+    stand.collector.collect(Utc::now() + TimeDelta::hours(2)).await.expect("a round");
     assert_eq!(stand.store.used_bytes().await.expect("a number"), 0);
 }
 
