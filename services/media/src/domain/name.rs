@@ -110,7 +110,7 @@ mod tests {
             let name = FileName::of(&format!("cats{character}.jpg"));
             assert_eq!(name.as_str(), "cats.jpg", "{code:x}");
         }
-        // A variant of an ideograph in a name of a person.
+        // A variant of an ideograph in the name of a user.
         assert_eq!(FileName::of("葛\u{e0101}.jpg").as_str(), "葛\u{e0101}.jpg");
     }
 
