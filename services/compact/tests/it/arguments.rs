@@ -107,6 +107,26 @@ fn registration_is_open_by_default() {
 }
 
 #[test]
+fn a_gateway_knows_the_services_of_its_tenant() {
+    for example in examples() {
+        let mut flags = rendered(&example, Service::Gateway);
+        let services = |flags: &BTreeMap<String, String>| {
+            let read = Program::of::<gateway::Gateway>().read(line(&[], flags, &[]));
+            read.map(|invocation| invocation.process.service.tenant_services)
+        };
+        let has = services(&flags).expect("the settings");
+        assert!(has.contains(&Service::Gateway), "{has:?}");
+        for peer in Service::Gateway.all_peers() {
+            assert_eq!(has.contains(&peer), flags.contains_key(&peer.peer_flag()), "{peer}: {has:?}");
+        }
+        flags.insert("--tenant-services".to_owned(), "gateway,stranger".to_owned());
+        assert!(services(&flags).is_err_and(|refused| refused.to_string().contains("stranger")));
+        flags.remove("--tenant-services");
+        assert_eq!(services(&flags).expect("the settings"), Service::ALL);
+    }
+}
+
+#[test]
 fn contact_points_are_split() {
     let mut flags = rendered(&examples()[0], Service::Message);
     flags.insert("--cql-contact-points".to_owned(), "a:9042,b:9042".to_owned());
