@@ -189,7 +189,7 @@ pub struct QuietHours {
     /// `22:00`
     #[schema(schema_with = schema::time_of_day)]
     pub from: String,
-    /// Another time than `from`.
+    /// The same time as `from` is never.
     #[schema(schema_with = schema::time_of_day)]
     pub to: String,
     /// A name of the IANA database, such as `Europe/Moscow`.

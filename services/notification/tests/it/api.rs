@@ -112,9 +112,7 @@ async fn preferences_are_kept_as_they_were_set() {
     let set = put(quiet("22:00", "UTC")).await.ok(200);
     assert_eq!(set, quiet("22:00", "UTC"));
     assert_eq!(stand.api.get(&ann, PREFERENCES).await.ok(200), set);
-    for bad in
-        [quiet("25:00", "UTC"), quiet("07:00", "UTC"), quiet("22:00", "Nowhere/At_All"), quiet("22:00", "")]
-    {
+    for bad in [quiet("25:00", "UTC"), quiet("22:00", "Nowhere/At_All"), quiet("22:00", "")] {
         assert_eq!(put(bad).await.code(), "invalid_argument");
     }
     put(standard.clone()).await.ok(200);

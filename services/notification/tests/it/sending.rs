@@ -227,7 +227,7 @@ async fn a_user_is_told_what_the_user_wants_to_be_told() {
 
 #[tokio::test(flavor = "multi_thread")]
 async fn a_mail_sums_up_what_was_missed_until_its_user_wants_no_more() {
-    let stand = Stand::start().await;
+    let stand = Stand::by_hand().await;
     let (ann, ben) = (stand.realm.user("ann"), stand.realm.user("ben"));
     let created =
         stand.api.post(&ben, SUBSCRIPTIONS, json!({"email": {"address": "ben@corp.test"}})).await.ok(201);

@@ -68,15 +68,20 @@ fn loopback() -> Outside {
 impl Stand {
     /// Starts a service whose receivers are on loopback.
     pub async fn start() -> Self {
-        Self::with(loopback()).await
+        Self::with(loopback(), true).await
+    }
+
+    /// Starts one that makes no jobs by itself: the test says at what time it does.
+    pub async fn by_hand() -> Self {
+        Self::with(loopback(), false).await
     }
 
     /// Starts a service that reaches the public Internet alone.
     pub async fn outside() -> Self {
-        Self::with(Outside::internet().expect("a client")).await
+        Self::with(Outside::internet().expect("a client"), true).await
     }
 
-    async fn with(outside: Outside) -> Self {
+    async fn with(outside: Outside, makes: bool) -> Self {
         let (realm, fake, stop) =
             (TestRealm::start(TENANT).await, Peers::default(), CancellationToken::new());
         let (log, store, metrics) = (Log::memory(), Arc::new(MemoryStore::default()), Metrics::default());
@@ -109,7 +114,9 @@ impl Stand {
             metrics: metrics.clone(),
             wake: wake.clone(),
         };
-        tokio::spawn(maker.clone().make(stop.clone()));
+        if makes {
+            tokio::spawn(maker.clone().make(stop.clone()));
+        }
         tokio::spawn(maker.list(stop.clone()));
         let contact = Some(ORIGIN.to_owned());
         let channels: [(NotificationChannel, Arc<dyn Channel>); 3] = [
