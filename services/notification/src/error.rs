@@ -42,7 +42,7 @@ impl ServiceError for Error {
             Self::NotFound(_) | Self::NoLink => ErrorCode::NotFound,
             Self::NoMail => ErrorCode::NotConfigured,
             Self::TooManyMails { .. } => ErrorCode::RateLimited,
-            Self::AddressRefused(_) => ErrorCode::InvalidArgument,
+            Self::AddressRefused(_) => ErrorCode::Conflict,
             Self::Mail(_) | Self::Peer { .. } => ErrorCode::Unavailable,
             Self::Unreadable(_) => ErrorCode::Internal,
             Self::Store(error) => match error {

@@ -70,7 +70,7 @@ pub(super) async fn channels(
     request_body = CreateSubscriptionRequest,
     responses(
         (status = CREATED, description = "The subscription, a new webhook with its secret", body = Subscription),
-        (status = CONFLICT, description = "limit_reached (the caller has 20)", body = Problem,
+        (status = CONFLICT, description = "limit_reached (the caller has 20), conflict (the mail server takes no mail for the address)", body = Problem,
             content_type = "application/problem+json"),
         (status = NOT_FOUND, description = "not_configured (the messenger sends no mails)", body = Problem,
             content_type = "application/problem+json"),
