@@ -11,7 +11,7 @@ use contracts::{
     api::{NotificationChannel, NotificationLevel},
     event::ChatKind,
 };
-use kit::outage::Outage;
+use kit::{error::chain, outage::Outage};
 use tokio::{
     task::JoinSet,
     time::{Instant, sleep, timeout},
@@ -31,8 +31,8 @@ use crate::{
 const AT_ONCE: usize = 32;
 /// How often it is looked for what is due.
 const INTERVAL: Duration = Duration::from_millis(500);
-/// A job takes no longer: three calls to other services and one request to a provider.
-const JOB_LIMIT: Duration = Duration::from_secs(30);
+/// A job takes no longer: a few calls to other services and one request to a provider.
+const JOB_LIMIT: Duration = Duration::from_secs(45);
 /// Longer than a job takes.
 const LEASE: TimeDelta = TimeDelta::seconds(60);
 /// While another service does not answer, a job waits for so long. That is no fault of the provider, and is not counted.
@@ -48,6 +48,10 @@ pub struct Sender {
     pub metrics: Metrics,
 }
 
+/// What outages are called in the log.
+const CLAIMING: &str = "claiming jobs";
+const DECIDING: &str = "deciding whether users are told";
+
 /// What is to be done with a job.
 enum Decision {
     Send(Content),
@@ -60,22 +64,22 @@ enum Decision {
 impl Sender {
     /// Sends until the shutdown, and finishes what was begun.
     pub async fn run(self, shutdown: CancellationToken) {
-        let outage = Arc::new(Outage::default());
+        let (claiming, deciding) = (Outage::default(), Arc::new(Outage::default()));
         let mut running = JoinSet::new();
         while !shutdown.is_cancelled() {
             let jobs = match self.claim(AT_ONCE - running.len()).await {
                 Ok(jobs) => {
-                    outage.worked("claiming jobs");
+                    claiming.worked(CLAIMING);
                     jobs
                 }
                 Err(error) => {
-                    outage.failed("claiming jobs", &error);
+                    claiming.failed(CLAIMING, &error);
                     Vec::new()
                 }
             };
             for job in jobs {
-                let (sender, outage) = (self.clone(), outage.clone());
-                running.spawn(async move { sender.carry_out(&job, &outage).await });
+                let (sender, deciding) = (self.clone(), deciding.clone());
+                running.spawn(async move { sender.carry_out(&job, &deciding).await });
             }
             tokio::select! {
                 () = shutdown.cancelled() => {}
@@ -97,13 +101,16 @@ impl Sender {
     }
 
     /// Carries out a job, and notes what became of it. A note that fails leaves the job to the end of its lease.
-    async fn carry_out(&self, job: &Job, outage: &Outage) {
+    async fn carry_out(&self, job: &Job, deciding: &Outage) {
         let done = timeout(JOB_LIMIT, self.send(job)).await;
+        if matches!(done, Ok(Ok(_) | Err(Failure::Unsent(_)))) {
+            deciding.worked(DECIDING);
+        }
         let (outcome, noted) = match done {
             Ok(Ok(Ok(outcome))) => (outcome, self.finish(job, outcome).await),
             Ok(Ok(Err(wait))) => ("quiet", self.store.put_off(job, now() + wait, false).await),
             Ok(Err(Failure::Undecided(error))) => {
-                outage.failed("deciding whether users are told", &error);
+                deciding.failed(DECIDING, &error);
                 ("undecided", self.store.put_off(job, now() + PEER_WAIT, false).await)
             }
             Ok(Err(Failure::Unsent(error))) => self.unsent(job, error).await,
@@ -114,7 +121,8 @@ impl Sender {
         };
         self.metrics.job(self.name, outcome);
         if let Err(error) = noted {
-            outage.failed("noting what was sent", &error);
+            let cause = chain(&error);
+            tracing::warn!(cause, "failed to note what became of a job, which is done again: {cause}");
         }
     }
 
