@@ -71,7 +71,7 @@ uuid_id! {
 }
 
 uuid_id! {
-    /// Where a user is told of messages that no device takes.
+    /// Where a user is notified of messages that no device takes.
     SubscriptionId
 }
 

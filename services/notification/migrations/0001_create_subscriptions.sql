@@ -1,4 +1,4 @@
--- Users who are told of something, or said how they want to be.
+-- Users who are notified of something, or said how they want to be.
 CREATE TABLE users (
     user_id UUID PRIMARY KEY,
     -- When all chats of the user were listed; NULL before the first time.
@@ -14,7 +14,7 @@ CREATE TABLE users (
 
 CREATE INDEX users_by_list ON users (listed_at NULLS FIRST);
 
--- Where users are told.
+-- Where users are notified.
 CREATE TABLE subscriptions (
     subscription_id UUID PRIMARY KEY,
     user_id UUID NOT NULL REFERENCES users ON DELETE CASCADE,
@@ -76,7 +76,7 @@ CREATE TABLE jobs (
     channel TEXT NOT NULL,
     seq BIGINT NOT NULL,
     is_called BOOLEAN NOT NULL,
-    -- Grows when more is to be told: a job that was sent meanwhile is done only as far as it was known.
+    -- Grows when there is more to say: a job that was sent meanwhile is done only as far as it was known.
     version BIGINT NOT NULL DEFAULT 1,
     -- Of a job that a process has: when another one may take it.
     due_at TIMESTAMPTZ NOT NULL,

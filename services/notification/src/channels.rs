@@ -1,4 +1,4 @@
-//! How users are told: one implementation of a trait for each channel.
+//! How users are notified: one implementation of a trait for each channel.
 
 mod email;
 pub mod web_push;

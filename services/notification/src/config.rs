@@ -22,7 +22,7 @@ pub struct Settings {
     /// What the key follows from that push services know the tenant by. With another one, browsers have to subscribe again.
     #[arg(long, env, hide = true, hide_env_values = true, value_parser = secret)]
     pub vapid_secret: SecretString,
-    /// A device has so many seconds to take a message before its user is told.
+    /// A device has so many seconds to take a message before its user is notified.
     #[arg(long, env, default_value_t = 10, value_parser = clap::value_parser!(u32).range(1..=3600))]
     pub notify_after_seconds: u32,
 }

@@ -38,7 +38,7 @@ pub async fn catch_up(peers: &Peers, store: &dyn NotificationStore) -> Result<()
         let mut settled = None;
         for Deletion { user_id, position, age } in page {
             if store.erase(user_id).await? {
-                tracing::info!(user = %user_id, "a deleted account is told nothing any more");
+                tracing::info!(user = %user_id, "a deleted account is notified of nothing any more");
             }
             is_settled &= age >= SETTLED_AFTER;
             if is_settled {

@@ -1,4 +1,4 @@
-//! Who is told of what, without I/O.
+//! Who is notified of what, without I/O.
 
 mod batch;
 mod hours;

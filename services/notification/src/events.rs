@@ -49,7 +49,7 @@ pub struct Follower {
     pub store: Arc<dyn NotificationStore>,
     pub log: Log,
     pub tenant: String,
-    /// A device has so long to take a message before its user is told.
+    /// A device has so long to take a message before its user is notified.
     pub delay: TimeDelta,
     pub metrics: Metrics,
     pub shutdown: CancellationToken,

@@ -1,7 +1,7 @@
 //! The notification service: tells users of messages that no device of theirs took.
 //!
 //! # Owns
-//! Schema `notification_service` of the tenant's database: where users are told and when, who is in which chat of those users, what was
+//! Schema `notification_service` of the tenant's database: where users are notified and when, who is in which chat of those users, what was
 //! announced and is not due yet, what is to be sent, and how far the log is read.
 //!
 //! # Endpoints
@@ -10,7 +10,7 @@
 //!
 //! # Consumes
 //! `message.delivered`: texts, and what users took. `chat.events`: who is in which chat (see [`events`]). gRPC: `ChatService`, `MessageService`
-//! and `UserService` for how a chat is at the moment at which its user is told (see [`sending`]), and the list of deleted accounts.
+//! and `UserService` for how a chat is at the moment at which its user is notified (see [`sending`]), and the list of deleted accounts.
 //!
 //! # Publishes
 //! Nothing to the log. Web Push, webhooks and mails (see [`channels`]).
@@ -57,7 +57,7 @@ const DEV_DELAY: TimeDelta = TimeDelta::seconds(10);
 
 /// The notification service.
 ///
-/// While Kafka is down nothing new is told; while another service or a provider is, what is to be told waits. The service stays ready.
+/// While Kafka is down no new message is followed; while another service or a provider is, notifications wait. The service stays ready.
 pub struct Notification;
 
 /// What the service is built on.

@@ -1,7 +1,7 @@
 //! Sends what is due: one task for each channel, so that a provider that is down delays its own channel alone.
 //!
-//! Whether a user is told is decided when the job is sent, from what the other services say at that moment: a message that a device took while
-//! the job waited is told nowhere. A process has a job until its lease ends; one that is killed leaves it to another.
+//! Whether a user is notified is decided when the job is sent, from what the other services say at that moment: a message that a device took while
+//! the job waited is sent nowhere. A process has a job until its lease ends; one that is killed leaves it to another.
 
 use std::{sync::Arc, time::Duration};
 
@@ -50,12 +50,12 @@ pub struct Sender {
 
 /// What outages are called in the log.
 const CLAIMING: &str = "claiming jobs";
-const DECIDING: &str = "deciding whether users are told";
+const DECIDING: &str = "deciding whether users are notified";
 
 /// What is to be done with a job.
 enum Decision {
     Send(Content),
-    /// Nobody is to be told: the outcome for the metrics.
+    /// It is not sent: the outcome for the metrics.
     Drop(&'static str),
     /// It is quiet for so long.
     Wait(TimeDelta),

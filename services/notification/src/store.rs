@@ -1,4 +1,4 @@
-//! Who is told of what, where, and what is to be sent.
+//! Who is notified of what, where, and what is to be sent.
 
 mod memory;
 mod postgres;
@@ -19,7 +19,7 @@ pub use self::{
 };
 use crate::domain::{Batch, Job, MAX_SUBSCRIPTIONS, NewSubscription, Quiet, Subscription};
 
-/// Of what and when a user is told.
+/// Of what and when a user is notified.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct Preferences {
     pub level: NotificationLevel,
@@ -36,7 +36,7 @@ impl Default for Preferences {
 /// The tables of this service. One suite (`tests/it/store.rs`) runs on every implementation.
 ///
 /// A job is made once for what was announced: `news` is noted in one transaction with the place behind it in the log, and turns into jobs in
-/// one transaction with `told_seq` of each seat. A record that is read again changes nothing that was told.
+/// one transaction with `told_seq` of each seat. A record that is read again notifies no user again.
 #[async_trait]
 pub trait NotificationStore: Send + Sync + 'static {
     /// Adds a subscription. One of the user with the same endpoint keeps its id and has the new keys; a browser is taken from the user who
@@ -71,7 +71,7 @@ pub trait NotificationStore: Send + Sync + 'static {
         partitions: &[i32],
     ) -> Result<HashMap<i32, Option<i64>>, StoreError>;
 
-    /// Notes what records say, and how far the partition was read, in one transaction. Texts are told after `delay`.
+    /// Notes what records say, and how far the partition was read, in one transaction. Users are notified after `delay`.
     async fn apply(
         &self,
         place: Place,
@@ -103,7 +103,7 @@ pub trait NotificationStore: Send + Sync + 'static {
         limit: usize,
     ) -> Result<Vec<Job>, StoreError>;
 
-    /// Ends a job. When more is to be told since it was claimed, it is due again at once. `next_at` is when the next digest may follow.
+    /// Ends a job. When there is more to say since it was claimed, it is due again at once. `next_at` is when the next digest may follow.
     async fn finish(
         &self,
         job: &Job,

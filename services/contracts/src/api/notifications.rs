@@ -1,4 +1,4 @@
-//! Bodies of what a user is told of while no device takes it, and where.
+//! Bodies of what a user is notified of while no device takes it, and where.
 
 use serde::{Deserialize, Serialize};
 use utoipa::ToSchema;
@@ -9,7 +9,7 @@ use crate::{
     word::{object, word},
 };
 
-/// `POST /api/notifications/subscriptions`: where the caller is told of messages.
+/// `POST /api/notifications/subscriptions`: where the caller is notified of messages.
 #[derive(Clone, Debug, Serialize, Deserialize, ToSchema)]
 #[serde(rename_all = "snake_case")]
 pub enum CreateSubscriptionRequest {
@@ -68,7 +68,7 @@ pub struct EmailTarget {
 
 object!(EmailTarget);
 
-/// How a user is told.
+/// How a user is notified.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, Hash, Serialize, Deserialize, ToSchema)]
 #[serde(rename_all = "snake_case", remote = "Self")]
 pub enum NotificationChannel {
@@ -97,7 +97,7 @@ impl NotificationChannel {
     }
 }
 
-/// Where a user is told.
+/// Where a user is notified.
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize, ToSchema)]
 pub struct Subscription {
     pub id: SubscriptionId,
@@ -131,7 +131,7 @@ pub struct ConfirmSubscriptionRequest {
     pub token: String,
 }
 
-/// Of what a user is told.
+/// Of what a user is notified.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Serialize, Deserialize, ToSchema)]
 #[serde(rename_all = "snake_case", remote = "Self")]
 pub enum NotificationLevel {
@@ -164,14 +164,14 @@ impl NotificationLevel {
     }
 }
 
-/// Of what and when a user is told. A chat that is muted (`PATCH /api/chats/{chat}/me`) tells nothing, whatever this says.
+/// Of what and when a user is notified. A chat that is muted (`PATCH /api/chats/{chat}/me`) tells nothing, whatever this says.
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize, ToSchema)]
 #[serde(deny_unknown_fields)]
 pub struct NotificationPreferences {
     pub level: NotificationLevel,
     /// Whether notifications have the text of the message. A mail never has.
     pub shows_text: bool,
-    /// When nothing is sent. What was missed then, and still is, is told behind it.
+    /// When nothing is sent. What was missed then, and still is, is sent behind it.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub quiet: Option<QuietHours>,
 }

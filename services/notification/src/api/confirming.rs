@@ -13,7 +13,7 @@ use kit::{
 
 use crate::error::Error;
 
-/// Of one user, and to one address, whoever enters it.
+/// Of one user, and to one address, whichever user enters it.
 const RATE: Rate = Rate::every(Duration::from_secs(1200), 3);
 
 /// The mails that this process sent lately to confirm addresses. Cheap to clone.

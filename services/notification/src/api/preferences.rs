@@ -1,4 +1,4 @@
-//! `/api/notifications/preferences`: of what and when a user is told.
+//! `/api/notifications/preferences`: of what and when a user is notified.
 
 use std::sync::Arc;
 
@@ -14,7 +14,7 @@ use crate::{
     store::{NotificationStore, Preferences},
 };
 
-/// Returns of what and when the caller is told.
+/// Returns of what and when the caller is notified.
 #[utoipa::path(
     get,
     path = "/api/notifications/preferences",
@@ -31,7 +31,7 @@ pub(super) async fn get(
     Ok(Json(shown(&preferences)))
 }
 
-/// Says of what and when the caller is told, from now on and by every channel.
+/// Says of what and when the caller is notified, from now on and by every channel.
 #[utoipa::path(
     put,
     path = "/api/notifications/preferences",

@@ -1,4 +1,4 @@
-//! `/api/notifications/subscriptions`: where users are told.
+//! `/api/notifications/subscriptions`: where users are notified.
 
 use std::sync::Arc;
 
@@ -50,7 +50,7 @@ pub(super) async fn channels(
     Ok(Json(NotificationChannels { web_push_key, email: facts.mail.is_some() }))
 }
 
-/// Lets the caller be told of messages that no device takes: in a browser, at a server of the caller, or by mail.
+/// Lets the caller be notified of messages that no device takes: in a browser, at a server of the caller, or by mail.
 ///
 /// A user has at most 20 subscriptions. One with the same endpoint keeps its id and has the new keys. A browser belongs to the user who subscribed it
 /// last. An endpoint that answers 404 or 410 is forgotten.
@@ -134,7 +134,7 @@ async fn request_confirmation(
     })
 }
 
-/// Lists where the caller is told, the oldest first.
+/// Lists where the caller is notified, the oldest first.
 #[utoipa::path(
     get,
     path = "/api/notifications/subscriptions",

@@ -1,4 +1,4 @@
-//! Hours of the day in which a user is told nothing.
+//! Hours of the day in which a user is not notified.
 
 use chrono::TimeDelta;
 use contracts::api::QuietHours;

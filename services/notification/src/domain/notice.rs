@@ -1,4 +1,4 @@
-//! What users are told, as texts. Names and texts of others come in as data and stay data: they are values of JSON, or lines of a mail that is
+//! What notifications say. Names and texts of others come in as data and stay data: they are values of JSON, or lines of a mail that is
 //! plain text, and never a part of a header.
 
 use contracts::{ChatId, UserId};
@@ -12,7 +12,7 @@ const MAX_DIGEST_CHATS: usize = 20;
 /// Most of a title in a digest, in characters.
 const MAX_TITLE_CHARS: usize = 80;
 
-/// What a user is told of a chat. It is the payload of pushes and webhooks.
+/// What a notification says of a chat. It is the payload of pushes and webhooks.
 #[derive(Clone, Debug, PartialEq, Eq, Serialize)]
 pub struct Notice {
     pub chat: ChatId,

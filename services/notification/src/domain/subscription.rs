@@ -1,4 +1,4 @@
-//! Where users are told, and what is to be sent there.
+//! Where users are notified, and what is to be sent there.
 
 use std::fmt;
 
@@ -18,7 +18,7 @@ const MAX_URL_BYTES: usize = 1_024;
 const PUBLIC_KEY_BYTES: usize = 65;
 const AUTH_BYTES: usize = 16;
 
-/// Where a user is told.
+/// Where a user is notified.
 #[derive(Clone)]
 pub enum Target {
     WebPush {

@@ -20,7 +20,7 @@ async fn a_user_has_subscriptions_of_their_own() {
     assert_eq!((&first["name"], &first["confirmed"]), (&json!("push.example"), &json!(true)));
     let again = stand.api.post(&ann, SUBSCRIPTIONS, body.clone()).await.ok(201);
     assert_eq!(first["id"], again["id"]);
-    // Somebody else signed in at the same browser.
+    // Another user signed in at the same browser.
     let other = stand.api.post(&ben, SUBSCRIPTIONS, body).await.ok(201);
     assert_ne!(first["id"], other["id"]);
     assert_eq!(stand.api.get(&ann, SUBSCRIPTIONS).await.ok(200)["items"], json!([]));

@@ -273,7 +273,7 @@ impl UserService for Peers {
     ) -> Result<Response<GetUsersResponse>, Status> {
         let known = self.up()?;
         let user = |user_id: String| {
-            let display_name = known.names.get(&user_id).cloned().unwrap_or_else(|| "Somebody".to_owned());
+            let display_name = known.names.get(&user_id).cloned().unwrap_or_else(|| "A user".to_owned());
             User { user_id, display_name, ..User::default() }
         };
         let users = request.into_inner().user_ids.into_iter().map(user).collect();

@@ -163,7 +163,7 @@ async fn what_is_announced_is_told_once(store: Store) {
     apply(&store, &news(chat, 2, &[user])).await;
     apply(&store, &news(chat, 3, &[user])).await;
     assert_eq!(spread(&store).await, 1);
-    assert!(claim(&store).await.is_empty(), "it was told");
+    assert!(claim(&store).await.is_empty(), "it is known");
     apply(&store, &news(chat, 4, &[])).await;
     spread(&store).await;
     let [job] = claim(&store).await.try_into().expect("one job");
