@@ -604,21 +604,21 @@ async fn note_seats(
         chats.push(chat.0);
         users.push(user.0);
         members.push(seat.is_member);
-        versions.push(seat.version);
+        // What has no version is a tombstone, which is behind all that was said before it.
+        versions.push(seat.version.unwrap_or(0));
     }
     if chats.is_empty() {
         return Ok(());
     }
     sqlx::query(
         "INSERT INTO seats (chat_id, user_id, is_member, version, changed_at)
-         SELECT said.chat_id, said.user_id, said.is_member, COALESCE(said.version, 0), $5
+         SELECT said.chat_id, said.user_id, said.is_member, said.version, $5
          FROM unnest($1::UUID[], $2::UUID[], $3::BOOLEAN[], $4::BIGINT[])
             AS said (chat_id, user_id, is_member, version)
          JOIN users ON users.user_id = said.user_id
          ON CONFLICT (chat_id, user_id) DO UPDATE
             SET is_member = excluded.is_member, version = GREATEST(seats.version, excluded.version),
                 changed_at = excluded.changed_at
-            -- What has no version is a tombstone, which is behind all that was said before it.
             WHERE excluded.version = 0 OR seats.version <= excluded.version",
     )
     .bind(chats)
