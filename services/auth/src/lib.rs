@@ -26,7 +26,6 @@ pub mod error;
 pub mod events;
 pub mod external;
 pub mod guard;
-pub mod mail;
 pub mod recovery;
 mod sealed;
 pub mod store;
@@ -35,7 +34,7 @@ use std::sync::Arc;
 
 use anyhow::Context as _;
 use contracts::rpc::user_service_client::UserServiceClient;
-use kit::{Memory, Scope, Service, Surface, catalog, log::Log};
+use kit::{Memory, Scope, Service, Surface, catalog, log::Log, mail::Mailer};
 use tonic::service::Routes;
 
 use crate::{
@@ -46,7 +45,6 @@ use crate::{
     events::SessionEvents,
     external::External,
     guard::{Guard, Refreshes},
-    mail::Mailer,
     recovery::Recovery,
     store::{AccountStore, Keycloak, MemoryStore, SharedRefreshes, Tickets},
 };

@@ -346,6 +346,34 @@ table! {
         memory_request: "64Mi",
         memory_limit: "512Mi",
     };
+    /// Notifications.
+    Notification = ServiceEntry {
+        name: "notification",
+        about: "Tells users of messages that no device of theirs took: by Web Push, webhooks and mails.",
+        is_optional: true,
+        is_on_request: true,
+        backends: &[Backend::Postgres, Backend::Kafka, Backend::Keycloak],
+        secrets: &[
+            Secret::Postgres,
+            Secret::Kafka,
+            Secret::Smtp,
+            Secret::Vapid,
+            Secret::Internal,
+            Secret::Metrics,
+        ],
+        peers: &[Service::Chat, Service::Message, Service::User],
+        optional_peers: &[],
+        settings: &[Setting::PublicOrigins, Setting::SmtpUrl, Setting::SmtpFrom],
+        path_prefixes: &["/api/notifications"],
+        paths: &[],
+        sticky_paths: &[],
+        description: OPENAPI,
+        postgres_sessions: 0,
+        migrates: true,
+        cpu_request: "20m",
+        memory_request: "32Mi",
+        memory_limit: "256Mi",
+    };
 }
 
 impl Service {

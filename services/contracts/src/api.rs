@@ -12,6 +12,11 @@ pub use self::{
         CreateInviteRequest, CreatedInvite, Invite, InvitePreview, JoinRequest, MAX_INVITE_SECONDS,
         MAX_INVITE_USES, PublicChat, Visibility,
     },
+    notifications::{
+        ConfirmSubscriptionRequest, CreateSubscriptionRequest, EmailTarget, NotificationChannel,
+        NotificationChannels, NotificationLevel, NotificationPreferences, QuietHours, Subscription,
+        WebPushKeys, WebPushTarget, WebhookTarget,
+    },
     own::{MAX_DRAFT_BYTES, MUTED_FOR_GOOD_MS, SetDraft, UpdateOwnChatStateRequest},
     previews::{LinkPicture, LinkPreview, PreviewRequest},
     scheduled::{MAX_AHEAD_SECONDS, MAX_SCHEDULED, RescheduleRequest, ScheduleRequest, ScheduledMessage},
@@ -28,6 +33,7 @@ use crate::{
 
 mod files;
 mod joining;
+mod notifications;
 mod own;
 mod previews;
 mod scheduled;

@@ -70,6 +70,11 @@ uuid_id! {
     FileId
 }
 
+uuid_id! {
+    /// Where a user is notified of messages that no device takes.
+    SubscriptionId
+}
+
 /// Longest id of a session in bytes. The realm's own have 36 or fewer.
 const MAX_SESSION_ID_BYTES: usize = 128;
 

@@ -19,4 +19,4 @@ mod word;
 
 pub use encoding::{Encoded, Encoding};
 pub use error_code::ErrorCode;
-pub use id::{ChatId, DeviceId, FileId, InviteId, MessageKey, SessionId, UserId};
+pub use id::{ChatId, DeviceId, FileId, InviteId, MessageKey, SessionId, SubscriptionId, UserId};

@@ -58,7 +58,7 @@ use crate::{
     metrics::Metrics,
     objects::{MemoryObjects, Objects, S3Objects},
     pictures::{Limits, Pool, PoolSize},
-    preview::{Fetcher, Previews, Reach},
+    preview::{Fetcher, Previews},
     processing::Processor,
     scan::Scanner,
     store::{FileStore, MemoryStore, PostgresStore, SCHEMA},
