@@ -99,6 +99,7 @@ impl ServiceError for Error {
                 StoreError::Create { source, .. }
                 | StoreError::Change { source, .. }
                 | StoreError::Block { source, .. }
+                | StoreError::Restrict { source, .. }
                 | StoreError::Requests(source)
                 | StoreError::Position(source)
                 | StoreError::Read(source) => kit::postgres::code(source),
