@@ -36,9 +36,7 @@ pub mod store;
 use std::sync::Arc;
 
 use anyhow::Context as _;
-use contracts::rpc::{
-    account_service_server::AccountServiceServer, user_service_client::UserServiceClient,
-};
+use contracts::rpc::{account_service_server::AccountServiceServer, user_service_client::UserServiceClient};
 use kit::{Memory, Scope, Service, Surface, catalog, log::Log};
 use tonic::service::Routes;
 

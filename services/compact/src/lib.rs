@@ -22,6 +22,7 @@ pub fn services() -> Vec<Hosted> {
         Hosted::of::<presence::Presence>(),
         Hosted::of::<media::Media>(),
         Hosted::of::<search::SearchService>(),
+        Hosted::of::<moderation::Moderation>(),
     ]
 }
 

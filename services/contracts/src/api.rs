@@ -12,6 +12,13 @@ pub use self::{
         CreateInviteRequest, CreatedInvite, Invite, InvitePreview, JoinRequest, MAX_INVITE_SECONDS,
         MAX_INVITE_USES, PublicChat, Visibility,
     },
+    moderation::{
+        Appeal, AppealState, AttachmentsRule, AuditEntry, CreateAppealRequest, CreateReportRequest,
+        CreateRuleSetRequest, CreateSanctionRequest, DecideAppealRequest, DecideReportRequest, Decision,
+        Evidence, Figures, LiftRequest, LinksRule, OwnModeration, PatternRule, RateRule, Report,
+        ReportReason, ReportState, Rule, RuleAction, RuleFigures, RuleSet, RuleSetState, RuleTest, Sample,
+        Sanction, SanctionKind, SanctionTerms, ShadowRequest, ShadowRun, ShadowState, WordsRule,
+    },
     own::{MAX_DRAFT_BYTES, MUTED_FOR_GOOD_MS, SetDraft, UpdateOwnChatStateRequest},
     scheduled::{MAX_AHEAD_SECONDS, MAX_SCHEDULED, RescheduleRequest, ScheduleRequest, ScheduledMessage},
     schema::{FOUNDED_MEMBERS, TypedUsername},
@@ -27,6 +34,7 @@ use crate::{
 
 mod files;
 mod joining;
+mod moderation;
 mod own;
 mod scheduled;
 mod schema;

@@ -240,10 +240,10 @@ impl ChatRestrictions for ChatRpc {
         };
         let until = match until_ms {
             0 => None,
-            until_ms => Some(DateTime::from_timestamp_millis(until_ms).ok_or_else(|| InvalidField {
-                field: "until_ms",
-                problem: "it is no time".to_owned(),
-            })?),
+            until_ms => Some(
+                DateTime::from_timestamp_millis(until_ms)
+                    .ok_or_else(|| InvalidField { field: "until_ms", problem: "it is no time".to_owned() })?,
+            ),
         };
         let failed = |error| status(Error::from(error));
         // Before the removal: a user who is back at once writes nothing either.
