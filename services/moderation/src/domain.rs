@@ -8,6 +8,7 @@ mod shadow;
 mod standing;
 mod text;
 
+pub(crate) use self::judge::check_terms;
 pub use self::{
     change::{Audit, Change, Deletion, Verdict, changes_of, sanction},
     judge::{Judge, Judgement, MAX_PATTERNS, MAX_RULES, MAX_WORDS, check},
@@ -16,4 +17,3 @@ pub use self::{
     standing::{FOR_GOOD_MS, Place, Scope, Standing, next_change_ms, standing},
     text::Folded,
 };
-pub(crate) use self::judge::check_terms;

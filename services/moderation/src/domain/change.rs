@@ -2,9 +2,7 @@
 
 use contracts::{
     AppealId, ChatId, MessageKey, ReportId, RuleSetId, SanctionId, UserId,
-    api::{
-        Appeal, Evidence, Report, ReportState, RuleAction, RuleSet, Sanction, SanctionTerms,
-    },
+    api::{Appeal, Evidence, Report, ReportState, RuleAction, RuleSet, Sanction, SanctionTerms},
 };
 use sha2::{Digest as _, Sha256};
 use uuid::Uuid;

@@ -281,10 +281,12 @@ fn check_words(words: &[String]) -> Result<(), InvalidField> {
     if words.is_empty() {
         return Err(invalid("words", "must be one at least".to_owned()));
     }
-    let is_word = |word: &&String| word.chars().count() <= MAX_WORD_CHARS && !Folded::of(word).words.is_empty();
+    let is_word =
+        |word: &&String| word.chars().count() <= MAX_WORD_CHARS && !Folded::of(word).words.is_empty();
     match words.iter().find(|word| !is_word(word)) {
         Some(word) => {
-            let problem = format!("{word:.32?} must have a letter or a digit, and at most {MAX_WORD_CHARS} characters");
+            let problem =
+                format!("{word:.32?} must have a letter or a digit, and at most {MAX_WORD_CHARS} characters");
             Err(invalid("words", problem))
         }
         None => Ok(()),

@@ -3,7 +3,8 @@
 use url::Host;
 
 /// What ends a link, beside blanks.
-const ENDS: &[char] = &['<', '>', '(', ')', '[', ']', '{', '}', '"', '\'', '`', ',', ';', '|', '\u{ab}', '\u{bb}'];
+const ENDS: &[char] =
+    &['<', '>', '(', ')', '[', ']', '{', '}', '"', '\'', '`', ',', ';', '|', '\u{ab}', '\u{bb}'];
 
 /// Returns the hosts that a text links to, as DNS has them. A name without a scheme is a link too, because clients make one of it; the domain of an
 /// e-mail address is none.
@@ -61,7 +62,10 @@ mod tests {
         check("http://10.0.0.1/a", &["10.0.0.1"]);
         check("\u{ff45}vil.example", &["evil.example"]);
         check("ev\u{ad}il\u{3002}example", &["evil.example"]);
-        check("https://\u{43f}\u{440}\u{438}\u{43c}\u{435}\u{440}.\u{440}\u{444}", &["xn--e1afmkfd.xn--p1ai"]);
+        check(
+            "https://\u{43f}\u{440}\u{438}\u{43c}\u{435}\u{440}.\u{440}\u{444}",
+            &["xn--e1afmkfd.xn--p1ai"],
+        );
         for text in ["mail ann@good.example", "a.b", "1.5", "end.", "e.g. this", ""] {
             check(text, &[]);
         }

@@ -35,8 +35,9 @@ impl Post {
     /// Returns what is judged of a record; `None` for one that says nothing.
     pub fn of(record: DeliveredRecord) -> Option<Self> {
         let DeliveredRecord { chat, sender, outcome, .. } = record;
-        let DeliveryOutcome::Stored { seq: entry_seq, kind, body, target_seq, attachments, sent_at_ms, .. } =
-            outcome
+        let DeliveryOutcome::Stored {
+            seq: entry_seq, kind, body, target_seq, attachments, sent_at_ms, ..
+        } = outcome
         else {
             return None;
         };
@@ -48,7 +49,8 @@ impl Post {
         };
         // No column of JSON takes it.
         let text = body.replace('\0', "\u{fffd}");
-        let files = attachments.into_iter().map(|file| (file.name.replace('\0', "\u{fffd}"), file.media_type));
+        let files =
+            attachments.into_iter().map(|file| (file.name.replace('\0', "\u{fffd}"), file.media_type));
         Some(Self {
             chat,
             entry_seq,

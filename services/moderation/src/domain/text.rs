@@ -55,7 +55,11 @@ fn look_of(text: &str) -> String {
     let is_letter = |at: Option<usize>| at.and_then(|at| chars.get(at)).is_some_and(|c| c.is_alphanumeric());
     let look = |(at, c): (usize, &char)| match c {
         '@' | '$' if is_letter(at.checked_sub(1)) && is_letter(Some(at + 1)) => {
-            if *c == '@' { 'a' } else { 's' }
+            if *c == '@' {
+                'a'
+            } else {
+                's'
+            }
         }
         c => match latin(*c) {
             // Many fonts show them alike, and a digit stands for both.

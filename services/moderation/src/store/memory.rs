@@ -308,15 +308,16 @@ impl ModerationStore for MemoryStore {
         let mut tables = self.tables();
         let Tables { standings, sanctions, .. } = &mut *tables;
         let is_due = |row: &Row| {
-            let is_to_do = row.done_version < row.version || row.due_at_ms.is_some_and(|at_ms| at_ms <= now_ms);
+            let is_to_do =
+                row.done_version < row.version || row.due_at_ms.is_some_and(|at_ms| at_ms <= now_ms);
             row.claimed_until_ms <= now_ms && is_to_do
         };
         let due = standings.iter_mut().filter(|(_, row)| is_due(row)).take(limit);
         let claim = |(place, row): (&Place, &mut Row)| {
             row.claimed_until_ms = until_ms;
-            let of_place = sanctions.iter().filter(|sanction| {
-                Place { user: sanction.user, scope: sanction.chat } == *place
-            });
+            let of_place = sanctions
+                .iter()
+                .filter(|sanction| Place { user: sanction.user, scope: sanction.chat } == *place);
             let (silent_until_ms, banned_until_ms) = standing(of_place, now_ms);
             let was_banned = row.was_banned;
             row.was_banned |= banned_until_ms.is_some();

@@ -14,9 +14,7 @@ use sqlx::{PgConnection, PgPool, types::Json};
 use tonic::async_trait;
 use uuid::Uuid;
 
-use super::{
-    Batch, ModerationStore, StoreError, appeal_state, report_state, rule_set_state,
-};
+use super::{Batch, ModerationStore, StoreError, appeal_state, report_state, rule_set_state};
 use crate::domain::{
     Audit, Change, Deletion, Place, Scope, Standing, Verdict, Window, changes_of, next_change_ms, standing,
 };
@@ -568,11 +566,12 @@ async fn apply(connection: &mut PgConnection, change: &Change) -> Result<bool, s
         Change::RuleSetRetired(set) => replace_set(connection, set, RuleSetState::Enforced).await,
         Change::Reported(report) => insert_report(connection, report).await.map(|()| true),
         Change::ReportDecided(report) => {
-            let query =
-                sqlx::query("UPDATE reports SET state = $2, body = $3 WHERE report_id = $1 AND state = 'open'")
-                    .bind(report.id.0)
-                    .bind(report_state(report.state))
-                    .bind(Json(report.clone()));
+            let query = sqlx::query(
+                "UPDATE reports SET state = $2, body = $3 WHERE report_id = $1 AND state = 'open'",
+            )
+            .bind(report.id.0)
+            .bind(report_state(report.state))
+            .bind(Json(report.clone()));
             query.execute(connection).await.map(|done| done.rows_affected() == 1)
         }
         Change::Sanctioned(sanction) => {
@@ -613,11 +612,12 @@ async fn apply(connection: &mut PgConnection, change: &Change) -> Result<bool, s
             query.execute(connection).await.map(|done| done.rows_affected() == 1)
         }
         Change::AppealDecided(appeal) => {
-            let query =
-                sqlx::query("UPDATE appeals SET state = $2, body = $3 WHERE appeal_id = $1 AND state = 'open'")
-                    .bind(appeal.id.0)
-                    .bind(appeal_state(appeal.state))
-                    .bind(Json(appeal.clone()));
+            let query = sqlx::query(
+                "UPDATE appeals SET state = $2, body = $3 WHERE appeal_id = $1 AND state = 'open'",
+            )
+            .bind(appeal.id.0)
+            .bind(appeal_state(appeal.state))
+            .bind(Json(appeal.clone()));
             query.execute(connection).await.map(|done| done.rows_affected() == 1)
         }
         Change::Deleted(deletion) => {

@@ -2,9 +2,7 @@ use std::time::{Duration, Instant};
 
 use contracts::{
     ChatId, UserId,
-    api::{
-        AttachmentsRule, LinksRule, PatternRule, RateRule, RuleSetState, SanctionKind, WordsRule,
-    },
+    api::{AttachmentsRule, LinksRule, PatternRule, RateRule, RuleSetState, SanctionKind, WordsRule},
 };
 use uuid::Uuid;
 
@@ -63,7 +61,8 @@ fn caught(judge: &Judge, post: &Post) -> Vec<String> {
 
 #[test]
 fn words_are_caught_whatever_hides_them() {
-    let judge = judge(vec![rule("scam", words(&["scam", "free money", "\u{434}\u{443}\u{440}\u{430}\u{43a}"]))]);
+    let judge =
+        judge(vec![rule("scam", words(&["scam", "free money", "\u{434}\u{443}\u{440}\u{430}\u{43a}"]))]);
     for text in [
         "a SCAM!",
         "s\u{441}\u{430}m",
