@@ -11,15 +11,16 @@ mod sanctions;
 use std::sync::Arc;
 
 use axum::extract::FromRef;
-use contracts::{SanctionId, UserId, api::Page};
+use contracts::{
+    SanctionId, UserId,
+    api::{Decision, Page},
+};
 use kit::{
     docs::{self, OpenApiRouter, routes},
     error::InvalidField,
     page::{PageSize, PageSizes},
 };
-use serde::Deserialize;
 use tokio::sync::Notify;
-use utoipa::IntoParams;
 
 pub use self::callers::{Moderators, Pace};
 use crate::{
@@ -67,32 +68,17 @@ pub fn router(state: AppState) -> OpenApiRouter {
         .with_state(state)
 }
 
-/// A page of a list that is read from its newest item back.
-#[derive(Debug, Deserialize, IntoParams)]
-#[serde(deny_unknown_fields)]
-#[into_params(parameter_in = Query)]
-struct NewestFirst {
-    /// Most items in the response.
-    #[param(minimum = 1, maximum = 100, default = 50)]
-    limit: Option<i64>,
-    /// `next_cursor` of the page before.
-    #[param(minimum = 1)]
-    cursor: Option<i64>,
-}
-
-impl NewestFirst {
-    /// Returns the place before which the page is.
-    fn before(&self) -> i64 {
-        self.cursor.unwrap_or(i64::MAX)
-    }
-}
-
 /// Returns a page of items that were read with their places, one more than it has.
 fn page<T>(size: PageSize, mut items: Vec<(i64, T)>) -> Page<T> {
     let has_next = items.len() > size.items();
     items.truncate(size.items());
     let next_cursor = items.last().filter(|_| has_next).map(|(place, _)| place.to_string());
     Page { items: items.into_iter().map(|(_, item)| item).collect(), next_cursor }
+}
+
+/// Returns a decision as one sees it who is no moderator.
+fn without_name(decision: Decision) -> Decision {
+    Decision { by: None, ..decision }
 }
 
 /// Refuses a text that is too long.

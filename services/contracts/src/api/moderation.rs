@@ -332,7 +332,9 @@ pub struct Report {
 /// What a moderator decided.
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize, ToSchema)]
 pub struct Decision {
-    pub by: UserId,
+    /// The moderator; absent for a caller who is none.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub by: Option<UserId>,
     /// Milliseconds since the epoch.
     pub at_ms: i64,
     pub note: String,
@@ -387,7 +389,7 @@ pub struct Sanction {
     pub until_ms: Option<i64>,
     /// The words of the moderator, or the names of the rules.
     pub note: String,
-    /// The moderator; absent when a rule did it.
+    /// The moderator; absent when a rule did it, and for a caller who is no moderator.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub by: Option<UserId>,
     /// Milliseconds since the epoch.

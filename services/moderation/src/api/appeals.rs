@@ -27,6 +27,7 @@ use super::{
     callers::{Moderator, ReportingCaller},
     check_text, noted_sanction, page,
     problems::{DoneBefore, NotAModerator, NotThere, QueryProblems, RequestProblems},
+    without_name,
 };
 use crate::{domain::Change, error::Error, store::ModerationStore};
 
@@ -54,13 +55,19 @@ pub(super) async fn own(
     Ok(Json(OwnModeration {
         moderates: moderators.includes(&caller),
         // Which moderator it was is for moderators.
-        sanctions: sanctions.into_iter().map(|(_, sanction)| without_names(sanction)).collect(),
-        appeals: appeals.into_iter().map(|appeal| Appeal { decision: None, ..appeal }).collect(),
+        sanctions: sanctions.into_iter().map(|(_, sanction)| sanction_without_names(sanction)).collect(),
+        appeals: appeals.into_iter().map(appeal_without_names).collect(),
     }))
 }
 
-fn without_names(sanction: Sanction) -> Sanction {
-    Sanction { by: None, ..sanction }
+fn sanction_without_names(sanction: Sanction) -> Sanction {
+    let lifted = sanction.lifted.clone().map(without_name);
+    Sanction { by: None, lifted, ..sanction }
+}
+
+fn appeal_without_names(appeal: Appeal) -> Appeal {
+    let decision = appeal.decision.clone().map(without_name);
+    Appeal { decision, ..appeal }
 }
 
 /// Appeals against a sanction of the caller's, once.
@@ -174,7 +181,7 @@ pub(super) async fn decide(
     let sanction = store.sanction(appeal.sanction).await.map_err(Error::from)?.ok_or_else(not_found)?;
     let at_ms = now_ms();
     let state = if accepted { AppealState::Accepted } else { AppealState::Refused };
-    let decision = Decision { by, at_ms, note };
+    let decision = Decision { by: Some(by), at_ms, note };
     let appeal = Appeal { state, decision: Some(decision.clone()), ..appeal };
     let action = if accepted { "appeal_accepted" } else { "appeal_refused" };
     let mut changes =

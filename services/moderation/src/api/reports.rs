@@ -23,6 +23,7 @@ use super::{
     callers::{Moderator, ReportingCaller},
     check_text, noted, noted_sanction, page,
     problems::{DoneBefore, NotAModerator, NotThere, QueryProblems, RequestProblems},
+    without_name,
 };
 use crate::{
     domain::{Change, Deletion, check_terms, sanction},
@@ -66,7 +67,8 @@ pub(super) async fn create(
     check_text("comment", comment.as_deref().unwrap_or_default(), MAX_NOTE_CHARS)?;
     // One of before stays when the message is gone, or the caller is out of the chat.
     if let Some(report) = store.report_of(by, chat, seq).await.map_err(Error::from)? {
-        return Ok((StatusCode::OK, Json(report)));
+        let decision = report.decision.clone().map(without_name);
+        return Ok((StatusCode::OK, Json(Report { decision, ..report })));
     }
     let seen = peers.message(by, chat, seq).await?;
     let at_ms = now_ms();
@@ -157,7 +159,7 @@ pub(super) async fn decide(
     let report = found.ok_or_else(|| Error::NotFound(format!("report {id}")))?;
     let (at_ms, user, chat, seq) = (now_ms(), report.sender, report.chat, report.seq);
     let state = if upheld { ReportState::Upheld } else { ReportState::Dismissed };
-    let decision = Some(Decision { by, at_ms, note: note.clone() });
+    let decision = Some(Decision { by: Some(by), at_ms, note: note.clone() });
     let report = Report { state, decision, ..report };
     let action = if upheld { "report_upheld" } else { "report_dismissed" };
     let mut changes = vec![Change::ReportDecided(report.clone()), noted(action, id, by, Some(user), at_ms)];

@@ -136,7 +136,7 @@ pub(super) async fn lift(
     let found = store.sanction(id).await.map_err(Error::from)?;
     let sanction = found.ok_or_else(|| Error::NotFound(format!("sanction {id}")))?;
     let at_ms = now_ms();
-    let sanction = Sanction { lifted: Some(Decision { by, at_ms, note }), ..sanction };
+    let sanction = Sanction { lifted: Some(Decision { by: Some(by), at_ms, note }), ..sanction };
     let note = noted_sanction("sanction_lifted", id, by, sanction.user, at_ms);
     store.act(&[Change::Lifted(sanction.clone()), note]).await.map_err(Error::from)?;
     wake.notify_one();

@@ -89,7 +89,7 @@ mod tests {
         check(&[of(Mute, Some(100)), of(Mute, Some(150)), of(Mute, Some(120))], (Some(150), None));
         check(&[of(Mute, Some(200)), of(Ban, Some(150))], (Some(200), Some(150)));
         check(&[of(Ban, None)], (Some(FOR_GOOD_MS), Some(FOR_GOOD_MS)));
-        let lifted = Some(Decision { by: user, at_ms: 1, note: String::new() });
+        let lifted = Some(Decision { by: Some(user), at_ms: 1, note: String::new() });
         check(&[Sanction { lifted, ..of(Ban, None) }, of(Mute, Some(101))], (Some(101), None));
     }
 }
