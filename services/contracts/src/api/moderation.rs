@@ -477,7 +477,7 @@ pub struct AuditEntry {
     pub by: Option<UserId>,
     /// Such as `sanction_created`.
     pub action: String,
-    /// The id of what it is about.
+    /// The id of the report, sanction, appeal or rule set; of a message its chat and seq.
     pub subject: String,
     /// The user whom it concerns, where there is one.
     #[serde(default, skip_serializing_if = "Option::is_none")]

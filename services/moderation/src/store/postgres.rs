@@ -690,3 +690,16 @@ async fn note(connection: &mut PgConnection, audit: &Audit) -> Result<(), sqlx::
         .await
         .map(drop)
 }
+
+#[cfg(test)]
+mod tests {
+    use kit::testing::migration_files;
+
+    use super::*;
+
+    #[test]
+    fn every_migration_is_declared() {
+        let declared: Vec<_> = SCHEMA.migrations.iter().map(|(name, _)| *name).collect();
+        assert_eq!(migration_files(env!("CARGO_MANIFEST_DIR")), declared);
+    }
+}

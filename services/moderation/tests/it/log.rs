@@ -114,9 +114,7 @@ async fn a_shadow_run_shows_what_enforcement_then_does() {
     // The same log with the same rules in force, in a service that has judged none of it.
     let enforcing = Stand::start().await;
     let id = enforcing.enforce(rules()).await;
-    let mut follower_log = Vec::new();
-    follower_log.extend(replayed(&stand).await);
-    enforcing.announce(follower_log).await;
+    enforcing.announce(replayed(&stand).await).await;
     let figures: Figures = enforcing.caught(id, run.figures.caught).await;
     assert_eq!(figures, run.figures);
 }

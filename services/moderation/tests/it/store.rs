@@ -221,7 +221,7 @@ async fn changes_are_made_together_or_not_at_all(store: Store) {
 
 async fn a_standing_is_the_sum_of_what_is_not_lifted(store: Store) {
     let (user, chat) = (UserId::generate(), ChatId::generate());
-    let claim = async |now_ms| store.claim_standings(now_ms, now_ms + 10, 10).await.expect("a claim");
+    let claim = async |now_ms: i64| store.claim_standings(now_ms, now_ms + 10, 10).await.expect("a claim");
     act(&store, &[Change::Sanctioned(sanction(user, None, SanctionKind::Warning, None))]).await;
     assert!(claim(100).await.is_empty(), "a warning is carried out by no service");
     let ban = sanction(user, None, SanctionKind::Ban, Some(500));
@@ -253,8 +253,9 @@ async fn a_deletion_is_claimed_by_one_process_at_a_time(store: Store) {
     let chat = ChatId::generate();
     let (one, two) = (Deletion { chat, seq: 1 }, Deletion { chat, seq: 2 });
     act(&store, &[Change::Deleted(one), Change::Deleted(two), Change::Deleted(one)]).await;
-    let claim =
-        async |now_ms, limit| store.claim_deletions(now_ms, now_ms + 10, limit).await.expect("a claim");
+    let claim = async |now_ms: i64, limit: usize| {
+        store.claim_deletions(now_ms, now_ms + 10, limit).await.expect("a claim")
+    };
     let first = claim(100, 1).await;
     let second = claim(100, 10).await;
     assert_eq!((first.len(), second.len()), (1, 1));
