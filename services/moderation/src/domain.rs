@@ -10,7 +10,7 @@ mod text;
 
 pub(crate) use self::judge::check_terms;
 pub use self::{
-    change::{Audit, Change, Deletion, Verdict, changes_of, sanction},
+    change::{Audit, Change, Deletion, Verdict, changes_of, derived_id, sanction},
     judge::{Judge, Judgement, MAX_PATTERNS, MAX_RULES, MAX_WORDS, check},
     post::{MAX_REMEMBERED, Post, Window},
     shadow::{MAX_SAMPLES, Shadow, Tally},

@@ -25,6 +25,8 @@ pub enum Error {
     TooManyRuleSets(usize),
     #[error("as many rule sets are enforced as may be, {0}: retire one first")]
     TooManyEnforced(usize),
+    #[error("the idempotency-key was used for something else")]
+    KeyReused,
     #[error("a shadow run is under way: wait until it is done")]
     ShadowBusy,
     #[error("you report and appeal too often: wait")]
@@ -45,6 +47,7 @@ impl ServiceError for Error {
             Self::NotAMember(_) => ErrorCode::NotAMember,
             Self::NoMessage { .. } | Self::NotFound(_) => ErrorCode::NotFound,
             Self::TooManyRuleSets(_) | Self::TooManyEnforced(_) => ErrorCode::LimitReached,
+            Self::KeyReused => ErrorCode::IdempotencyConflict,
             Self::ShadowBusy => ErrorCode::Conflict,
             Self::TooOften { .. } => ErrorCode::RateLimited,
             Self::Peer { .. } => ErrorCode::Unavailable,

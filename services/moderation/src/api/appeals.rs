@@ -4,7 +4,7 @@
 
 use std::sync::Arc;
 
-use axum::{extract::State, http::StatusCode};
+use axum::extract::State;
 use contracts::{
     AppealId,
     api::{
@@ -79,7 +79,7 @@ fn appeal_without_names(appeal: Appeal) -> Appeal {
     security(("access_token" = [])),
     request_body = CreateAppealRequest,
     responses(
-        (status = CREATED, description = "The appeal", body = Appeal),
+        (status = OK, description = "The appeal", body = Appeal),
         NotThere,
         DoneBefore,
         (status = TOO_MANY_REQUESTS, description = "rate_limited (requests of the client's address, or appeals of the caller)",
@@ -91,7 +91,7 @@ pub(super) async fn create(
     ReportingCaller(by): ReportingCaller,
     State(store): State<Arc<dyn ModerationStore>>,
     Json(CreateAppealRequest { sanction, text }): Json<CreateAppealRequest>,
-) -> Result<(StatusCode, Json<Appeal>), ApiError> {
+) -> Result<Json<Appeal>, ApiError> {
     if text.is_empty() {
         return Err(InvalidField { field: "text", problem: "must say something".to_owned() }.into());
     }
@@ -113,7 +113,7 @@ pub(super) async fn create(
     };
     let note = Change::noted_appeal("appeal_created", appeal.id, by, by, at_ms);
     store.act(&[Change::Appealed(appeal.clone()), note]).await.map_err(Error::from)?;
-    Ok((StatusCode::CREATED, Json(appeal)))
+    Ok(Json(appeal))
 }
 
 #[derive(Debug, Deserialize, IntoParams)]

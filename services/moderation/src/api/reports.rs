@@ -4,7 +4,7 @@
 
 use std::sync::Arc;
 
-use axum::{extract::State, http::StatusCode};
+use axum::extract::State;
 use contracts::{
     ReportId, SanctionId,
     api::{CreateReportRequest, DecideReportRequest, Decision, Page, Problem, Report, ReportState},
@@ -45,8 +45,7 @@ use crate::{
     security(("access_token" = [])),
     request_body = CreateReportRequest,
     responses(
-        (status = CREATED, description = "The report", body = Report),
-        (status = OK, description = "The report of before", body = Report),
+        (status = OK, description = "The report, of this request or of before", body = Report),
         (status = FORBIDDEN, description = "not_a_member", body = Problem, content_type = "application/problem+json"),
         NotThere,
         (status = TOO_MANY_REQUESTS, description = "rate_limited (requests of the client's address, or reports of the caller)",
@@ -60,7 +59,7 @@ pub(super) async fn create(
     State(peers): State<Peers>,
     State(metrics): State<Metrics>,
     Json(CreateReportRequest { chat, seq, reason, comment }): Json<CreateReportRequest>,
-) -> Result<(StatusCode, Json<Report>), ApiError> {
+) -> Result<Json<Report>, ApiError> {
     if seq < 1 {
         return Err(InvalidField { field: "seq", problem: "must be 1 or more".to_owned() }.into());
     }
@@ -68,7 +67,7 @@ pub(super) async fn create(
     // One of before stays when the message is gone, or the caller is out of the chat.
     if let Some(report) = store.report_of(by, chat, seq).await.map_err(Error::from)? {
         let decision = report.decision.clone().map(without_name);
-        return Ok((StatusCode::OK, Json(Report { decision, ..report })));
+        return Ok(Json(Report { decision, ..report }));
     }
     let seen = peers.message(by, chat, seq).await?;
     let at_ms = now_ms();
@@ -88,7 +87,7 @@ pub(super) async fn create(
     let note = noted("report_created", report.id, by, Some(report.sender), at_ms);
     store.act(&[Change::Reported(report.clone()), note]).await.map_err(Error::from)?;
     metrics.reports.inc();
-    Ok((StatusCode::CREATED, Json(report)))
+    Ok(Json(report))
 }
 
 #[derive(Debug, Deserialize, IntoParams)]

@@ -5,12 +5,13 @@ use std::sync::Arc;
 use axum::{extract::State, http::StatusCode};
 use contracts::{
     RuleSetId,
-    api::{CreateRuleSetRequest, Figures, Page, RuleSet, RuleSetState, ShadowRequest, ShadowRun},
+    api::{CreateRuleSetRequest, Figures, Page, Problem, RuleSet, RuleSetState, ShadowRequest, ShadowRun},
 };
 use kit::{
     clock::now_ms,
     error::{ApiError, InvalidField},
     extract::{Json, Path},
+    idempotency::IdempotencyKey,
 };
 
 use super::{
@@ -19,7 +20,7 @@ use super::{
     problems::{DoneBefore, NotAModerator, NotThere, QueryProblems, RequestProblems},
 };
 use crate::{
-    domain::{Change, check},
+    domain::{Change, check, derived_id},
     error::Error,
     shadowing::Shadows,
     store::ModerationStore,
@@ -47,9 +48,16 @@ async fn found(store: &dyn ModerationStore, id: RuleSetId) -> Result<RuleSet, Er
     operation_id = "create_rule_set",
     tag = "rule sets",
     security(("access_token" = [])),
+    params(
+        ("idempotency-key" = Option<String>, Header, min_length = 1, max_length = 128, pattern = "^[!-~]+$",
+            description = "1 to 128 visible ASCII characters, chosen once for a rule set and repeated with every retry")
+    ),
     request_body = CreateRuleSetRequest,
     responses(
         (status = CREATED, description = "The rule set", body = RuleSet),
+        (status = OK, description = "The rule set that was created with this idempotency-key", body = RuleSet),
+        (status = UNPROCESSABLE_ENTITY, description = "idempotency_conflict (the idempotency-key was used for another rule set)",
+            body = Problem, content_type = "application/problem+json"),
         NotAModerator,
         DoneBefore,
         RequestProblems,
@@ -58,16 +66,25 @@ async fn found(store: &dyn ModerationStore, id: RuleSetId) -> Result<RuleSet, Er
 pub(super) async fn create(
     Moderator(by): Moderator,
     State(store): State<Arc<dyn ModerationStore>>,
+    key: Option<IdempotencyKey>,
     Json(CreateRuleSetRequest { name, rules }): Json<CreateRuleSetRequest>,
 ) -> Result<(StatusCode, Json<RuleSet>), ApiError> {
     check(&name, &rules)?;
+    let derived = |key: &IdempotencyKey| derived_id(&format!("rule-set/{by}/{}", key.as_str()));
+    let id = key.as_ref().map_or_else(RuleSetId::generate, |key| RuleSetId(derived(key)));
+    if key.is_some()
+        && let Some(found) = store.rule_set(id).await.map_err(Error::from)?
+    {
+        let is_same = (&found.name, &found.rules) == (&name, &rules);
+        return if is_same { Ok((StatusCode::OK, Json(found))) } else { Err(Error::KeyReused.into()) };
+    }
     let states = [RuleSetState::Draft, RuleSetState::Enforced, RuleSetState::Retired];
     if store.rule_sets(&states).await.map_err(Error::from)?.len() >= MAX_RULE_SETS {
         return Err(Error::TooManyRuleSets(MAX_RULE_SETS).into());
     }
     let at_ms = now_ms();
     let set = RuleSet {
-        id: RuleSetId::generate(),
+        id,
         name,
         rules,
         state: RuleSetState::Draft,

@@ -7,12 +7,13 @@ use std::sync::Arc;
 use axum::{extract::State, http::StatusCode};
 use contracts::{
     SanctionId, UserId,
-    api::{CreateSanctionRequest, Decision, LiftRequest, Page, Sanction, SanctionTerms},
+    api::{CreateSanctionRequest, Decision, LiftRequest, Page, Problem, Sanction, SanctionTerms},
 };
 use kit::{
     clock::now_ms,
     error::ApiError,
     extract::{Json, Path, Query},
+    idempotency::IdempotencyKey,
 };
 use serde::Deserialize;
 use tokio::sync::Notify;
@@ -25,7 +26,7 @@ use super::{
     problems::{DoneBefore, NotAModerator, NotThere, QueryProblems, RequestProblems},
 };
 use crate::{
-    domain::{Change, check_terms},
+    domain::{Change, check_terms, derived_id},
     error::Error,
     store::ModerationStore,
 };
@@ -40,21 +41,41 @@ use crate::{
     operation_id = "create_sanction",
     tag = "sanctions",
     security(("access_token" = [])),
+    params(
+        ("idempotency-key" = Option<String>, Header, min_length = 1, max_length = 128, pattern = "^[!-~]+$",
+            description = "1 to 128 visible ASCII characters, chosen once for a sanction and repeated with every retry")
+    ),
     request_body = CreateSanctionRequest,
-    responses((status = CREATED, description = "The sanction", body = Sanction), NotAModerator, RequestProblems)
+    responses(
+        (status = CREATED, description = "The sanction", body = Sanction),
+        (status = OK, description = "The sanction that was created with this idempotency-key", body = Sanction),
+        (status = UNPROCESSABLE_ENTITY, description = "idempotency_conflict (the idempotency-key was used for another sanction)",
+            body = Problem, content_type = "application/problem+json"),
+        NotAModerator,
+        RequestProblems,
+    )
 )]
 pub(super) async fn create(
     Moderator(by): Moderator,
     State(store): State<Arc<dyn ModerationStore>>,
     State(wake): State<Arc<Notify>>,
+    key: Option<IdempotencyKey>,
     Json(request): Json<CreateSanctionRequest>,
 ) -> Result<(StatusCode, Json<Sanction>), ApiError> {
     let CreateSanctionRequest { user, chat, kind, seconds, note } = request;
     check_text("note", &note, MAX_NOTE_CHARS)?;
     check_terms(Some(&SanctionTerms { kind, everywhere: chat.is_none(), seconds }))?;
+    let derived = |key: &IdempotencyKey| derived_id(&format!("sanction/{by}/{}", key.as_str()));
+    let id = key.as_ref().map_or_else(SanctionId::generate, |key| SanctionId(derived(key)));
+    if key.is_some()
+        && let Some(found) = store.sanction(id).await.map_err(Error::from)?
+    {
+        let is_same = (found.user, found.chat, found.kind, &found.note) == (user, chat, kind, &note);
+        return if is_same { Ok((StatusCode::OK, Json(found))) } else { Err(Error::KeyReused.into()) };
+    }
     let at_ms = now_ms();
     let sanction = Sanction {
-        id: SanctionId::generate(),
+        id,
         user,
         chat,
         kind,

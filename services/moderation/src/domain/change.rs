@@ -40,7 +40,7 @@ impl Verdict {
     /// Returns a UUID that is the verdict's own for each purpose: what follows from it is the same however often it is made.
     fn id(&self, purpose: &str) -> Uuid {
         let Self { rule_set, chat, entry_seq, .. } = self;
-        digest(&format!("{purpose}/{rule_set}/{chat}/{entry_seq}"))
+        derived_id(&format!("{purpose}/{rule_set}/{chat}/{entry_seq}"))
     }
 }
 
@@ -54,12 +54,12 @@ pub struct Deletion {
 impl Deletion {
     /// Returns the key of its entry: the same each time, so that the log stores it once.
     pub fn key(&self) -> MessageKey {
-        MessageKey(digest(&format!("deletion/{}/{}", self.chat, self.seq)))
+        MessageKey(derived_id(&format!("deletion/{}/{}", self.chat, self.seq)))
     }
 }
 
-/// Returns a UUID that follows from a text.
-fn digest(text: &str) -> Uuid {
+/// Returns a UUID that follows from a text, and from no other.
+pub fn derived_id(text: &str) -> Uuid {
     let hash: [u8; 32] = Sha256::digest(text).into();
     let mut bytes = [0; 16];
     bytes.copy_from_slice(&hash[..16]);

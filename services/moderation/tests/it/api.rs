@@ -14,7 +14,7 @@ async fn a_report_goes_from_the_user_to_the_decision_and_the_appeal() {
     let (moderator, chat) = (stand.moderator(), ChatId::generate());
     stand.peers.store(chat, 7, ben.id, "an insult", &[&ann, &ben]);
     let request = json!({"chat": chat, "seq": 7, "reason": "abuse", "comment": "he said it again"});
-    let report = stand.post(&ann, "reports", request.clone(), 201).await;
+    let report = stand.post(&ann, "reports", request.clone(), 200).await;
     assert_eq!((&report["state"], &report["evidence"]["text"]), (&"open".into(), &"an insult".into()));
     let path = |end: &str| format!("/api/moderation/{end}");
     let other = stand.api.post(&eve, &path("reports"), request.clone()).await;
@@ -46,7 +46,7 @@ async fn a_report_goes_from_the_user_to_the_decision_and_the_appeal() {
     assert_eq!((&sanction["note"], sanction.get("by")), (&"no insults".into(), None));
     let appeal = json!({"sanction": sanction["id"], "text": "it was a joke"});
     assert_eq!(stand.api.post(&eve, &path("appeals"), appeal.clone()).await.code(), "not_found");
-    let created = stand.post(&ben, "appeals", appeal.clone(), 201).await;
+    let created = stand.post(&ben, "appeals", appeal.clone(), 200).await;
     assert_eq!(stand.api.post(&ben, &path("appeals"), appeal).await.code(), "conflict");
     let open = stand.get(&moderator, "appeals?state=open").await;
     assert_eq!(open["items"][0]["text"], "it was a joke");
@@ -94,13 +94,22 @@ async fn a_ban_closes_the_account_until_it_is_lifted() {
     stand.post(&moderator, "sanctions", short, 201).await;
     stand.peers.is_closed(user, true).await;
     stand.peers.is_closed(user, false).await;
+    // What is repeated is one sanction.
+    let keyed = async |note: &str| {
+        let body = json!({"user": user, "kind": "warning", "note": note});
+        let (line, headers) = ("POST /api/moderation/sanctions", [("idempotency-key", "one")]);
+        stand.api.send_with(line, Some(&moderator.token), &headers, Some(body)).await
+    };
+    let warning = keyed("a warning").await.ok(201);
+    assert_eq!(keyed("a warning").await.ok(200), warning);
+    assert_eq!(keyed("another").await.code(), "idempotency_conflict");
     // A mute concerns no account.
     let other = UserId::generate();
     stand.post(&moderator, "sanctions", json!({"user": other, "kind": "mute", "note": ""}), 201).await;
     stand.peers.is_restricted(other, None, (true, false)).await;
     assert!(!stand.peers.closed.lock().expect("no panic").contains_key(&other.to_string()));
     let listed = stand.get(&moderator, &format!("sanctions?user={user}")).await;
-    assert_eq!(listed["items"].as_array().map(Vec::len), Some(3));
+    assert_eq!(listed["items"].as_array().map(Vec::len), Some(4));
 }
 
 #[tokio::test]
