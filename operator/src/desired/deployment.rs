@@ -238,6 +238,7 @@ fn setting_value(tenant: &Tenant, facts: &Facts, setting: Setting) -> Option<Str
         Setting::SendTopicGeneration => facts.send_topic_generation.clone(),
         Setting::MediaQuotaBytes => Some(tenant.media.quota_bytes().to_string()),
         Setting::MaxFileBytes => Some(tenant.media.max_file_bytes().to_string()),
+        Setting::Moderators => Some(tenant.moderators.join(",")),
     }
 }
 

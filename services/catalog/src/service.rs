@@ -83,6 +83,8 @@ pub enum Setting {
     MediaQuotaBytes,
     /// `--max-file-bytes`: how many bytes one file may have.
     MaxFileBytes,
+    /// `--moderators`: the usernames of those who moderate the messenger, separated by commas.
+    Moderators,
 }
 
 impl Setting {
@@ -115,6 +117,7 @@ impl Setting {
             Self::IndexFolder => "--index-folder",
             Self::MediaQuotaBytes => "--media-quota-bytes",
             Self::MaxFileBytes => "--max-file-bytes",
+            Self::Moderators => "--moderators",
         }
     }
 }
@@ -365,6 +368,27 @@ table! {
         optional_peers: &[],
         settings: &[Setting::PublicOrigins, Setting::SmtpUrl, Setting::SmtpFrom],
         path_prefixes: &["/api/notifications"],
+        paths: &[],
+        sticky_paths: &[],
+        description: OPENAPI,
+        postgres_sessions: 0,
+        migrates: true,
+        cpu_request: "20m",
+        memory_request: "32Mi",
+        memory_limit: "256Mi",
+    };
+    /// Rules, reports and sanctions.
+    Moderation = ServiceEntry {
+        name: "moderation",
+        about: "Judges messages by the tenant's rules, keeps reports for its moderators, and carries out what they decide.",
+        is_optional: true,
+        is_on_request: true,
+        backends: &[Backend::Postgres, Backend::Kafka, Backend::Keycloak],
+        secrets: &[Secret::Postgres, Secret::Kafka, Secret::Internal, Secret::Metrics],
+        peers: &[Service::Auth, Service::Chat, Service::Message, Service::User],
+        optional_peers: &[],
+        settings: &[Setting::Moderators],
+        path_prefixes: &["/api/moderation"],
         paths: &[],
         sticky_paths: &[],
         description: OPENAPI,

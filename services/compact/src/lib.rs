@@ -23,6 +23,7 @@ pub fn services() -> Vec<Hosted> {
         Hosted::of::<media::Media>(),
         Hosted::of::<search::SearchService>(),
         Hosted::of::<notification::Notification>(),
+        Hosted::of::<moderation::Moderation>(),
     ]
 }
 

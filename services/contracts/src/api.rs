@@ -12,6 +12,13 @@ pub use self::{
         CreateInviteRequest, CreatedInvite, Invite, InvitePreview, JoinRequest, MAX_INVITE_SECONDS,
         MAX_INVITE_USES, PublicChat, Visibility,
     },
+    moderation::{
+        Appeal, AppealState, AttachmentsRule, AuditEntry, CreateAppealRequest, CreateReportRequest,
+        CreateRuleSetRequest, CreateSanctionRequest, DecideAppealRequest, DecideReportRequest, Decision,
+        Evidence, Figures, LiftRequest, LinksRule, OwnModeration, PatternRule, RateRule, Report,
+        ReportReason, ReportState, Rule, RuleAction, RuleFigures, RuleSet, RuleSetState, RuleTest, Sample,
+        Sanction, SanctionKind, SanctionTerms, ShadowRequest, ShadowRun, ShadowState, WordsRule,
+    },
     notifications::{
         ConfirmSubscriptionRequest, CreateSubscriptionRequest, EmailTarget, NotificationChannel,
         NotificationChannels, NotificationLevel, NotificationPreferences, QuietHours, Subscription,
@@ -33,6 +40,7 @@ use crate::{
 
 mod files;
 mod joining;
+mod moderation;
 mod notifications;
 mod own;
 mod previews;
