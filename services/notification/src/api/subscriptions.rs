@@ -69,7 +69,7 @@ pub(super) async fn channels(
     security(("access_token" = [])),
     request_body = CreateSubscriptionRequest,
     responses(
-        (status = CREATED, description = "The subscription, a new webhook with its secret", body = Subscription),
+        (status = OK, description = "The subscription, of this request or of before; a webhook with its new secret", body = Subscription),
         (status = CONFLICT, description = "limit_reached (the caller has 20), conflict (the mail server takes no mail for the address)", body = Problem,
             content_type = "application/problem+json"),
         (status = NOT_FOUND, description = "not_configured (the messenger sends no mails)", body = Problem,
@@ -85,7 +85,7 @@ pub(super) async fn create(
     State(confirming): State<Confirming>,
     State(wake): State<Arc<Notify>>,
     Json(request): Json<CreateSubscriptionRequest>,
-) -> Result<(StatusCode, Json<Subscription>), ApiError> {
+) -> Result<Json<Subscription>, ApiError> {
     let target = Target::parse(&request, random_secret).map_err(Error::from)?;
     if target.url().is_some_and(|url| !facts.outside.allows(url)) {
         return Err(not_public(&target).into());
@@ -104,7 +104,7 @@ pub(super) async fn create(
     if !subscription.is_confirmed {
         request_confirmation(&facts, &tokens, &confirming, caller.user_id, &subscription).await?;
     }
-    Ok((StatusCode::CREATED, Json(subscription.shown_with_secret())))
+    Ok(Json(subscription.shown_with_secret()))
 }
 
 fn not_public(target: &Target) -> InvalidField {

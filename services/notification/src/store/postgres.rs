@@ -191,7 +191,7 @@ impl NotificationStore for PostgresStore {
         .await
         .map_err(failed)?;
         transaction.commit().await.map_err(failed)?;
-        row.try_into().map_err(failed)
+        Subscription::try_from(row).map_err(failed)
     }
 
     async fn subscriptions(&self, user_id: UserId) -> Result<Vec<Subscription>, StoreError> {
