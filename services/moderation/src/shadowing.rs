@@ -130,7 +130,7 @@ impl Shadows {
                 }
             }
             read += 1;
-            if read % BREAK_AFTER == 0 {
+            if read.is_multiple_of(BREAK_AFTER) {
                 tokio::task::yield_now().await;
             }
         }

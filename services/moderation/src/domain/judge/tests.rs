@@ -211,7 +211,7 @@ fn a_set_is_in_force_for_its_time() {
 fn what_says_nothing_is_refused() {
     let refused = |name: &str, rules: &[Rule]| check(name, rules).expect_err("it is refused").field;
     let good = rule("a", words(&["a"]));
-    assert_eq!(refused("", &[good.clone()]), "name");
+    assert_eq!(refused("", std::slice::from_ref(&good)), "name");
     assert_eq!(refused("set", &[]), "rules");
     assert_eq!(refused("set", &[good.clone(), good.clone()]), "rules");
     assert_eq!(refused("set", &[rule("a", words(&[]))]), "words");
