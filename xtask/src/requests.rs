@@ -5,7 +5,7 @@ use std::{collections::BTreeSet, fs, path::Path};
 use serde_json::Value;
 
 /// Requests that need no `idempotency-key`, and why a repetition does no harm. All others have one.
-const WITHOUT_KEY: [(&str, &str); 24] = [
+const WITHOUT_KEY: [(&str, &str); 27] = [
     ("/api/auth/change-password", "the second is refused: the current password is another one"),
     ("/api/auth/delete-account", "an account is deleted once"),
     ("/api/auth/email/confirm", "a link is good once"),
@@ -30,6 +30,9 @@ const WITHOUT_KEY: [(&str, &str); 24] = [
     ("/api/moderation/rule-sets/{rule_set}/retire", "a rule set is retired once"),
     ("/api/moderation/rule-sets/{rule_set}/shadow", "a run takes the place of the one before"),
     ("/api/moderation/sanctions/{sanction}/lift", "a sanction is lifted once"),
+    ("/api/notifications/confirmations", "an address is confirmed once"),
+    ("/api/notifications/subscriptions", "an endpoint is subscribed once for a user"),
+    ("/api/notifications/unsubscriptions/{token}", "a subscription ends once"),
 ];
 
 /// Those that create something under a key in their body.
