@@ -43,6 +43,7 @@ use std::{ops::RangeInclusive, sync::Arc, time::Duration};
 use contracts::rpc::media_service_server::MediaServiceServer;
 use kit::{
     Memory, Scope, Service, Surface, backoff::Backoff, catalog, error::chain, health::Check, log::Log,
+    reach::Reach,
 };
 use tokio_util::sync::CancellationToken;
 use tonic::service::Routes;
