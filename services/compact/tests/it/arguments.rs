@@ -81,9 +81,15 @@ fn the_command_stands_before_or_after_the_settings() {
 fn settings_print_no_secret() {
     each_alone(|program, service, mut flags| {
         // Names come from Secrets too, and may show.
-        flags.retain(|flag, value| value != SECRET || !flag.ends_with("username"));
-        for name in ["--kafka-username", "--cql-username", "--postgres-username", "--redis-username"] {
-            if flags.contains_key(&name.replace("username", "password")) {
+        let names = [
+            ("--kafka-username", "--kafka-password"),
+            ("--cql-username", "--cql-password"),
+            ("--postgres-username", "--postgres-password"),
+            ("--redis-username", "--redis-password"),
+            ("--s3-access-key", "--s3-secret-key"),
+        ];
+        for (name, secret) in names {
+            if flags.contains_key(secret) {
                 flags.insert(name.to_owned(), "acme".to_owned());
             }
         }

@@ -10,7 +10,7 @@ use std::{
     time::Duration,
 };
 
-use catalog::{Retention, Topic};
+use catalog::{Retention, Service, Topic};
 use contracts::{ChatId, DeviceId, Encoding, MessageKey};
 use futures_util::{SinkExt as _, StreamExt as _};
 use kit::{
@@ -99,10 +99,14 @@ impl Tenant {
 
     fn command(&self, verb: &str, [http, grpc, management]: [SocketAddr; 3]) -> Command {
         let database = self.database.args();
+        let services: Vec<_> = Service::ALL.iter().filter(|service| !service.is_on_request).collect();
+        let services = services.iter().map(|service| service.as_str()).collect::<Vec<_>>().join(",");
         let mut command = Command::new(env!("CARGO_BIN_EXE_compact"));
         command
             .arg(verb)
             .args(["--tenant", &self.id])
+            // Those of a tenant that requests no other.
+            .args(["--services", &services])
             .args(["--unready-seconds", "0"])
             .args(["--http-addr", &http.to_string()])
             .args(["--grpc-addr", &grpc.to_string()])
