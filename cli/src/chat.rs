@@ -45,6 +45,8 @@ use crate::{
 
 /// How much of a chat is shown when it is opened.
 const SHOWN_ON_OPEN: i64 = 20;
+/// The exit code of a program that Ctrl-C ended, as shells have it.
+const INTERRUPTED: i32 = 130;
 /// After the end of a pipe, the last messages have this long to be stored.
 const LAST_MESSAGES: Duration = Duration::from_secs(60);
 
@@ -79,7 +81,11 @@ pub(crate) async fn run(args: ChatArgs, output: Output) -> Result<(), Failure> {
             room.note("/help lists the commands");
         }
     }
-    room.talk(events, args.follow).await
+    tokio::select! {
+        ended = room.talk(events, args.follow) => ended,
+        // The signal itself would end the process where it is, and leave files that are half saved.
+        Ok(()) = tokio::signal::ctrl_c() => std::process::exit(INTERRUPTED),
+    }
 }
 
 /// What was read from a line.
@@ -115,59 +121,97 @@ impl Room {
         let mut unsettled = FuturesUnordered::new();
         let mut transfers = FuturesUnordered::new();
         let mut reading = true;
-        let mut unreadable = None;
+        let mut failed = None;
+        // No one reads notes of a pipe, or sees that a file is under way: its lines are sent in their order, up to one that fails.
+        let is_pipe = !std::io::stdin().is_terminal();
         loop {
             if !reading
                 && unsettled.is_empty()
                 && transfers.is_empty()
                 && self.unshown.is_empty()
-                && (!follow || unreadable.is_some())
+                && (!follow || failed.is_some())
             {
-                return unreadable.map_or(Ok(()), Err);
+                return failed.map_or(Ok(()), Err);
             }
-            tokio::select! {
-                line = lines.next_line(), if reading => match line {
+            let done = tokio::select! {
+                line = lines.next_line(), if reading && (!is_pipe || transfers.is_empty()) => match line {
                     Ok(Some(text)) => match self.post(line::parse(&text)).await {
                         Ok(Read::Post(chat, post)) => {
                             unsettled.push(sent(&self.session, chat, post));
+                            Ok(())
                         }
-                        Ok(Read::Transfer(transfer)) => transfers.push(transfer),
-                        Err(failure) => self.refused(failure)?,
-                        Ok(Read::Line(line)) => match line {
-                        Line::Nothing => {}
-                        Line::Quit => reading = false,
-                        command => if let Err(failure) = self.command(command).await {
-                            self.note(&failure.to_string());
-                        },
-                        },
+                        Ok(Read::Transfer(transfer)) => {
+                            transfers.push(transfer);
+                            Ok(())
+                        }
+                        Ok(Read::Line(Line::Nothing)) => Ok(()),
+                        Ok(Read::Line(Line::Quit)) => {
+                            reading = false;
+                            Ok(())
+                        }
+                        // Programs ask for what it finds, as they send files.
+                        Ok(Read::Line(Line::Find(words))) => self.find_messages(&words).await,
+                        Ok(Read::Line(command)) => {
+                            if let Err(failure) = self.command(command).await {
+                                self.note(&failure.to_string());
+                            }
+                            Ok(())
+                        }
+                        Err(failure) => Err(failure),
                     },
-                    Ok(None) => reading = false,
+                    Ok(None) => {
+                        reading = false;
+                        Ok(())
+                    }
                     Err(error) => {
                         reading = false;
-                        unreadable = Some(Failure::new(
+                        failed.get_or_insert(Failure::new(
                             Exit::Fault,
                             format!("the input cannot be read: {error}"),
                             "lines before it were sent, it and what follows were not; send UTF-8",
                         ));
+                        Ok(())
                     }
                 },
-                Some(transferred) = transfers.next(), if !transfers.is_empty() => match transferred {
-                    Ok(Some((chat, post))) => {
+                Some(transferred) = transfers.next(), if !transfers.is_empty() => transferred.map(|left| {
+                    if let Some((chat, post)) = left {
                         unsettled.push(sent(&self.session, chat, post));
                     }
-                    Ok(None) => {}
-                    Err(failure) => self.refused(failure)?,
+                }),
+                Some((chat, settled)) = unsettled.next(), if !unsettled.is_empty() => match settled {
+                    Ok(receipt) => {
+                        self.stored(chat, &receipt);
+                        Ok(())
+                    }
+                    Err(failure @ SendFailure::Refused { code, .. }) => {
+                        Err(Failure::new(Exit::Refused, failure.to_string(), advice(code)))
+                    }
+                    Err(failure @ SendFailure::SessionEnded) => {
+                        let next = "sign in again and check the chat";
+                        return Err(Failure::new(Exit::Unreachable, failure.to_string(), next));
+                    }
                 },
-                Some((chat, settled)) = unsettled.next(), if !unsettled.is_empty() => self.settled(chat, settled)?,
                 event = events.recv() => match event {
-                    Some(event) => self.event(event).await?,
-                    None => return unreadable.map_or(Ok(()), Err),
+                    Some(event) => {
+                        self.event(event).await?;
+                        Ok(())
+                    }
+                    None => return failed.map_or(Ok(()), Err),
                 },
-                () = tokio::time::sleep(LAST_MESSAGES), if !reading && !follow && transfers.is_empty() => {
+                () = tokio::time::sleep(LAST_MESSAGES), if !reading && (!follow || failed.is_some()) && transfers.is_empty() => {
                     let what = format!("{} messages are not confirmed as stored", unsettled.len());
                     let next = "see `posthouse status -A`: the messenger may be unavailable";
-                    return Err(Failure::new(Exit::Fault, what, next));
+                    return Err(failed.unwrap_or_else(|| Failure::new(Exit::Fault, what, next)));
                 }
+            };
+            match done {
+                Ok(()) => {}
+                // What was sent before it is under way, and is waited for.
+                Err(failure) if is_pipe => {
+                    reading = false;
+                    failed.get_or_insert(failure);
+                }
+                Err(failure) => self.note(&failure.to_string()),
             }
         }
     }
@@ -246,7 +290,6 @@ impl Room {
             }
             Line::Role { username, role } => self.role(&username, role).await,
             Line::Public(text) => self.public(&text).await,
-            Line::Find(words) => self.find_messages(&words).await,
             Line::Join(what) => self.join(&what).await,
             Line::Leave => self.leave().await,
             Line::Visibility(visibility) => {
@@ -320,36 +363,17 @@ impl Room {
             | Line::DeleteRange { .. }
             | Line::File(_)
             | Line::Save { .. }
+            | Line::Find(_)
             | Line::Nothing
             | Line::Quit => Ok(()),
         }
     }
 
-    fn settled(&mut self, chat: ChatId, settled: Result<Receipt, SendFailure>) -> Result<(), Failure> {
-        match settled {
-            // The message itself is shown as an entry, which may come before or after this.
-            Ok(receipt) => {
-                if self.shown.get(&chat).is_none_or(|&seq| seq < receipt.seq) {
-                    self.unshown.insert(chat, receipt.seq);
-                }
-                Ok(())
-            }
-            Err(failure @ SendFailure::Refused { code, .. }) => {
-                self.refused(Failure::new(Exit::Refused, failure.to_string(), advice(code)))
-            }
-            Err(failure @ SendFailure::SessionEnded) => {
-                Err(Failure::new(Exit::Unreachable, failure.to_string(), "sign in again and check the chat"))
-            }
+    /// Notes that a message is stored. It is shown as an entry, which may come before or after this.
+    fn stored(&mut self, chat: ChatId, receipt: &Receipt) {
+        if self.shown.get(&chat).is_none_or(|&seq| seq < receipt.seq) {
+            self.unshown.insert(chat, receipt.seq);
         }
-    }
-
-    /// Notes a line that did not take effect. From a pipe it ends the program, as nobody would read the note.
-    fn refused(&self, failure: Failure) -> Result<(), Failure> {
-        if !std::io::stdin().is_terminal() {
-            return Err(failure);
-        }
-        self.note(&failure.to_string());
-        Ok(())
     }
 
     async fn list(&mut self) -> Result<(), Failure> {

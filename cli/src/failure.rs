@@ -2,6 +2,7 @@
 
 use std::{error::Error, fmt, process::ExitCode};
 
+use contracts::ErrorCode;
 use posthouse_client::ClientError;
 
 /// The exit codes of `posthouse`; clap itself ends with 2 for a wrong command line.
@@ -33,6 +34,19 @@ impl Failure {
     /// Returns a failure: `what` went wrong, with its cause, and what to do `next`.
     pub fn new(exit: Exit, what: impl Into<String>, next: impl Into<String>) -> Self {
         Self { exit, what: what.into(), next: next.into() }
+    }
+
+    /// Returns the failure of a request to a service that a messenger may not have; `what` is missing without it. The request is one
+    /// that the service itself never answers with not found.
+    pub fn of_optional(service: &str, what: &str, error: ClientError) -> Self {
+        match error.code() {
+            Some(ErrorCode::NotFound) => Self::new(
+                Exit::Refused,
+                format!("this messenger has no {what}"),
+                format!("ask its administrators to enable spec.services.{service}"),
+            ),
+            _ => error.into(),
+        }
     }
 
     pub fn exit(&self) -> Exit {
@@ -105,4 +119,34 @@ pub(crate) fn chain(error: &dyn Error) -> String {
         source = cause.source();
     }
     text
+}
+
+#[cfg(test)]
+mod tests {
+    use contracts::api::Problem;
+
+    use super::*;
+
+    #[test]
+    fn a_service_that_the_messenger_does_not_have_is_named_as_what_is_missing() {
+        let shown = |code: ErrorCode| {
+            let problem = Problem {
+                kind: format!("urn:posthouse:error:{code}"),
+                title: "a title".to_owned(),
+                status: code.http_status(),
+                detail: None,
+                code,
+            };
+            let url = "http://acme.localhost:8000/".to_owned();
+            let (action, status) = ("search messages", code.http_status());
+            let error = ClientError::Refused { action, url, status, problem: Some(problem) };
+            let failure = Failure::of_optional("search", "search", error);
+            (failure.exit(), failure.to_string())
+        };
+        let lacking = "error: this messenger has no search\n next: ask its administrators to enable spec.services.search";
+        assert_eq!(shown(ErrorCode::NotFound), (Exit::Refused, lacking.to_owned()));
+        let (exit, text) = shown(ErrorCode::Unavailable);
+        assert_eq!(exit, Exit::Unreachable);
+        assert!(text.contains("failed to search messages"), "{text}");
+    }
 }

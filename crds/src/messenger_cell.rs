@@ -130,7 +130,8 @@ pub struct CellLimits {
     #[x_kube(validation = Rule::new("self >= 10000 && self <= 10000000").message("limits.memberships must lie between 10000 and 10000000"))]
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub memberships: Option<i32>,
-    /// Bytes of all files of a tenant together. The store itself does not bound them.
+    /// Bytes of all files of a tenant together: the most that its `media.quotaBytes` may be, whose default of 10 GiB counts like one
+    /// that is written. Without it a tenant may request any quota, whatever room the store has: the store itself bounds no tenant.
     #[x_kube(validation = Rule::new("self >= 1048576 && self <= 1125899906842624").message("limits.mediaBytes must lie between 1048576 (1 MiB) and 1125899906842624 (1 PiB)"))]
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub media_bytes: Option<i64>,
@@ -295,8 +296,9 @@ pub struct CellS3 {
     #[x_kube(validation = Rule::new(is_endpoint("self")).message("s3.endpoint must be an http(s) URL of a host, perhaps a port, and no path"))]
     #[schemars(length(max = 512))]
     pub endpoint: String,
-    /// Where browsers and apps reach it: they send and fetch files there, by requests that the media service signed for this very
-    /// address. Defaults to `endpoint`. May change at any time; links that were signed before end with it.
+    /// Where browsers and apps reach it: they send files there, by requests that the media service signed for this very address.
+    /// They fetch files at the address of the tenant, under `/content`, and never here. Defaults to `endpoint`, which must be one that
+    /// they reach then. May change at any time; requests that were signed before end with it, and clients get others.
     #[x_kube(validation = Rule::new(is_endpoint("self")).message("s3.publicEndpoint must be an http(s) URL of a host, perhaps a port, and no path"))]
     #[schemars(length(max = 512))]
     #[serde(default, skip_serializing_if = "Option::is_none")]

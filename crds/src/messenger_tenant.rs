@@ -116,7 +116,9 @@ pub struct MessengerTenantSpec {
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub limits: Option<LimitsSpec>,
 
-    /// How much the files of the tenant's users may take. Without the media service it has no effect.
+    /// How much the files of the tenant's users may take, in whole numbers of bytes: units such as `10Gi` are refused. One user may have
+    /// a quarter of `quotaBytes`, or `maxFileBytes` where that is more. An upload counts from its beginning. Without the media service
+    /// it has no effect.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub media: Option<MediaSpec>,
 
@@ -465,15 +467,18 @@ impl LimitsSpec {
 /// How much the files of the tenant's users may take. The media service counts it, because the store does not; what goes beyond is
 /// refused before it is sent.
 #[derive(KubeSchema, Clone, Debug, Default, PartialEq, Serialize, Deserialize)]
-#[x_kube(validation = Rule::new(format!("(has(self.maxFileBytes) ? self.maxFileBytes : {FILE_BYTES}) <= (has(self.quotaBytes) ? self.quotaBytes : {MEDIA_BYTES})")).message("media.maxFileBytes must not be above media.quotaBytes"))]
+#[x_kube(validation = Rule::new(format!("(has(self.maxFileBytes) ? self.maxFileBytes : {FILE_BYTES}) <= (has(self.quotaBytes) ? self.quotaBytes : {MEDIA_BYTES})")).message(&*format!("media.maxFileBytes must not be above media.quotaBytes; they are {FILE_BYTES} (100 MiB) and {MEDIA_BYTES} (10 GiB) where they are not set")))]
 #[serde(rename_all = "camelCase")]
 pub struct MediaSpec {
-    /// Bytes of all files together. Default 10737418240 (10 GiB). May change at any time; files that are there stay.
+    /// Bytes of all files together, between 1048576 (1 MiB) and 1125899906842624 (1 PiB), and at most `limits.mediaBytes` of the cell
+    /// where the cell has that. Default 10737418240 (10 GiB). May change at any time; files that are there stay. Below 100 MiB, set
+    /// `maxFileBytes` too.
     #[x_kube(validation = Rule::new("self >= 1048576 && self <= 1125899906842624").message("media.quotaBytes must lie between 1048576 (1 MiB) and 1125899906842624 (1 PiB)"))]
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub quota_bytes: Option<i64>,
 
-    /// Bytes of one file. Default 104857600 (100 MiB). May change at any time; files that are there stay.
+    /// Bytes of one file, between 1024 (1 KiB) and 1099511627776 (1 TiB), and at most `quotaBytes`. More than 5 GiB are as good as 5 GiB,
+    /// and a picture has 24 MiB at most. Default 104857600 (100 MiB). May change at any time; files that are there stay.
     #[x_kube(validation = Rule::new("self >= 1024 && self <= 1099511627776").message("media.maxFileBytes must lie between 1024 (1 KiB) and 1099511627776 (1 TiB)"))]
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub max_file_bytes: Option<i64>,

@@ -1,8 +1,11 @@
 //! Files that are sent from this machine, and saved to it.
 
-use std::path::{Path, PathBuf};
+use std::{
+    io,
+    path::{Path, PathBuf},
+};
 
-use contracts::{ChatId, api::FilePurpose, wire::History};
+use contracts::{ChatId, MessageKey, api::FilePurpose, wire::History};
 use futures_util::future::BoxFuture;
 use posthouse_client::{Attachment, ClientError, Identity, Post};
 use tokio::fs;
@@ -25,7 +28,16 @@ impl Room {
         let identity = self.identity.clone();
         self.note(&format!("uploading {}", path.display()));
         Box::pin(async move {
-            let file = identity.upload(FilePurpose::Chat(chat), &path).await?;
+            let metadata = fs::metadata(&path).await.map_err(|error| unreadable(&path, &error))?;
+            if metadata.is_file() && metadata.len() == 0 {
+                let what = format!("{} was not sent: the file is empty", path.display());
+                return Err(Failure::new(Exit::Refused, what, "send a file with something in it"));
+            }
+            let file = identity.upload(FilePurpose::Chat(chat), &path).await;
+            let file = file.map_err(|error| match error {
+                ClientError::Local { source, .. } => unreadable(&path, &source),
+                error => Failure::of_optional("media", "files", error),
+            })?;
             Ok(Some((chat, Post::files("", vec![file.id]))))
         })
     }
@@ -60,32 +72,66 @@ impl Room {
     }
 }
 
-/// Fetches a file into a folder, under a name that no file has there. What is left of one that broke off is removed.
+/// Says which file of this machine cannot be sent.
+fn unreadable(path: &Path, error: &io::Error) -> Failure {
+    let what = format!("{} cannot be read: {error}", path.display());
+    Failure::new(
+        Exit::Refused,
+        what,
+        "check the path, in which nothing is expanded, and that you may read it",
+    )
+}
+
+/// Fetches a file into a folder, under a name that no file has there.
 async fn fetch(identity: &Identity, of: &Attachment, folder: &Path) -> Result<PathBuf, ClientError> {
-    let (mut file, path) = create(folder, &of.name)
-        .await
-        .map_err(|source| ClientError::Local { action: "save a file", source })?;
-    match identity.download(of.file, &mut file).await {
-        Ok(_) => Ok(path),
-        Err(error) => {
-            drop(fs::remove_file(&path).await);
-            Err(error)
+    let local = |source| ClientError::Local { action: "save a file", source };
+    let (file, part) = Part::create(folder).map_err(local)?;
+    let mut file = fs::File::from_std(file);
+    identity.download(of.file, &mut file).await?;
+    drop(file);
+    part.keep(folder, &of.name).map_err(local)
+}
+
+/// A file that is not there as a whole yet. It has a name of its own, and is removed however its transfer ends, unless it is kept.
+struct Part(PathBuf);
+
+impl Part {
+    /// Creates a file beside the one that it becomes. It is not cut off, as an `await` is, between the file and what removes it.
+    fn create(folder: &Path) -> io::Result<(std::fs::File, Self)> {
+        let path = folder.join(format!(".posthouse-{}.part", MessageKey::generate()));
+        let file = std::fs::File::create_new(&path)?;
+        Ok((file, Self(path)))
+    }
+
+    /// Names the file as its sender did, or nearly so: never outside the folder, and never in place of another.
+    fn keep(self, folder: &Path, name: &str) -> io::Result<PathBuf> {
+        let mut number = 0;
+        loop {
+            let path = folder.join(numbered(&harmless(name), number));
+            // A rename replaces what is there, so that has to be this program's own.
+            match std::fs::File::create_new(&path) {
+                Ok(_) => {
+                    return match std::fs::rename(&self.0, &path) {
+                        Ok(()) => Ok(path),
+                        Err(error) => {
+                            _ = std::fs::remove_file(&path);
+                            Err(error)
+                        }
+                    };
+                }
+                Err(error) if error.kind() == io::ErrorKind::AlreadyExists && number < MAX_NAMES => {
+                    number += 1;
+                }
+                Err(error) => return Err(error),
+            }
         }
     }
 }
 
-/// Creates a file under the name that its sender gave it, or one like it: never outside the folder, and never in place of another.
-async fn create(folder: &Path, name: &str) -> std::io::Result<(fs::File, PathBuf)> {
-    let mut number = 0;
-    loop {
-        let path = folder.join(numbered(&harmless(name), number));
-        match fs::File::options().write(true).create_new(true).open(&path).await {
-            Ok(file) => return Ok((file, path)),
-            Err(error) if error.kind() == std::io::ErrorKind::AlreadyExists && number < MAX_NAMES => {
-                number += 1
-            }
-            Err(error) => return Err(error),
-        }
+impl Drop for Part {
+    fn drop(&mut self) {
+        // One that is kept has another name by now.
+        _ = std::fs::remove_file(&self.0);
     }
 }
 
@@ -108,7 +154,7 @@ fn numbered(name: &str, number: u32) -> String {
 
 #[cfg(test)]
 mod tests {
-    use contracts::MessageKey;
+    use std::io::Write as _;
 
     use super::*;
 
@@ -129,14 +175,26 @@ mod tests {
         }
     }
 
-    #[tokio::test]
-    async fn a_file_takes_the_place_of_no_other() {
+    #[test]
+    fn a_file_takes_the_place_of_no_other_and_one_that_broke_off_is_removed() {
         let folder = std::env::temp_dir().join(format!("posthouse-{}", MessageKey::generate()));
-        fs::create_dir(&folder).await.expect("a folder");
+        std::fs::create_dir(&folder).expect("a folder");
         for expected in ["a.txt", "a (1).txt", "a (2).txt"] {
-            let (_, path) = create(&folder, "x/a.txt").await.expect("a file");
+            let (mut file, part) = Part::create(&folder).expect("a file");
+            file.write_all(expected.as_bytes()).expect("it is written");
+            let path = part.keep(&folder, "x/a.txt").expect("it is kept");
             assert_eq!(path, folder.join(expected));
         }
-        fs::remove_dir_all(&folder).await.expect("it is removed");
+        drop(Part::create(&folder).expect("a file"));
+        let mut names: Vec<_> = std::fs::read_dir(&folder)
+            .expect("a folder")
+            .map(|entry| entry.expect("an entry").file_name().into_string().expect("a name"))
+            .collect();
+        names.sort();
+        assert_eq!(names, ["a (1).txt", "a (2).txt", "a.txt"]);
+        for name in names {
+            assert_eq!(std::fs::read_to_string(folder.join(&name)).expect("it is read"), name);
+        }
+        std::fs::remove_dir_all(&folder).expect("it is removed");
     }
 }

@@ -17,7 +17,8 @@ impl Room {
     /// Shows the newest messages of all chats with these words.
     pub(super) async fn find_messages(&mut self, words: &str) -> Result<(), Failure> {
         let token = self.identity.token().await?;
-        let found = self.messenger().search_messages(&token, words).await?;
+        let found = self.messenger().search_messages(&token, words).await;
+        let found = found.map_err(|error| Failure::of_optional("search", "search", error))?;
         if self.output == Output::Json {
             output::record(&found);
             return Ok(());

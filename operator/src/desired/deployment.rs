@@ -236,10 +236,17 @@ fn setting_value(tenant: &Tenant, facts: &Facts, setting: Setting) -> Option<Str
             Some(setting.folder().map(|folder| folder.path.to_owned()).unwrap_or_default())
         }
         Setting::SendTopicGeneration => facts.send_topic_generation.clone(),
+        Setting::TenantServices => Some(services(tenant)),
         Setting::MediaQuotaBytes => Some(tenant.media.quota_bytes().to_string()),
         Setting::MaxFileBytes => Some(tenant.media.max_file_bytes().to_string()),
         Setting::Moderators => Some(tenant.moderators.join(",")),
     }
+}
+
+/// Returns the services that the tenant has, in the order of the catalog.
+fn services(tenant: &Tenant) -> String {
+    let enabled = Service::ALL.iter().filter(|service| tenant.workload_of(**service).is_some());
+    enabled.map(|service| service.as_str()).collect::<Vec<_>>().join(",")
 }
 
 /// Reports whether a service names the tenant's address: to the realm, in mails, or to push services.

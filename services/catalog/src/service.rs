@@ -79,6 +79,8 @@ pub enum Setting {
     SendTopicGeneration,
     /// `--index-folder`: where the search service keeps its index, a folder of the pod.
     IndexFolder,
+    /// `--tenant-services`: which services the tenant has, separated by commas.
+    TenantServices,
     /// `--media-quota-bytes`: how many bytes the files of all users may have together.
     MediaQuotaBytes,
     /// `--max-file-bytes`: how many bytes one file may have.
@@ -115,6 +117,7 @@ impl Setting {
             Self::SampleSeconds => "--sample-seconds",
             Self::SendTopicGeneration => "--send-topic-generation",
             Self::IndexFolder => "--index-folder",
+            Self::TenantServices => "--tenant-services",
             Self::MediaQuotaBytes => "--media-quota-bytes",
             Self::MaxFileBytes => "--max-file-bytes",
             Self::Moderators => "--moderators",
@@ -164,6 +167,8 @@ table! {
             Setting::TenantConnections,
             Setting::ConnectionsPerUser,
             Setting::AllowedOrigins,
+            // What no route takes comes to it, and `/docs` lists the others.
+            Setting::TenantServices,
         ],
         path_prefixes: &[],
         paths: &["/ws", "/docs", "/docs/"],

@@ -69,6 +69,7 @@ impl Messenger {
                 http_addr: settings.http_addr,
                 grpc_addr: ANY_PORT,
                 management_addr: ANY_PORT,
+                tenant_services: services().iter().map(Hosted::service).collect(),
                 log_format: LogFormat::Text,
                 unready_seconds: 0,
                 drain_seconds: DRAIN_SECONDS,

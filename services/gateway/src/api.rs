@@ -14,7 +14,10 @@ use axum::{
     routing::{self, MethodRouter},
 };
 use bytes::Bytes;
-use kit::docs::{self, OpenApiRouter, routes};
+use kit::{
+    catalog,
+    docs::{self, OpenApiRouter, routes},
+};
 
 use crate::state::GatewayState;
 
@@ -25,9 +28,9 @@ const PROTOCOL: &str = include_str!("api/protocol.html");
 const PROTOCOL_SCRIPT: &str = include_str!("api/protocol.js");
 const STYLE: &str = include_str!("api/style.css");
 
-/// Returns the public surface with its state applied.
-pub(crate) fn router(gateway: Arc<GatewayState>) -> OpenApiRouter {
-    let index = Bytes::from(index::page());
+/// Returns the public surface with its state applied. `services` are those that the tenant has.
+pub(crate) fn router(gateway: Arc<GatewayState>, services: &[catalog::Service]) -> OpenApiRouter {
+    let index = Bytes::from(index::page(services));
     let index = routing::get(move || async move { Html(index) });
     docs::router()
         .routes(routes!(upgrade::upgrade))

@@ -5,7 +5,7 @@
 //! connections, which lives as long as they do.
 //!
 //! # Endpoints
-//! `/ws` (subprotocols `posthouse.v1.json` and `posthouse.v1.cbor`), `/events` and `/commands` (the same frames as an event stream and by POST), `/docs` (index of all services), `/docs/gateway/asyncapi.json`,
+//! `/ws` (subprotocols `posthouse.v1.json` and `posthouse.v1.cbor`), `/events` and `/commands` (the same frames as an event stream and by POST), `/docs` (index of the tenant's services), `/docs/gateway/asyncapi.json`,
 //! `/docs/gateway/protocol`. gRPC: health and reflection.
 //!
 //! # Consumes
@@ -229,5 +229,5 @@ fn surface(
         tasks: scope.tasks().clone(),
         shutdown: scope.shutdown().clone(),
     });
-    Ok(Surface { api: api::router(gateway), grpc: Routes::default() })
+    Ok(Surface { api: api::router(gateway, scope.tenant_services()), grpc: Routes::default() })
 }

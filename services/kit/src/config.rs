@@ -3,7 +3,7 @@
 
 use std::net::{IpAddr, Ipv4Addr, SocketAddr};
 
-use catalog::{Limit, Rate};
+use catalog::{Limit, Rate, Service};
 use clap::{Args, ValueEnum};
 use secrecy::SecretString;
 use url::Url;
@@ -23,6 +23,10 @@ pub struct ServiceArgs {
     /// Address of /livez, /readyz and /metrics.
     #[arg(long, env, default_value_t = any_address(catalog::MANAGEMENT_PORT))]
     pub management_addr: SocketAddr,
+    /// The services that the tenant has, in whatever process, separated by commas. A request for another one is answered with
+    /// 404, and one for a service of these that has no pod at the moment with 503.
+    #[arg(long, env, value_delimiter = ',', default_values_t = Service::ALL.to_vec(), value_parser = service)]
+    pub tenant_services: Vec<Service>,
     /// Form of the log lines on standard output.
     #[arg(long, env, default_value = "json")]
     pub log_format: LogFormat,
@@ -213,6 +217,10 @@ const fn any_address(port: u16) -> SocketAddr {
 /// Parses a limit or a rate; with 0 a client would wait without end.
 pub fn positive() -> clap::builder::RangedI64ValueParser<u32> {
     clap::value_parser!(u32).range(1..)
+}
+
+fn service(name: &str) -> Result<Service, String> {
+    Service::parse(name).ok_or_else(|| format!("no service has the name {name}"))
 }
 
 /// Wraps a secret setting, so that Debug output never shows it.

@@ -17,6 +17,7 @@ use axum::{
     response::{IntoResponse as _, Response},
     routing,
 };
+use catalog::Service;
 use contracts::ErrorCode;
 use futures_util::StreamExt as _;
 use tower_http::catch_panic::CatchPanicLayer;
@@ -42,15 +43,17 @@ const DISCARD_TIMEOUT: Duration = Duration::from_secs(10);
 /// their sum and for what was forgotten, and is shorter than the patience of a client.
 const ANSWER_TIMEOUT: Duration = Duration::from_secs(12);
 
-/// Returns the router behind the rules of the edge. `descriptions` are those of its APIs.
+/// Returns the router behind the rules of the edge. `descriptions` are those of its APIs, and `services` are what the tenant has, here
+/// and in other processes.
 pub(crate) fn guarded<'a>(
     router: Router,
     descriptions: impl IntoIterator<Item = &'a OpenApi> + Clone,
+    services: &[Service],
 ) -> Router {
-    let absent = absent(descriptions.clone());
+    let elsewhere = Elsewhere::of(descriptions.clone(), services);
     router
         .route(&format!("{}/{{status}}", catalog::PROBLEMS_PATH), routing::any(problem))
-        .fallback(move |uri: Uri| async move { no_such_path(uri.path(), &absent) })
+        .fallback(move |uri: Uri| async move { elsewhere.no_such_path(uri.path()) })
         .method_not_allowed_fallback(method_not_allowed)
         .layer(middleware::from_fn_with_state(Arc::new(Queries::of(descriptions)), described_query))
         .layer(middleware::from_fn_with_state(ANSWER_TIMEOUT, in_time))
@@ -62,22 +65,37 @@ fn not_found() -> ApiError {
     ApiError::new(ErrorCode::NotFound, "no such path")
 }
 
-/// Returns the prefixes of the paths of services that are described nowhere here: other processes serve them.
-fn absent<'a>(descriptions: impl IntoIterator<Item = &'a OpenApi>) -> Vec<&'static str> {
-    let served: Vec<&String> =
-        descriptions.into_iter().flat_map(|description| description.paths.paths.keys()).collect();
-    let prefixes = catalog::Service::ALL.iter().flat_map(|service| service.path_prefixes);
-    prefixes.copied().filter(|prefix| !served.iter().any(|path| path.starts_with(prefix))).collect()
-}
+/// The path prefixes of services that are described nowhere here, and whether the tenant has the service: then another process
+/// serves it.
+#[derive(Clone)]
+struct Elsewhere(Vec<(&'static str, Service, bool)>);
 
-/// A path of a service that has no pod for a moment comes to the one that takes all others. It is there, and not found would be final.
-fn no_such_path(path: &str, absent: &[&str]) -> ApiError {
-    let is_below = |prefix: &&&str| {
-        path.strip_prefix(**prefix).is_some_and(|rest| rest.is_empty() || rest.starts_with('/'))
-    };
-    match absent.iter().find(is_below) {
-        Some(_) => ApiError::hidden(ErrorCode::Unavailable),
-        None => not_found(),
+impl Elsewhere {
+    fn of<'a>(descriptions: impl IntoIterator<Item = &'a OpenApi>, services: &[Service]) -> Self {
+        let served: Vec<&String> =
+            descriptions.into_iter().flat_map(|description| description.paths.paths.keys()).collect();
+        let prefixes = Service::ALL
+            .iter()
+            .flat_map(|service| service.path_prefixes.iter().map(|prefix| (*prefix, *service)))
+            .filter(|(prefix, _)| !served.iter().any(|path| path.starts_with(prefix)));
+        Self(prefixes.map(|(prefix, service)| (prefix, service, services.contains(&service))).collect())
+    }
+
+    /// Returns the refusal of a path that nothing here takes. What has no route comes to one service, so a path may be of another one
+    /// that has no pod for a moment: it is there, and not found would be final. For a service that the tenant does not have it is
+    /// final, or clients would try again without end.
+    fn no_such_path(&self, path: &str) -> ApiError {
+        let is_below = |prefix: &str| {
+            path.strip_prefix(prefix).is_some_and(|rest| rest.is_empty() || rest.starts_with('/'))
+        };
+        match self.0.iter().find(|(prefix, ..)| is_below(prefix)) {
+            Some((.., true)) => ApiError::hidden(ErrorCode::Unavailable),
+            Some((_, service, false)) => {
+                let detail = format!("this messenger does not have the service {service}");
+                ApiError::new(ErrorCode::NotFound, detail)
+            }
+            None => not_found(),
+        }
     }
 }
 
@@ -253,7 +271,9 @@ mod tests {
             .route("/items/{item}", post(|| async { "taken" }))
             .route("/panic", get(|| async { panic!("as the test wants") as &str }))
             .route("/undescribed", get(|| async { "as it is" }));
-        guarded(router, [&description])
+        let services: Vec<_> =
+            Service::ALL.iter().copied().filter(|service| *service != Service::Media).collect();
+        guarded(router, [&description], &services)
     }
 
     async fn answer(method: &str, uri: &str, body: Body) -> (u16, Option<String>, Response) {
@@ -279,6 +299,15 @@ mod tests {
         refused("GET", "/api/usersandmore", 404, "not_found").await;
         let elsewhere = refused("GET", "/api/users/me", 503, "unavailable").await;
         assert_eq!(elsewhere.headers()["retry-after"], "1", "of a service that has no pod at the moment");
+        for path in ["/api/media", "/api/media/files", "/content/files/1"] {
+            let lacking = refused("GET", path, 404, "not_found").await;
+            assert!(!lacking.headers().contains_key("retry-after"), "{path}: no client waits for it");
+            let problem = axum::body::to_bytes(lacking.into_body(), MAX_BODY_BYTES).await.expect("a body");
+            let problem: Value = serde_json::from_slice(&problem).expect("a problem");
+            assert_eq!(problem["detail"], "this messenger does not have the service media", "{path}");
+        }
+        refused("GET", "/api/mediation", 404, "not_found").await;
+        refused("GET", "/api/search/messages", 503, "unavailable").await;
         let response = refused("DELETE", "/items", 405, "method_not_allowed").await;
         assert_eq!(response.headers()["allow"], "GET,HEAD");
         refused("POST", "/problems/503", 503, "unavailable").await;

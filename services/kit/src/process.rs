@@ -209,7 +209,7 @@ impl Process {
             .into_iter()
             .map(|(service, api)| documented(service, api))
             .fold(Router::new(), |all, router| all.merge(router));
-        Ok(edge::guarded(router, &descriptions)
+        Ok(edge::guarded(router, &descriptions, &self.shared.config.service.tenant_services)
             .layer(Extension(self.shared.verifier.clone()))
             .layer(SetResponseHeaderLayer::overriding(
                 HeaderName::from_static(catalog::TENANT_HEADER),

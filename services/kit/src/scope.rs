@@ -35,6 +35,11 @@ impl Scope {
         &self.process.config.service.tenant
     }
 
+    /// Returns the services that the tenant has, in this process or another one.
+    pub fn tenant_services(&self) -> &[catalog::Service] {
+        &self.process.config.service.tenant_services
+    }
+
     /// Returns the time that the process has between the shutdown and its end.
     pub fn drain_limit(&self) -> Duration {
         Duration::from_secs(self.process.config.service.drain_seconds)

@@ -13,6 +13,9 @@ const DEFAULT_QUOTA_BYTES: i64 = MEDIA_BYTES.cast_signed();
 /// Likewise.
 const DEFAULT_FILE_BYTES: i64 = FILE_BYTES.cast_signed();
 
+/// What all users may have is by default so many times what one may have.
+const USER_SHARES: i64 = 4;
+
 /// Settings of the media service.
 #[derive(Clone, Debug, Args)]
 pub struct Settings {
@@ -36,7 +39,8 @@ pub struct Limits {
     /// How many bytes the files of all users may have together.
     #[arg(long, env, default_value_t = DEFAULT_QUOTA_BYTES, value_parser = value_parser!(i64).range(1..))]
     pub media_quota_bytes: i64,
-    /// How many bytes the files of one user may have together. Default: as many as those of all.
+    /// How many bytes the files of one user may have together. Default: a quarter of those of all, or one file of the largest
+    /// size where that is more.
     #[arg(long, env, value_parser = value_parser!(i64).range(1..))]
     pub user_quota_bytes: Option<i64>,
     /// How many bytes one file may have. More than 5 GiB are as good as 5 GiB: what the object store copies with one request.
@@ -46,10 +50,26 @@ pub struct Limits {
 
 impl From<Limits> for Quotas {
     fn from(limits: Limits) -> Self {
-        Self {
-            tenant_bytes: limits.media_quota_bytes,
-            user_bytes: limits.user_quota_bytes.unwrap_or(limits.media_quota_bytes),
-            file_bytes: limits.max_file_bytes.min(LARGEST_FILE_BYTES),
-        }
+        let tenant_bytes = limits.media_quota_bytes;
+        let file_bytes = limits.max_file_bytes.min(LARGEST_FILE_BYTES);
+        // What a user announces counts before a byte of it is sent, so with the whole quota one user could shut out all others.
+        let share = (tenant_bytes / USER_SHARES).max(file_bytes);
+        Self { tenant_bytes, user_bytes: limits.user_quota_bytes.unwrap_or(share), file_bytes }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn one_user_leaves_room_for_others() {
+        let user_bytes = |media_quota_bytes, user_quota_bytes, max_file_bytes| {
+            Quotas::from(Limits { media_quota_bytes, user_quota_bytes, max_file_bytes }).user_bytes
+        };
+        assert_eq!(user_bytes(4_000, None, 100), 1_000);
+        assert_eq!(user_bytes(4_000, None, 3_000), 3_000, "room for one file of the largest size");
+        assert_eq!(user_bytes(4_000, Some(4_000), 100), 4_000);
+        assert_eq!(user_bytes(DEFAULT_QUOTA_BYTES, None, DEFAULT_FILE_BYTES), 2_560 << 20);
     }
 }

@@ -32,7 +32,7 @@ pub const UPLOAD_SLACK: TimeDelta = TimeDelta::hours(1);
 pub const MAX_ATTEMPTS: i32 = 5;
 /// Files of one user that are checked at once, in all processes: those of others are not behind them.
 pub const MAX_CLAIMS: i64 = 2;
-/// Files of one user that nothing refers to.
+/// Files of one user that nothing refers to, or that are being removed: what their uploads wrote may be there still.
 pub const MAX_FREE_FILES: i64 = 200;
 /// Largest file there may be in bytes: what S3 copies with one request.
 pub const LARGEST_FILE_BYTES: i64 = 5 << 30;
@@ -293,6 +293,16 @@ impl State {
             Self::Removing => None,
         }
     }
+
+    /// Returns what became of the check, if it has ended.
+    pub fn outcome(&self) -> Option<Outcome> {
+        match self {
+            Self::Ready(facts) => Some(Outcome::Ready(facts.clone())),
+            Self::Refused(refusal) => Some(Outcome::Refused(*refusal)),
+            Self::Quarantined => Some(Outcome::Quarantined),
+            Self::Pending | Self::Processing | Self::Removing => None,
+        }
+    }
 }
 
 impl From<Outcome> for State {
@@ -306,6 +316,14 @@ impl From<Outcome> for State {
 }
 
 impl Outcome {
+    /// Returns how many bytes are charged for a file of this outcome while the request of its upload may still be used. That writes what was
+    /// `declared`, again and whatever the outcome is: who is charged less could store any number of bytes with files that are refused.
+    pub fn charged_bytes(&self, declared: i64) -> i64 {
+        let kept = self.kept_bytes(declared);
+        // An upload in parts ends with its check: no part can be written after it.
+        if declared > WHOLE_BYTES { kept } else { kept.max(declared) }
+    }
+
     /// Returns how many bytes a file of this outcome keeps, of which `declared` were taken for it.
     pub fn kept_bytes(&self, declared: i64) -> i64 {
         match self {
@@ -383,14 +401,20 @@ mod tests {
     }
 
     #[test]
-    fn a_file_that_was_refused_takes_no_room() {
+    fn a_file_that_was_refused_takes_no_room_once_its_upload_can_write_no_more() {
         let bytes = |outcome: Outcome| outcome.kept_bytes(100);
+        let charged = |outcome: Outcome| outcome.charged_bytes(100);
         let media_type = MediaType::of("image/webp");
         let thumbnail = Some(Thumbnail { media_type: media_type.clone(), bytes: 5 });
         let (width, height, duration_ms, blur) = Default::default();
         let facts = Facts { media_type, bytes: 80, width, height, duration_ms, blur, thumbnail };
-        assert_eq!(bytes(Outcome::Ready(facts)), 85);
-        assert_eq!(bytes(Outcome::Refused(FileRefusal::DamagedPicture)), 0);
+        let refused = Outcome::Refused(FileRefusal::DamagedPicture);
+        assert_eq!(bytes(Outcome::Ready(facts.clone())), 85);
+        assert_eq!(bytes(refused.clone()), 0);
         assert_eq!(bytes(Outcome::Quarantined), 100);
+        assert_eq!(charged(Outcome::Ready(Facts { bytes: 120, ..facts.clone() })), 125);
+        assert_eq!(charged(Outcome::Ready(facts)), 100);
+        assert_eq!(charged(refused.clone()), 100);
+        assert_eq!(refused.charged_bytes(WHOLE_BYTES + 1), 0, "no part can be written any more");
     }
 }

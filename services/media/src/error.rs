@@ -82,6 +82,8 @@ impl ServiceError for Error {
             Self::Store(error) => match error {
                 StoreError::Refused(refusal) => match refusal {
                     Refusal::FileTooLarge(_)
+                    | Refusal::PictureTooLarge
+                    | Refusal::AvatarTooLarge
                     | Refusal::UserFull(_)
                     | Refusal::TenantFull
                     | Refusal::TooManyFree => ErrorCode::LimitReached,

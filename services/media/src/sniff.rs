@@ -33,6 +33,8 @@ pub enum Kind {
     Pdf,
     /// A ZIP archive, and the many formats of documents and programs that are one.
     Zip,
+    /// Begins as UTF-8 without control characters, and as nothing else.
+    Text,
     /// HTML, SVG or other XML: may run scripts where it is shown.
     Markup,
     /// Begins as a medium and has a page, a program or a PDF in its first bytes.
@@ -53,7 +55,7 @@ pub enum Class {
 
 impl Kind {
     /// Every kind.
-    pub const ALL: [Self; 18] = [
+    pub const ALL: [Self; 19] = [
         Self::Jpeg,
         Self::Png,
         Self::Gif,
@@ -69,6 +71,7 @@ impl Kind {
         Self::Flac,
         Self::Pdf,
         Self::Zip,
+        Self::Text,
         Self::Markup,
         Self::Ambiguous,
         Self::Unknown,
@@ -80,7 +83,9 @@ impl Kind {
             Self::Jpeg | Self::Png | Self::Gif | Self::WebP => Class::Picture,
             Self::Mp4 | Self::QuickTime | Self::WebM => Class::Video,
             Self::M4a | Self::Mp3 | Self::Aac | Self::OggAudio | Self::Wav | Self::Flac => Class::Audio,
-            Self::Pdf | Self::Zip | Self::Markup | Self::Ambiguous | Self::Unknown => Class::Other,
+            Self::Pdf | Self::Zip | Self::Text | Self::Markup | Self::Ambiguous | Self::Unknown => {
+                Class::Other
+            }
         }
     }
 
@@ -102,6 +107,7 @@ impl Kind {
             Self::Flac => "audio/flac",
             Self::Pdf => "application/pdf",
             Self::Zip => "application/zip",
+            Self::Text => "text/plain",
             Self::Markup | Self::Ambiguous | Self::Unknown => "application/octet-stream",
         }
     }
@@ -141,7 +147,7 @@ impl Kind {
             Self::OggAudio => &["audio/ogg", "audio/opus", "audio/vorbis", "audio/x-speex"],
             Self::Wav => &["audio/wav", "audio/wave", "audio/x-wav", "audio/vnd.wave"],
             Self::Flac => &["audio/flac", "audio/x-flac"],
-            Self::Pdf | Self::Zip | Self::Markup | Self::Ambiguous | Self::Unknown => &[],
+            Self::Pdf | Self::Zip | Self::Text | Self::Markup | Self::Ambiguous | Self::Unknown => &[],
         };
         names.contains(&declared.as_str())
     }
@@ -154,8 +160,11 @@ pub fn sniff(bytes: &[u8]) -> Kind {
     if is_markup(start) {
         return Kind::Markup;
     }
-    let kind = by_signature(start);
-    if kind.is_inline() && has_second_type(start) { Kind::Ambiguous } else { kind }
+    match by_signature(start) {
+        kind if kind.is_inline() && has_second_type(start) => Kind::Ambiguous,
+        Kind::Unknown if is_text(start) => Kind::Text,
+        kind => kind,
+    }
 }
 
 /// Returns a media type without parameters and in lower case.
@@ -208,6 +217,19 @@ fn is_markup(start: &[u8]) -> bool {
         _ => text,
     };
     text.iter().find(|byte| !byte.is_ascii_whitespace() && **byte != 0) == Some(&b'<')
+}
+
+/// Reports whether a file begins as text in UTF-8. The end of the start may lie within a character.
+fn is_text(start: &[u8]) -> bool {
+    let text = match str::from_utf8(start) {
+        Ok(text) => text,
+        Err(error) if error.error_len().is_none() && start.len() == SNIFFED_BYTES => {
+            str::from_utf8(&start[..error.valid_up_to()]).unwrap_or_default()
+        }
+        Err(_) => return false,
+    };
+    let is_of_text = |character: char| !character.is_control() || "\t\n\r\x0c".contains(character);
+    !text.is_empty() && text.chars().all(is_of_text)
 }
 
 fn has_second_type(start: &[u8]) -> bool {
@@ -283,6 +305,29 @@ mod tests {
                 assert!(!kind.agrees_with(declared), "{declared} {}", start.escape_ascii());
             }
         }
+    }
+
+    #[test]
+    fn text_is_utf_8_without_control_characters_as_far_as_it_is_looked_at() {
+        let long = |end: &str| ("a".repeat(SNIFFED_BYTES - 1) + end).into_bytes();
+        let cases: [(Vec<u8>, Kind); 10] = [
+            (b"two cats".to_vec(), Kind::Text),
+            ("\u{feff}zwei K\u{e4}tzchen\r\n\tund \u{1f408}\x0c".into(), Kind::Text),
+            (b"a: <script>alert(1)</script>".to_vec(), Kind::Text),
+            (b"two\x00cats".to_vec(), Kind::Unknown),
+            (b"\x1b[2J".to_vec(), Kind::Unknown),
+            (b"zwei K\xe4tzchen".to_vec(), Kind::Unknown),
+            // Without its last byte, of a whole file and of one that goes on.
+            (b"zwei K\xc3".to_vec(), Kind::Unknown),
+            (long("\u{e4}"), Kind::Text),
+            (long("\u{1f408}"), Kind::Text),
+            (long("b\x00"), Kind::Text),
+        ];
+        for (bytes, expected) in cases {
+            assert_eq!(sniff(&bytes), expected, "{}", bytes.escape_ascii());
+        }
+        assert!(!Kind::Text.is_inline());
+        assert!(!Kind::Text.agrees_with("image/png"));
     }
 
     #[test]

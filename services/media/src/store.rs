@@ -13,7 +13,7 @@ pub use self::{
     memory::MemoryStore,
     postgres::{PostgresStore, SCHEMA},
 };
-use crate::domain::{Change, File, MAX_FREE_FILES, NewFile, Outcome, Quotas};
+use crate::domain::{Change, File, MAX_FREE_FILES, NewFile, Outcome, Quotas, WHOLE_BYTES};
 
 /// A store of files. Its suite (`tests/it/store.rs`) runs on every implementation.
 #[async_trait]
@@ -52,7 +52,8 @@ pub trait FileStore: Send + Sync + 'static {
         is_counted: bool,
     ) -> Result<(), StoreError>;
 
-    /// Notes what became of a file in processing, and what it takes from here on. A file for a user takes the place of the one
+    /// Notes what became of a file in processing, and what it takes from here on: no less than was declared, up to
+    /// [`Self::forget_upload`], where the request of its upload may be used again. A file for a user takes the place of the one
     /// before it. Changes nothing when another process has noted it before.
     async fn finish(
         &self,
@@ -103,7 +104,7 @@ pub trait FileStore: Send + Sync + 'static {
     /// Returns files past their upload, which can write no more at `now` and may have written meanwhile.
     async fn uploaded(&self, now: DateTime<Utc>, limit: usize) -> Result<Vec<File>, StoreError>;
 
-    /// Notes that what the requests of an upload wrote is removed.
+    /// Notes that what the requests of an upload wrote is removed, and gives back what only that took.
     async fn forget_upload(&self, file_id: FileId) -> Result<(), StoreError>;
 
     /// Removes what messages had that have disappeared by `now`, and offers that have ended. Returns whether there may be more.
@@ -177,14 +178,27 @@ pub enum Discarded {
 pub enum Refusal {
     #[error("a file may have {0} bytes at most")]
     FileTooLarge(i64),
-    #[error("your files would take more than {0} bytes: remove some, or delete messages that have files")]
+    #[error(
+        "a picture may have {} MiB at most; upload it as application/octet-stream to send it as it is",
+        WHOLE_BYTES >> 20
+    )]
+    PictureTooLarge,
+    /// Of a user or a chat, which has no other form.
+    #[error("a picture of a user or a chat may have {} MiB at most", WHOLE_BYTES >> 20)]
+    AvatarTooLarge,
+    #[error(
+        "your files, with uploads that you have begun, would take more than the {0} bytes that one user may have: remove some, or delete \
+         messages that have files"
+    )]
     UserFull(i64),
     #[error(
-        "the files of all users would take more than the messenger has room for: its administrators can make room"
+        "the files of all users, with uploads that they have begun, would take more than the messenger has room for: its administrators \
+         can make room"
     )]
     TenantFull,
     #[error(
-        "you have {MAX_FREE_FILES} files that no message has: send or remove some, or wait until they are removed after a day"
+        "you have {MAX_FREE_FILES} files that no message has, with those that were removed in the last hour: send some, or wait until \
+         they are gone"
     )]
     TooManyFree,
     #[error("the idempotency-key was used for another file")]

@@ -174,7 +174,7 @@ fn demuxer(kind: Kind) -> Option<&'static str> {
         Kind::Wav => Some("wav"),
         Kind::Flac => Some("flac"),
         Kind::Jpeg | Kind::Png | Kind::Gif | Kind::WebP => None,
-        Kind::Pdf | Kind::Zip | Kind::Markup | Kind::Ambiguous | Kind::Unknown => None,
+        Kind::Pdf | Kind::Zip | Kind::Text | Kind::Markup | Kind::Ambiguous | Kind::Unknown => None,
     }
 }
 
@@ -423,8 +423,8 @@ echo '{"format":{"duration":"2.5"}}'"#,
             let error = tools.facts(&folder.path("a"), kind).await.unwrap_err();
             assert!(matches!(error, VideoError::Unsupported), "{kind:?}");
         }
-        assert_eq!(crate::sniff::sniff(b"#EXTM3U\n#EXTINF:1,\nfile:///etc/passwd\n"), Kind::Unknown);
-        assert_eq!(crate::sniff::sniff(b"ffconcat version 1.0\nfile /etc/passwd\n"), Kind::Unknown);
+        assert_eq!(crate::sniff::sniff(b"#EXTM3U\n#EXTINF:1,\nfile:///etc/passwd\n"), Kind::Text);
+        assert_eq!(crate::sniff::sniff(b"ffconcat version 1.0\nfile /etc/passwd\n"), Kind::Text);
     }
 
     #[test]

@@ -222,7 +222,7 @@ impl Words {
 
     fn english(&mut self) -> String {
         let number = self.number(WORDS);
-        let syllables = ["ba", "ter", "lo", "ing", "con", "st", "ri", "men", "fo", "pla"];
+        let syllables = ["bar", "ter", "lo", "ing", "con", "st", "ri", "men", "for", "pla"];
         format!(
             "{}{}",
             spelled(&syllables, number),

@@ -34,6 +34,8 @@ const TENANT: &str = "e2erooms";
 const CONVERGENCE: Duration = Duration::from_secs(150);
 /// Until something comes that is waited for.
 const LIMIT: Duration = Duration::from_secs(60);
+/// Until nothing counts as changed any more.
+const SETTLING: Duration = Duration::from_secs(600);
 /// Messages whose way to all connections is timed.
 const MESSAGES: usize = 20;
 /// Returns to the list of chats that are timed.
@@ -208,8 +210,9 @@ async fn list(database: &mut PgConnection, users: &[TestUser], chats: usize) -> 
         pages += 1;
     }
     let all = began.elapsed();
-    // What was written a moment ago comes again until the places of the cursor are behind it.
-    let until = Instant::now() + LIMIT;
+    // What was written a moment ago comes again until the places of the cursor are behind it, and a chat that was joined a moment
+    // ago, such as the room, for some minutes.
+    let until = Instant::now() + SETTLING;
     while !page.chats.is_empty() {
         ensure!(Instant::now() < until, "{} chats still come with every sync", page.chats.len());
         page = sync(&mut socket, Some(page.cursor)).await?;

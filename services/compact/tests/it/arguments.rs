@@ -81,17 +81,9 @@ fn the_command_stands_before_or_after_the_settings() {
 fn settings_print_no_secret() {
     each_alone(|program, service, mut flags| {
         // Names come from Secrets too, and may show.
-        let names = [
-            ("--kafka-username", "--kafka-password"),
-            ("--cql-username", "--cql-password"),
-            ("--postgres-username", "--postgres-password"),
-            ("--redis-username", "--redis-password"),
-            ("--s3-access-key", "--s3-secret-key"),
-        ];
-        for (name, secret) in names {
-            if flags.contains_key(secret) {
-                flags.insert(name.to_owned(), "acme".to_owned());
-            }
+        let is_name = |flag: &str| flag.ends_with("username") || flag == "--s3-access-key";
+        for (_, value) in flags.iter_mut().filter(|(flag, value)| is_name(flag) && *value == SECRET) {
+            "acme".clone_into(value);
         }
         if let Some(id) = flags.get_mut("--oidc-client-id") {
             "acme".clone_into(id);
@@ -112,6 +104,26 @@ fn registration_is_open_by_default() {
     };
     assert_eq!(registration(&[]), Registration::Open);
     assert_eq!(registration(&["--registration", "invite-only"]), Registration::InviteOnly);
+}
+
+#[test]
+fn a_gateway_knows_the_services_of_its_tenant() {
+    for example in examples() {
+        let mut flags = rendered(&example, Service::Gateway);
+        let services = |flags: &BTreeMap<String, String>| {
+            let read = Program::of::<gateway::Gateway>().read(line(&[], flags, &[]));
+            read.map(|invocation| invocation.process.service.tenant_services)
+        };
+        let has = services(&flags).expect("the settings");
+        assert!(has.contains(&Service::Gateway), "{has:?}");
+        for peer in Service::Gateway.all_peers() {
+            assert_eq!(has.contains(&peer), flags.contains_key(&peer.peer_flag()), "{peer}: {has:?}");
+        }
+        flags.insert("--tenant-services".to_owned(), "gateway,stranger".to_owned());
+        assert!(services(&flags).is_err_and(|refused| refused.to_string().contains("stranger")));
+        flags.remove("--tenant-services");
+        assert_eq!(services(&flags).expect("the settings"), Service::ALL);
+    }
 }
 
 #[test]

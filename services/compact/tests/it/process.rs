@@ -169,6 +169,11 @@ impl Running {
                 http_addr: http,
                 grpc_addr: grpc,
                 management_addr: management,
+                tenant_services: vec![
+                    catalog::Service::User,
+                    catalog::Service::Chat,
+                    catalog::Service::Message,
+                ],
                 log_format: LogFormat::Text,
                 unready_seconds: 0,
                 drain_seconds: 5,
@@ -271,6 +276,16 @@ async fn checks_metrics_and_documents_carry_the_name_of_their_service() {
         assert!(document.text().await.expect("text").contains(&format!("Posthouse {service}")));
     }
     assert_eq!(metrics.matches("# EOF").count(), 1);
+    running.shutdown.cancel();
+    running.end().await;
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn a_service_that_the_tenant_does_not_have_is_not_waited_for() {
+    let running = Running::start().await;
+    for (path, status) in [("/api/users/me", 503), ("/api/media/files", 404), ("/api/search/messages", 404)] {
+        assert_eq!(running.get(path).await.status(), status, "{path}");
+    }
     running.shutdown.cancel();
     running.end().await;
 }

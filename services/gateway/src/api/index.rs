@@ -1,4 +1,4 @@
-//! The index of `/docs`: a row for each service of the catalog.
+//! The index of `/docs`: a row for each service of the tenant.
 
 use std::fmt::Write as _;
 
@@ -12,9 +12,10 @@ const ROWS: &str = "  <!-- services -->\n";
 const GATEWAY_LINKS: &str = "\n    Also as <a href=\"/docs/gateway/asyncapi.json\">AsyncAPI</a>; its <a \
      href=\"/docs/gateway\">HTTP side</a>.";
 
-/// Returns the page.
-pub(crate) fn page() -> String {
-    let rows: String = Service::ALL.iter().copied().map(row).collect();
+/// Returns the page of a tenant with these services, in the order of the catalog.
+pub(crate) fn page(services: &[Service]) -> String {
+    let rows: String =
+        Service::ALL.iter().filter(|service| services.contains(service)).copied().map(row).collect();
     TEMPLATE.replace(ROWS, &rows)
 }
 
@@ -46,7 +47,7 @@ mod tests {
 
     #[test]
     fn every_service_of_the_catalog_is_linked_with_its_paths() {
-        let page = page();
+        let page = page(Service::ALL);
         for service in Service::ALL {
             assert!(page.contains(&format!("href=\"/docs/{service}\"")), "{service}");
             assert!(page.contains(service.about), "{service}");
@@ -58,9 +59,18 @@ mod tests {
     }
 
     #[test]
+    fn a_service_that_the_tenant_does_not_have_is_not_listed() {
+        let page = page(&[Service::Search, Service::Gateway]);
+        let at = |service: Service| page.find(&format!("href=\"/docs/{service}\""));
+        assert!(at(Service::Gateway).is_some() && at(Service::Gateway) < at(Service::Search), "{page}");
+        assert_eq!(page.matches("<tr><td>").count(), 2, "{page}");
+        assert!(!page.contains("/api/media"), "{page}");
+    }
+
+    #[test]
     fn the_gateway_links_its_protocol() {
         for link in ["/docs/gateway/protocol", "/docs/gateway/asyncapi.json"] {
-            assert!(page().contains(&format!("href=\"{link}\"")), "{link}");
+            assert!(page(Service::ALL).contains(&format!("href=\"{link}\"")), "{link}");
         }
     }
 

@@ -155,8 +155,10 @@ impl<'a> Content<'a> {
 
     fn describe(&self, headers: &mut HeaderMap, etag: &str, link: &Link, now: DateTime<Utc>) {
         let seconds = (link.expires_at - now).num_seconds().max(0);
+        // The only encoding that is taken for text.
+        let charset = if self.media_type == "text/plain" { "; charset=utf-8" } else { "" };
         let described: [(HeaderName, String); 5] = [
-            (header::CONTENT_TYPE, self.media_type.to_owned()),
+            (header::CONTENT_TYPE, format!("{}{charset}", self.media_type)),
             (header::CONTENT_DISPOSITION, disposition(self.is_shown, &self.file.name)),
             (header::ETAG, etag.to_owned()),
             (header::ACCEPT_RANGES, "bytes".to_owned()),

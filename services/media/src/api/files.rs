@@ -28,10 +28,10 @@ use super::{
     uploads::{UploadingCaller, upload, valid_until},
 };
 use crate::{
-    domain::{self, File, NewFile, Quotas, Variant, WHOLE_BYTES},
+    domain::{self, Declared, File, NewFile, Quotas, Variant, WHOLE_BYTES},
     error::Error,
     processing::missing_parts,
-    store::Discarded,
+    store::{Discarded, Refusal},
 };
 
 /// How long the response to a completion waits for the check. Most files are checked by then.
@@ -83,8 +83,8 @@ pub(super) async fn create(
         FilePurpose::ChatPicture(chat) => files.chats.require_manager(owner, chat).await?,
         FilePurpose::Avatar => users.require_account(owner).await?,
     }
-    let quotas = quotas(&files.quotas, &new);
-    let created = files.store.create(&new, &quotas, valid_until(now)).await.map_err(Error::from)?;
+    require_whole_picture(&files.quotas, &new).map_err(Error::from)?;
+    let created = files.store.create(&new, &files.quotas, valid_until(now)).await.map_err(Error::from)?;
     if created.is_new {
         files.metrics.created.inc();
     }
@@ -93,13 +93,16 @@ pub(super) async fn create(
     Ok((status, Json(shown)).into_response())
 }
 
-/// A picture is read into memory as a whole.
-fn quotas(quotas: &Quotas, new: &NewFile) -> Quotas {
-    let file_bytes = match new.declared.media_type.is_picture() {
-        true => quotas.file_bytes.min(WHOLE_BYTES),
-        false => quotas.file_bytes,
-    };
-    Quotas { file_bytes, ..*quotas }
+/// A picture is read into memory as a whole. One that is too large for any file is left to the store, because no other type helps it.
+fn require_whole_picture(quotas: &Quotas, new: &NewFile) -> Result<(), Refusal> {
+    let Declared { media_type, bytes, .. } = &new.declared;
+    if !media_type.is_picture() || *bytes <= WHOLE_BYTES || *bytes > quotas.file_bytes {
+        return Ok(());
+    }
+    Err(match new.purpose {
+        FilePurpose::Chat(_) => Refusal::PictureTooLarge,
+        FilePurpose::ChatPicture(_) | FilePurpose::Avatar => Refusal::AvatarTooLarge,
+    })
 }
 
 /// Returns a file: how far it is, what is left to do for its upload, and where it is fetched.

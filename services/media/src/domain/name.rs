@@ -27,10 +27,32 @@ impl FileName {
     }
 }
 
-/// Control characters, line ends, and what no one sees but reorders the text around it: `gpj.exe` reads as `exe.jpg`.
+/// Control characters, line ends, and what no one sees: it reorders the text around it, so that `gpj.exe` reads as `exe.jpg`, or makes two
+/// names look alike. Of what Unicode calls ignorable by default, variation selectors stay: they choose how a character is drawn.
 fn is_harmful(character: char) -> bool {
-    character.is_control()
-        || matches!(character, '\u{200b}'..='\u{200f}' | '\u{2028}'..='\u{202e}' | '\u{2060}'..='\u{206f}' | '\u{feff}')
+    let is_ignored = matches!(
+        character,
+        '\u{ad}'
+            | '\u{34f}'
+            | '\u{61c}'
+            | '\u{115f}'..='\u{1160}'
+            | '\u{17b4}'..='\u{17b5}'
+            | '\u{180e}'
+            | '\u{200b}'..='\u{200f}'
+            | '\u{202a}'..='\u{202e}'
+            | '\u{2060}'..='\u{206f}'
+            | '\u{3164}'
+            | '\u{feff}'
+            | '\u{ffa0}'
+            | '\u{fff0}'..='\u{fff8}'
+            | '\u{1bca0}'..='\u{1bca3}'
+            | '\u{1d173}'..='\u{1d17a}'
+            | '\u{e0000}'..='\u{e00ff}'
+            | '\u{e01f0}'..='\u{e0fff}'
+    );
+    // Annotations between lines, which are shown beside the text or not at all.
+    let is_annotation = matches!(character, '\u{fff9}'..='\u{fffb}');
+    character.is_control() || matches!(character, '\u{2028}' | '\u{2029}') || is_ignored || is_annotation
 }
 
 /// Cuts a name to its length; the ending stays.
@@ -70,11 +92,26 @@ mod tests {
             ("cats.jpg. .", "cats.jpg"),
             ("\u{202e}gpj.exe", "gpj.exe"),
             ("a\r\nb\0c\u{7f}.txt", "abc.txt"),
+            ("ca\u{ad}ts\u{61c}.j\u{e0070}pg\u{e007f}", "cats.jpg"),
+            ("\u{3164}", "file"),
             ("кошки.jpg", "кошки.jpg"),
             ("猫 🐈\u{fe0f}.jpg", "猫 🐈\u{fe0f}.jpg"),
         ] {
             assert_eq!(FileName::of(given).as_str(), expected, "{given:?}");
         }
+    }
+
+    #[test]
+    fn what_no_one_sees_is_left_out() {
+        let unseen =
+            [0xad, 0x61c, 0x115f, 0x1160, 0x180e, 0x200b, 0x2029, 0x202e, 0x2066, 0x3164, 0xfeff, 0xffa0];
+        for code in unseen.into_iter().chain(0xfff9..=0xfffb).chain(0xe0000..=0xe007f) {
+            let character = char::from_u32(code).expect("a character");
+            let name = FileName::of(&format!("cats{character}.jpg"));
+            assert_eq!(name.as_str(), "cats.jpg", "{code:x}");
+        }
+        // A variant of an ideograph in the name of a user.
+        assert_eq!(FileName::of("葛\u{e0101}.jpg").as_str(), "葛\u{e0101}.jpg");
     }
 
     #[test]

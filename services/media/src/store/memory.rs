@@ -153,6 +153,8 @@ impl Tables {
                 for file in &there {
                     let attachment = Attachment { sender: *sender, expires_at: *expires_at };
                     self.attachments.insert((*chat, *seq, *file), attachment);
+                    // The message says from here on who may read it, and up to when: an offer would outlast one that disappears.
+                    self.offers.remove(&(*file, *chat));
                 }
                 self.refer(there, now);
             }
@@ -227,9 +229,10 @@ impl FileStore for MemoryStore {
         if bytes > quotas.file_bytes {
             return Err(Refusal::FileTooLarge(quotas.file_bytes).into());
         }
-        let free =
-            tables.files.values().filter(|row| row.file.owner == new.owner && row.free_since.is_some());
-        if free.filter(|row| row.file.state != State::Removing).count() as i64 >= MAX_FREE_FILES {
+        let is_free = |row: &&Row| {
+            row.file.owner == new.owner && (row.free_since.is_some() || row.file.state == State::Removing)
+        };
+        if tables.files.values().filter(is_free).count() as i64 >= MAX_FREE_FILES {
             return Err(Refusal::TooManyFree.into());
         }
         if tables.kept_bytes(|file| file.owner == new.owner) + bytes > quotas.user_bytes {
@@ -336,7 +339,7 @@ impl FileStore for MemoryStore {
             return Ok(Some(row.file.clone()));
         }
         row.file.state = outcome.clone().into();
-        row.kept_bytes = outcome.kept_bytes(row.file.declared.bytes);
+        row.kept_bytes = outcome.charged_bytes(row.file.declared.bytes);
         row.claimed_until = None;
         if !row.is_ready() {
             row.free_since.get_or_insert(now);
@@ -461,7 +464,12 @@ impl FileStore for MemoryStore {
     }
 
     async fn forget_upload(&self, file_id: FileId) -> Result<(), StoreError> {
-        self.change(file_id, |row| row.upload_until = None);
+        self.change(file_id, |row| {
+            if let Some(outcome) = row.file.state.outcome() {
+                row.upload_until = None;
+                row.kept_bytes = outcome.kept_bytes(row.file.declared.bytes);
+            }
+        });
         Ok(())
     }
 

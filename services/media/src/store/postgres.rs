@@ -28,7 +28,7 @@ pub const SCHEMA: Schema = Schema {
 /// The columns of a [`FileRow`].
 macro_rules! file_columns {
     () => {
-        "file_id, owner_id, purpose, chat_id, name, declared_type, declared_bytes, sha256, created_at, multipart_id, state, refusal, media_type, bytes, width, height, duration_ms, blur, thumbnail_type, thumbnail_bytes, attempts"
+        "file_id, owner_id, purpose, chat_id, name, declared_type, declared_bytes, sha256, created_at, multipart_id, state, refusal, media_type, bytes, width, height, duration_ms, blur, thumbnail_type, thumbnail_bytes, attempts, kept_bytes"
     };
 }
 
@@ -74,6 +74,7 @@ kit::row! {
         thumbnail_type: Option<String>,
         thumbnail_bytes: Option<i64>,
         attempts: i32,
+        kept_bytes: i64,
     }
 }
 
@@ -146,7 +147,8 @@ impl FileStore for PostgresStore {
             return Err(Refusal::FileTooLarge(quotas.file_bytes).into());
         }
         let free: i64 = sqlx::query_scalar(
-            "SELECT count(*) FROM files WHERE owner_id = $1 AND free_since IS NOT NULL AND state <> 'removing'",
+            "SELECT count(*) FROM files
+             WHERE owner_id = $1 AND (free_since IS NOT NULL OR (purpose = 'avatar' AND state = 'removing'))",
         )
         .bind(new.owner.0)
         .fetch_one(&mut *transaction)
@@ -295,7 +297,7 @@ impl FileStore for PostgresStore {
             drop(transaction);
             return self.file(file_id).await;
         };
-        let kept_bytes = outcome.kept_bytes(before.declared_bytes);
+        let kept_bytes = outcome.charged_bytes(before.declared_bytes);
         let (state, refusal, facts) = match outcome {
             Outcome::Ready(facts) => (READY, None, Some(facts)),
             Outcome::Refused(refusal) => ("refused", Some(refusal.as_str()), None),
@@ -557,12 +559,29 @@ impl FileStore for PostgresStore {
 
     #[tracing::instrument(name = "media.store.forget_upload", skip_all, fields(file = %file_id))]
     async fn forget_upload(&self, file_id: FileId) -> Result<(), StoreError> {
-        sqlx::query("UPDATE files SET upload_until = NULL WHERE file_id = $1")
+        let failed = |source| StoreError::Change { file_id, source };
+        let mut transaction = self.pool.begin().await.map_err(failed)?;
+        let sql = concat!(
+            "SELECT ",
+            file_columns!(),
+            " FROM files WHERE file_id = $1 AND upload_until IS NOT NULL FOR UPDATE"
+        );
+        let row: Option<FileRow> =
+            sqlx::query_as(sql).bind(file_id.0).fetch_optional(&mut *transaction).await.map_err(failed)?;
+        let Some(row) = row else { return Ok(()) };
+        let charged_bytes = row.kept_bytes;
+        let file = File::try_from(row).map_err(failed)?;
+        // What is being removed by now gives everything back with its row.
+        let Some(outcome) = file.state.outcome() else { return Ok(()) };
+        let kept_bytes = outcome.kept_bytes(file.declared.bytes);
+        sqlx::query("UPDATE files SET upload_until = NULL, kept_bytes = $2 WHERE file_id = $1")
             .bind(file_id.0)
-            .execute(&self.pool)
+            .bind(kept_bytes)
+            .execute(&mut *transaction)
             .await
-            .map(drop)
-            .map_err(|source| StoreError::Change { file_id, source })
+            .map_err(failed)?;
+        give_back(&mut transaction, file.owner.0, charged_bytes - kept_bytes).await.map_err(failed)?;
+        transaction.commit().await.map_err(failed)
     }
 
     #[tracing::instrument(name = "media.store.expire", skip_all)]
@@ -930,6 +949,12 @@ async fn attach(connection: &mut PgConnection, attached: &Attached) -> Result<()
     .bind(*expires_at)
     .execute(&mut *connection)
     .await?;
+    // The message says from here on who may read them, and up to when: an offer would outlast one that disappears.
+    sqlx::query("DELETE FROM offers WHERE chat_id = $1 AND file_id = ANY ($2)")
+        .bind(chat.0)
+        .bind(&files)
+        .execute(&mut *connection)
+        .await?;
     sqlx::query("UPDATE files SET free_since = NULL WHERE file_id = ANY ($1) AND free_since IS NOT NULL")
         .bind(&files)
         .execute(connection)

@@ -143,6 +143,10 @@ async fn a_file_that_is_not_what_it_says_is_refused_and_nothing_of_it_is_kept() 
         assert_eq!(describe(&stand, chat, ann.id, &[id(&file)]).await, Err(Code::NotFound));
     }
     assert_eq!(stand.objects.keys(), Vec::<String>::new());
+    // Their requests are good still: what they write again is counted.
+    let declared = i64::try_from(svg.len() + png.len() + 40 + png.len() + 15).expect("a number");
+    assert_eq!(stand.store.used_bytes().await.expect("a number"), declared);
+    stand.collector.collect(Utc::now() + TimeDelta::hours(2)).await.expect("a round");
     assert_eq!(stand.store.used_bytes().await.expect("a number"), 0);
 }
 
@@ -162,6 +166,14 @@ async fn a_page_that_is_uploaded_as_a_document_is_a_download_without_a_type() {
         assert!(content.header("content-disposition").starts_with("attachment; "), "{media_type}");
         assert_eq!(content.body, bytes);
     }
+    // Text stays text, whatever stands in it, and a download.
+    let text = b"hello <script>alert(1)</script>";
+    let file = stand.upload(&ann, json!({"chat": chat}), "text/html", text).await;
+    assert_eq!(file["type"], "text/plain");
+    let content = stand.fetch(&file["links"]["content"], &[]).await;
+    assert_eq!(content.header("content-type"), "text/plain; charset=utf-8");
+    assert!(content.header("content-disposition").starts_with("attachment; "));
+    assert!(content.is_user_content, "a browser is to take it as it is");
     // A picture that was uploaded as a document is as it was, and a download.
     let png = picture(8, 8);
     let file = stand.upload(&ann, json!({"chat": chat}), "application/octet-stream", &png).await;
@@ -287,7 +299,16 @@ async fn quotas_hold_for_a_file_a_user_and_the_tenant() {
         stand.api.post(user, "/api/media/files", body).await
     };
     assert_eq!(create(&ann, "video/mp4", QUOTAS.file_bytes + 1).await.code(), "limit_reached");
-    assert_eq!(create(&ann, "image/png", (24 << 20) + 1).await.code(), "limit_reached", "a larger picture");
+    let picture = create(&ann, "image/png", (24 << 20) + 1).await;
+    assert_eq!(picture.code(), "limit_reached", "a larger picture");
+    let advice =
+        "a picture may have 24 MiB at most; upload it as application/octet-stream to send it as it is";
+    assert_eq!(picture.body["detail"], advice);
+    let picture = create(&ann, "image/png", QUOTAS.file_bytes + 1).await;
+    assert_ne!(picture.body["detail"], advice, "no type helps it");
+    let avatar = json!({"for": "avatar", "name": "a", "type": "image/png", "size": (24 << 20) + 1});
+    let avatar = stand.api.post(&ann, "/api/media/files", avatar).await;
+    assert_eq!(avatar.body["detail"], "a picture of a user or a chat may have 24 MiB at most");
     let first = create(&ann, "video/mp4", QUOTAS.file_bytes).await.ok(201);
     assert_eq!(create(&ann, "video/mp4", (16 << 20) + 1).await.code(), "limit_reached", "of the user");
     create(&ben, "video/mp4", QUOTAS.file_bytes).await.ok(201);
@@ -389,7 +410,7 @@ async fn a_gateway_describes_only_what_the_sender_may_send() {
     let file = stand.upload(&ann, json!({"chat": chat}), "text/plain", b"two cats").await;
     let pending = stand.create(&ann, json!({"chat": chat}), "text/plain", b"more").await.ok(201);
     let avatar = stand.upload(&ann, json!("avatar"), "image/png", &picture(8, 8)).await;
-    let types = Ok(vec!["application/octet-stream".to_owned()]);
+    let types = Ok(vec!["text/plain".to_owned()]);
     assert_eq!(describe(&stand, other, ann.id, &[id(&file)]).await, Err(Code::NotFound), "for another chat");
     assert_eq!(describe(&stand, chat, ben.id, &[id(&file)]).await, Err(Code::NotFound), "of another user");
     for bad in [id(&pending), id(&avatar), FileId::generate()] {

@@ -52,8 +52,10 @@ suite![
     a_key_creates_one_file,
     quotas_hold_whatever_happens_at_once,
     a_user_has_a_limited_number_of_free_files,
+    what_is_being_removed_counts_as_free,
     a_file_is_checked_by_one_process_at_a_time,
     what_a_file_takes_follows_its_check,
+    what_is_removed_counts_until_its_upload_can_write_no_more,
     readers_follow_messages,
     a_deleted_range_takes_the_files_of_its_sender,
     files_of_texts_that_disappear_go_at_their_time,
@@ -250,6 +252,25 @@ async fn a_user_has_a_limited_number_of_free_files(store: Store) {
     create().await.expect("a message has one of them");
 }
 
+async fn what_is_being_removed_counts_as_free(store: Store) {
+    let ann = UserId::generate();
+    let quotas = Quotas { tenant_bytes: 1 << 30, user_bytes: 1 << 30, file_bytes: 1 << 30 };
+    let create = async || store.create(&new(ann, FilePurpose::Avatar, 1, None), &quotas, at(900)).await;
+    for each in 0..MAX_FREE_FILES {
+        let file_id = create().await.expect("a file").file.file_id;
+        // One that was the picture of its user was never free.
+        if each == 0 {
+            store.begin(file_id, at(0)).await.expect("it begins");
+            store.finish(file_id, &Outcome::Ready(facts(8)), at(1)).await.expect("it is checked");
+        }
+        assert_eq!(store.discard(file_id, ann, at(2)).await.expect("an answer"), Discarded::Begun);
+    }
+    assert_eq!(refused(create().await), Some(Refusal::TooManyFree));
+    let late = at(901) + UPLOAD_SLACK;
+    while !collected(&store, late).await.is_empty() {}
+    create().await.expect("they are gone");
+}
+
 async fn a_file_is_checked_by_one_process_at_a_time(store: Store) {
     let file_id = add(&store, UserId::generate(), FilePurpose::Avatar).await;
     let claim = async |now| {
@@ -279,6 +300,7 @@ async fn what_a_file_takes_follows_its_check(store: Store) {
     store.positions(&[0]).await.expect("positions");
     for (outcome, kept) in [
         (Outcome::Ready(facts(8)), 10),
+        (Outcome::Ready(facts(120)), 122),
         (Outcome::Refused(FileRefusal::SizeMismatch), 0),
         (Outcome::Quarantined, 100),
     ] {
@@ -287,13 +309,38 @@ async fn what_a_file_takes_follows_its_check(store: Store) {
         assert_eq!(store.used_bytes().await.expect("a number"), 100);
         store.begin(new.file_id, at(0)).await.expect("it begins");
         store.finish(new.file_id, &outcome, at(1)).await.expect("it is checked");
-        assert_eq!(store.used_bytes().await.expect("a number"), kept, "{outcome:?}");
+        // The request of its upload is good still, and writes as much once more.
+        assert_eq!(store.used_bytes().await.expect("a number"), kept.max(100), "{outcome:?}");
+        for _ in 0..2 {
+            store.forget_upload(new.file_id).await.expect("it is forgotten");
+            assert_eq!(store.used_bytes().await.expect("a number"), kept, "{outcome:?}");
+        }
         store.discard(new.file_id, ann, at(2)).await.expect("an answer");
         // A file that is ready waits for the log, and any other for nothing.
         store.caught_up(0, at(3)).await.expect("it is noted");
         assert_eq!(collected(&store, at(10_000)).await, [new.file_id]);
         assert_eq!(store.used_bytes().await.expect("a number"), 0);
     }
+}
+
+async fn what_is_removed_counts_until_its_upload_can_write_no_more(store: Store) {
+    let ann = UserId::generate();
+    let (end, quotas) = (at(900) + UPLOAD_SLACK, Quotas { user_bytes: 250, ..QUOTAS });
+    let used = async || store.used_bytes().await.expect("a number");
+    read_until(&store, end).await;
+    for outcome in [Outcome::Ready(facts(8)), Outcome::Refused(FileRefusal::DamagedPicture)] {
+        let new = new(ann, FilePurpose::Avatar, 100, None);
+        store.create(&new, &quotas, at(900)).await.expect("a file");
+        store.begin(new.file_id, at(0)).await.expect("it begins");
+        store.finish(new.file_id, &outcome, at(1)).await.expect("it is checked");
+        assert_eq!(store.discard(new.file_id, ann, at(2)).await.expect("an answer"), Discarded::Begun);
+    }
+    assert_eq!(collected(&store, at(3)).await.len(), 2);
+    assert_eq!(used().await, 200);
+    let third = store.create(&new(ann, FilePurpose::Avatar, 100, None), &quotas, at(900)).await;
+    assert_eq!(refused(third), Some(Refusal::UserFull(250)));
+    assert_eq!(collected(&store, end + TimeDelta::seconds(1)).await.len(), 2);
+    assert_eq!(used().await, 0);
 }
 
 async fn readers_follow_messages(store: Store) {
@@ -341,11 +388,12 @@ async fn files_of_texts_that_disappear_go_at_their_time(store: Store) {
     let (ann, chat) = (UserId::generate(), ChatId::generate());
     let file_id = ready(&store, ann, FilePurpose::Chat(chat)).await;
     let expires_at = Some(at(100));
+    assert!(offered(&store, file_id, ann, chat, at(3_600), at(1)).await);
     let attached = Attached { chat, seq: 1, sender: ann, files: vec![file_id], expires_at };
     apply(&store, Change::Attached(attached)).await;
     let reads = async |now| !store.readers(file_id, at(now), 10).await.expect("a read").is_empty();
     assert!(reads(99).await);
-    assert!(!reads(100).await, "before anything is removed");
+    assert!(!reads(100).await, "before anything is removed, and though it was offered for longer");
     while store.expire(at(99), 10).await.expect("a round") {}
     assert!(reads(99).await);
     while store.expire(at(100), 10).await.expect("a round") {}

@@ -5,7 +5,7 @@ use std::{path::Path, process::Stdio, time::Duration};
 use anyhow::{Context, ensure};
 use contracts::{
     ErrorCode, FileId,
-    api::{FilePurpose, FileState},
+    api::{FilePurpose, FileState, FoundMessages},
 };
 use e2e::{
     World, eventually, report,
@@ -14,7 +14,7 @@ use e2e::{
     users::{TestUser, refused},
 };
 use kube::{ResourceExt, api::ListParams};
-use posthouse_client::{Messenger, Post};
+use posthouse_client::{ClientError, Messenger, Post};
 use reqwest::StatusCode;
 use rusty_s3::{Bucket, Credentials, S3Action, UrlStyle, actions};
 use serde_json::json;
@@ -120,11 +120,24 @@ async fn services_on_request_come_and_go_and_what_they_keep_comes_back() {
         let (ann, ben, chat) = TestUser::two(&messenger).await?;
         let phone = ann.online(&[chat]).await;
         phone.send(chat, "the harbour at dawn").await?;
-        ensure!(ann.identity.upload(FilePurpose::Chat(chat), &root().join(PHOTO)).await.is_err(), "it takes files");
-        ensure!(found(&ben, "harbour").await.is_err(), "it finds messages");
+        refused(
+            ann.identity.upload(FilePurpose::Chat(chat), &root().join(PHOTO)).await,
+            ErrorCode::NotFound,
+        )?;
+        refused(ann.identity.file(FileId::generate()).await, ErrorCode::NotFound)?;
+        refused(searched(&ben, "harbour").await, ErrorCode::NotFound)?;
+        let listed = async |service: &str| {
+            anyhow::Ok(contains(&content(&messenger, "/docs").await?, format!("/docs/{service}\"").as_bytes()))
+        };
+        ensure!(listed("chat").await? && !listed("media").await? && !listed("search").await?, "the index is of all");
 
         // On: files are sent, and what was written before is found.
         settle(world, &spec(&with, "Retain")).await?;
+        eventually("the index lists them", MINUTE, || async {
+            ensure!(listed("media").await? && listed("search").await?, "they are not there");
+            Ok(())
+        })
+        .await?;
         let file = ann.identity.upload(FilePurpose::Chat(chat), &root().join(PHOTO)).await?;
         phone.post(chat, Post::files("look", vec![file.id])).await?;
         let reads = async |ben: &TestUser| {
@@ -158,7 +171,12 @@ async fn services_on_request_come_and_go_and_what_they_keep_comes_back() {
             Ok(())
         })
         .await?;
-        ensure!(ben.identity.file(file.id).await.is_err(), "it serves files");
+        // A gateway of before may still answer, and says that it waits for them.
+        eventually("no client waits for files and search", MOMENT, || async {
+            refused(ben.identity.file(file.id).await, ErrorCode::NotFound)?;
+            refused(searched(&ben, "harbour").await, ErrorCode::NotFound)
+        })
+        .await?;
         phone.send(chat, "talk goes on").await?;
 
         // On again, and once more after a deletion that retains: the same file, the same words.
@@ -243,7 +261,11 @@ async fn settle(world: &World, spec: &serde_json::Value) -> anyhow::Result<()> {
 
 /// Returns how many messages a user finds.
 async fn found(user: &TestUser, words: &str) -> anyhow::Result<usize> {
-    Ok(user.messenger().search_messages(&user.token().await?, words).await?.items.len())
+    Ok(searched(user, words).await?.items.len())
+}
+
+async fn searched(user: &TestUser, words: &str) -> Result<FoundMessages, ClientError> {
+    user.messenger().search_messages(&user.identity.token().await?, words).await
 }
 
 async fn content(messenger: &Messenger, link: &str) -> anyhow::Result<Vec<u8>> {

@@ -38,8 +38,14 @@ async fn a_key_has_its_seq_after_everything_was_restarted() {
             sent.insert(tenant, Sent::begin(world, tenant).await?);
         }
 
-        let backends =
-            [Backend::Kafka, Backend::Cassandra, Backend::Postgres, Backend::Redis, Backend::Keycloak, Backend::S3];
+        let backends = [
+            Backend::Kafka,
+            Backend::Cassandra,
+            Backend::Postgres,
+            Backend::Redis,
+            Backend::Keycloak,
+            Backend::S3,
+        ];
         for backend in backends {
             world.stack.signal(backend, Signal::Kill)?;
         }

@@ -132,6 +132,7 @@ async fn serve(config: WebSocketConfig) -> (SocketAddr, tokio::task::JoinHandle<
         http_addr: any_port,
         grpc_addr: any_port,
         management_addr: any_port,
+        tenant_services: vec![catalog::Service::Gateway],
         log_format: LogFormat::Text,
         unready_seconds: 0,
         drain_seconds: 0,

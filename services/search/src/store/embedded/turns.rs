@@ -45,7 +45,7 @@ impl Turns {
         Self { free: Arc::new(Semaphore::new(searches)), readers: Arc::default(), patience }
     }
 
-    /// Runs what blocks, in a turn of a reader. The turn ends with the work, and not before when nobody waits for it any more: the core
+    /// Runs what blocks, in a turn of a reader. The turn ends with the work, and not before when its client has left: the core
     /// is as busy then.
     pub(super) async fn run<T: Send + 'static>(
         &self,
