@@ -2,9 +2,6 @@
 KIND_VERSION=v0.33.0
 KIND=$CACHE/kind/$KIND_VERSION/kind
 
-# charts/posthouse-backends has no object store yet: no image of one was looked at.
-HAS_FILES=false
-
 kind_program() { [ -x "$KIND" ] || GOBIN=$(dirname "$KIND") go install "sigs.k8s.io/kind@$KIND_VERSION"; }
 
 # Those that the cluster has for the Traefik of charts/posthouse-backends: the newest of its line in the module proxy.

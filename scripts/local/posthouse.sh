@@ -69,12 +69,11 @@ tenant_up() {
     await 120 - tenant_answers "$1"
 }
 
-# Whether the cell has an object store.
-HAS_FILES=true
-
 # tenant_manifest NAME: prints an example with the requested topology, and with what its cell can carry.
 tenant_manifest() {
-    kubectl create --dry-run=client -o json -f "$ROOT/examples/tenants/$1.yaml" | jq --arg topology "$TOPOLOGY" --argjson files $HAS_FILES \
+    local files
+    files=$(kubectl get messengercell local -o json | jq '.spec | has("s3")')
+    kubectl create --dry-run=client -o json -f "$ROOT/examples/tenants/$1.yaml" | jq --arg topology "$TOPOLOGY" --argjson files "$files" \
         'if .kind == "List" then .items[] else . end | if .kind == "MessengerTenant" then
             .spec.topology = $topology | if $files then . else del(.spec.services.media) end
         else . end'
