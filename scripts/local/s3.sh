@@ -7,7 +7,6 @@ S3_HOME=$CACHE/versitygw/$VERSITYGW
 build_s3() {
     local part=$S3_HOME.part
     if [ -d "$S3_HOME" ]; then return; fi
-    command -v go > /dev/null || die "go is missing: install Go 1.25 or newer"
     rm -rf "$part" && mkdir -p "$part"
     CGO_ENABLED=0 GOBIN=$part go install -v -trimpath -gcflags='all=-dwarf=false -l' -ldflags='-s -w' \
         "github.com/versity/versitygw/cmd/versitygw@$VERSITYGW"
