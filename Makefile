@@ -14,7 +14,7 @@ help: ## Show the verbs
 up: ## Bring up backends, cluster, operator and two tenants (TOPOLOGY=Compact, CLUSTER=kind)
 	@scripts/up
 
-up-backends: ## Bring up Kafka, Cassandra, Keycloak, PostgreSQL and Redis alone
+up-backends: ## Bring up the backends alone
 	@scripts/up-backends
 
 up-cluster: ## Bring up the one-node Kubernetes alone
@@ -56,7 +56,7 @@ verify-sync: ## Random histories of devices that are cut off, in memory and on t
 autobahn: ## The whole Autobahn test suite on the WebSocket protocol of the gateway
 	@scripts/autobahn
 
-fuzz: ## Many more bad inputs for the readers of frames and records (FUZZ_CASES)
+fuzz: ## Many more bad inputs for the readers of frames, records, pictures and pages (FUZZ_CASES)
 	@scripts/fuzz
 
 kind-check: ## Check the kind path where Docker cannot run: config, charts, server-side dry run
