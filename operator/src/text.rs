@@ -1,6 +1,6 @@
 //! Pure: text in the forms that conditions, Events and manifests need.
 
-use std::fmt::Display;
+use std::{error::Error, fmt::Display};
 
 /// Longest text of a server that an error quotes, in bytes: it ends in a condition, and some servers return a dump.
 const MAX_QUOTE: usize = 300;
@@ -18,6 +18,16 @@ pub(crate) fn cut(text: &str, bytes: usize) -> String {
 pub(crate) fn one_line(text: impl Display) -> String {
     let text = text.to_string();
     cut(text.lines().next().unwrap_or_default(), MAX_QUOTE)
+}
+
+/// Returns the last cause of an error, which is the one that helps: the outermost of an HTTP client states only that a request
+/// failed, the last one "connection refused".
+pub(crate) fn root_cause<'a>(error: &'a (dyn Error + 'static)) -> &'a (dyn Error + 'static) {
+    let mut cause = error;
+    while let Some(deeper) = cause.source() {
+        cause = deeper;
+    }
+    cause
 }
 
 /// Returns bytes in hexadecimal.
@@ -40,6 +50,16 @@ mod tests {
     fn server_text_is_cut_to_one_short_line() {
         assert_eq!(one_line("first\nsecond"), "first");
         assert_eq!(one_line("x".repeat(500)).len(), MAX_QUOTE);
+    }
+
+    #[test]
+    fn root_cause_is_the_innermost() {
+        #[derive(Debug, thiserror::Error)]
+        #[error("outer")]
+        struct Outer(#[source] std::fmt::Error);
+        let inner = std::fmt::Error;
+        assert_eq!(root_cause(&Outer(inner)).to_string(), inner.to_string());
+        assert_eq!(root_cause(&inner).to_string(), inner.to_string());
     }
 
     #[test]

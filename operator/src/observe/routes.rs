@@ -6,7 +6,10 @@ use catalog::{Service, TENANT_HEADER};
 use crds::{Host, Scheme};
 use futures_util::{StreamExt, stream};
 
-use crate::tenant::{Cell, Tenant};
+use crate::{
+    tenant::{Cell, Tenant},
+    text::root_cause,
+};
 
 /// A service that responds later is no good to users either.
 const PROBE_TIMEOUT: Duration = Duration::from_secs(3);
@@ -91,7 +94,7 @@ impl Prober {
                 client.get(format!("https://{host}:{port}{path}")).header(http::header::HOST, authority)
             }
         };
-        let answer = request.send().await.map_err(|error| no_answer(root_cause(&error)))?;
+        let answer = request.send().await.map_err(|error| no_answer(root_cause(&error).to_string()))?;
         if answer.status() != http::StatusCode::OK {
             return Err(ProbeError::Status { service, url, status: answer.status().as_u16() });
         }
@@ -121,15 +124,6 @@ fn builder() -> reqwest::ClientBuilder {
         .redirect(reqwest::redirect::Policy::none())
         .no_proxy()
         .pool_idle_timeout(Duration::from_secs(15))
-}
-
-/// Returns the last cause, which is the one that helps: "connection refused".
-fn root_cause(error: &reqwest::Error) -> String {
-    let mut cause: &dyn std::error::Error = error;
-    while let Some(deeper) = cause.source() {
-        cause = deeper;
-    }
-    cause.to_string()
 }
 
 #[cfg(test)]

@@ -31,7 +31,7 @@ use crate::{
     },
     providers::check_endpoint,
     tenant::{Cell, Tenant},
-    text::{hex, one_line},
+    text::{hex, one_line, root_cause},
 };
 
 /// Where a realm has its client scopes.
@@ -612,13 +612,7 @@ impl KeycloakAdmin {
     }
 
     fn unavailable(&self, error: reqwest::Error) -> BackendError {
-        // The outermost text states only that a request failed; the innermost states why.
-        let mut cause: &dyn std::error::Error = &error;
-        while let Some(next) = cause.source() {
-            cause = next;
-        }
-        let (backend, endpoint) = (Self::ENTRY, self.url.clone());
-        BackendError::Unavailable { backend, endpoint, detail: one_line(cause) }
+        BackendError::unavailable(Self::ENTRY, &self.url, root_cause(&error))
     }
 
     fn refused(&self, action: &str, status: StatusCode, text: &str) -> BackendError {

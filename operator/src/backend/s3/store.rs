@@ -19,7 +19,7 @@ use url::Url;
 use super::document::{self, Problem};
 use crate::{
     backend::{error::BackendError, login::Credentials},
-    text::one_line,
+    text::{one_line, root_cause},
 };
 
 const ENTRY: catalog::Backend = catalog::Backend::S3;
@@ -103,9 +103,9 @@ impl Store {
         expected: &[&str],
     ) -> Result<Result<String, Problem>, BackendError> {
         let signed = self.signed(&request);
-        let answer = self.http.execute(signed).await.map_err(|error| self.unavailable(error))?;
+        let answer = self.http.execute(signed).await.map_err(|error| self.unavailable(root_cause(&error)))?;
         let status = answer.status();
-        let text = answer.text().await.map_err(|error| self.unavailable(error))?;
+        let text = answer.text().await.map_err(|error| self.unavailable(root_cause(&error)))?;
         if status.is_success() {
             return Ok(Ok(text));
         }
