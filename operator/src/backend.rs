@@ -22,6 +22,7 @@ mod any;
 mod change;
 mod contract;
 mod error;
+mod http;
 mod idle;
 mod login;
 mod marker;

@@ -11,6 +11,7 @@ use crds::{
 };
 use k8s_openapi::apimachinery::pkg::apis::meta::v1::OwnerReference;
 use kube::Resource;
+use sha2::{Digest, Sha256};
 use url::Url;
 
 use crate::{
@@ -19,6 +20,7 @@ use crate::{
     placement::Hosts,
     providers::{self, CellRules, ProviderSecrets, Providers},
     secrets::TenantSecrets,
+    text::hex,
     workload::{Workload, has_part},
 };
 
@@ -185,6 +187,12 @@ impl Cell {
     pub fn takes(&self, namespace: &str) -> bool {
         let allowed = self.spec.allowed_namespaces.as_ref();
         allowed.is_none_or(|allowed| allowed.iter().any(|name| name == namespace))
+    }
+
+    /// Returns a short text that changes with the certificates that are trusted beside the public ones.
+    pub(crate) fn trust(&self) -> String {
+        let ca_bundle = self.spec.ca_bundle.as_deref().unwrap_or_default();
+        hex(&Sha256::digest(ca_bundle)[..4])
     }
 }
 

@@ -8,7 +8,6 @@ use reqwest::{Method, StatusCode};
 use secrecy::{ExposeSecret, SecretString};
 use serde::Deserialize;
 use serde_json::{Value, json};
-use sha2::{Digest, Sha256};
 use tokio::sync::Mutex;
 
 use super::representation::{
@@ -25,13 +24,14 @@ use crate::{
         change::ChangeKind,
         contract::{Backend, BackendFacts},
         error::{BackendError, Holder},
+        http,
         login::Credentials,
         ownership::{Claim, Owner, Ownership},
         statement::identifier,
     },
     providers::check_endpoint,
     tenant::{Cell, Tenant},
-    text::{hex, one_line, root_cause},
+    text::{one_line, root_cause},
 };
 
 /// Where a realm has its client scopes.
@@ -42,10 +42,7 @@ const ACTIONS: &str = "authentication/required-actions";
 const PROFILE: &str = "users/profile";
 /// Where a realm has its identity providers.
 const PROVIDERS: &str = "identity-provider/instances";
-const CONNECT_TIMEOUT: Duration = Duration::from_secs(3);
-/// Reads take 0.1 s at most when all is well.
-const READ_TIMEOUT: Duration = Duration::from_secs(8);
-/// A realm takes 1-2 s to make on a quiet machine, 6 s on a busy one.
+/// Of writes, instead of the client's own: a realm takes 1-2 s to make on a quiet machine, 6 s on a busy one.
 const WRITE_TIMEOUT: Duration = Duration::from_secs(30);
 /// A token is replaced this long before it ends; those of the master realm live 60 s.
 const TOKEN_MARGIN: Duration = Duration::from_secs(10);
@@ -117,8 +114,7 @@ impl Backend for KeycloakAdmin {
     }
 
     fn endpoint(cell: &Cell) -> String {
-        let ca_bundle = cell.spec.ca_bundle.as_deref().unwrap_or_default();
-        format!("{} {}", cell.keycloak_url, hex(&Sha256::digest(ca_bundle)[..4]))
+        format!("{} {}", cell.keycloak_url, cell.trust())
     }
 
     fn connect(cell: &Cell, account: Credentials) -> Self {
@@ -315,10 +311,7 @@ impl KeycloakAdmin {
         certificates: &[reqwest::Certificate],
     ) -> Self {
         let url = url.into().trim_end_matches('/').to_owned();
-        let http = reqwest::Client::builder().connect_timeout(CONNECT_TIMEOUT).timeout(READ_TIMEOUT);
-        let http = http.tls_certs_merge(certificates.iter().cloned()).build();
-        let http = http.expect("a client with certificates that were read can be made");
-        Self { url, credentials, http, token: Mutex::default() }
+        Self { url, credentials, http: http::client(certificates), token: Mutex::default() }
     }
 
     /// Returns the realm, `None` when there is none. A realm the operator did not create returns 403.

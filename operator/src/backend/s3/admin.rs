@@ -4,7 +4,6 @@ use crds::{CellS3, TenantId};
 use reqwest::Method;
 use secrecy::{ExposeSecret, SecretString};
 use serde_json::Value;
-use sha2::{Digest, Sha256};
 use subtle::ConstantTimeEq;
 use tokio::try_join;
 
@@ -16,18 +15,19 @@ use super::{
         Tagging,
     },
     plan,
-    store::{self, Request, Store},
+    store::{Request, Store},
 };
 use crate::{
     backend::{
         change::ChangeKind,
         contract::{Backend, BackendFacts},
         error::BackendError,
+        http,
         login::Credentials,
         ownership::{Claim, Owner, Ownership},
     },
     tenant::{Cell, Tenant},
-    text::{hex, one_line},
+    text::one_line,
 };
 
 /// The tag that tells one bucket from another one of the same name.
@@ -99,9 +99,7 @@ impl Backend for S3Admin {
 
     fn endpoint(cell: &Cell) -> String {
         let s3 = of(cell);
-        let ca_bundle = cell.spec.ca_bundle.as_deref().unwrap_or_default();
-        let trusted = hex(&Sha256::digest(ca_bundle)[..4]);
-        format!("{} {} {} {trusted}", s3.endpoint, s3.accounts_endpoint(), s3.region())
+        format!("{} {} {} {}", s3.endpoint, s3.accounts_endpoint(), s3.region(), cell.trust())
     }
 
     fn connect(cell: &Cell, account: Credentials) -> Self {
@@ -230,7 +228,7 @@ impl S3Admin {
         credentials: Credentials,
         certificates: &[reqwest::Certificate],
     ) -> Self {
-        let http = store::client(certificates);
+        let http = http::client(certificates);
         let store = |endpoint: &str| Store::new(endpoint, region, credentials.clone(), http.clone());
         Self { objects: store(endpoint), accounts: store(accounts_endpoint) }
     }

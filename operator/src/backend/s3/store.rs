@@ -1,6 +1,6 @@
 //! Signed requests to one address.
 
-use std::time::{Duration, SystemTime};
+use std::time::SystemTime;
 
 use aws_credential_types::Credentials as Identity;
 use aws_sigv4::{
@@ -23,9 +23,6 @@ use crate::{
 };
 
 const ENTRY: catalog::Backend = catalog::Backend::S3;
-const CONNECT_TIMEOUT: Duration = Duration::from_secs(3);
-/// All requests are small; a thousand objects are removed in 0.2 s on a quiet machine.
-const CALL_TIMEOUT: Duration = Duration::from_secs(8);
 
 /// One address, with the account that requests to it are signed by.
 pub(super) struct Store {
@@ -59,13 +56,6 @@ impl Request {
     pub fn with(self, body: String) -> Self {
         Self { body, ..self }
     }
-}
-
-/// Returns a client that trusts certificates beside the public ones.
-pub(super) fn client(certificates: &[reqwest::Certificate]) -> reqwest::Client {
-    let http = reqwest::Client::builder().connect_timeout(CONNECT_TIMEOUT).timeout(CALL_TIMEOUT);
-    let http = http.tls_certs_merge(certificates.iter().cloned()).build();
-    http.expect("a client with certificates that were read can be made")
 }
 
 impl Store {

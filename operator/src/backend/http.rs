@@ -1,0 +1,14 @@
+//! The HTTP client of the backends that are administered over HTTP.
+
+use std::time::Duration;
+
+const CONNECT_TIMEOUT: Duration = Duration::from_secs(3);
+/// Reads of a realm take 0.1 s at most when all is well, and a thousand objects are removed in 0.2 s.
+const CALL_TIMEOUT: Duration = Duration::from_secs(8);
+
+/// Returns a client that trusts certificates beside the public ones.
+pub(super) fn client(certificates: &[reqwest::Certificate]) -> reqwest::Client {
+    let http = reqwest::Client::builder().connect_timeout(CONNECT_TIMEOUT).timeout(CALL_TIMEOUT);
+    let http = http.tls_certs_merge(certificates.iter().cloned()).build();
+    http.expect("a client with certificates that were read can be made")
+}
