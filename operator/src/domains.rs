@@ -5,6 +5,8 @@ use std::collections::BTreeSet;
 use crds::{Host, MessengerCellSpec, TenantId};
 use url::Url;
 
+use crate::tenant::s3_endpoints;
+
 /// Hosts that belong to the installation and never to a tenant.
 #[derive(Clone, Debug, Default)]
 pub(crate) struct Installation {
@@ -76,7 +78,7 @@ fn is_below(host: &str, domain: &str) -> bool {
 
 /// Returns the hosts in the addresses of a cell.
 fn systems(cell: &MessengerCellSpec) -> impl Iterator<Item = String> {
-    let s3 = cell.s3.iter().flat_map(|s3| [&s3.endpoint[..], s3.public_endpoint(), s3.accounts_endpoint()]);
+    let s3 = cell.s3.iter().flat_map(s3_endpoints).map(|(_, endpoint)| endpoint);
     let keycloak = [Some(&cell.keycloak.url), cell.keycloak.public_url.as_ref()].into_iter().flatten();
     let urls = keycloak.map(String::as_str).chain(s3);
     let urls = urls.filter_map(|url| Some(Url::parse(url).ok()?.host_str()?.to_owned()));

@@ -174,7 +174,7 @@ impl Cell {
 }
 
 /// Returns the addresses of an object store, each with the field that has it.
-fn s3_endpoints(s3: &CellS3) -> [(&'static str, &str); 3] {
+pub(crate) fn s3_endpoints(s3: &CellS3) -> [(&'static str, &str); 3] {
     [
         ("spec.s3.endpoint", s3.endpoint.as_str()),
         ("spec.s3.publicEndpoint", s3.public_endpoint()),
