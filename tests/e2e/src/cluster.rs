@@ -189,10 +189,10 @@ impl Cluster {
     /// Returns the account in a tenant's Secret `<name>-<backend>`.
     pub async fn account(&self, name: &str, backend: &str) -> anyhow::Result<Account> {
         let secret = self.secret(name, &format!("{name}-{backend}")).await?;
-        let value = |keys: [&str; 2]| keys.iter().find_map(|key| secret.get(*key).cloned());
+        let value = |keys: [&str; 3]| keys.iter().find_map(|key| secret.get(*key).cloned());
         Ok(Account {
-            username: value(["username", "clientId"]).unwrap_or_default(),
-            password: value(["password", "clientSecret"])
+            username: value(["username", "clientId", "accessKey"]).unwrap_or_default(),
+            password: value(["password", "clientSecret", "secretKey"])
                 .or_else(|| secret.get("token").cloned())
                 .with_context(|| format!("Secret {name}-{backend} has no password"))?,
         })

@@ -10,8 +10,8 @@ use std::{
 
 use anyhow::{Context, ensure};
 use contracts::{
-    ChatId, DeviceId, ErrorCode, UserId,
-    api::{CreateChatRequest, RegisterRequest},
+    ChatId, DeviceId, ErrorCode, FileId, UserId,
+    api::{CreateChatRequest, FoundMessages, RegisterRequest},
     wire::{self, ChatState, MAX_HISTORY_LIMIT, Message, TypingUser, UserPresence},
 };
 use futures_util::{StreamExt, TryStreamExt, stream};
@@ -165,6 +165,18 @@ impl TestUser {
             }
             stored.extend(page.messages);
         }
+    }
+
+    /// Returns what a file holds, as far as this user reads it.
+    pub async fn content(&self, file: FileId) -> anyhow::Result<Vec<u8>> {
+        let mut content = Vec::new();
+        self.identity.download(file, &mut content).await?;
+        Ok(content)
+    }
+
+    /// Returns the first messages with these words that this user may read, the newest first.
+    pub async fn search(&self, words: &str) -> Result<FoundMessages, ClientError> {
+        self.messenger().search_messages(&self.identity.token().await?, words).await
     }
 }
 

@@ -19,12 +19,6 @@ fn last(online: &Online, chat: contracts::ChatId) -> Option<(String, Vec<FileId>
     Some((last.body.clone(), last.attachments.iter().map(|of| of.file).collect()))
 }
 
-async fn content(user: &TestUser, file: FileId) -> anyhow::Result<Vec<u8>> {
-    let mut content = Vec::new();
-    user.identity.download(file, &mut content).await?;
-    Ok(content)
-}
-
 /// Two users exchange a file, which a third does not get before one of them forwards it, and which is gone with the message that carries it.
 pub async fn files(messenger: &Messenger) -> anyhow::Result<()> {
     let (ann, ben, chat) = TestUser::two(messenger).await?;
@@ -38,7 +32,7 @@ pub async fn files(messenger: &Messenger) -> anyhow::Result<()> {
     let file = ann.identity.upload(FilePurpose::Chat(chat), &path).await?;
     tokio::fs::remove_file(&path).await?;
     ensure!(file.size == CONTENT.len() as i64, "{file:?}");
-    ensure!(content(&ben, file.id).await.is_err(), "no message carries it yet");
+    ensure!(ben.content(file.id).await.is_err(), "no message carries it yet");
 
     let seq = phone.post(chat, Post::files("look", vec![file.id])).await?;
     for online in [&phone, &other] {
@@ -50,17 +44,17 @@ pub async fn files(messenger: &Messenger) -> anyhow::Result<()> {
         .await?;
     }
     eventually("the other reads the file", MOMENT, || async {
-        ensure!(content(&ben, file.id).await? == CONTENT, "it is another one");
+        ensure!(ben.content(file.id).await? == CONTENT, "it is another one");
         Ok(())
     })
     .await?;
-    ensure!(content(&cid, file.id).await.is_err(), "the third is in no chat that has it");
+    ensure!(cid.content(file.id).await.is_err(), "the third is in no chat that has it");
 
     other.post(elsewhere, Post::Forward { from_chat: chat, from_seq: seq }).await?;
     eventually("the third reads what is forwarded", MOMENT, || async {
         let found = last(&third, elsewhere);
         ensure!(found == Some(("look".to_owned(), vec![file.id])), "{found:?}");
-        ensure!(content(&cid, file.id).await? == CONTENT, "it is another one");
+        ensure!(cid.content(file.id).await? == CONTENT, "it is another one");
         Ok(())
     })
     .await?;

@@ -46,6 +46,5 @@ async fn finds(user: &TestUser, query: &str, expected: &[(ChatId, i64)]) -> anyh
 
 /// Returns what a user finds now, the newest first.
 async fn found(user: &TestUser, query: &str) -> anyhow::Result<Vec<(ChatId, i64)>> {
-    let found = user.messenger().search_messages(&user.token().await?, query).await?;
-    Ok(found.items.iter().map(|found| (found.chat_id, found.seq)).collect())
+    Ok(user.search(query).await?.items.iter().map(|found| (found.chat_id, found.seq)).collect())
 }

@@ -5,8 +5,9 @@ use std::{path::Path, process::Stdio, time::Duration};
 use anyhow::{Context, ensure};
 use contracts::{
     ErrorCode, FileId,
-    api::{FilePurpose, FileState, FoundMessages},
+    api::{FilePurpose, FileState},
 };
+use crds::TenantId;
 use e2e::{
     World, eventually, report,
     stack::{Account, Backend, Signal, root},
@@ -14,7 +15,7 @@ use e2e::{
     users::{TestUser, refused},
 };
 use kube::{ResourceExt, api::ListParams};
-use posthouse_client::{ClientError, Messenger, Post};
+use posthouse_client::{Messenger, Post};
 use reqwest::StatusCode;
 use rusty_s3::{Bucket, Credentials, S3Action, UrlStyle, actions};
 use serde_json::json;
@@ -70,7 +71,7 @@ async fn two_users_exchange_a_photo_and_no_other_gets_it_by_any_door() {
         let links = file.links.context("a ready file has links")?;
         let thumbnail = links.thumbnail.context("a picture has a thumbnail")?;
         for link in [&links.content, &thumbnail] {
-            let picture = content(&messenger, link).await?;
+            let picture = fetched(&messenger, link).await?;
             ensure!(!picture.is_empty() && !contains(&picture, b"SECRET"), "metadata is left behind {link}");
         }
         let folder = std::env::temp_dir().join(format!("posthouse-{}", of.file));
@@ -79,12 +80,12 @@ async fn two_users_exchange_a_photo_and_no_other_gets_it_by_any_door() {
         terminal(&ben, chat, &format!("/save {seq} {}", folder.display())).await?;
         let saved = std::fs::read(folder.join("metadata.png"));
         std::fs::remove_dir_all(&folder)?;
-        ensure!(saved? == content(&messenger, &links.content).await?, "another file was saved");
+        ensure!(saved? == fetched(&messenger, &links.content).await?, "another file was saved");
 
         // No other user does: not by its id, by a bucket without an account, or at another tenant's address.
         refused(cid.identity.file(of.file).await, ErrorCode::NotFound)?;
         let theirs = world.stack.messenger(THEIRS);
-        ensure!(content(&theirs, &links.content).await.is_err(), "another tenant serves the link");
+        ensure!(fetched(&theirs, &links.content).await.is_err(), "another tenant serves the link");
         let stranger = TestUser::register(&theirs, "eve").await?;
         ensure!(stranger.identity.file(of.file).await.is_err(), "another tenant serves the file");
         let bucket = Door::new(&world.stack.s3_addr, OURS, None)?;
@@ -94,7 +95,7 @@ async fn two_users_exchange_a_photo_and_no_other_gets_it_by_any_door() {
         let token = ann.token().await?;
         messenger.remove_member(&token, chat, ben.id()).await?;
         eventually("the link of a removed member ends", MOMENT, || async {
-            ensure!(content(&messenger, &links.content).await.is_err(), "it serves the photo");
+            ensure!(fetched(&messenger, &links.content).await.is_err(), "it serves the photo");
             Ok(())
         })
         .await?;
@@ -125,9 +126,9 @@ async fn services_on_request_come_and_go_and_what_they_keep_comes_back() {
             ErrorCode::NotFound,
         )?;
         refused(ann.identity.file(FileId::generate()).await, ErrorCode::NotFound)?;
-        refused(searched(&ben, "harbour").await, ErrorCode::NotFound)?;
+        refused(ben.search("harbour").await, ErrorCode::NotFound)?;
         let listed = async |service: &str| {
-            anyhow::Ok(contains(&content(&messenger, "/docs").await?, format!("/docs/{service}\"").as_bytes()))
+            anyhow::Ok(contains(&fetched(&messenger, "/docs").await?, format!("/docs/{service}\"").as_bytes()))
         };
         ensure!(listed("chat").await? && !listed("media").await? && !listed("search").await?, "the index is of all");
 
@@ -142,10 +143,8 @@ async fn services_on_request_come_and_go_and_what_they_keep_comes_back() {
         phone.post(chat, Post::files("look", vec![file.id])).await?;
         let reads = async |ben: &TestUser| {
             eventually("ben reads the photo and finds the words", MINUTE, || async {
-                let mut bytes = Vec::new();
-                ben.identity.download(file.id, &mut bytes).await?;
-                ensure!(!bytes.is_empty(), "the file is empty");
-                let found = found(ben, "harbour").await?;
+                ensure!(!ben.content(file.id).await?.is_empty(), "the file is empty");
+                let found = ben.search("harbour").await?.items.len();
                 ensure!(found == 1, "{found} messages are found");
                 Ok(())
             })
@@ -154,9 +153,7 @@ async fn services_on_request_come_and_go_and_what_they_keep_comes_back() {
         reads(&ben).await?;
 
         // Its account opens its own bucket and no other.
-        let secret = world.cluster.secret(TENANT, &format!("{TENANT}-s3")).await?;
-        let value = |key: &str| secret.get(key).cloned().with_context(|| format!("the Secret has no {key}"));
-        let account = Account { username: value("accessKey")?, password: value("secretKey")? };
+        let account = world.cluster.account(TENANT, "s3").await?;
         let own = Door::new(&world.stack.s3_addr, TENANT, Some(&account))?;
         ensure!(own.list().await? == StatusCode::OK, "it does not open its own bucket");
         Door::new(&world.stack.s3_addr, OURS, Some(&account))?.is_shut(FileId::generate()).await?;
@@ -174,7 +171,7 @@ async fn services_on_request_come_and_go_and_what_they_keep_comes_back() {
         // A gateway of before may still answer, and says that it waits for them.
         eventually("no client waits for files and search", MOMENT, || async {
             refused(ben.identity.file(file.id).await, ErrorCode::NotFound)?;
-            refused(searched(&ben, "harbour").await, ErrorCode::NotFound)
+            refused(ben.search("harbour").await, ErrorCode::NotFound)
         })
         .await?;
         phone.send(chat, "talk goes on").await?;
@@ -222,8 +219,7 @@ async fn talk_goes_on_while_what_keeps_and_finds_it_is_killed() {
             world.stack.signal(Backend::S3, Signal::Kill)?;
             world.stack.await_end(Backend::S3).await?;
             ensure!(ann.identity.upload(FilePurpose::Chat(chat), &photo).await.is_err(), "it takes files");
-            let dead = ben.identity.download(before.id, &mut Vec::new()).await;
-            ensure!(dead.is_err(), "it serves files");
+            ensure!(ben.content(before.id).await.is_err(), "it serves files");
             world.stack.start_backends().await?;
             stop.send_replace(true);
             anyhow::Ok(())
@@ -237,13 +233,13 @@ async fn talk_goes_on_while_what_keeps_and_finds_it_is_killed() {
 
         // Both services go on where they were.
         eventually("files come and go again", MINUTE, || async {
-            ben.identity.download(before.id, &mut Vec::new()).await?;
+            ben.content(before.id).await?;
             Ok(ann.identity.upload(FilePurpose::Chat(chat), &photo).await?)
         })
         .await?;
         let last = phone.send(chat, "the porridge is ready").await?;
         eventually("the last words are found", MINUTE, || async {
-            let found = ben.messenger().search_messages(&ben.token().await?, "porridge").await?;
+            let found = ben.search("porridge").await?;
             ensure!(found.items.iter().any(|of| of.seq == last) && found.complete, "{found:?}");
             Ok(())
         })
@@ -259,16 +255,8 @@ async fn settle(world: &World, spec: &serde_json::Value) -> anyhow::Result<()> {
     Ok(())
 }
 
-/// Returns how many messages a user finds.
-async fn found(user: &TestUser, words: &str) -> anyhow::Result<usize> {
-    Ok(searched(user, words).await?.items.len())
-}
-
-async fn searched(user: &TestUser, words: &str) -> Result<FoundMessages, ClientError> {
-    user.messenger().search_messages(&user.identity.token().await?, words).await
-}
-
-async fn content(messenger: &Messenger, link: &str) -> anyhow::Result<Vec<u8>> {
+/// Returns what is behind a link.
+async fn fetched(messenger: &Messenger, link: &str) -> anyhow::Result<Vec<u8>> {
     let mut bytes = Vec::new();
     messenger.fetch(link, &mut bytes).await?;
     Ok(bytes)
@@ -311,8 +299,9 @@ struct Door {
 impl Door {
     fn new(address: &str, tenant: &str, account: Option<&Account>) -> anyhow::Result<Self> {
         let url = format!("http://{address}").parse()?;
+        let bucket = tenant.parse::<TenantId>()?.bucket().to_string();
         Ok(Self {
-            bucket: Bucket::new(url, UrlStyle::Path, format!("mt-{tenant}"), "us-east-1")?,
+            bucket: Bucket::new(url, UrlStyle::Path, bucket, "us-east-1")?,
             account: account.map(|of| Credentials::new(of.username.as_str(), of.password.as_str())),
             http: reqwest::Client::builder().no_proxy().build()?,
         })
