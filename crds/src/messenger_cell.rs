@@ -263,9 +263,9 @@ pub struct CellPostgres {
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub port: Option<i32>,
     /// Sessions that one tenant may have, so that all of them fit: `capacity.tenants` times this is to stay below `max_connections` of
-    /// the server. A tenant with one pod of each service needs 24; one whose replicas need more is refused with reason
-    /// `LimitExceeded`. Absent means what the replicas need. In either case a tenant for which the server has too few sessions beside
-    /// those of the others is `BackendRefused`.
+    /// the server. A tenant with one pod of each service needs 24, and 32 with media; one whose replicas need more is refused with
+    /// reason `LimitExceeded`. Absent means what the replicas need. In either case a tenant for which the server has too few sessions
+    /// beside those of the others is `BackendRefused`.
     #[x_kube(validation = Rule::new("self >= 1 && self <= 10000").message("postgres.sessionsPerTenant must lie between 1 and 10000"))]
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub sessions_per_tenant: Option<i32>,
