@@ -5,7 +5,8 @@ use std::collections::BTreeSet;
 use chrono::{TimeDelta, Utc};
 use contracts::{
     FileId,
-    rpc::{self, DescribeFilesRequest, DescribeFilesResponse, media_service_server::MediaService},
+    attachment::{Attachment, MAX_ATTACHMENTS},
+    rpc::{DescribeFilesRequest, DescribeFilesResponse, media_service_server::MediaService},
 };
 use kit::{
     error::{InvalidField, status},
@@ -16,8 +17,6 @@ use tonic::{Request, Response, Status, async_trait};
 use super::Files;
 use crate::{domain::File, error::Error, store::Offered};
 
-/// Files of one call: those of one message.
-const MAX_FILES: usize = 10;
 /// For so long the members of a chat may fetch what a gateway sends to it, until this service has read that it was stored: the log may be
 /// read late, by this service and by the one that stores messages.
 const OFFERED_FOR: TimeDelta = TimeDelta::hours(1);
@@ -45,14 +44,15 @@ impl MediaService for MediaRpc {
         let file_ids = file_ids.iter().map(|file| id("file_ids", file));
         let file_ids: Vec<FileId> = file_ids.collect::<Result<_, InvalidField>>()?;
         let distinct: BTreeSet<_> = file_ids.iter().collect();
-        if file_ids.len() > MAX_FILES || distinct.len() != file_ids.len() {
-            let problem = format!("at most {MAX_FILES}, each once");
+        // A call is for the files of one message.
+        if file_ids.len() > MAX_ATTACHMENTS || distinct.len() != file_ids.len() {
+            let problem = format!("at most {MAX_ATTACHMENTS}, each once");
             return Err(InvalidField { field: "file_ids", problem }.into());
         }
         let offered = self.files.store.offer(&file_ids, user_id, chat_id, now + OFFERED_FOR, now).await;
         match offered.map_err(|error| status(Error::from(error)))? {
             Offered::Files(files) => {
-                let files = files.iter().filter_map(described).collect();
+                let files = files.iter().filter_map(described).map(Into::into).collect();
                 Ok(Response::new(DescribeFilesResponse { files }))
             }
             Offered::NotFound(file_id) => Err(status(Error::NotFound(file_id))),
@@ -61,17 +61,17 @@ impl MediaService for MediaRpc {
 }
 
 /// Returns what is known of a file that is ready.
-fn described(file: &File) -> Option<rpc::File> {
+fn described(file: &File) -> Option<Attachment> {
     let facts = file.facts()?;
-    Some(rpc::File {
-        id: file.file_id.to_string(),
+    Some(Attachment {
+        file: file.file_id,
         name: file.name.as_str().to_owned(),
-        r#type: facts.media_type.as_str().to_owned(),
+        media_type: facts.media_type.as_str().to_owned(),
         size: facts.bytes,
         width: facts.width,
         height: facts.height,
         duration_ms: facts.duration_ms,
-        blur: facts.blur.clone().unwrap_or_default(),
+        blur: facts.blur.clone(),
         has_thumbnail: facts.thumbnail.is_some(),
     })
 }
