@@ -95,6 +95,12 @@ pub struct ParameterProblems;
 /// Of every endpoint that depends on a store or another service.
 pub struct FaultProblems;
 
+/// Of every endpoint that needs an access token and a store, and takes no body.
+pub struct QueryProblems;
+
+/// Of every endpoint that needs an access token and a store, and takes a body.
+pub struct RequestProblems;
+
 impl IntoResponses for CallerProblems {
     fn responses() -> BTreeMap<String, RefOr<Response>> {
         problems(&[ErrorCode::Unauthenticated, ErrorCode::TokenExpired])
@@ -121,6 +127,24 @@ impl IntoResponses for ParameterProblems {
 impl IntoResponses for FaultProblems {
     fn responses() -> BTreeMap<String, RefOr<Response>> {
         problems(&[ErrorCode::Internal, ErrorCode::Unavailable])
+    }
+}
+
+impl IntoResponses for QueryProblems {
+    fn responses() -> BTreeMap<String, RefOr<Response>> {
+        [ParameterProblems::responses(), CallerProblems::responses(), FaultProblems::responses()]
+            .into_iter()
+            .flatten()
+            .collect()
+    }
+}
+
+impl IntoResponses for RequestProblems {
+    fn responses() -> BTreeMap<String, RefOr<Response>> {
+        [BodyProblems::responses(), CallerProblems::responses(), FaultProblems::responses()]
+            .into_iter()
+            .flatten()
+            .collect()
     }
 }
 

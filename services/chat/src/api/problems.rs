@@ -2,37 +2,12 @@
 
 use std::collections::BTreeMap;
 
-use kit::docs::{BodyProblems, CallerProblems, FaultProblems, ParameterProblems, problem};
+use kit::docs::problem;
+pub(super) use kit::docs::{QueryProblems, RequestProblems};
 use utoipa::{
     IntoResponses,
     openapi::{RefOr, Response},
 };
-
-type Responses = BTreeMap<String, RefOr<Response>>;
-
-/// Of every endpoint that takes no body.
-pub(super) struct QueryProblems;
-
-/// Of every endpoint that takes a body.
-pub(super) struct RequestProblems;
-
-impl IntoResponses for QueryProblems {
-    fn responses() -> Responses {
-        [ParameterProblems::responses(), CallerProblems::responses(), FaultProblems::responses()]
-            .into_iter()
-            .flatten()
-            .collect()
-    }
-}
-
-impl IntoResponses for RequestProblems {
-    fn responses() -> Responses {
-        [BodyProblems::responses(), CallerProblems::responses(), FaultProblems::responses()]
-            .into_iter()
-            .flatten()
-            .collect()
-    }
-}
 
 /// Defines what describes one problem, with its status.
 macro_rules! problems {
@@ -41,7 +16,7 @@ macro_rules! problems {
         pub(super) struct $name;
 
         impl IntoResponses for $name {
-            fn responses() -> Responses {
+            fn responses() -> BTreeMap<String, RefOr<Response>> {
                 BTreeMap::from([($status.to_owned(), problem($description))])
             }
         }
