@@ -3,6 +3,7 @@
 use std::{
     collections::HashMap,
     hash::Hash,
+    sync::{Arc, Mutex, MutexGuard, PoisonError},
     time::{Duration, Instant},
 };
 
@@ -63,6 +64,32 @@ impl<K: Hash + Eq> Buckets<K> {
     /// Fills the bucket of a key.
     pub fn forget(&mut self, key: &K) {
         self.buckets.remove(key);
+    }
+}
+
+/// [`Buckets`] that several tasks share. Cheap to clone.
+#[derive(Clone, Debug)]
+pub struct SharedBuckets<K>(Arc<Mutex<Buckets<K>>>);
+
+impl<K: Hash + Eq> SharedBuckets<K> {
+    /// Returns full buckets.
+    pub fn new(rate: Rate) -> Self {
+        Self(Arc::new(Mutex::new(Buckets::new(rate))))
+    }
+
+    /// Takes a token of a key, if there is one; an error is the time to wait, and takes nothing.
+    pub fn try_take(&self, key: K, now: Instant) -> Result<(), Duration> {
+        self.lock().try_take(key, now)
+    }
+
+    /// Gives a token back that was taken for nothing.
+    pub fn give_back(&self, key: &K, now: Instant) {
+        self.lock().give_back(key, now);
+    }
+
+    /// A task that panicked while it had the buckets leaves counts that are good enough: no request is refused for it.
+    fn lock(&self) -> MutexGuard<'_, Buckets<K>> {
+        self.0.lock().unwrap_or_else(PoisonError::into_inner)
     }
 }
 

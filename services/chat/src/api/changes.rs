@@ -12,7 +12,7 @@ use axum::{
 use contracts::{ChatId, UserId};
 use kit::{
     auth::Caller,
-    bucket::{Buckets, Rate},
+    bucket::{Buckets, Rate, SharedBuckets},
     error::ApiError,
 };
 
@@ -32,7 +32,7 @@ const DRAFTS: Rate = Rate::every(Duration::from_millis(500), 20);
 /// The changes that users made lately through this process. Cheap to clone.
 #[derive(Clone)]
 pub struct Changes {
-    all: Arc<Mutex<Buckets<UserId>>>,
+    all: SharedBuckets<UserId>,
     joins: Arc<Mutex<Joins>>,
 }
 
@@ -46,7 +46,7 @@ impl Changes {
     /// Returns changes of which none was made.
     pub fn new(rate: Rate) -> Self {
         Self {
-            all: Arc::new(Mutex::new(Buckets::new(rate))),
+            all: SharedBuckets::new(rate),
             joins: Arc::new(Mutex::new(Joins {
                 all: Buckets::new(JOINS),
                 of_chat: Buckets::new(JOINS_OF_CHAT),
@@ -56,7 +56,7 @@ impl Changes {
 
     /// Counts a change; an error is the time to wait, and counts nothing.
     pub(super) fn take(&self, user: UserId, now: Instant) -> Result<(), Duration> {
-        self.all.lock().unwrap_or_else(PoisonError::into_inner).try_take(user, now)
+        self.all.try_take(user, now)
     }
 
     /// Counts that a user joins a chat by themselves, by whichever way; an error is the time to wait, and counts nothing. What the chat

@@ -3,7 +3,7 @@
 #![expect(clippy::disallowed_methods, reason = "an edge: the time of the request")]
 
 use std::{
-    sync::{Arc, Mutex, PoisonError},
+    sync::Arc,
     time::{Duration, Instant},
 };
 
@@ -19,7 +19,7 @@ use contracts::{
 };
 use kit::{
     auth::Caller,
-    bucket::{Buckets, Rate},
+    bucket::{Rate, SharedBuckets},
     error::ApiError,
     extract::{Json, Path},
     idempotency::IdempotencyKey,
@@ -42,12 +42,12 @@ const RATE: Rate = Rate::every(Duration::from_secs(3), 20);
 
 /// The codes that users tried lately through this process and that led nowhere. Cheap to clone.
 #[derive(Clone)]
-pub struct Guesses(Arc<Mutex<Buckets<UserId>>>);
+pub struct Guesses(SharedBuckets<UserId>);
 
 impl Guesses {
     /// Returns guesses of which none was made.
     pub fn new(rate: Rate) -> Self {
-        Self(Arc::new(Mutex::new(Buckets::new(rate))))
+        Self(SharedBuckets::new(rate))
     }
 
     /// Takes what a lookup gives for one of the user's guesses, unless it leads somewhere.
@@ -56,11 +56,10 @@ impl Guesses {
         user: UserId,
         lookup: impl Future<Output = Result<T, Error>>,
     ) -> Result<T, Error> {
-        let lock = || self.0.lock().unwrap_or_else(PoisonError::into_inner);
-        lock().try_take(user, Instant::now()).map_err(|wait| Error::TooManyGuesses { wait })?;
+        self.0.try_take(user, Instant::now()).map_err(|wait| Error::TooManyGuesses { wait })?;
         let found = lookup.await;
         if !matches!(&found, Err(error) if error.is_no_invite()) {
-            lock().give_back(&user, Instant::now());
+            self.0.give_back(&user, Instant::now());
         }
         found
     }

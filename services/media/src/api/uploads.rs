@@ -1,9 +1,6 @@
 //! What is left to do for the upload of a file, and how often one user begins one.
 
-use std::{
-    sync::{Arc, Mutex, PoisonError},
-    time::{Duration, Instant},
-};
+use std::time::{Duration, Instant};
 
 use axum::{
     extract::{FromRef, FromRequestParts},
@@ -16,7 +13,7 @@ use contracts::{
 };
 use kit::{
     auth::Caller,
-    bucket::{Buckets, Rate},
+    bucket::{Rate, SharedBuckets},
     error::ApiError,
 };
 
@@ -34,12 +31,12 @@ const REQUESTED_PARTS: usize = 64;
 
 /// The uploads that users began lately through this process. Cheap to clone.
 #[derive(Clone)]
-pub struct Uploads(Arc<Mutex<Buckets<UserId>>>);
+pub struct Uploads(SharedBuckets<UserId>);
 
 impl Uploads {
     /// Returns uploads of which none was begun.
     pub fn new(rate: Rate) -> Self {
-        Self(Arc::new(Mutex::new(Buckets::new(rate))))
+        Self(SharedBuckets::new(rate))
     }
 }
 
@@ -62,8 +59,7 @@ where
     async fn from_request_parts(parts: &mut Parts, state: &S) -> Result<Self, ApiError> {
         let caller = Caller::from_request_parts(parts, state).await?;
         let Uploads(buckets) = Uploads::from_ref(state);
-        let counted =
-            buckets.lock().unwrap_or_else(PoisonError::into_inner).try_take(caller.user_id, Instant::now());
+        let counted = buckets.try_take(caller.user_id, Instant::now());
         counted.map_err(|wait| Error::TooManyUploads { wait })?;
         Ok(Self(caller))
     }

@@ -7,7 +7,7 @@ use std::{
 };
 
 use contracts::UserId;
-use kit::bucket::{Buckets, Rate};
+use kit::bucket::{Rate, SharedBuckets};
 use tokio::sync::OnceCell;
 
 use super::{Fetcher, Preview, PreviewError};
@@ -30,7 +30,7 @@ pub struct Previews(Arc<Inner>);
 struct Inner {
     /// None where the process has no TLS.
     fetcher: Option<Fetcher>,
-    asked: Mutex<Buckets<UserId>>,
+    asked: SharedBuckets<UserId>,
     kept: Mutex<HashMap<String, Kept>>,
 }
 
@@ -59,13 +59,13 @@ impl Kept {
 impl Previews {
     /// Returns previews that this fetcher fetches, or none.
     pub fn new(fetcher: Option<Fetcher>) -> Self {
-        let asked = Mutex::new(Buckets::new(RATE));
+        let asked = SharedBuckets::new(RATE);
         Self(Arc::new(Inner { fetcher, asked, kept: Mutex::default() }))
     }
 
     /// Counts a request of a user. An error is the time to wait for the next one.
     pub(crate) fn count(&self, user: UserId, now: Instant) -> Result<(), Duration> {
-        lock(&self.0.asked).try_take(user, now)
+        self.0.asked.try_take(user, now)
     }
 
     /// Returns what `of` makes of the preview of a link. All who ask for one at the same time wait for one fetch.
@@ -114,8 +114,8 @@ fn small(preview: Preview) -> Preview {
     Preview { picture, ..preview }
 }
 
-fn lock<T>(mutex: &Mutex<T>) -> MutexGuard<'_, T> {
-    mutex.lock().unwrap_or_else(PoisonError::into_inner)
+fn lock(kept: &Mutex<HashMap<String, Kept>>) -> MutexGuard<'_, HashMap<String, Kept>> {
+    kept.lock().unwrap_or_else(PoisonError::into_inner)
 }
 
 #[cfg(test)]

@@ -1,9 +1,6 @@
 //! How often one user searches.
 
-use std::{
-    sync::{Arc, Mutex, PoisonError},
-    time::{Duration, Instant},
-};
+use std::time::{Duration, Instant};
 
 use axum::{
     extract::{FromRef, FromRequestParts},
@@ -12,7 +9,7 @@ use axum::{
 use contracts::UserId;
 use kit::{
     auth::Caller,
-    bucket::{Buckets, Rate},
+    bucket::{Rate, SharedBuckets},
     error::ApiError,
 };
 
@@ -23,12 +20,12 @@ const RATE: Rate = Rate::every(Duration::from_millis(500), 30);
 
 /// The searches that users began lately in this process. Cheap to clone.
 #[derive(Clone)]
-pub struct Searches(Arc<Mutex<Buckets<UserId>>>);
+pub struct Searches(SharedBuckets<UserId>);
 
 impl Searches {
     /// Returns searches of which none was begun.
     pub fn new(rate: Rate) -> Self {
-        Self(Arc::new(Mutex::new(Buckets::new(rate))))
+        Self(SharedBuckets::new(rate))
     }
 }
 
@@ -51,8 +48,7 @@ where
     async fn from_request_parts(parts: &mut Parts, state: &S) -> Result<Self, ApiError> {
         let caller = Caller::from_request_parts(parts, state).await?;
         let Searches(buckets) = Searches::from_ref(state);
-        let counted =
-            buckets.lock().unwrap_or_else(PoisonError::into_inner).try_take(caller.user_id, Instant::now());
+        let counted = buckets.try_take(caller.user_id, Instant::now());
         counted.map_err(|wait| Error::TooOften { wait })?;
         Ok(Self(caller))
     }
