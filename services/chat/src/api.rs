@@ -16,7 +16,6 @@ use std::{sync::Arc, time::Duration};
 use axum::extract::FromRef;
 use kit::docs::{self, OpenApiRouter, routes};
 
-pub(crate) use self::users::Deletion;
 pub use self::{
     changes::{Changes, Drafts},
     invites::Guesses,

@@ -1,29 +1,24 @@
 //! Users whose accounts are deleted leave their chats; blocks of theirs and against them go, and so do their requests to join and when they
-//! sent last.
-//!
-//! The user service lists deletions in their order. Every process of this service follows the list from a place that the
-//! store keeps; what is done twice changes nothing, so none of them leads.
+//! sent last. Every process follows the list of deletions, see [`kit::deletions`].
 
 use std::{ops::RangeInclusive, sync::Arc, time::Duration};
 
 use chrono::Utc;
 use contracts::UserId;
-use kit::{backoff::Backoff, rounds};
-use tokio_util::sync::CancellationToken;
-
-use crate::{
-    api::{Deletion, Users},
-    error::Error,
-    store::ChatStore,
+use kit::{
+    backoff::Backoff,
+    deletions::{self, Deletion, Departures},
+    rounds,
 };
+use tokio_util::sync::CancellationToken;
+use tonic::async_trait;
+
+use crate::{api::Users, error::Error, store::ChatStore};
 
 /// How often deletions are listed.
 const INTERVAL: Duration = Duration::from_secs(2);
 /// After a failure.
 const BACKOFF: RangeInclusive<Duration> = Duration::from_secs(1)..=Duration::from_secs(30);
-/// A deletion is looked at again for this long: a request that began before it may still add the user to a chat, and one that
-/// began earlier may be listed after it.
-const SETTLED_AFTER: Duration = Duration::from_secs(60);
 /// Chats that are left, and blocks that are lifted, before others are listed.
 const CHATS: usize = 100;
 
@@ -35,29 +30,39 @@ pub async fn follow(users: Users, store: Arc<dyn ChatStore>, shutdown: Cancellat
 
 /// Carries out every deletion behind the place that the store keeps, and moves that place behind those that are settled.
 pub async fn catch_up(users: &Users, store: &dyn ChatStore) -> Result<(), Error> {
-    let mut after = store.deletions_position().await?.unwrap_or_default();
-    let mut is_settled = true;
-    loop {
-        let page = users.deletions(after.clone()).await?;
-        let mut settled = None;
-        let Some(last) = page.last().map(|deletion| deletion.position.clone()) else { return Ok(()) };
-        for Deletion { user_id, position, age } in page {
-            let chats_left = leave_all(store, user_id).await?;
-            let blocks_lifted = lift_blocks(store, user_id).await?;
-            store.withdraw_all(user_id).await?;
-            is_settled &= age >= SETTLED_AFTER;
-            if is_settled || chats_left + blocks_lifted > 0 {
-                users.note_erased(user_id, chats_left, blocks_lifted, is_settled).await?;
-            }
-            if is_settled {
-                settled = Some(position);
-            }
+    deletions::catch_up(&Leaving { users, store }).await
+}
+
+struct Leaving<'a> {
+    users: &'a Users,
+    store: &'a dyn ChatStore,
+}
+
+#[async_trait]
+impl Departures for Leaving<'_> {
+    type Error = Error;
+
+    async fn position(&self) -> Result<Option<String>, Error> {
+        Ok(self.store.deletions_position().await?)
+    }
+
+    async fn set_position(&self, position: &str) -> Result<(), Error> {
+        Ok(self.store.set_deletions_position(position).await?)
+    }
+
+    async fn list(&self, after: String) -> Result<Vec<Deletion>, Error> {
+        self.users.deletions(after).await
+    }
+
+    async fn erase(&self, user_id: UserId, is_settled: bool) -> Result<(), Error> {
+        let chats_left = leave_all(self.store, user_id).await?;
+        let blocks_lifted = lift_blocks(self.store, user_id).await?;
+        self.store.withdraw_all(user_id).await?;
+        // The receipt says what was done, and at last that nothing is left to do.
+        if is_settled || chats_left + blocks_lifted > 0 {
+            self.users.note_erased(user_id, chats_left, blocks_lifted, is_settled).await?;
         }
-        // Only what is done is behind the place: a process that is killed does it again.
-        if let Some(settled) = settled {
-            store.set_deletions_position(&settled).await?;
-        }
-        after = last;
+        Ok(())
     }
 }
 

@@ -1,28 +1,25 @@
 //! Files of users whose accounts are deleted: what no message and no chat has goes, and so does their picture. What messages have stays
 //! with those whom they were written to, as the messages do.
-//!
-//! The user service lists deletions in their order. Every process of this service follows the list from a place that the store keeps;
-//! what is done twice changes nothing, so none of them leads.
+//! Every process follows the list of deletions, see [`kit::deletions`].
 
 use std::{ops::RangeInclusive, sync::Arc, time::Duration};
 
 use chrono::Utc;
-use kit::{backoff::Backoff, rounds};
-use tokio_util::sync::CancellationToken;
-
-use crate::{
-    error::Error,
-    store::FileStore,
-    users::{Deletion, Users},
+use contracts::UserId;
+use kit::{
+    backoff::Backoff,
+    deletions::{self, Deletion, Departures},
+    rounds,
 };
+use tokio_util::sync::CancellationToken;
+use tonic::async_trait;
+
+use crate::{error::Error, store::FileStore, users::Users};
 
 /// How often deletions are listed.
 const INTERVAL: Duration = Duration::from_secs(5);
 /// After a failure.
 const BACKOFF: RangeInclusive<Duration> = Duration::from_secs(1)..=Duration::from_secs(30);
-/// A deletion is looked at again for this long: a request that began before it may still create a file, and a deletion that began earlier may
-/// be listed after it.
-const SETTLED_AFTER: Duration = Duration::from_secs(60);
 
 /// Follows the deletions until the shutdown.
 pub async fn follow(users: Users, store: Arc<dyn FileStore>, shutdown: CancellationToken) {
@@ -31,28 +28,37 @@ pub async fn follow(users: Users, store: Arc<dyn FileStore>, shutdown: Cancellat
 }
 
 /// Carries out every deletion behind the place that the store keeps, and moves that place behind those that are settled.
-#[expect(clippy::disallowed_methods, reason = "an edge: the time of the change")]
 pub async fn catch_up(users: &Users, store: &dyn FileStore) -> Result<(), Error> {
-    let mut after = store.deletions_position().await?.unwrap_or_default();
-    let mut is_settled = true;
-    loop {
-        let page = users.deletions(after.clone()).await?;
-        let Some(last) = page.last().map(|deletion| deletion.position.clone()) else { return Ok(()) };
-        let mut settled = None;
-        for Deletion { user_id, position, age } in page {
-            let erased = store.erase(user_id, Utc::now()).await?;
-            if erased > 0 {
-                tracing::info!(user = %user_id, erased, "removing {erased} files of a deleted account");
-            }
-            is_settled &= age >= SETTLED_AFTER;
-            if is_settled {
-                settled = Some(position);
-            }
+    deletions::catch_up(&Erasing { users, store }).await
+}
+
+struct Erasing<'a> {
+    users: &'a Users,
+    store: &'a dyn FileStore,
+}
+
+#[async_trait]
+impl Departures for Erasing<'_> {
+    type Error = Error;
+
+    async fn position(&self) -> Result<Option<String>, Error> {
+        Ok(self.store.deletions_position().await?)
+    }
+
+    async fn set_position(&self, position: &str) -> Result<(), Error> {
+        Ok(self.store.set_deletions_position(position).await?)
+    }
+
+    async fn list(&self, after: String) -> Result<Vec<Deletion>, Error> {
+        self.users.deletions(after).await
+    }
+
+    #[expect(clippy::disallowed_methods, reason = "an edge: the time of the change")]
+    async fn erase(&self, user_id: UserId, _is_settled: bool) -> Result<(), Error> {
+        let erased = self.store.erase(user_id, Utc::now()).await?;
+        if erased > 0 {
+            tracing::info!(user = %user_id, erased, "removing {erased} files of a deleted account");
         }
-        // Only what is done is behind the place: a process that is killed does it again.
-        if let Some(settled) = settled {
-            store.set_deletions_position(&settled).await?;
-        }
-        after = last;
+        Ok(())
     }
 }

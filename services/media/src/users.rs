@@ -1,27 +1,19 @@
 //! Whose accounts are deleted, as the user service knows.
 
-use std::time::Duration;
-
 use contracts::{
     UserId,
-    rpc::{GetUsersRequest, ListDeletionsRequest, user_service_client::UserServiceClient},
+    rpc::{GetUsersRequest, user_service_client::UserServiceClient},
 };
-use kit::rpc::{self, InternalChannel};
+use kit::{
+    deletions::{self, Deletion},
+    rpc::InternalChannel,
+};
 
 use crate::error::Error;
 
 /// The user service of the tenant. Cheap to clone.
 #[derive(Clone)]
 pub struct Users(UserServiceClient<InternalChannel>);
-
-/// A user whose account is deleted.
-#[derive(Clone, Debug)]
-pub(crate) struct Deletion {
-    pub(crate) user_id: UserId,
-    /// Its place in the order.
-    pub(crate) position: String,
-    pub(crate) age: Duration,
-}
 
 impl Users {
     /// Returns the user service behind a channel.
@@ -39,16 +31,7 @@ impl Users {
 
     /// Returns the deletions behind a place in their order, or the first ones.
     pub(crate) async fn deletions(&self, after: String) -> Result<Vec<Deletion>, Error> {
-        let request = ListDeletionsRequest { after, limit: 0, unfinished: false };
-        let listed = self.0.clone().list_deletions(request).await.map_err(failed)?.into_inner().deletions;
-        let deletion = |deletion: contracts::rpc::Deletion| {
-            Ok(Deletion {
-                user_id: rpc::id("user_id", &deletion.user_id).map_err(|error| failed(error.into()))?,
-                position: deletion.position,
-                age: Duration::from_secs(u64::try_from(deletion.age_seconds).unwrap_or(0)),
-            })
-        };
-        listed.into_iter().map(deletion).collect()
+        deletions::list(&self.0, after).await.map_err(failed)
     }
 }
 

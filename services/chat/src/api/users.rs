@@ -1,18 +1,16 @@
 //! Which users exist and let others add them, as the user service knows.
 
-use std::{
-    collections::{BTreeMap, BTreeSet},
-    time::Duration,
-};
+use std::collections::{BTreeMap, BTreeSet};
 
 use contracts::{
     UserId,
     api::ContactableBy,
-    rpc::{
-        GetUsersRequest, ListDeletionsRequest, NoteChatsErasedRequest, user_service_client::UserServiceClient,
-    },
+    rpc::{GetUsersRequest, NoteChatsErasedRequest, user_service_client::UserServiceClient},
 };
-use kit::rpc::{self, InternalChannel};
+use kit::{
+    deletions::{self, Deletion},
+    rpc::InternalChannel,
+};
 
 use crate::{domain::Refusal, error::Error, store::ChatStore};
 
@@ -126,17 +124,7 @@ impl Users {
 
     /// Returns the deletions behind a place in their order, or the first ones.
     pub(crate) async fn deletions(&self, after: String) -> Result<Vec<Deletion>, Error> {
-        let failed = |status| Error::Users(Box::new(status));
-        let request = ListDeletionsRequest { after, limit: 0, unfinished: false };
-        let listed = self.0.clone().list_deletions(request).await.map_err(failed)?.into_inner().deletions;
-        let deletion = |deletion: contracts::rpc::Deletion| {
-            Ok(Deletion {
-                user_id: rpc::id("user_id", &deletion.user_id).map_err(|error| failed(error.into()))?,
-                position: deletion.position,
-                age: Duration::from_secs(u64::try_from(deletion.age_seconds).unwrap_or(0)),
-            })
-        };
-        listed.into_iter().map(deletion).collect()
+        deletions::list(&self.0, after).await.map_err(|status| Error::Users(Box::new(status)))
     }
 
     /// Notes what was done for a deleted account, for the receipt of its user. Receipts are unknown to a user service of the version
@@ -164,13 +152,4 @@ fn contactable_by(text: &str) -> ContactableBy {
         "" => ContactableBy::default(),
         text => ContactableBy::parse(text).unwrap_or(ContactableBy::Nobody),
     }
-}
-
-/// A user whose account is deleted.
-#[derive(Clone, Debug)]
-pub(crate) struct Deletion {
-    pub(crate) user_id: UserId,
-    /// Its place in the order.
-    pub(crate) position: String,
-    pub(crate) age: Duration,
 }
