@@ -2,6 +2,7 @@
 
 use std::{error::Error, time::Duration};
 
+use tokio::sync::Notify;
 use tokio_util::sync::CancellationToken;
 
 use crate::{backoff::Backoff, outage::Outage};
@@ -12,25 +13,41 @@ use crate::{backoff::Backoff, outage::Outage};
 pub async fn repeat<E: Error, F: Future<Output = Result<(), E>>>(
     what: &str,
     interval: Duration,
+    backoff: Backoff,
+    stop: &CancellationToken,
+    round: impl FnMut() -> F,
+) {
+    let never = Notify::new();
+    repeat_woken(what, interval, backoff, stop, &never, round).await;
+}
+
+/// Does the same, and cuts the interval short when `wake` is notified, also of what came during the round. A backoff is waited for to its
+/// end.
+pub async fn repeat_woken<E: Error, F: Future<Output = Result<(), E>>>(
+    what: &str,
+    interval: Duration,
     mut backoff: Backoff,
     stop: &CancellationToken,
+    wake: &Notify,
     mut round: impl FnMut() -> F,
 ) {
     let outage = Outage::default();
     loop {
-        let pause = match round().await {
+        let woken = wake.notified();
+        let (pause, has_worked) = match round().await {
             Ok(()) => {
                 outage.worked(what);
                 backoff.reset();
-                interval
+                (interval, true)
             }
             Err(error) => {
                 outage.failed(what, &error);
-                backoff.next_wait()
+                (backoff.next_wait(), false)
             }
         };
         tokio::select! {
             () = stop.cancelled() => return,
+            () = woken, if has_worked => {}
             () = tokio::time::sleep(pause) => {}
         }
     }
@@ -62,5 +79,25 @@ mod tests {
         };
         tokio::join!(repeated, stopped);
         assert_eq!(rounds.into_inner(), 3, "the next one would have come in an hour");
+    }
+
+    #[tokio::test]
+    async fn what_comes_during_a_round_begins_the_next_one_immediately() {
+        let (stop, wake, rounds) = (CancellationToken::new(), Notify::new(), AtomicUsize::new(0));
+        let round = || {
+            if rounds.fetch_add(1, Ordering::Relaxed) == 0 {
+                wake.notify_one();
+            }
+            async { Ok::<_, io::Error>(()) }
+        };
+        let (moment, hour) = (Duration::from_millis(1), Duration::from_secs(3600));
+        let repeated = repeat_woken("counting", hour, Backoff::new(moment..=moment), &stop, &wake, round);
+        let stopped = async {
+            let woken = || async { (rounds.load(Ordering::Relaxed) == 2).then_some(()) };
+            wait_for("the second round", Duration::from_secs(10), woken).await;
+            stop.cancel();
+        };
+        tokio::join!(repeated, stopped);
+        assert_eq!(rounds.into_inner(), 2, "the next one would have come in an hour");
     }
 }

@@ -41,20 +41,8 @@ impl Collector {
     #[expect(clippy::disallowed_methods, reason = "an edge: the time of the round")]
     pub async fn run(self, shutdown: CancellationToken) {
         let what = "removing files that are not needed";
-        let round = || async {
-            let woken = self.wake.notified();
-            let collected = self.collect(Utc::now()).await;
-            if collected.is_ok() {
-                // The interval of the rounds is here, so that it can be cut short.
-                tokio::select! {
-                    () = shutdown.cancelled() => {}
-                    () = woken => {}
-                    () = tokio::time::sleep(INTERVAL) => {}
-                }
-            }
-            collected
-        };
-        rounds::repeat(what, Duration::ZERO, Backoff::new(BACKOFF), &shutdown, round).await;
+        let (backoff, round) = (Backoff::new(BACKOFF), || self.collect(Utc::now()));
+        rounds::repeat_woken(what, INTERVAL, backoff, &shutdown, &self.wake, round).await;
     }
 
     /// Does a round: removes all that can be at `now`.
