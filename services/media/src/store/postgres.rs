@@ -790,6 +790,10 @@ async fn take(
 
 /// Gives bytes back that a user's file takes no more; less than none takes more, whatever the quotas are.
 async fn give_back(connection: &mut PgConnection, user: Uuid, bytes: i64) -> Result<(), sqlx::Error> {
+    // As of a file that takes what was declared: the row of all users is one that every upload waits for.
+    if bytes == 0 {
+        return Ok(());
+    }
     // In the order in which a creation takes them, or two would wait for each other.
     for row in [user, ALL_USERS] {
         sqlx::query("UPDATE usage SET bytes = greatest(bytes - $2, 0) WHERE user_id = $1")
@@ -807,6 +811,9 @@ async fn give_up(
     files: &[OwnedRow],
     now: DateTime<Utc>,
 ) -> Result<(), sqlx::Error> {
+    if files.is_empty() {
+        return Ok(());
+    }
     let (waiting, gone): (Vec<_>, Vec<_>) =
         files.iter().partition(|file| file.state == READY && file.purpose != AVATAR);
     let ids = |files: Vec<&OwnedRow>| files.into_iter().map(|file| file.file_id).collect::<Vec<_>>();
