@@ -157,9 +157,8 @@ impl Password {
 /// Returns a text as searches compare it: without case, compatibility forms (NFKC) and characters that leave no mark, so
 /// that a name is found by other capitals, from other keyboards and in other widths.
 pub fn search_key(text: &str) -> String {
-    let ignorable = CodePointSetData::new::<DefaultIgnorableCodePoint>();
     let nfkc = ComposingNormalizer::new_nfkc();
-    let visible: String = text.chars().filter(|c| !ignorable.contains(*c)).collect();
+    let visible: String = text.chars().filter(|c| !is_ignorable(*c)).collect();
     // Lower case alone keeps letters apart that have one capital, such as a sigma inside a word and at its end. Letter by
     // letter, because a prefix ends inside a word.
     let caseless = nfkc
@@ -226,9 +225,12 @@ fn is_visible(c: char) -> bool {
         // Assigned by a newer Unicode than ours: as likely an emoji as anything else.
         .union(GeneralCategoryGroup::Unassigned)
         .union(GeneralCategoryGroup::PrivateUse);
-    marks.contains(category(c))
-        && c != BRAILLE_BLANK
-        && !CodePointSetData::new::<DefaultIgnorableCodePoint>().contains(c)
+    marks.contains(category(c)) && c != BRAILLE_BLANK && !is_ignorable(c)
+}
+
+/// Returns whether a character is one that Unicode calls ignorable by default: it leaves no mark, and may change how its neighbours look.
+pub fn is_ignorable(c: char) -> bool {
+    CodePointSetData::new::<DefaultIgnorableCodePoint>().contains(c)
 }
 
 /// Makes what shows a character as an emoji which is shown as text by default.

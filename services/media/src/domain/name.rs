@@ -1,5 +1,7 @@
 //! Names of files.
 
+use kit::text::is_ignorable;
+
 /// Longest name in bytes of UTF-8, as most file systems have it.
 const MAX_BYTES: usize = 255;
 /// An ending that is longer is a part of the name.
@@ -30,26 +32,11 @@ impl FileName {
 /// Control characters, line ends, and what no one sees: it reorders the text around it, so that `gpj.exe` reads as `exe.jpg`, or makes two
 /// names look alike. Of what Unicode calls ignorable by default, variation selectors stay: they choose how a character is drawn.
 fn is_harmful(character: char) -> bool {
-    let is_ignored = matches!(
+    let is_selector = matches!(
         character,
-        '\u{ad}'
-            | '\u{34f}'
-            | '\u{61c}'
-            | '\u{115f}'..='\u{1160}'
-            | '\u{17b4}'..='\u{17b5}'
-            | '\u{180e}'
-            | '\u{200b}'..='\u{200f}'
-            | '\u{202a}'..='\u{202e}'
-            | '\u{2060}'..='\u{206f}'
-            | '\u{3164}'
-            | '\u{feff}'
-            | '\u{ffa0}'
-            | '\u{fff0}'..='\u{fff8}'
-            | '\u{1bca0}'..='\u{1bca3}'
-            | '\u{1d173}'..='\u{1d17a}'
-            | '\u{e0000}'..='\u{e00ff}'
-            | '\u{e01f0}'..='\u{e0fff}'
+        '\u{180b}'..='\u{180d}' | '\u{180f}' | '\u{fe00}'..='\u{fe0f}' | '\u{e0100}'..='\u{e01ef}'
     );
+    let is_ignored = is_ignorable(character) && !is_selector;
     // Annotations between lines, which are shown beside the text or not at all.
     let is_annotation = matches!(character, '\u{fff9}'..='\u{fffb}');
     character.is_control() || matches!(character, '\u{2028}' | '\u{2029}') || is_ignored || is_annotation
