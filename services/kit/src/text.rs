@@ -92,7 +92,7 @@ impl<const MAX_CHARS: usize> Line<MAX_CHARS> {
 
     /// Reads like [`Self::parse`] what the first characters of a longer text are.
     pub fn cut(field: &'static str, text: &str) -> Result<Self, InvalidField> {
-        Self::parse(field, &text.chars().take(MAX_CHARS).collect::<String>())
+        Self::parse(field, &first(text, MAX_CHARS))
     }
 
     pub fn as_str(&self) -> &str {
@@ -107,6 +107,11 @@ impl<const MAX_CHARS: usize> Lines<MAX_CHARS> {
         // Nothing to read is allowed here.
         let found = harm(&text, |c| matches!(c, '\n' | '\t')).filter(|harm| *harm != Harm::Invisible);
         checked(field, text, found, MAX_CHARS).map(Self)
+    }
+
+    /// Reads like [`Self::parse`] what the first characters of a longer text are.
+    pub fn cut(field: &'static str, text: &str) -> Result<Self, InvalidField> {
+        Self::parse(field, &first(text, MAX_CHARS))
     }
 
     pub fn as_str(&self) -> &str {
@@ -168,6 +173,10 @@ pub fn search_key(text: &str) -> String {
         .flat_map(char::to_lowercase)
         .collect::<String>();
     nfkc.normalize(&caseless).into_owned()
+}
+
+fn first(text: &str, chars: usize) -> String {
+    text.chars().take(chars).collect()
 }
 
 /// Returns a normalized text in which no harm was found and that is not too long.

@@ -386,8 +386,7 @@ async fn whole(response: Response, most: usize) -> Result<Option<Bytes>, Preview
 }
 
 fn lines(text: &str) -> Option<Lines<500>> {
-    let cut: String = text.chars().take(500).collect();
-    Lines::parse("description", &cut).ok().filter(|lines| !lines.as_str().is_empty())
+    Lines::cut("description", text).ok().filter(|lines| !lines.as_str().is_empty())
 }
 
 #[cfg(test)]
