@@ -14,7 +14,7 @@ use futures_util::{StreamExt as _, stream::BoxStream};
 use tonic::async_trait;
 
 pub use self::{memory::MemoryObjects, s3::S3Objects};
-use crate::domain::{ByteRange, Checksum, MediaType};
+use crate::domain::{ByteRange, Checksum, MediaType, Part};
 
 /// A store of objects. Its suite (`tests/it/objects.rs`) runs on every implementation.
 #[async_trait]
@@ -107,6 +107,11 @@ impl ObjectError {
             Self::Refused { .. } | Self::Response { .. } => ErrorCode::Internal,
         }
     }
+}
+
+/// Returns whether a part is there as it must be.
+pub(crate) fn has_part(stored: &[StoredPart], part: Part) -> bool {
+    stored.iter().any(|stored| stored.number == part.number && stored.bytes == part.bytes)
 }
 
 /// Reads an object of at most so many bytes into memory; `None` when there is none, or a larger one.

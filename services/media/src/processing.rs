@@ -29,7 +29,7 @@ use crate::{
     error::Error,
     films::{Films, Seen},
     metrics::Metrics,
-    objects::{Objects, StoredPart, read_whole},
+    objects::{Objects, StoredPart, has_part, read_whole},
     pictures::{self, Encoded, Pool},
     scan::{ScanError, Scanner, Verdict},
     sniff::{SNIFFED_BYTES, sniff},
@@ -326,10 +326,8 @@ impl Processor {
 
 /// Returns the parts of a file that are not there as they must be, by their numbers.
 pub(crate) fn missing_parts(file: &File, stored: &[StoredPart]) -> Vec<u16> {
-    let is_there =
-        |number: u16, bytes: i64| stored.iter().any(|part| part.number == number && part.bytes == bytes);
     let plan = PartPlan::of(file.declared.bytes).parts();
-    plan.filter(|part| !is_there(part.number, part.bytes)).map(|part| part.number).collect()
+    plan.filter(|part| !has_part(stored, *part)).map(|part| part.number).collect()
 }
 
 /// Returns what is wrong with the bytes of a file.

@@ -19,9 +19,9 @@ use kit::{
 
 use super::{Files, UPLOAD_VALIDITY};
 use crate::{
-    domain::{File, PartPlan, Variant},
+    domain::{File, Part, PartPlan, Variant},
     error::Error,
-    objects::StoredPart,
+    objects::has_part,
 };
 
 /// A user who sends an album of pictures is not held up.
@@ -99,8 +99,8 @@ pub(super) async fn upload(
     let Some(id) = multipart_id(files, file).await? else { return Ok(None) };
     let stored = files.objects.parts(&key, &id).await?.unwrap_or_default();
     let mut requests = 0;
-    let part = |part: crate::domain::Part| {
-        let uploaded = is_stored(&stored, part);
+    let part = |part: Part| {
+        let uploaded = has_part(&stored, part);
         let url = (!uploaded && requests < REQUESTED_PARTS).then(|| {
             requests += 1;
             files.objects.upload_part(&key, &id, part.number, part.bytes, UPLOAD_VALIDITY)
@@ -109,10 +109,6 @@ pub(super) async fn upload(
     };
     let parts = PartPlan::of(file.declared.bytes).parts().map(part).collect();
     Ok(Some(FileUpload::Parts(PartsUpload { parts, expires_at_ms })))
-}
-
-fn is_stored(stored: &[StoredPart], part: crate::domain::Part) -> bool {
-    stored.iter().any(|stored| stored.number == part.number && stored.bytes == part.bytes)
 }
 
 /// Returns the id of a file's upload in parts, which begins with the first request for it; `None` for a file that is pending no longer.
