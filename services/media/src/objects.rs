@@ -8,13 +8,18 @@ mod s3;
 
 use std::{collections::BTreeMap, time::Duration};
 
+use base64::{Engine as _, prelude::BASE64_STANDARD};
 use bytes::Bytes;
 use contracts::ErrorCode;
 use futures_util::{StreamExt as _, stream::BoxStream};
+use http::header;
 use tonic::async_trait;
 
 pub use self::{memory::MemoryObjects, s3::S3Objects};
 use crate::domain::{ByteRange, Checksum, MediaType, Part};
+
+/// What a request carries of a file whose checksum was declared: that, in Base64.
+const CHECKSUM_HEADER: &str = "x-amz-checksum-sha256";
 
 /// A store of objects. Its suite (`tests/it/objects.rs`) runs on every implementation.
 #[async_trait]
@@ -107,6 +112,15 @@ impl ObjectError {
             Self::Refused { .. } | Self::Response { .. } => ErrorCode::Internal,
         }
     }
+}
+
+/// Returns what the request carries that writes an object of this type and checksum.
+fn upload_headers(media_type: &MediaType, checksum: Option<&Checksum>) -> BTreeMap<String, String> {
+    let mut headers = BTreeMap::from([(header::CONTENT_TYPE.to_string(), media_type.as_str().to_owned())]);
+    if let Some(checksum) = checksum {
+        headers.insert(CHECKSUM_HEADER.to_owned(), BASE64_STANDARD.encode(checksum));
+    }
+    headers
 }
 
 /// Returns whether a part is there as it must be.

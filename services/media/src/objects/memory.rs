@@ -24,12 +24,11 @@ use tonic::async_trait;
 use tower_http::cors::CorsLayer;
 use uuid::Uuid;
 
-use super::{ObjectError, Objects, Pieces, SignedRequest, StoredPart};
+use super::{CHECKSUM_HEADER, ObjectError, Objects, Pieces, SignedRequest, StoredPart, upload_headers};
 use crate::domain::{ByteRange, Checksum, MediaType};
 
 /// What is read at once.
 const PIECE_BYTES: usize = 64 * 1024;
-const CHECKSUM_HEADER: &str = "x-amz-checksum-sha256";
 
 /// Keeps objects for as long as the process lives. Cheap to clone.
 #[derive(Clone)]
@@ -184,11 +183,6 @@ impl Objects for MemoryObjects {
         checksum: Option<&Checksum>,
         valid_for: Duration,
     ) -> SignedRequest {
-        let mut headers =
-            BTreeMap::from([(header::CONTENT_TYPE.to_string(), media_type.as_str().to_owned())]);
-        if let Some(checksum) = checksum {
-            headers.insert(CHECKSUM_HEADER.to_owned(), BASE64_STANDARD.encode(checksum));
-        }
         let url = self.grant(Grant {
             key: key.to_owned(),
             part: None,
@@ -197,7 +191,7 @@ impl Objects for MemoryObjects {
             checksum: checksum.copied(),
             until: Instant::now() + valid_for,
         });
-        SignedRequest { url, headers }
+        SignedRequest { url, headers: upload_headers(media_type, checksum) }
     }
 
     fn upload_part(&self, key: &str, upload: &str, number: u16, bytes: i64, valid_for: Duration) -> String {

@@ -1,9 +1,8 @@
 //! Objects in a bucket of S3.
 
-use std::{collections::BTreeMap, time::Duration};
+use std::time::Duration;
 
 use anyhow::Context as _;
-use base64::{Engine as _, prelude::BASE64_STANDARD};
 use bytes::Bytes;
 use futures_util::{StreamExt as _, stream};
 use kit::config::S3Args;
@@ -16,7 +15,7 @@ use secrecy::ExposeSecret as _;
 use tonic::async_trait;
 use url::Url;
 
-use super::{ObjectError, Objects, Pieces, SignedRequest, StoredPart};
+use super::{ObjectError, Objects, Pieces, SignedRequest, StoredPart, upload_headers};
 use crate::domain::{ByteRange, Checksum, MediaType};
 
 const CONNECT_TIMEOUT: Duration = Duration::from_secs(2);
@@ -32,7 +31,6 @@ const OWN_VALIDITY: Duration = Duration::from_secs(60);
 const MAX_ANSWER_BYTES: usize = 2 << 20;
 /// Parts on one page.
 const PAGE: u16 = 1000;
-const CHECKSUM_HEADER: &str = "x-amz-checksum-sha256";
 const COPY_HEADER: &str = "x-amz-copy-source";
 
 /// Keeps objects in the tenant's bucket, with the tenant's account.
@@ -163,11 +161,7 @@ impl Objects for S3Objects {
         valid_for: Duration,
     ) -> SignedRequest {
         let mut action = self.public.put_object(Some(&self.credentials), key);
-        let mut headers =
-            BTreeMap::from([(header::CONTENT_TYPE.to_string(), media_type.as_str().to_owned())]);
-        if let Some(checksum) = checksum {
-            headers.insert(CHECKSUM_HEADER.to_owned(), BASE64_STANDARD.encode(checksum));
-        }
+        let headers = upload_headers(media_type, checksum);
         for (name, value) in &headers {
             action.headers_mut().insert(name.clone(), value.clone());
         }
