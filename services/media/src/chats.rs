@@ -3,7 +3,10 @@
 use contracts::{
     ChatId, UserId,
     event::Role,
-    rpc::{CheckMembersRequest, GetMembershipRequest, chat_service_client::ChatServiceClient},
+    rpc::{
+        CheckMembersRequest, CheckMembersResponse, GetMembershipRequest,
+        chat_service_client::ChatServiceClient,
+    },
 };
 use kit::rpc::InternalChannel;
 
@@ -24,16 +27,12 @@ impl Chats {
         if chats.is_empty() {
             return Ok(false);
         }
-        let memberships = chats.iter().map(|chat| membership(*chat, user_id)).collect();
-        let answer = self.0.clone().check_members(CheckMembersRequest { memberships }).await;
-        Ok(answer.map_err(failed)?.into_inner().is_member.contains(&true))
+        Ok(self.check(user_id, chats).await?.is_member.contains(&true))
     }
 
     /// Refuses a user who may not send to a chat.
     pub async fn require_sender(&self, user_id: UserId, chat: ChatId) -> Result<(), Error> {
-        let memberships = vec![membership(chat, user_id)];
-        let answer = self.0.clone().check_members(CheckMembersRequest { memberships }).await;
-        let answer = answer.map_err(failed)?.into_inner();
+        let answer = self.check(user_id, &[chat]).await?;
         match (answer.is_member.first(), answer.may_send.first()) {
             (Some(true), Some(true)) => Ok(()),
             (Some(true), _) => Err(Error::MayNotSend(chat)),
@@ -48,6 +47,12 @@ impl Chats {
         let member = answer.member.ok_or(Error::NotAMember(chat))?;
         let is_manager = matches!(Role::parse(&member.role), Some(Role::Owner | Role::Admin));
         if is_manager && answer.other_id.is_empty() { Ok(()) } else { Err(Error::NotAManager(chat)) }
+    }
+
+    async fn check(&self, user_id: UserId, chats: &[ChatId]) -> Result<CheckMembersResponse, Error> {
+        let memberships = chats.iter().map(|chat| membership(*chat, user_id)).collect();
+        let answer = self.0.clone().check_members(CheckMembersRequest { memberships }).await;
+        Ok(answer.map_err(failed)?.into_inner())
     }
 }
 
