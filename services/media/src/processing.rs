@@ -17,6 +17,7 @@ use futures_util::{StreamExt as _, TryStreamExt as _, stream};
 use kit::{
     backoff::Backoff,
     error::{ServiceError as _, chain},
+    outage::Outage,
 };
 use sha2::{Digest as _, Sha256};
 use tokio::sync::{Notify, Semaphore};
@@ -104,6 +105,7 @@ impl Processor {
     /// Checks files until the shutdown.
     pub async fn run(self, tasks: TaskTracker, shutdown: CancellationToken) {
         let (slots, mut backoff) = (Arc::new(Semaphore::new(JOBS)), Backoff::new(BACKOFF));
+        let (what, outage) = ("looking for files to check", Outage::default());
         loop {
             let slot = tokio::select! {
                 () = shutdown.cancelled() => return,
@@ -112,6 +114,7 @@ impl Processor {
             let woken = self.wake.notified();
             match self.store.claim(now(), now() + CLAIM).await {
                 Ok(Some(claimed)) => {
+                    outage.worked(what);
                     backoff.reset();
                     let (this, shutdown) = (self.clone(), shutdown.clone());
                     tasks.spawn(async move {
@@ -120,6 +123,7 @@ impl Processor {
                     });
                 }
                 Ok(None) => {
+                    outage.worked(what);
                     backoff.reset();
                     tokio::select! {
                         () = shutdown.cancelled() => return,
@@ -128,8 +132,7 @@ impl Processor {
                     }
                 }
                 Err(error) => {
-                    let cause = chain(&error);
-                    tracing::warn!(cause, "failed to look for files to check: {cause}");
+                    outage.failed(what, &error);
                     if backoff.pause(&shutdown).await.is_break() {
                         return;
                     }
