@@ -128,10 +128,11 @@ pub(crate) fn has_part(stored: &[StoredPart], part: Part) -> bool {
     stored.iter().any(|stored| stored.number == part.number && stored.bytes == part.bytes)
 }
 
-/// Reads an object of at most so many bytes into memory; `None` when there is none, or a larger one.
+/// Reads an object of at most so many bytes into memory, where there is room for all of them at once; `None` when there is none, or a
+/// larger one.
 pub async fn read_whole(objects: &dyn Objects, key: &str, most: usize) -> Result<Option<Bytes>, ObjectError> {
     let Some(mut pieces) = objects.read(key, None).await? else { return Ok(None) };
-    let mut whole = Vec::new();
+    let mut whole = Vec::with_capacity(most);
     while let Some(piece) = pieces.next().await {
         let piece = piece?;
         if whole.len() + piece.len() > most {
