@@ -19,7 +19,7 @@ pub use self::{
     link::{Link, LinkKey, Variant},
     name::FileName,
     range::{ByteRange, Wanted},
-    upload::{PART_BYTES, Part, PartPlan, WHOLE_BYTES},
+    upload::{Part, PartPlan, WHOLE_BYTES},
 };
 
 /// What nothing refers to is kept for so long: it may be attached meanwhile, and the log may be behind.

@@ -99,20 +99,6 @@ pub enum Refused {
     TookTooLong,
 }
 
-impl Refused {
-    /// Returns the name of the reason, as the state of a file has it.
-    pub fn code(&self) -> &'static str {
-        match self {
-            Self::OtherType { .. } => "type_mismatch",
-            Self::Unsupported => "unsupported_picture",
-            Self::Damaged => "damaged_picture",
-            Self::TooLarge { .. } => "picture_too_large",
-            Self::AnimationTooLong => "animation_too_long",
-            Self::TookTooLong => "picture_took_too_long",
-        }
-    }
-}
-
 /// Makes of an uploaded file what others get of it: without metadata, in its orientation, within the limits.
 ///
 /// `declared` is the media type of the upload. Blocks for as long as `limits` allow.

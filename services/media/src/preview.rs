@@ -28,8 +28,9 @@ use reqwest::{
 use tokio::{net::lookup_host, sync::Semaphore, time::timeout};
 use url::{Host, Url};
 
+use self::address::is_public;
 pub(crate) use self::kept::NoPreview;
-pub use self::{address::is_public, kept::Previews};
+pub use self::kept::Previews;
 use crate::{
     pictures::{Encoded, Pool},
     sniff::essence,
@@ -101,22 +102,6 @@ pub enum PreviewError {
     TookTooLong,
     #[error("too many previews are fetched at the moment")]
     Busy,
-}
-
-impl PreviewError {
-    /// Returns the name of the reason, for clients.
-    pub fn code(&self) -> &'static str {
-        match self {
-            Self::Link => "link_not_supported",
-            Self::PrivateAddress => "link_private",
-            Self::Redirects => "link_redirects",
-            Self::Unreachable(_) => "link_unreachable",
-            Self::Status(_) => "link_status",
-            Self::Type(_) => "link_type",
-            Self::TookTooLong => "link_took_too_long",
-            Self::Busy => "busy",
-        }
-    }
 }
 
 /// Returns the addresses of a host.

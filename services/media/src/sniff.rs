@@ -55,7 +55,8 @@ pub enum Class {
 
 impl Kind {
     /// Every kind.
-    pub const ALL: [Self; 19] = [
+    #[cfg(test)]
+    pub(crate) const ALL: [Self; 19] = [
         Self::Jpeg,
         Self::Png,
         Self::Gif,

@@ -3,7 +3,7 @@
 /// A file with more bytes is uploaded in parts. It is the most that is ever read into memory at once, so a picture has no more.
 pub const WHOLE_BYTES: i64 = 24 << 20;
 /// All parts but the last one have so many bytes. S3 wants 5 MiB at least, and 10,000 parts at most.
-pub const PART_BYTES: i64 = 16 << 20;
+const PART_BYTES: i64 = 16 << 20;
 
 /// A part of a file.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]

@@ -47,16 +47,6 @@ pub enum Failed {
     Busy,
 }
 
-impl Failed {
-    /// Returns the name of the reason, as the state of a file has it.
-    pub fn code(&self) -> &'static str {
-        match self {
-            Self::Refused(refused) => refused.code(),
-            Self::Busy => "busy",
-        }
-    }
-}
-
 /// Processes pictures on threads of their own, a few at a time. Cheap to clone.
 #[derive(Clone, Debug)]
 pub struct Pool {

@@ -41,7 +41,7 @@ const TRANSLATED: [u16; 6] = [0x0064, 0xff9b, 0, 0, 0, 0];
 
 /// Reports whether an address is of the public Internet. One that is not may be of this host, of the cluster, of its network or
 /// of the provider's, or lead to one of these by translation.
-pub fn is_public(address: IpAddr) -> bool {
+pub(super) fn is_public(address: IpAddr) -> bool {
     match address.to_canonical() {
         IpAddr::V4(address) => is_public_v4(address),
         IpAddr::V6(address) => is_public_v6(address),

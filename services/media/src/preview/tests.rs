@@ -23,6 +23,22 @@ const PUBLIC: IpAddr = IpAddr::V4(Ipv4Addr::LOCALHOST);
 const PRIVATE: IpAddr = IpAddr::V4(Ipv4Addr::new(127, 0, 0, 2));
 const PATIENCE: Duration = Duration::from_secs(60);
 
+impl PreviewError {
+    /// Returns the name of the reason, without what is particular to it.
+    fn code(&self) -> &'static str {
+        match self {
+            Self::Link => "link_not_supported",
+            Self::PrivateAddress => "link_private",
+            Self::Redirects => "link_redirects",
+            Self::Unreachable(_) => "link_unreachable",
+            Self::Status(_) => "link_status",
+            Self::Type(_) => "link_type",
+            Self::TookTooLong => "link_took_too_long",
+            Self::Busy => "busy",
+        }
+    }
+}
+
 /// What a path is answered with.
 #[derive(Clone)]
 enum Answer {
