@@ -16,6 +16,29 @@ use crate::{
 /// Version of every record that this build writes.
 pub const VERSION: u8 = 1;
 
+/// Why a record is not read. Never quotes it: a record may hold what a user wrote, and so may what its parser says of it.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, thiserror::Error)]
+pub enum Unreadable {
+    #[error("it has no payload")]
+    Empty,
+    /// The column says where, for a record is one line.
+    #[error("it cannot be read at column {0}")]
+    Form(usize),
+    #[error("its version is {0}")]
+    Version(u8),
+}
+
+impl From<serde_json::Error> for Unreadable {
+    fn from(error: serde_json::Error) -> Self {
+        Self::Form(error.column())
+    }
+}
+
+/// Refuses a version that this build does not understand.
+pub const fn known(version: u8) -> Result<(), Unreadable> {
+    if version == VERSION { Ok(()) } else { Err(Unreadable::Version(version)) }
+}
+
 /// What an entry of a chat's log is.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Hash, Serialize, Deserialize, ToSchema)]
 #[serde(rename_all = "snake_case")]
@@ -265,6 +288,15 @@ pub struct DeliveredRecord {
     pub device: DeviceId,
     pub key: MessageKey,
     pub outcome: DeliveryOutcome,
+}
+
+impl DeliveredRecord {
+    /// Reads the payload of a record.
+    pub fn read(payload: Option<&[u8]>) -> Result<Self, Unreadable> {
+        let record: Self = serde_json::from_slice(payload.ok_or(Unreadable::Empty)?)?;
+        known(record.v)?;
+        Ok(record)
+    }
 }
 
 /// What became of a send.
@@ -774,6 +806,23 @@ mod tests {
         let older = r#"{"v":1,"chat":"00000000-0000-0000-0000-000000000001","user":"00000000-0000-0000-0000-000000000002","role":"member","channel":true}"#;
         let record: MembershipRecord = serde_json::from_str(older).expect("it is read");
         assert_eq!((record.role, record.kind, record.version), (Some(Role::Member), None, 0));
+    }
+
+    #[test]
+    fn an_unreadable_record_is_not_quoted() {
+        let secret = "meet me at nine";
+        for payload in
+            [format!(r#"{{"v":"{secret}"}}"#), format!(r#"{{"{secret}":1,"v":1,"chat":"{secret}"}}"#)]
+        {
+            let said = DeliveredRecord::read(Some(payload.as_bytes())).expect_err("a refusal");
+            assert!(matches!(said, Unreadable::Form(column) if column > 0), "{said:?}");
+            assert!(!format!("{said} {said:?}").contains(secret), "{said:?}");
+        }
+        let quoted = serde_json::from_str::<DeliveredRecord>(&format!(r#"{{"v":"{secret}"}}"#));
+        assert!(
+            quoted.expect_err("a refusal").to_string().contains(secret),
+            "the parser itself does quote it"
+        );
     }
 
     #[test]

@@ -14,7 +14,7 @@ use std::{
 };
 
 use chrono::{DateTime, TimeDelta, Utc};
-use contracts::event::DeliveredRecord;
+use contracts::event::{DeliveredRecord, Unreadable};
 use kit::{
     backoff::Backoff,
     catalog::Topic,
@@ -309,12 +309,12 @@ struct Stopped;
 
 /// Returns what a record changes. One that this build does not understand is of a newer version, and changes nothing here.
 fn change(record: &Record<'_>) -> Option<Change> {
-    let payload = record.payload()?;
-    match serde_json::from_slice::<DeliveredRecord>(payload) {
+    match DeliveredRecord::read(record.payload()) {
         Ok(delivered) => changes_of(&delivered),
-        Err(error) => {
+        Err(Unreadable::Empty) => None,
+        Err(why) => {
             let (partition, offset) = (record.partition(), record.offset());
-            tracing::debug!(%error, partition, offset, "a record is not understood: {error}");
+            tracing::debug!(%why, partition, offset, "a record is not understood: {why}");
             None
         }
     }

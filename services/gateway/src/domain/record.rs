@@ -2,7 +2,9 @@
 
 use contracts::{
     ChatId, UserId,
-    event::{ChatKind, DeliveredRecord, MembershipRecord, OwnStateRecord, Role, SessionEndRecord, VERSION},
+    event::{
+        self, ChatKind, DeliveredRecord, MembershipRecord, OwnStateRecord, Role, SessionEndRecord, known,
+    },
     wire::OwnState,
 };
 
@@ -28,15 +30,11 @@ pub(crate) struct Place {
     pub(crate) from_entry: bool,
 }
 
-/// Why a record says nothing here. Never quotes it: a record may hold what a user wrote.
+/// Why a record says nothing here. Never quotes it.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, thiserror::Error)]
 pub(crate) enum Unreadable {
-    #[error("it has no payload")]
-    Empty,
-    #[error("it cannot be read at column {0}")]
-    Form(usize),
-    #[error("its version is {0}")]
-    Version(u8),
+    #[error(transparent)]
+    Record(#[from] event::Unreadable),
     #[error("its key is not a chat and a user")]
     Key,
     #[error("its ids are not those of its key")]
@@ -45,19 +43,13 @@ pub(crate) enum Unreadable {
 
 impl From<serde_json::Error> for Unreadable {
     fn from(error: serde_json::Error) -> Self {
-        Self::Form(error.column())
+        Self::Record(error.into())
     }
-}
-
-fn known(version: u8) -> Result<(), Unreadable> {
-    if version == VERSION { Ok(()) } else { Err(Unreadable::Version(version)) }
 }
 
 /// Reads a record of `message.delivered`.
 pub(crate) fn delivered(payload: Option<&[u8]>) -> Result<DeliveredRecord, Unreadable> {
-    let record: DeliveredRecord = serde_json::from_slice(payload.ok_or(Unreadable::Empty)?)?;
-    known(record.v)?;
-    Ok(record)
+    Ok(DeliveredRecord::read(payload)?)
 }
 
 /// Reads a record of `chat.events`.
@@ -84,7 +76,7 @@ fn place(key: Option<&[u8]>, payload: Option<&[u8]>) -> Result<News, Unreadable>
 
 /// Reads a record of `session.events`.
 pub(crate) fn session_end(payload: Option<&[u8]>) -> Result<SessionEndRecord, Unreadable> {
-    let record: SessionEndRecord = serde_json::from_slice(payload.ok_or(Unreadable::Empty)?)?;
+    let record: SessionEndRecord = serde_json::from_slice(payload.ok_or(event::Unreadable::Empty)?)?;
     known(record.v)?;
     Ok(record)
 }
@@ -94,7 +86,8 @@ mod tests {
     use std::cell::Cell;
 
     use contracts::api::OwnChatState;
-    use contracts::event::{DeliveryOutcome, Ended, EntryKind};
+    use contracts::event::Unreadable::{Empty, Form, Version};
+    use contracts::event::{DeliveryOutcome, Ended, EntryKind, VERSION};
     use contracts::{DeviceId, ErrorCode, MessageKey};
     use kit::testing::fuzz;
     use uuid::Uuid;
@@ -173,28 +166,28 @@ mod tests {
             let payload = serde_json::to_vec(&record).expect("JSON");
             assert_eq!(delivered(Some(&payload)), Ok(record.clone()));
             let later = serde_json::to_vec(&DeliveredRecord { v: 2, ..record }).expect("JSON");
-            assert_eq!(delivered(Some(&later)), Err(Unreadable::Version(2)));
+            assert_eq!(delivered(Some(&later)), Err(Version(2).into()));
         }
-        assert_eq!(delivered(None), Err(Unreadable::Empty));
-        assert_eq!(delivered(Some(b"[")), Err(Unreadable::Form(1)));
+        assert_eq!(delivered(None), Err(Empty.into()));
+        assert_eq!(delivered(Some(b"[")), Err(Form(1).into()));
 
         let ends = [Ended::Account, Ended::Session("one".parse().expect("an id"))];
         for end in ends.map(|ended| SessionEndRecord { v: VERSION, user: user(), ended }) {
             let payload = serde_json::to_vec(&end).expect("JSON");
             assert_eq!(session_end(Some(&payload)), Ok(end.clone()));
             let later = serde_json::to_vec(&SessionEndRecord { v: 2, ..end }).expect("JSON");
-            assert_eq!(session_end(Some(&later)), Err(Unreadable::Version(2)));
+            assert_eq!(session_end(Some(&later)), Err(Version(2).into()));
         }
-        assert_eq!(session_end(None), Err(Unreadable::Empty));
-        assert_eq!(session_end(Some(b"[")), Err(Unreadable::Form(1)));
+        assert_eq!(session_end(None), Err(Empty.into()));
+        assert_eq!(session_end(Some(b"[")), Err(Form(1).into()));
 
         let key = MembershipRecord::key(chat(), user());
         let key = Some(key.as_bytes());
         let other = MembershipRecord::key(chat(), UserId(Uuid::from_u128(9)));
         assert_eq!(news(key, Some(&member(VERSION))), Ok(News::Place(chat(), user(), admin())));
         assert_eq!(news(key, None), Ok(News::Place(chat(), user(), Place::default())));
-        assert_eq!(news(key, Some(&member(2))), Err(Unreadable::Version(2)));
-        assert_eq!(news(key, Some(b"")), Err(Unreadable::Form(0)));
+        assert_eq!(news(key, Some(&member(2))), Err(Version(2).into()));
+        assert_eq!(news(key, Some(b"")), Err(Form(0).into()));
         assert_eq!(news(Some(other.as_bytes()), Some(&member(VERSION))), Err(Unreadable::Ids));
         for key in [None, Some(&b"\xff/\xff"[..]), Some(b"a/b"), Some(b"")] {
             assert_eq!(news(key, Some(&member(VERSION))), Err(Unreadable::Key));
@@ -209,8 +202,8 @@ mod tests {
         let expected = News::Own(user(), OwnState { chat: chat(), own: state });
         assert_eq!(news(key, Some(&own(VERSION))), Ok(expected));
         assert_eq!(news(key, None), Ok(News::Forgotten), "no removal");
-        assert_eq!(news(key, Some(&own(2))), Err(Unreadable::Version(2)));
-        assert_eq!(news(key, Some(b"")), Err(Unreadable::Form(0)));
+        assert_eq!(news(key, Some(&own(2))), Err(Version(2).into()));
+        assert_eq!(news(key, Some(b"")), Err(Form(0).into()));
         let other = OwnStateRecord::key(chat(), UserId(Uuid::from_u128(9)));
         assert_eq!(news(Some(other.as_bytes()), Some(&own(VERSION))), Err(Unreadable::Ids));
     }

@@ -7,7 +7,7 @@ use std::{
     time::Duration,
 };
 
-use contracts::event::{DeliveredRecord, VERSION};
+use contracts::event::{DeliveredRecord, Unreadable};
 use kit::{
     backoff::Backoff,
     catalog::Topic,
@@ -206,23 +206,18 @@ impl<'a> Filling<'a> {
         if let Some(expected) = expected.filter(|expected| *expected < offset) {
             self.read_again(topic, partition, (expected, offset));
         }
-        match record.payload().map(serde_json::from_slice::<DeliveredRecord>) {
-            Some(Ok(delivered)) if delivered.v == VERSION => {
+        match DeliveredRecord::read(record.payload()) {
+            Ok(delivered) => {
                 if let Some(entry) = Entry::of_record(delivered) {
                     self.of.metrics.entries.inc();
                     self.entries.push(entry);
                 }
             }
-            Some(Ok(DeliveredRecord { v, .. })) => {
+            Err(Unreadable::Empty) => {}
+            Err(why) => {
                 self.of.metrics.skipped.inc();
-                tracing::warn!(partition, offset, v, "skipped a record of {topic}: it has version {v}");
+                tracing::warn!(%why, partition, offset, "skipped a record of {topic}: {why}");
             }
-            Some(Err(error)) => {
-                self.of.metrics.skipped.inc();
-                // The text of the error may quote the record.
-                tracing::warn!(partition, offset, "skipped a record of {topic} at line {}", error.line());
-            }
-            None => {}
         }
         self.changed();
     }
