@@ -1,10 +1,9 @@
 //! What the media service says of files that messages carry.
 
-use std::{collections::HashMap, sync::Arc};
+use std::sync::Arc;
 
 use contracts::{
     ChatId, FileId, UserId,
-    convert::UnreadableField,
     rpc::{self, media_service_client::MediaServiceClient},
     wire::Attachment,
 };
@@ -40,19 +39,14 @@ impl Files {
             Code::NotFound => GatewayError::NoSuchFile { chat },
             _ => GatewayError::Media { chat, source: Arc::new(status) },
         })?;
-        let mut described: HashMap<FileId, Result<Attachment, UnreadableField>> = described
-            .into_inner()
-            .files
-            .into_iter()
-            .filter_map(|file| Some((file.id.parse().ok()?, file.try_into())))
-            .collect();
-        files
-            .iter()
-            .map(|&Attachment { file, .. }| match described.remove(&file) {
-                Some(Ok(known)) => Ok(known),
-                Some(Err(source)) => Err(GatewayError::File { file, source }),
-                None => Err(GatewayError::NoSuchFile { chat }),
-            })
-            .collect()
+        let described = described.into_inner().files;
+        let ids = described.iter().map(|known| known.id.parse::<FileId>().ok());
+        if !ids.eq(files.iter().map(|of| Some(of.file))) {
+            return Err(GatewayError::NoSuchFile { chat });
+        }
+        let known = |(of, known): (&Attachment, rpc::File)| {
+            Attachment::try_from(known).map_err(|source| GatewayError::File { file: of.file, source })
+        };
+        files.iter().zip(described).map(known).collect()
     }
 }
