@@ -4,7 +4,6 @@
 //! compared with what was sent: a message that is lost or doubled is an error, and no figure.
 
 #![allow(clippy::disallowed_methods, clippy::print_stdout, reason = "figures are its product")]
-#![allow(dead_code, reason = "stories need more of the stand")]
 
 #[path = "../tests/it/stand.rs"]
 mod stand;
@@ -20,14 +19,14 @@ use std::{
 use contracts::{ChatId, event::DeliveryOutcome};
 use kit::clock::now_ms;
 use search::{
-    domain::{Document, DocumentId, Place, Progress, Search, parse},
+    domain::{Document, DocumentId, Place, Progress, Search},
     events::Times,
     store::{Index, IndexError, Write},
 };
 use tokio::time::{MissedTickBehavior, interval};
 use tonic::async_trait;
 
-use crate::stand::{BEGAN_MS, Peers, Stand, analyzer, encoded, index_in, stored, text};
+use crate::stand::{BEGAN_MS, Peers, Stand, encoded, index_in, search, stored, text};
 
 const CHATS: usize = 100;
 /// Messages of each chat that are there before the index.
@@ -78,20 +77,9 @@ async fn main() {
     let (sent, ()) = tokio::join!(arriving, built);
     let expected: BTreeSet<(ChatId, i64)> =
         next.iter().flat_map(|(chat, next)| (1..*next).map(|seq| (*chat, seq))).collect();
-    let everything = Search {
-        reader: ann.id,
-        terms: parse(&analyzer(), EVERYWHERE).expect("a query"),
-        seats: chats.iter().map(|chat| (*chat, 1)).collect(),
-        begun: Vec::new(),
-        chat: None,
-        thread: None,
-        sender: None,
-        from_ms: None,
-        to_ms: None,
-        after: None,
-        limit: 2 * expected.len(),
-        now_ms: now_ms(),
-    };
+    let seats: Vec<_> = chats.iter().map(|chat| (*chat, 1)).collect();
+    let everything =
+        Search { reader: ann.id, limit: 2 * expected.len(), now_ms: now_ms(), ..search(EVERYWHERE, &seats) };
     let deadline = Instant::now() + Duration::from_secs(60);
     let found = loop {
         let found = index.search(everything.clone()).await.expect("an answer");

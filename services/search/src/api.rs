@@ -241,10 +241,10 @@ impl AppState {
 }
 
 /// Returns the text of a message that can be read now.
-fn readable(message: Message, now_ms: i64) -> Option<Text> {
+fn readable(mut message: Message, now_ms: i64) -> Option<Text> {
+    message.expire(now_ms);
     let Some(Document::Text(text)) = Document::of_stored(message) else { return None };
-    let has_disappeared = text.expires_at_ms.is_some_and(|at_ms| at_ms <= now_ms);
-    (!text.deleted && !has_disappeared).then_some(text)
+    (!text.deleted).then_some(text)
 }
 
 /// Returns what is shown of a text that has all of the terms.

@@ -6,10 +6,15 @@ mod excerpt;
 mod query;
 mod words;
 
-pub use self::{
+pub(crate) use self::{
     batch::Batch,
-    document::{Beginning, Build, Document, DocumentId, Entry, EntryName, Progress, Text, What},
+    document::{Entry, What},
     excerpt::excerpt,
-    query::{Form, MAX_QUERY_CHARS, Place, Search, Seats, Term, parse},
-    words::{Analyzer, Token, composed},
+    query::{Form, Term},
+    words::{Token, composed},
+};
+pub use self::{
+    document::{Beginning, Build, Document, DocumentId, EntryName, Progress, Text},
+    query::{Place, Search, Seats, parse},
+    words::Analyzer,
 };

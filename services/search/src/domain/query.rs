@@ -8,14 +8,14 @@ use kit::error::InvalidField;
 use super::{Analyzer, EntryName, Token, composed, words::is_alone};
 
 /// Longest query in characters.
-pub const MAX_QUERY_CHARS: usize = 256;
+const MAX_QUERY_CHARS: usize = 256;
 /// Most words in a query, also in phrases, where a character that stands alone is one. Each of them makes a search longer, and no user types
 /// so many.
-pub const MAX_WORDS: usize = 32;
+const MAX_WORDS: usize = 32;
 /// Most beginnings of words in a query. Each stands for thousands of words.
-pub const MAX_BEGINNINGS: usize = 2;
+const MAX_BEGINNINGS: usize = 2;
 /// Least characters of a beginning. With one, it stands for a large part of all words.
-pub const MIN_BEGINNING_CHARS: usize = 2;
+const MIN_BEGINNING_CHARS: usize = 2;
 
 /// The chats that a user reads at this moment, each with the first seq that they read.
 pub type Seats = HashMap<ChatId, i64>;

@@ -139,19 +139,31 @@ impl Reading {
     /// Returns what a call read; never, once all is read. It may be cancelled, and goes on.
     pub(super) async fn next(&mut self) -> Result<Step, ReadError> {
         let Build::Reading { after, .. } = self.build else { return pending().await };
-        if self.call.is_none() {
-            self.is_stale = false;
-        }
-        let (source, chat, after_seq) = (&self.source, self.chats.front().copied(), self.after_seq);
-        let call = self.call.get_or_insert_with(|| -> Call {
-            match chat {
-                Some(chat) => Box::pin(source.clone().page(chat, after_seq)),
-                None => Box::pin(source.clone().chats(after)),
+        let call = match &mut self.call {
+            Some(call) => call,
+            None => {
+                self.is_stale = false;
+                let call = self.call(after, None);
+                self.call.insert(call)
             }
-        });
+        };
         let step = call.await;
         self.call = None;
         step
+    }
+
+    /// Returns the call that reads on. It is made when the wait is over, so that its page has what the log says until then.
+    fn call(&self, after: Option<ChatId>, wait: Option<Duration>) -> Call {
+        let (source, chat, after_seq) = (self.source.clone(), self.chats.front().copied(), self.after_seq);
+        Box::pin(async move {
+            if let Some(wait) = wait {
+                tokio::time::sleep(wait).await;
+            }
+            match chat {
+                Some(chat) => source.page(chat, after_seq).await,
+                None => source.chats(after).await,
+            }
+        })
     }
 
     /// Notes a change of a message of a chat that the index does not have. If the chat is being read, the page may be from before it.
@@ -203,17 +215,9 @@ impl Reading {
 
     /// Puts the next call off.
     fn wait(&mut self) {
-        let (wait, source) = (self.backoff.next_wait(), self.source.clone());
-        let (chat, after_seq) = (self.chats.front().copied(), self.after_seq);
+        let wait = self.backoff.next_wait();
         let Build::Reading { after, .. } = self.build else { return };
-        // The call is made when the wait is over, so that its page has what the log says until then.
         self.is_stale = false;
-        self.call = Some(Box::pin(async move {
-            tokio::time::sleep(wait).await;
-            match chat {
-                Some(chat) => source.page(chat, after_seq).await,
-                None => source.chats(after).await,
-            }
-        }));
+        self.call = Some(self.call(after, Some(wait)));
     }
 }

@@ -10,6 +10,7 @@ mod turns;
 use std::{
     collections::HashMap,
     fs,
+    ops::Bound,
     path::Path,
     sync::{Arc, Mutex, PoisonError},
     time::Duration,
@@ -76,6 +77,11 @@ struct Payload {
 
 #[derive(Clone, Copy)]
 pub(super) struct Fields {
+    chat_high: Field,
+    chat_low: Field,
+    seq: Field,
+    sent_at: Field,
+    expires_at: Field,
     /// Chat and seq, which is what a document is replaced by.
     id: Field,
     chat: Field,
@@ -104,14 +110,13 @@ fn schema() -> (Schema, Fields) {
         .set_fieldnorms(false)
         .set_index_option(IndexRecordOption::WithFreqsAndPositions);
     let words = TextOptions::default().set_indexing_options(indexing);
-    for column in [CHAT_HIGH, CHAT_LOW] {
-        schema.add_u64_field(column, FAST);
-    }
-    for column in [SEQ, SENT_AT] {
-        schema.add_i64_field(column, FAST);
-    }
-    schema.add_i64_field(EXPIRES_AT, FAST | INDEXED);
+    // In the order of the indexes that there are: a field is its number.
     let fields = Fields {
+        chat_high: schema.add_u64_field(CHAT_HIGH, FAST),
+        chat_low: schema.add_u64_field(CHAT_LOW, FAST),
+        seq: schema.add_i64_field(SEQ, FAST),
+        sent_at: schema.add_i64_field(SENT_AT, FAST),
+        expires_at: schema.add_i64_field(EXPIRES_AT, FAST | INDEXED),
         id: schema.add_text_field("id", STRING),
         chat: schema.add_text_field("chat", STRING),
         sender: schema.add_text_field("sender", STRING),
@@ -292,10 +297,8 @@ impl Inner {
             writer.add_document(self.indexed(&document)?).map_err(failed("add a document"))?;
         }
         if let Some(now_ms) = expired_at_ms {
-            let field = self.tantivy.schema().get_field(EXPIRES_AT).map_err(failed("forget texts"))?;
-            let bound = |ms| Word::from_field_i64(field, ms);
-            let expired =
-                RangeQuery::new(std::ops::Bound::Unbounded, std::ops::Bound::Included(bound(now_ms)));
+            let now = Word::from_field_i64(self.fields.expires_at, now_ms);
+            let expired = RangeQuery::new(Bound::Unbounded, Bound::Included(now));
             writer.delete_query(Box::new(expired)).map_err(failed("forget texts"))?;
         }
         let payload = Payload { tenant: self.tenant.clone(), progress };
@@ -316,19 +319,15 @@ impl Inner {
         match document {
             Document::Beginning(Beginning { entry, .. }) => {
                 indexed.add_text(fields.entry, name_of(chat, *entry));
-                indexed.add_i64(self.column(SEQ)?, seq);
+                indexed.add_i64(fields.seq, seq);
             }
             Document::Text(text) if text.deleted => {}
-            Document::Text(text) => self.add_text(&mut indexed, text)?,
+            Document::Text(text) => self.add_text(&mut indexed, text),
         }
         Ok(indexed)
     }
 
-    fn column(&self, name: &str) -> Result<Field, IndexError> {
-        self.tantivy.schema().get_field(name).map_err(failed("fill in a column"))
-    }
-
-    fn add_text(&self, indexed: &mut TantivyDocument, text: &Text) -> Result<(), IndexError> {
+    fn add_text(&self, indexed: &mut TantivyDocument, text: &Text) {
         let Text { chat, seq, sender, sent_at_ms, reply_to, expires_at_ms, body, .. } = text;
         let fields = &self.fields;
         indexed.add_text(fields.chat, chat.to_string());
@@ -339,16 +338,14 @@ impl Inner {
         let tokens = self.analyzer.tokens(body);
         indexed.add_pre_tokenized_text(fields.stem, pre_tokenized(&tokens, |token| &token.stem));
         indexed.add_pre_tokenized_text(fields.exact, pre_tokenized(&tokens, |token| &token.exact));
-        let column = |name| self.column(name);
         let (high, low) = chat.0.as_u64_pair();
-        indexed.add_u64(column(CHAT_HIGH)?, high);
-        indexed.add_u64(column(CHAT_LOW)?, low);
-        indexed.add_i64(column(SEQ)?, *seq);
-        indexed.add_i64(column(SENT_AT)?, *sent_at_ms);
+        indexed.add_u64(fields.chat_high, high);
+        indexed.add_u64(fields.chat_low, low);
+        indexed.add_i64(fields.seq, *seq);
+        indexed.add_i64(fields.sent_at, *sent_at_ms);
         if let Some(expires_at_ms) = expires_at_ms {
-            indexed.add_i64(column(EXPIRES_AT)?, *expires_at_ms);
+            indexed.add_i64(fields.expires_at, *expires_at_ms);
         }
-        Ok(())
     }
 
     fn search(&self, mut search: Search) -> Result<Vec<Place>, IndexError> {

@@ -10,7 +10,10 @@ use contracts::{
 use kit::bucket::Rate;
 use serde_json::json;
 
-use crate::stand::{BEGAN_MS, Stand, about, encoded, entry, expiring, range_deleted, stored, text};
+use crate::{
+    stand::{BEGAN_MS, Stand, encoded, entry, stored, text},
+    stories::{about, expiring, range_deleted},
+};
 
 #[tokio::test(flavor = "multi_thread")]
 async fn messages_are_found_by_their_words_in_any_language() {

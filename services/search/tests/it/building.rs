@@ -6,7 +6,10 @@ use contracts::{ChatId, event::EntryKind, wire::Changes};
 use kit::testing::wait_for;
 use search::store::{EmbeddedIndex, IndexError};
 
-use crate::stand::{PATIENCE, Stand, TENANT, about, analyzer, entry, index_in, stored, text};
+use crate::{
+    stand::{PATIENCE, Stand, TENANT, analyzer, entry, index_in, stored, text},
+    stories::about,
+};
 
 /// More than the log in memory keeps of a partition.
 const MORE_THAN_KEPT: i64 = 10_001;

@@ -8,3 +8,4 @@ mod building;
 mod kafka;
 mod stand;
 mod store;
+mod stories;

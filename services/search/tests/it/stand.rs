@@ -14,15 +14,10 @@ use std::{
 use contracts::{
     ChatId, DeviceId, MessageKey, UserId,
     api::FoundMessages,
-    event::{DeliveredRecord, DeliveryOutcome, EntryKind, SeqRange, VERSION},
+    event::{DeliveredRecord, DeliveryOutcome, EntryKind, VERSION},
     rpc::{
-        CheckBlocksRequest, CheckBlocksResponse, CheckMembersRequest, CheckMembersResponse, EntriesRequest,
-        EntriesResponse, EntryId, EntryPlace, EntryRequest, EntryResponse, GetMembershipRequest,
-        GetMembershipResponse, HistoryRequest, HistoryResponse, ListAcquaintancesRequest,
-        ListAcquaintancesResponse, ListCalledRequest, ListCalledResponse, ListChatsRequest,
-        ListChatsResponse, ListMembershipsRequest, ListMembershipsResponse, ListPublishedRequest,
-        ListPublishedResponse, ListResponse, MarkRequest, Membership, MovedRequest, MovedResponse,
-        PinsRequest, RepliesRequest, SyncRequest, SyncResponse, Watermarks,
+        EntriesRequest, EntriesResponse, EntryId, EntryPlace, HistoryRequest, HistoryResponse,
+        ListChatsRequest, ListChatsResponse, ListMembershipsRequest, ListMembershipsResponse, Membership,
         chat_directory_server::{ChatDirectory, ChatDirectoryServer},
         chat_service_client::ChatServiceClient,
         chat_service_server::{ChatService, ChatServiceServer},
@@ -37,11 +32,11 @@ use kit::{
     health::Health,
     log::Log,
     rpc::InternalChannel,
-    testing::{TestApi, TestRealm, TestUser, serve_peer, unreachable_peer, wait_for},
+    testing::{TestApi, TestRealm, TestUser, serve_peer},
 };
 use search::{
     AppState, Metrics, Searches,
-    domain::Analyzer,
+    domain::{Analyzer, Search, parse},
     events::{Indexer, Source, Standing, Times},
     routes,
     store::{EmbeddedIndex, Index},
@@ -105,26 +100,13 @@ impl Stand {
         }
     }
 
-    /// Starts the service with a new index in memory, and waits until it is complete.
-    pub async fn service(&self) -> Running {
-        let running = self.start(Arc::new(EmbeddedIndex::in_memory(analyzer()).expect("an index"))).await;
-        running.is_complete().await;
-        running
-    }
-
     /// Starts the service on an index, which may not be complete yet.
     pub async fn start(&self, index: Arc<dyn Index>) -> Running {
         let channel = self.peers.serve().await;
         self.start_with(index, channel.clone(), channel).await
     }
 
-    /// Starts the service without a chat service that answers searches.
-    pub async fn start_without_chats(&self) -> Running {
-        let index = Arc::new(EmbeddedIndex::in_memory(analyzer()).expect("an index"));
-        self.start_with(index, self.peers.serve().await, unreachable_peer()).await
-    }
-
-    async fn start_with(
+    pub async fn start_with(
         &self,
         index: Arc<dyn Index>,
         source: InternalChannel,
@@ -181,11 +163,6 @@ pub struct Running {
 }
 
 impl Running {
-    pub async fn is_complete(&self) {
-        let complete = || async { self.standing.is_complete().then_some(()) };
-        wait_for("a complete index", PATIENCE, complete).await;
-    }
-
     /// Ends it, and waits until its index is free.
     pub async fn end(mut self) {
         self.stop.cancel();
@@ -196,17 +173,6 @@ impl Running {
     pub async fn page(&self, user: &TestUser, query: &str) -> FoundMessages {
         let body = self.api.get(user, &format!("/api/search/messages?q={query}")).await.ok(200);
         serde_json::from_value(body).expect("a page")
-    }
-
-    /// Returns the seqs that a user finds, the newest first.
-    pub async fn seqs(&self, user: &TestUser, query: &str) -> Vec<i64> {
-        self.page(user, query).await.items.iter().map(|found| found.seq).collect()
-    }
-
-    /// Waits until a user finds these and no others.
-    pub async fn finds(&self, user: &TestUser, query: &str, expected: &[i64]) {
-        let found = || async { (self.seqs(user, query).await == expected).then_some(()) };
-        wait_for(&format!("{expected:?} by {query}"), PATIENCE, found).await;
     }
 }
 
@@ -219,6 +185,24 @@ impl Drop for Running {
 /// Encodes a query for a path.
 pub fn encoded(query: &str) -> String {
     query.bytes().map(|byte| format!("%{byte:02X}")).collect()
+}
+
+/// Returns a search of anyone, in chats each with the first seq that is read there.
+pub fn search(query: &str, seats: &[(ChatId, i64)]) -> Search {
+    Search {
+        reader: UserId(Uuid::nil()),
+        terms: parse(&analyzer(), query).expect("a query"),
+        seats: seats.iter().copied().collect(),
+        begun: Vec::new(),
+        chat: None,
+        thread: None,
+        sender: None,
+        from_ms: None,
+        to_ms: None,
+        after: None,
+        limit: 10,
+        now_ms: 1_000,
+    }
 }
 
 /// Returns the announcement of an entry of any kind.
@@ -255,31 +239,6 @@ pub fn text(chat: ChatId, sender: UserId, seq: i64, body: &str) -> DeliveredReco
     entry(chat, sender, seq, EntryKind::Text, body)
 }
 
-/// Returns the announcement of an entry that speaks of another one.
-pub fn about(target: i64, mut record: DeliveredRecord) -> DeliveredRecord {
-    if let DeliveryOutcome::Stored { target_seq, .. } = &mut record.outcome {
-        *target_seq = Some(target);
-    }
-    record
-}
-
-/// Returns the announcement of the deletion of a range.
-pub fn range_deleted(chat: ChatId, sender: UserId, seq: i64, of: SeqRange) -> DeliveredRecord {
-    let mut record = entry(chat, sender, seq, EntryKind::DeleteRange, "");
-    if let DeliveryOutcome::Stored { range, .. } = &mut record.outcome {
-        *range = Some(of);
-    }
-    record
-}
-
-/// Lets a text disappear.
-pub fn expiring(at_ms: i64, mut record: DeliveredRecord) -> DeliveredRecord {
-    if let DeliveryOutcome::Stored { expires_at_ms, .. } = &mut record.outcome {
-        *expires_at_ms = Some(at_ms);
-    }
-    record
-}
-
 /// Returns an entry as the message service has it.
 pub fn stored(record: DeliveredRecord) -> Message {
     let DeliveredRecord { chat, sender, key, outcome, .. } = record;
@@ -314,11 +273,12 @@ pub fn stored(record: DeliveredRecord) -> Message {
 
 /// The chat and the message service in memory.
 #[derive(Clone)]
-pub struct Peers(Arc<Known>);
+pub struct Peers(pub Arc<Known>);
 
 type Entries = BTreeMap<(String, i64), Message>;
 
-struct Known {
+/// What both know.
+pub struct Known {
     /// Most entries of a page of history.
     page_entries: usize,
     /// Chats by the user who is in them, each with the entry with which the history begins.
@@ -326,9 +286,9 @@ struct Known {
     /// Entries by chat and seq, as they are now.
     entries: Mutex<Entries>,
     /// Pages of history that were read.
-    pages: AtomicUsize,
+    pub pages: AtomicUsize,
     /// Pages wait here, with what they read already, while it is there.
-    gate: Mutex<Option<Arc<Semaphore>>>,
+    pub gate: Mutex<Option<Arc<Semaphore>>>,
 }
 
 impl Peers {
@@ -343,14 +303,14 @@ impl Peers {
         }))
     }
 
-    async fn serve(&self) -> InternalChannel {
+    pub async fn serve(&self) -> InternalChannel {
         let routes = Routes::new(ChatServiceServer::new(self.clone()))
             .add_service(ChatDirectoryServer::new(self.clone()))
             .add_service(MessageServiceServer::new(self.clone()));
         serve_peer(routes).await
     }
 
-    fn seats(&self) -> MutexGuard<'_, BTreeMap<(String, String), Option<EntryId>>> {
+    pub fn seats(&self) -> MutexGuard<'_, BTreeMap<(String, String), Option<EntryId>>> {
         self.0.seats.lock().expect("no panic")
     }
 
@@ -359,17 +319,7 @@ impl Peers {
         self.seats().insert((user.id.to_string(), chat.to_string()), None);
     }
 
-    /// Adds a user to a chat, who reads it from the entry that adds them.
-    pub fn join_by(&self, chat: ChatId, user: &TestUser, added: &DeliveredRecord) {
-        let entry = EntryId { sender_id: added.sender.to_string(), key: added.key.to_string() };
-        self.seats().insert((user.id.to_string(), chat.to_string()), Some(entry));
-    }
-
-    pub fn leave(&self, chat: ChatId, user: &TestUser) {
-        self.seats().remove(&(user.id.to_string(), chat.to_string()));
-    }
-
-    fn entries(&self) -> MutexGuard<'_, Entries> {
+    pub fn entries(&self) -> MutexGuard<'_, Entries> {
         self.0.entries.lock().expect("no panic")
     }
 
@@ -395,26 +345,6 @@ impl Peers {
     pub fn put(&self, message: Message) {
         self.entries().insert((message.chat.to_string(), message.seq), message);
     }
-
-    /// Stores the history of a chat, in the place of what is there.
-    pub fn store(&self, chat: ChatId, messages: Vec<Message>) {
-        let chat = chat.to_string();
-        let mut entries = self.entries();
-        entries.retain(|(of, _), _| *of != chat);
-        entries.extend(messages.into_iter().map(|message| ((chat.clone(), message.seq), message)));
-    }
-
-    /// Returns how many pages of history were read.
-    pub fn pages(&self) -> usize {
-        self.0.pages.load(Ordering::SeqCst)
-    }
-
-    /// Lets pages wait, once they are read, until there are permits.
-    pub fn hold(&self) -> Arc<Semaphore> {
-        let gate = Arc::new(Semaphore::new(0));
-        *self.0.gate.lock().expect("no panic") = Some(gate.clone());
-        gate
-    }
 }
 
 /// Changes a message as an edit or a deletion says.
@@ -430,10 +360,6 @@ fn change(target: &mut Message, entry: &Message) {
         changes.edited_seq = Some(entry.seq);
         target.body.clone_from(&entry.body);
     }
-}
-
-fn not_here<T>() -> Result<Response<T>, Status> {
-    Err(Status::unimplemented("the search service does not call it"))
 }
 
 #[async_trait]
@@ -453,48 +379,6 @@ impl ChatService for Peers {
             ..Membership::default()
         });
         Ok(Response::new(ListMembershipsResponse { memberships: memberships.collect() }))
-    }
-
-    async fn list_published(
-        &self,
-        _: Request<ListPublishedRequest>,
-    ) -> Result<Response<ListPublishedResponse>, Status> {
-        not_here()
-    }
-
-    async fn get_membership(
-        &self,
-        _: Request<GetMembershipRequest>,
-    ) -> Result<Response<GetMembershipResponse>, Status> {
-        not_here()
-    }
-
-    async fn check_members(
-        &self,
-        _: Request<CheckMembersRequest>,
-    ) -> Result<Response<CheckMembersResponse>, Status> {
-        not_here()
-    }
-
-    async fn check_blocks(
-        &self,
-        _: Request<CheckBlocksRequest>,
-    ) -> Result<Response<CheckBlocksResponse>, Status> {
-        not_here()
-    }
-
-    async fn list_acquaintances(
-        &self,
-        _: Request<ListAcquaintancesRequest>,
-    ) -> Result<Response<ListAcquaintancesResponse>, Status> {
-        not_here()
-    }
-
-    async fn list_called(
-        &self,
-        _: Request<ListCalledRequest>,
-    ) -> Result<Response<ListCalledResponse>, Status> {
-        not_here()
     }
 }
 
@@ -535,34 +419,10 @@ impl MessageService for Peers {
         Ok(Response::new(HistoryResponse { messages, head_seq, from_seq: 1 }))
     }
 
-    async fn entry(&self, _: Request<EntryRequest>) -> Result<Response<EntryResponse>, Status> {
-        not_here()
-    }
-
     async fn entries(&self, request: Request<EntriesRequest>) -> Result<Response<EntriesResponse>, Status> {
         let entries = self.entries();
         let places = request.into_inner().places.into_iter();
         let found = places.filter_map(|EntryPlace { chat_id, seq }| entries.get(&(chat_id, seq)));
         Ok(Response::new(EntriesResponse { messages: found.cloned().map(Into::into).collect() }))
-    }
-
-    async fn pins(&self, _: Request<PinsRequest>) -> Result<Response<ListResponse>, Status> {
-        not_here()
-    }
-
-    async fn replies(&self, _: Request<RepliesRequest>) -> Result<Response<ListResponse>, Status> {
-        not_here()
-    }
-
-    async fn sync(&self, _: Request<SyncRequest>) -> Result<Response<SyncResponse>, Status> {
-        not_here()
-    }
-
-    async fn moved(&self, _: Request<MovedRequest>) -> Result<Response<MovedResponse>, Status> {
-        not_here()
-    }
-
-    async fn mark(&self, _: Request<MarkRequest>) -> Result<Response<Watermarks>, Status> {
-        not_here()
     }
 }

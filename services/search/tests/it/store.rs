@@ -4,14 +4,12 @@ use std::{collections::HashMap, sync::Arc};
 
 use contracts::{ChatId, MessageKey, UserId};
 use search::{
-    domain::{
-        Analyzer, Beginning, Build, Document, DocumentId, EntryName, Progress, Search, Seats, Text, parse,
-    },
+    domain::{Beginning, Build, Document, DocumentId, EntryName, Progress, Search, Text},
     store::{EmbeddedIndex, Index, Write},
 };
 use uuid::Uuid;
 
-use crate::stand::{TENANT, analyzer};
+use crate::stand::{TENANT, analyzer, search};
 
 const ONE: ChatId = ChatId(Uuid::from_u128(1));
 const TWO: ChatId = ChatId(Uuid::from_u128(2));
@@ -62,24 +60,6 @@ fn text(chat: ChatId, seq: i64, body: &str) -> Text {
         body: body.to_owned(),
         body_seq: seq,
         deleted: false,
-    }
-}
-
-fn search(query: &str, seats: &[(ChatId, i64)]) -> Search {
-    let seats: Seats = seats.iter().copied().collect();
-    Search {
-        reader: ANN,
-        terms: parse(&Analyzer::default(), query).expect("a query"),
-        seats,
-        begun: Vec::new(),
-        chat: None,
-        thread: None,
-        sender: None,
-        from_ms: None,
-        to_ms: None,
-        after: None,
-        limit: 10,
-        now_ms: 1_000,
     }
 }
 
