@@ -6,10 +6,9 @@ use std::{
 };
 
 use contracts::rpc::{
-    CheckPresenceRequest, CheckPresenceResponse, DeleteUserRequest, DeleteUserResponse, Deletion,
-    EnsureUserRequest, FinishDeletionRequest, FinishDeletionResponse, GetUsersRequest, GetUsersResponse,
-    IsNamedRequest, IsNamedResponse, ListDeletionsRequest, ListDeletionsResponse, NoteChatsErasedRequest,
-    NoteChatsErasedResponse, User,
+    DeleteUserRequest, DeleteUserResponse, Deletion, EnsureUserRequest, FinishDeletionRequest,
+    FinishDeletionResponse, GetUsersRequest, GetUsersResponse, IsNamedRequest, IsNamedResponse,
+    ListDeletionsRequest, ListDeletionsResponse, User,
     user_service_client::UserServiceClient,
     user_service_server::{UserService, UserServiceServer},
 };
@@ -76,13 +75,6 @@ impl UserService for Peers {
         Ok(Response::new(GetUsersResponse { users: known.map(user).collect() }))
     }
 
-    async fn check_presence(
-        &self,
-        _request: Request<CheckPresenceRequest>,
-    ) -> Result<Response<CheckPresenceResponse>, Status> {
-        Err(Status::unimplemented("not called by this service"))
-    }
-
     async fn delete_user(
         &self,
         request: Request<DeleteUserRequest>,
@@ -99,13 +91,6 @@ impl UserService for Peers {
     ) -> Result<Response<FinishDeletionResponse>, Status> {
         self.finished.lock().expect("no panic").insert(request.into_inner().user_id);
         Ok(Response::new(FinishDeletionResponse {}))
-    }
-
-    async fn note_chats_erased(
-        &self,
-        _: Request<NoteChatsErasedRequest>,
-    ) -> Result<Response<NoteChatsErasedResponse>, Status> {
-        Err(Status::unimplemented("not called by this service"))
     }
 
     async fn list_deletions(

@@ -51,6 +51,7 @@ impl ChatRpc {
 }
 
 #[async_trait]
+#[deny(clippy::missing_trait_methods, reason = "one that is missing would answer `UNIMPLEMENTED`")]
 impl ChatService for ChatRpc {
     async fn get_membership(
         &self,
@@ -204,6 +205,7 @@ impl ChatService for ChatRpc {
 }
 
 #[async_trait]
+#[deny(clippy::missing_trait_methods, reason = "one that is missing would answer `UNIMPLEMENTED`")]
 impl ChatDirectory for ChatRpc {
     async fn list_chats(
         &self,

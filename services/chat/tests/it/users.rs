@@ -13,10 +13,8 @@ use contracts::{
     UserId,
     api::ContactableBy,
     rpc::{
-        CheckPresenceRequest, CheckPresenceResponse, DeleteUserRequest, DeleteUserResponse, Deletion,
-        EnsureUserRequest, FinishDeletionRequest, FinishDeletionResponse, GetUsersRequest, GetUsersResponse,
-        IsNamedRequest, IsNamedResponse, ListDeletionsRequest, ListDeletionsResponse, NoteChatsErasedRequest,
-        NoteChatsErasedResponse, User,
+        Deletion, GetUsersRequest, GetUsersResponse, ListDeletionsRequest, ListDeletionsResponse,
+        NoteChatsErasedRequest, NoteChatsErasedResponse, User,
         user_service_server::{UserService, UserServiceServer},
     },
 };
@@ -71,14 +69,6 @@ pub fn unreachable() -> Users {
 
 #[async_trait]
 impl UserService for Peer {
-    async fn ensure_user(&self, _request: Request<EnsureUserRequest>) -> Result<Response<User>, Status> {
-        Err(Status::unimplemented("not called by this service"))
-    }
-
-    async fn is_named(&self, _request: Request<IsNamedRequest>) -> Result<Response<IsNamedResponse>, Status> {
-        Err(Status::unimplemented("not called by this service"))
-    }
-
     async fn get_users(
         &self,
         request: Request<GetUsersRequest>,
@@ -96,27 +86,6 @@ impl UserService for Peer {
         };
         let users = known.map(user).collect();
         Ok(Response::new(GetUsersResponse { users }))
-    }
-
-    async fn check_presence(
-        &self,
-        _request: Request<CheckPresenceRequest>,
-    ) -> Result<Response<CheckPresenceResponse>, Status> {
-        Err(Status::unimplemented("not called by this service"))
-    }
-
-    async fn delete_user(
-        &self,
-        _request: Request<DeleteUserRequest>,
-    ) -> Result<Response<DeleteUserResponse>, Status> {
-        Err(Status::unimplemented("not called by this service"))
-    }
-
-    async fn finish_deletion(
-        &self,
-        _request: Request<FinishDeletionRequest>,
-    ) -> Result<Response<FinishDeletionResponse>, Status> {
-        Err(Status::unimplemented("not called by this service"))
     }
 
     /// The position of a deletion is its number.

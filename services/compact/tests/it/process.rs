@@ -7,10 +7,7 @@ use std::{
 
 use axum::{extract::State, routing::get};
 use contracts::rpc::{
-    CheckBlocksRequest, CheckBlocksResponse, CheckMembersRequest, CheckMembersResponse, GetMembershipRequest,
-    GetMembershipResponse, ListAcquaintancesRequest, ListAcquaintancesResponse, ListCalledRequest,
-    ListCalledResponse, ListMembershipsRequest, ListMembershipsResponse, ListPublishedRequest,
-    ListPublishedResponse, Member,
+    GetMembershipRequest, GetMembershipResponse, ListMembershipsRequest, ListMembershipsResponse, Member,
     chat_service_client::ChatServiceClient,
     chat_service_server::{ChatService, ChatServiceServer},
 };
@@ -57,13 +54,6 @@ impl Service for Chat {
 
 #[async_trait]
 impl ChatService for Chat {
-    async fn list_published(
-        &self,
-        _: Request<ListPublishedRequest>,
-    ) -> Result<Response<ListPublishedResponse>, Status> {
-        Err(Status::unimplemented("only gateways call it"))
-    }
-
     async fn get_membership(
         &self,
         request: Request<GetMembershipRequest>,
@@ -71,34 +61,6 @@ impl ChatService for Chat {
         let GetMembershipRequest { user_id, .. } = request.into_inner();
         let member = Some(Member { user_id, role: "member".to_owned(), reads_from: None });
         Ok(Response::new(GetMembershipResponse { member, ..GetMembershipResponse::default() }))
-    }
-
-    async fn check_members(
-        &self,
-        _: Request<CheckMembersRequest>,
-    ) -> Result<Response<CheckMembersResponse>, Status> {
-        Err(Status::unimplemented("not needed here"))
-    }
-
-    async fn check_blocks(
-        &self,
-        _: Request<CheckBlocksRequest>,
-    ) -> Result<Response<CheckBlocksResponse>, Status> {
-        Err(Status::unimplemented("not needed here"))
-    }
-
-    async fn list_acquaintances(
-        &self,
-        _: Request<ListAcquaintancesRequest>,
-    ) -> Result<Response<ListAcquaintancesResponse>, Status> {
-        Err(Status::unimplemented("not needed here"))
-    }
-
-    async fn list_called(
-        &self,
-        _: Request<ListCalledRequest>,
-    ) -> Result<Response<ListCalledResponse>, Status> {
-        Err(Status::unimplemented("not needed here"))
     }
 
     async fn list_memberships(

@@ -18,13 +18,12 @@ use contracts::{
         SendRecord, SessionEndRecord, VERSION,
     },
     rpc::{
-        Changes, ChatState, CheckBlocksRequest, CheckBlocksResponse, CheckMembersRequest,
-        CheckMembersResponse, EntriesRequest, EntriesResponse, EntryRequest, EntryResponse,
+        Changes, ChatState, CheckMembersRequest, CheckMembersResponse, EntryRequest, EntryResponse,
         GetMembershipRequest, GetMembershipResponse, Head, HistoryRequest, HistoryResponse,
-        ListAcquaintancesRequest, ListAcquaintancesResponse, ListCalledRequest, ListCalledResponse,
-        ListMembershipsRequest, ListMembershipsResponse, ListPublishedRequest, ListPublishedResponse,
-        ListResponse, MarkRequest, Member, Membership, Message, MovedRequest, MovedResponse, PinsRequest,
-        PublishedPlace, PublishedRecord, RepliesRequest, SyncRequest, SyncResponse, Watermarks,
+        ListCalledRequest, ListCalledResponse, ListMembershipsRequest, ListMembershipsResponse,
+        ListPublishedRequest, ListPublishedResponse, ListResponse, MarkRequest, Member, Membership, Message,
+        MovedRequest, MovedResponse, PinsRequest, PublishedPlace, PublishedRecord, RepliesRequest,
+        SyncRequest, SyncResponse, Watermarks,
         chat_service_server::{ChatService, ChatServiceServer},
         media_service_server::MediaServiceServer,
         message_service_server::{MessageService, MessageServiceServer},
@@ -526,13 +525,6 @@ impl ChatService for Peers {
         Ok(Response::new(CheckMembersResponse { is_member, may_send, may_react, slow_mode_seconds }))
     }
 
-    async fn check_blocks(
-        &self,
-        _request: Request<CheckBlocksRequest>,
-    ) -> Result<Response<CheckBlocksResponse>, Status> {
-        Err(Status::unimplemented("not called by the gateway"))
-    }
-
     async fn list_published(
         &self,
         request: Request<ListPublishedRequest>,
@@ -543,13 +535,6 @@ impl ChatService for Peers {
             return Err(Status::unavailable("switched off"));
         }
         Ok(Response::new(self.published.lock().expect("no panic").page(request.into_inner().from)))
-    }
-
-    async fn list_acquaintances(
-        &self,
-        _: Request<ListAcquaintancesRequest>,
-    ) -> Result<Response<ListAcquaintancesResponse>, Status> {
-        Err(Status::unimplemented("gateways do not call it"))
     }
 
     async fn list_called(
@@ -711,10 +696,6 @@ impl MessageService for Peers {
         });
         let (chats, cursor) = (chats.collect(), "a cursor".to_owned());
         Ok(Response::new(SyncResponse { chats, cursor, ..SyncResponse::default() }))
-    }
-
-    async fn entries(&self, _: Request<EntriesRequest>) -> Result<Response<EntriesResponse>, Status> {
-        Err(Status::unimplemented("the gateway does not call it"))
     }
 
     async fn moved(&self, request: Request<MovedRequest>) -> Result<Response<MovedResponse>, Status> {

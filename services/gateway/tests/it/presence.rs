@@ -2,7 +2,6 @@
 
 use std::{
     collections::{BTreeMap, HashSet},
-    pin::Pin,
     sync::{Arc, Mutex},
     time::Duration,
 };
@@ -19,11 +18,11 @@ use contracts::{
         Watch,
     },
 };
-use futures_util::{Stream, stream};
+use futures_util::stream;
 use gateway::Limits;
 use kit::testing::wait_for;
 use tokio::sync::mpsc;
-use tonic::{Request, Response, Status, Streaming};
+use tonic::{Request, Response, Status, Streaming, codegen::BoxStream};
 use uuid::Uuid;
 
 use crate::{
@@ -121,12 +120,10 @@ impl FakePresence {
 
 #[tonic::async_trait]
 impl PresenceService for FakePresence {
-    type AttachStream = Pin<Box<dyn Stream<Item = Result<PresenceNews, Status>> + Send>>;
-
     async fn attach(
         &self,
         request: Request<Streaming<GatewayNews>>,
-    ) -> Result<Response<Self::AttachStream>, Status> {
+    ) -> Result<Response<BoxStream<PresenceNews>>, Status> {
         let (sender, receiver) = mpsc::channel(64);
         if self.with(|state| state.is_down) {
             return Err(Status::unavailable("it is down"));

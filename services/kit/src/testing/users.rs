@@ -8,10 +8,7 @@ use std::{
 use contracts::{
     UserId,
     rpc::{
-        CheckPresenceRequest, CheckPresenceResponse, DeleteUserRequest, DeleteUserResponse,
-        EnsureUserRequest, FinishDeletionRequest, FinishDeletionResponse, GetUsersRequest, GetUsersResponse,
-        IsNamedRequest, IsNamedResponse, ListDeletionsRequest, ListDeletionsResponse, NoteChatsErasedRequest,
-        NoteChatsErasedResponse, User,
+        EnsureUserRequest, User,
         user_service_server::{UserService, UserServiceServer},
     },
 };
@@ -68,10 +65,6 @@ impl TestUsers {
     }
 }
 
-fn not_needed() -> Status {
-    Status::unimplemented("only profiles are made here")
-}
-
 #[async_trait]
 impl UserService for TestUsers {
     async fn ensure_user(&self, request: Request<EnsureUserRequest>) -> Result<Response<User>, Status> {
@@ -87,48 +80,5 @@ impl UserService for TestUsers {
         known.profiles.insert(user_id.clone(), username.clone());
         let deleted = known.deleted.contains(&user_id);
         Ok(Response::new(User { user_id, username, deleted, ..User::default() }))
-    }
-
-    async fn get_users(&self, _: Request<GetUsersRequest>) -> Result<Response<GetUsersResponse>, Status> {
-        Err(not_needed())
-    }
-
-    async fn check_presence(
-        &self,
-        _: Request<CheckPresenceRequest>,
-    ) -> Result<Response<CheckPresenceResponse>, Status> {
-        Err(not_needed())
-    }
-
-    async fn is_named(&self, _: Request<IsNamedRequest>) -> Result<Response<IsNamedResponse>, Status> {
-        Err(not_needed())
-    }
-
-    async fn delete_user(
-        &self,
-        _: Request<DeleteUserRequest>,
-    ) -> Result<Response<DeleteUserResponse>, Status> {
-        Err(not_needed())
-    }
-
-    async fn finish_deletion(
-        &self,
-        _: Request<FinishDeletionRequest>,
-    ) -> Result<Response<FinishDeletionResponse>, Status> {
-        Err(not_needed())
-    }
-
-    async fn note_chats_erased(
-        &self,
-        _: Request<NoteChatsErasedRequest>,
-    ) -> Result<Response<NoteChatsErasedResponse>, Status> {
-        Err(not_needed())
-    }
-
-    async fn list_deletions(
-        &self,
-        _: Request<ListDeletionsRequest>,
-    ) -> Result<Response<ListDeletionsResponse>, Status> {
-        Err(not_needed())
     }
 }

@@ -33,6 +33,7 @@ impl MediaRpc {
 }
 
 #[async_trait]
+#[deny(clippy::missing_trait_methods, reason = "one that is missing would answer `UNIMPLEMENTED`")]
 impl MediaService for MediaRpc {
     #[expect(clippy::disallowed_methods, reason = "an edge: the time of the request")]
     async fn describe_files(

@@ -8,14 +8,8 @@ use std::{
 use contracts::{
     ChatId, UserId,
     rpc::{
-        CheckBlocksRequest, CheckBlocksResponse, CheckMembersRequest, CheckMembersResponse,
-        CheckPresenceRequest, CheckPresenceResponse, DeleteUserRequest, DeleteUserResponse, Deletion,
-        EnsureUserRequest, FinishDeletionRequest, FinishDeletionResponse, GetMembershipRequest,
-        GetMembershipResponse, GetUsersRequest, GetUsersResponse, IsNamedRequest, IsNamedResponse,
-        ListAcquaintancesRequest, ListAcquaintancesResponse, ListCalledRequest, ListCalledResponse,
-        ListDeletionsRequest, ListDeletionsResponse, ListMembershipsRequest, ListMembershipsResponse,
-        ListPublishedRequest, ListPublishedResponse, Member, NoteChatsErasedRequest, NoteChatsErasedResponse,
-        User,
+        CheckMembersRequest, CheckMembersResponse, Deletion, GetMembershipRequest, GetMembershipResponse,
+        GetUsersRequest, GetUsersResponse, ListDeletionsRequest, ListDeletionsResponse, Member, User,
         chat_service_server::{ChatService, ChatServiceServer},
         user_service_server::{UserService, UserServiceServer},
     },
@@ -94,41 +88,6 @@ impl ChatService for Peers {
         }
         Ok(Response::new(checked))
     }
-
-    async fn check_blocks(
-        &self,
-        _: Request<CheckBlocksRequest>,
-    ) -> Result<Response<CheckBlocksResponse>, Status> {
-        Err(Status::unimplemented("not called by this service"))
-    }
-
-    async fn list_called(
-        &self,
-        _: Request<ListCalledRequest>,
-    ) -> Result<Response<ListCalledResponse>, Status> {
-        Err(Status::unimplemented("not called by this service"))
-    }
-
-    async fn list_memberships(
-        &self,
-        _: Request<ListMembershipsRequest>,
-    ) -> Result<Response<ListMembershipsResponse>, Status> {
-        Err(Status::unimplemented("not called by this service"))
-    }
-
-    async fn list_published(
-        &self,
-        _: Request<ListPublishedRequest>,
-    ) -> Result<Response<ListPublishedResponse>, Status> {
-        Err(Status::unimplemented("not called by this service"))
-    }
-
-    async fn list_acquaintances(
-        &self,
-        _: Request<ListAcquaintancesRequest>,
-    ) -> Result<Response<ListAcquaintancesResponse>, Status> {
-        Err(Status::unimplemented("not called by this service"))
-    }
 }
 
 #[tonic::async_trait]
@@ -158,41 +117,5 @@ impl UserService for Peers {
         };
         let deletions = self.known().deleted.iter().enumerate().skip(after).map(deletion).collect();
         Ok(Response::new(ListDeletionsResponse { deletions }))
-    }
-
-    async fn check_presence(
-        &self,
-        _: Request<CheckPresenceRequest>,
-    ) -> Result<Response<CheckPresenceResponse>, Status> {
-        Err(Status::unimplemented("not called by this service"))
-    }
-
-    async fn ensure_user(&self, _: Request<EnsureUserRequest>) -> Result<Response<User>, Status> {
-        Err(Status::unimplemented("not called by this service"))
-    }
-
-    async fn is_named(&self, _: Request<IsNamedRequest>) -> Result<Response<IsNamedResponse>, Status> {
-        Err(Status::unimplemented("not called by this service"))
-    }
-
-    async fn delete_user(
-        &self,
-        _: Request<DeleteUserRequest>,
-    ) -> Result<Response<DeleteUserResponse>, Status> {
-        Err(Status::unimplemented("not called by this service"))
-    }
-
-    async fn finish_deletion(
-        &self,
-        _: Request<FinishDeletionRequest>,
-    ) -> Result<Response<FinishDeletionResponse>, Status> {
-        Err(Status::unimplemented("not called by this service"))
-    }
-
-    async fn note_chats_erased(
-        &self,
-        _: Request<NoteChatsErasedRequest>,
-    ) -> Result<Response<NoteChatsErasedResponse>, Status> {
-        Err(Status::unimplemented("not called by this service"))
     }
 }

@@ -36,6 +36,7 @@ pub(crate) fn routes(state: &AppState) -> Routes {
 struct Messages(AppState);
 
 #[tonic::async_trait]
+#[deny(clippy::missing_trait_methods, reason = "one that is missing would answer `UNIMPLEMENTED`")]
 impl MessageService for Messages {
     async fn history(&self, request: Request<HistoryRequest>) -> Result<Response<HistoryResponse>, Status> {
         let HistoryRequest {

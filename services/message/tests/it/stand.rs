@@ -16,10 +16,8 @@ use contracts::{
     ChatId, DeviceId, MessageKey, UserId,
     event::{EntryKind, SendRecord, VERSION},
     rpc::{
-        CheckBlocksRequest, CheckBlocksResponse, CheckMembersRequest, CheckMembersResponse, EntryId,
-        GetMembershipRequest, GetMembershipResponse, ListAcquaintancesRequest, ListAcquaintancesResponse,
-        ListCalledRequest, ListCalledResponse, ListMembershipsRequest, ListMembershipsResponse,
-        ListPublishedRequest, ListPublishedResponse, Member, Membership,
+        EntryId, GetMembershipRequest, GetMembershipResponse, ListMembershipsRequest,
+        ListMembershipsResponse, Member, Membership,
         chat_service_server::{ChatService, ChatServiceServer},
     },
 };
@@ -479,13 +477,6 @@ impl FakeChats {
 
 #[tonic::async_trait]
 impl ChatService for FakeChats {
-    async fn list_published(
-        &self,
-        _: Request<ListPublishedRequest>,
-    ) -> Result<Response<ListPublishedResponse>, Status> {
-        Err(Status::unimplemented("only gateways call it"))
-    }
-
     async fn get_membership(
         &self,
         request: Request<GetMembershipRequest>,
@@ -499,34 +490,6 @@ impl ChatService for FakeChats {
         let reads_from = members.get(&(chat_id, user_id.clone())).cloned();
         let member = reads_from.map(|reads_from| Member { user_id, role: "member".to_owned(), reads_from });
         Ok(Response::new(GetMembershipResponse { member, ..GetMembershipResponse::default() }))
-    }
-
-    async fn check_members(
-        &self,
-        _: Request<CheckMembersRequest>,
-    ) -> Result<Response<CheckMembersResponse>, Status> {
-        Err(Status::unimplemented("not needed here"))
-    }
-
-    async fn check_blocks(
-        &self,
-        _: Request<CheckBlocksRequest>,
-    ) -> Result<Response<CheckBlocksResponse>, Status> {
-        Err(Status::unimplemented("not needed here"))
-    }
-
-    async fn list_acquaintances(
-        &self,
-        _: Request<ListAcquaintancesRequest>,
-    ) -> Result<Response<ListAcquaintancesResponse>, Status> {
-        Err(Status::unimplemented("not needed here"))
-    }
-
-    async fn list_called(
-        &self,
-        _: Request<ListCalledRequest>,
-    ) -> Result<Response<ListCalledResponse>, Status> {
-        Err(Status::unimplemented("not needed here"))
     }
 
     async fn list_memberships(

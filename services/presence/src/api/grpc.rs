@@ -1,6 +1,6 @@
 //! `posthouse.v1.PresenceService`, for the tenant's gateways.
 
-use std::{pin::Pin, sync::Arc};
+use std::sync::Arc;
 
 use contracts::{
     UserId,
@@ -11,14 +11,14 @@ use contracts::{
         presence_service_server::PresenceService,
     },
 };
-use futures_util::{Stream, stream};
+use futures_util::stream;
 use kit::error::{InvalidField, status};
 use tokio::{
     sync::mpsc,
     time::{Instant, sleep_until},
 };
 use tokio_util::{sync::CancellationToken, task::TaskTracker};
-use tonic::{Request, Response, Status, Streaming, async_trait};
+use tonic::{Request, Response, Status, Streaming, async_trait, codegen::BoxStream};
 
 use crate::{
     domain::{Changes, GatewayId},
@@ -54,13 +54,12 @@ impl PresenceRpc {
 }
 
 #[async_trait]
+#[deny(clippy::missing_trait_methods, reason = "one that is missing would answer `UNIMPLEMENTED`")]
 impl PresenceService for PresenceRpc {
-    type AttachStream = Pin<Box<dyn Stream<Item = Outgoing> + Send>>;
-
     async fn attach(
         &self,
         request: Request<Streaming<GatewayNews>>,
-    ) -> Result<Response<Self::AttachStream>, Status> {
+    ) -> Result<Response<BoxStream<PresenceNews>>, Status> {
         let (sender, receiver) = mpsc::channel(SEND_QUEUE);
         let attached = serve(self.hub.clone(), request.into_inner(), sender, self.shutdown.clone());
         self.tasks.spawn(attached);

@@ -9,13 +9,8 @@ use std::{
 use contracts::{
     UserId,
     rpc::{
-        CheckBlocksRequest, CheckBlocksResponse, CheckMembersRequest, CheckMembersResponse,
-        CheckPresenceRequest, CheckPresenceResponse, DeleteUserRequest, DeleteUserResponse,
-        EnsureUserRequest, FinishDeletionRequest, FinishDeletionResponse, GetMembershipRequest,
-        GetMembershipResponse, GetUsersRequest, GetUsersResponse, IsNamedRequest, IsNamedResponse,
-        ListAcquaintancesRequest, ListAcquaintancesResponse, ListCalledRequest, ListCalledResponse,
-        ListDeletionsRequest, ListDeletionsResponse, ListMembershipsRequest, ListMembershipsResponse,
-        ListPublishedRequest, ListPublishedResponse, NoteChatsErasedRequest, NoteChatsErasedResponse, User,
+        CheckBlocksRequest, CheckBlocksResponse, CheckPresenceRequest, CheckPresenceResponse,
+        ListAcquaintancesRequest, ListAcquaintancesResponse,
         chat_service_server::{ChatService, ChatServiceServer},
         presence_service_server::PresenceServiceServer,
         user_service_server::{UserService, UserServiceServer},
@@ -157,57 +152,10 @@ impl UserService for Peers {
         let shown = request.into_inner().user_ids.iter().map(shown).collect();
         Ok(Response::new(CheckPresenceResponse { shown }))
     }
-
-    async fn get_users(&self, _: Request<GetUsersRequest>) -> Result<Response<GetUsersResponse>, Status> {
-        Err(Status::unimplemented("not needed here"))
-    }
-
-    async fn ensure_user(&self, _: Request<EnsureUserRequest>) -> Result<Response<User>, Status> {
-        Err(Status::unimplemented("not needed here"))
-    }
-
-    async fn is_named(&self, _: Request<IsNamedRequest>) -> Result<Response<IsNamedResponse>, Status> {
-        Err(Status::unimplemented("not needed here"))
-    }
-
-    async fn delete_user(
-        &self,
-        _: Request<DeleteUserRequest>,
-    ) -> Result<Response<DeleteUserResponse>, Status> {
-        Err(Status::unimplemented("not needed here"))
-    }
-
-    async fn finish_deletion(
-        &self,
-        _: Request<FinishDeletionRequest>,
-    ) -> Result<Response<FinishDeletionResponse>, Status> {
-        Err(Status::unimplemented("not needed here"))
-    }
-
-    async fn note_chats_erased(
-        &self,
-        _: Request<NoteChatsErasedRequest>,
-    ) -> Result<Response<NoteChatsErasedResponse>, Status> {
-        Err(Status::unimplemented("not called by this service"))
-    }
-
-    async fn list_deletions(
-        &self,
-        _: Request<ListDeletionsRequest>,
-    ) -> Result<Response<ListDeletionsResponse>, Status> {
-        Err(Status::unimplemented("not needed here"))
-    }
 }
 
 #[tonic::async_trait]
 impl ChatService for Peers {
-    async fn list_published(
-        &self,
-        _: Request<ListPublishedRequest>,
-    ) -> Result<Response<ListPublishedResponse>, Status> {
-        Err(Status::unimplemented("only gateways call it"))
-    }
-
     async fn list_acquaintances(
         &self,
         request: Request<ListAcquaintancesRequest>,
@@ -227,33 +175,5 @@ impl ChatService for Peers {
         let known = self.0.lock().expect("no panic");
         let is_blocked = |other: String| known.blocked.contains(&(user_id.clone(), other));
         Ok(Response::new(CheckBlocksResponse { is_blocked: other_ids.into_iter().map(is_blocked).collect() }))
-    }
-
-    async fn get_membership(
-        &self,
-        _: Request<GetMembershipRequest>,
-    ) -> Result<Response<GetMembershipResponse>, Status> {
-        Err(Status::unimplemented("not needed here"))
-    }
-
-    async fn check_members(
-        &self,
-        _: Request<CheckMembersRequest>,
-    ) -> Result<Response<CheckMembersResponse>, Status> {
-        Err(Status::unimplemented("not needed here"))
-    }
-
-    async fn list_called(
-        &self,
-        _: Request<ListCalledRequest>,
-    ) -> Result<Response<ListCalledResponse>, Status> {
-        Err(Status::unimplemented("not needed here"))
-    }
-
-    async fn list_memberships(
-        &self,
-        _: Request<ListMembershipsRequest>,
-    ) -> Result<Response<ListMembershipsResponse>, Status> {
-        Err(Status::unimplemented("not needed here"))
     }
 }

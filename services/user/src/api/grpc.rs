@@ -41,6 +41,7 @@ impl UserRpc {
 }
 
 #[async_trait]
+#[deny(clippy::missing_trait_methods, reason = "one that is missing would answer `UNIMPLEMENTED`")]
 impl UserService for UserRpc {
     #[expect(clippy::disallowed_methods, reason = "an edge: the time of the request")]
     async fn ensure_user(&self, request: Request<EnsureUserRequest>) -> Result<Response<User>, Status> {
