@@ -24,7 +24,8 @@ pub use messenger_tenant::{
     ByteLimit, CellRef, ClientSecretRef, DEFAULT_ACCESS_TOKEN_LIFETIME, DEFAULT_PARTITIONS,
     DEFAULT_RATE_LIMIT, DEFAULT_RETENTION, DeletionPolicy, Endpoints, IdentityProvider, IdentitySpec,
     KafkaQuotas, KafkaSpec, KafkaStatus, LimitsSpec, MediaSpec, MessengerTenant, MessengerTenantSpec,
-    OptionalTopic, RateLimit, Registration, RoutingSpec, SendLimit, StoreStatus, TenantStatus,
+    ModerationSpec, OptionalTopic, RateLimit, Registration, RoutingSpec, SendLimit, StoreStatus,
+    TenantStatus,
 };
 pub use names::{
     BucketName, CacheUser, DatabaseName, Host, KafkaUser, KeyspaceName, NameError, RealmName, TenantId,

@@ -122,6 +122,10 @@ pub struct MessengerTenantSpec {
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub media: Option<MediaSpec>,
 
+    /// Who moderates the messenger. Without the moderation service it has no effect.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub moderation: Option<ModerationSpec>,
+
     /// How the services are spread over pods; see [`Topology`].
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub topology: Option<Topology>,
@@ -490,6 +494,18 @@ impl MediaSpec {
     pub fn max_file_bytes(&self) -> u64 {
         self.max_file_bytes.map_or(FILE_BYTES, i64::unsigned_abs)
     }
+}
+
+/// Who moderates the messenger.
+#[derive(KubeSchema, Clone, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(rename_all = "camelCase")]
+pub struct ModerationSpec {
+    /// Usernames of at most 100 moderators: they write rule sets, see what was reported, and decide. Default: none. May change at any time, and
+    /// the pods of the moderation service are replaced then.
+    #[x_kube(validation = Rule::new("self.all(name, name.matches('^[a-z][a-z0-9._-]{2,31}$'))").message("moderation.moderators must be usernames: 3 to 32 of a-z 0-9 . _ -, beginning with a letter"))]
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    #[schemars(length(max = 100), inner(length(max = 32)))]
+    pub moderators: Option<Vec<String>>,
 }
 
 /// A token bucket of messages or requests.

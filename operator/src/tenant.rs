@@ -52,6 +52,8 @@ pub struct Tenant {
     pub limits: LimitsSpec,
     /// How much their files may take.
     pub media: MediaSpec,
+    /// Usernames of those who moderate it.
+    pub moderators: Vec<String>,
     /// What may open a WebSocket beside pages of its hosts.
     pub allowed_origins: Vec<String>,
     /// Together they run every enabled service once.
@@ -242,6 +244,7 @@ impl Tenant {
             rate_limit: routing.rate_limit.unwrap_or(DEFAULT_RATE_LIMIT),
             limits: spec.limits.clone().unwrap_or_default(),
             media: spec.media.clone().unwrap_or_default(),
+            moderators: spec.moderation.clone().unwrap_or_default().moderators.unwrap_or_default(),
             allowed_origins: routing.allowed_origins.unwrap_or_default(),
             workloads,
             secrets,

@@ -5,7 +5,7 @@ use std::{collections::BTreeSet, fs, path::Path};
 use serde_json::Value;
 
 /// Requests that need no `idempotency-key`, and why a repetition does no harm. All others have one.
-const WITHOUT_KEY: [(&str, &str); 17] = [
+const WITHOUT_KEY: [(&str, &str); 28] = [
     ("/api/auth/change-password", "the second is refused: the current password is another one"),
     ("/api/auth/delete-account", "an account is deleted once"),
     ("/api/auth/email/confirm", "a link is good once"),
@@ -23,6 +23,17 @@ const WITHOUT_KEY: [(&str, &str); 17] = [
     ("/api/invites/{code}/join", "a member is in the chat once, and takes one use of the link"),
     ("/api/media/files/{file}/complete", "an upload is completed once"),
     ("/api/media/previews", "a link is looked at, and nothing is made"),
+    ("/api/moderation/appeals", "a user appeals once against a sanction"),
+    ("/api/moderation/appeals/{appeal}/decision", "an appeal is decided once"),
+    ("/api/moderation/reports", "a user reports a message once"),
+    ("/api/moderation/reports/{report}/decision", "a report is decided once"),
+    ("/api/moderation/rule-sets/{rule_set}/enforce", "a draft is enforced once"),
+    ("/api/moderation/rule-sets/{rule_set}/retire", "a rule set is retired once"),
+    ("/api/moderation/rule-sets/{rule_set}/shadow", "a run takes the place of the one before"),
+    ("/api/moderation/sanctions/{sanction}/lift", "a sanction is lifted once"),
+    ("/api/notifications/confirmations", "an address is confirmed once"),
+    ("/api/notifications/subscriptions", "an endpoint is subscribed once for a user"),
+    ("/api/notifications/unsubscriptions/{token}", "a subscription ends once"),
 ];
 
 /// Those that create something under a key in their body.

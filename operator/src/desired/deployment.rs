@@ -239,6 +239,7 @@ fn setting_value(tenant: &Tenant, facts: &Facts, setting: Setting) -> Option<Str
         Setting::TenantServices => Some(services(tenant)),
         Setting::MediaQuotaBytes => Some(tenant.media.quota_bytes().to_string()),
         Setting::MaxFileBytes => Some(tenant.media.max_file_bytes().to_string()),
+        Setting::Moderators => Some(tenant.moderators.join(",")),
     }
 }
 
@@ -248,9 +249,11 @@ fn services(tenant: &Tenant) -> String {
     enabled.map(|service| service.as_str()).collect::<Vec<_>>().join(",")
 }
 
-/// Reports whether the auth service names the tenant's address: to the realm, or in mails.
+/// Reports whether a service names the tenant's address: to the realm, in mails, or to push services.
 fn names_own_address(tenant: &Tenant) -> bool {
-    !tenant.providers.allowed.is_empty() || tenant.cell.spec.smtp.is_some()
+    !tenant.providers.allowed.is_empty()
+        || tenant.cell.spec.smtp.is_some()
+        || tenant.services().any(|service| service == Service::Notification)
 }
 
 /// Returns the external identity providers as the auth service reads them. An empty list is no setting.

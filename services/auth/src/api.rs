@@ -2,6 +2,7 @@
 
 mod accounts;
 mod external;
+pub mod grpc;
 mod recovery;
 mod sessions;
 

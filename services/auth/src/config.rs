@@ -1,7 +1,7 @@
 //! Settings of the auth service.
 
 use clap::{Args, ValueEnum};
-use kit::config::{KafkaArgs, RedisArgs, secret};
+use kit::config::{KafkaArgs, MailArgs, RedisArgs, secret};
 use secrecy::SecretString;
 use url::Url;
 
@@ -55,22 +55,6 @@ pub struct ExternalArgs {
     /// Where browsers find the realm. The process reads the same argument.
     #[arg(long, env)]
     pub oidc_issuer: String,
-}
-
-/// The mail server of the cell.
-#[derive(Clone, Debug, Default, Args)]
-pub struct MailArgs {
-    /// `smtps://host:port` for TLS from the first byte, `smtp://host:port?tls=required` for STARTTLS, `smtp://host:port` for neither.
-    /// Without it no mail is sent.
-    #[arg(long, env, requires = "smtp_from")]
-    pub smtp_url: Option<Url>,
-    /// The address that mail comes from.
-    #[arg(long, env)]
-    pub smtp_from: Option<String>,
-    #[arg(long, env, hide = true, requires = "smtp_password")]
-    pub smtp_username: Option<String>,
-    #[arg(long, env, hide = true, hide_env_values = true, value_parser = secret)]
-    pub smtp_password: Option<SecretString>,
 }
 
 /// Which users may register.

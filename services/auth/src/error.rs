@@ -6,9 +6,10 @@ use contracts::{ErrorCode, UserId};
 use kit::{
     error::{InvalidField, ServiceError},
     log::LogError,
+    mail::MailError,
 };
 
-use crate::{mail::MailError, store::StoreError};
+use crate::store::StoreError;
 
 #[derive(Debug, thiserror::Error)]
 pub enum Error {

@@ -463,6 +463,28 @@ impl Guard {
         self.replaced_password(user_id, &password.new, Some(&caller.id)).await
     }
 
+    /// Closes an account, or opens it again. Returns once the event log has the end of all sessions of one that is closed.
+    pub(crate) async fn set_closed(&self, user_id: UserId, is_closed: bool) -> Result<(), Error> {
+        // An account that is closed while its sessions go on is half of the work.
+        let guard = self.clone();
+        self.to_the_end(async move { guard.closed(user_id, is_closed).await }).await
+    }
+
+    async fn closed(&self, user_id: UserId, is_closed: bool) -> Result<(), Error> {
+        {
+            let _turn = turn(&self.0.sessions).await?;
+            self.0.accounts.set_closed(user_id, is_closed).await?;
+        }
+        if !is_closed {
+            return Ok(());
+        }
+        // After it: none begins while they are ended.
+        let sessions = self.listed(user_id).await?.into_iter().map(|session| session.id);
+        self.ended(user_id, sessions.collect()).await?;
+        let _turn = turn(&self.0.sessions).await?;
+        Ok(self.0.accounts.revoke_tokens(user_id).await?)
+    }
+
     /// Deletes an account, and returns once the event log has the end of all its sessions.
     pub(crate) async fn delete(&self, user_id: UserId) -> Result<(), Error> {
         let guard = self.clone();

@@ -12,6 +12,8 @@
 //! - `POST /api/auth/sign-in`, `POST /api/auth/refresh`, `POST /api/auth/sign-out`: sessions.
 //! - `GET` and `DELETE /api/auth/sessions`, `DELETE /api/auth/sessions/{session}`: sessions of a user on all devices.
 //!
+//! - gRPC `posthouse.v1.AccountService`: `SetAccountClosed`, for bans.
+//!
 //! It reports registrations and deletions to the user service over gRPC, which keeps the deletions that are not finished.
 //!
 //! # Publishes
@@ -26,7 +28,6 @@ pub mod error;
 pub mod events;
 pub mod external;
 pub mod guard;
-pub mod mail;
 pub mod recovery;
 mod sealed;
 pub mod store;
@@ -34,19 +35,18 @@ pub mod store;
 use std::sync::Arc;
 
 use anyhow::Context as _;
-use contracts::rpc::user_service_client::UserServiceClient;
-use kit::{Memory, Scope, Service, Surface, catalog, log::Log};
+use contracts::rpc::{account_service_server::AccountServiceServer, user_service_client::UserServiceClient};
+use kit::{Memory, Scope, Service, Surface, catalog, log::Log, mail::Mailer};
 use tonic::service::Routes;
 
 use crate::{
-    api::AppState,
+    api::{AppState, grpc::AccountRpc},
     config::{Registration, Settings},
     deletions::Deletions,
     domain::attempts::AttemptRates,
     events::SessionEvents,
     external::External,
     guard::{Guard, Refreshes},
-    mail::Mailer,
     recovery::Recovery,
     store::{AccountStore, Keycloak, MemoryStore, SharedRefreshes, Tickets},
 };
@@ -112,9 +112,10 @@ fn surface(
     let events = SessionEvents::new(log, scope.tenant()).context("failed to prepare the producer")?;
     scope.spawn(events.clone().flush_at_the_end(scope.shutdown().clone()));
     let accounts = Guard::new(accounts, events, refreshes, AttemptRates::default(), scope.tasks().clone());
+    let grpc = Routes::new(AccountServiceServer::new(AccountRpc::new(accounts.clone())));
     let deletions = Deletions::new(accounts.clone(), users.clone());
     scope.spawn(deletions.clone().keep_finishing(scope.shutdown().clone()));
     let recovery = Recovery::new(accounts.clone(), mail, tickets, scope.tasks().clone());
     let state = AppState { accounts, deletions, external, recovery, registration, users };
-    Ok(Surface { api: api::router(state), grpc: Routes::default() })
+    Ok(Surface { api: api::router(state), grpc })
 }

@@ -9,6 +9,7 @@ use std::{
 use contracts::UserId;
 use kit::{
     bucket::{Buckets, Rate},
+    mail::{MailError, Mailer},
     outage::Outage,
     text::Password,
 };
@@ -23,7 +24,6 @@ use crate::{
     },
     error::Error,
     guard::Guard,
-    mail::{MailError, Mailer},
     store::{StoreError, Taken, Ticket, Tickets},
 };
 

@@ -80,6 +80,9 @@ pub trait AccountStore: Send + Sync + 'static {
     /// and passkeys, and offline tokens with what was consented to for them. An unknown user has nothing of it.
     async fn close_other_ways(&self, user_id: UserId) -> Result<(), StoreError>;
 
+    /// Closes an account, or opens it again: with one that is closed no session begins, and none is refreshed. An unknown user has none.
+    async fn set_closed(&self, user_id: UserId, is_closed: bool) -> Result<(), StoreError>;
+
     /// Makes every token that an account was given good for nothing at the realm, and ends what sessions there are.
     async fn revoke_tokens(&self, user_id: UserId) -> Result<(), StoreError>;
 }

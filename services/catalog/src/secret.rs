@@ -78,6 +78,8 @@ table! {
         keys: &[name("username", "SMTP_USERNAME"), name("password", "SMTP_PASSWORD")],
         is_of_cell: true,
     };
+    /// What the key follows from that push services know the tenant by.
+    Vapid = SecretEntry { name: "vapid", keys: &[generated("secret", "VAPID_SECRET")], is_of_cell: false };
     /// The token of every gRPC call between the tenant's services.
     Internal = SecretEntry { name: "internal", keys: &[generated("token", "INTERNAL_TOKEN")], is_of_cell: false };
     /// What a scraper of the metrics of the tenant's pods presents. The tenant's own pods only check it.

@@ -85,6 +85,8 @@ pub enum Setting {
     MediaQuotaBytes,
     /// `--max-file-bytes`: how many bytes one file may have.
     MaxFileBytes,
+    /// `--moderators`: the usernames of those who moderate the messenger, separated by commas.
+    Moderators,
 }
 
 impl Setting {
@@ -118,6 +120,7 @@ impl Setting {
             Self::TenantServices => "--tenant-services",
             Self::MediaQuotaBytes => "--media-quota-bytes",
             Self::MaxFileBytes => "--max-file-bytes",
+            Self::Moderators => "--moderators",
         }
     }
 }
@@ -350,6 +353,55 @@ table! {
         cpu_request: "20m",
         memory_request: "64Mi",
         memory_limit: "512Mi",
+    };
+    /// Notifications.
+    Notification = ServiceEntry {
+        name: "notification",
+        about: "Tells users of messages that no device of theirs took: by Web Push, webhooks and mails.",
+        is_optional: true,
+        is_on_request: true,
+        backends: &[Backend::Postgres, Backend::Kafka, Backend::Keycloak],
+        secrets: &[
+            Secret::Postgres,
+            Secret::Kafka,
+            Secret::Smtp,
+            Secret::Vapid,
+            Secret::Internal,
+            Secret::Metrics,
+        ],
+        peers: &[Service::Chat, Service::Message, Service::User],
+        optional_peers: &[],
+        settings: &[Setting::PublicOrigins, Setting::SmtpUrl, Setting::SmtpFrom],
+        path_prefixes: &["/api/notifications"],
+        paths: &[],
+        sticky_paths: &[],
+        description: OPENAPI,
+        postgres_sessions: 0,
+        migrates: true,
+        cpu_request: "20m",
+        memory_request: "32Mi",
+        memory_limit: "256Mi",
+    };
+    /// Rules, reports and sanctions.
+    Moderation = ServiceEntry {
+        name: "moderation",
+        about: "Judges messages by the tenant's rules, keeps reports for its moderators, and carries out what they decide.",
+        is_optional: true,
+        is_on_request: true,
+        backends: &[Backend::Postgres, Backend::Kafka, Backend::Keycloak],
+        secrets: &[Secret::Postgres, Secret::Kafka, Secret::Internal, Secret::Metrics],
+        peers: &[Service::Auth, Service::Chat, Service::Message, Service::User],
+        optional_peers: &[],
+        settings: &[Setting::Moderators],
+        path_prefixes: &["/api/moderation"],
+        paths: &[],
+        sticky_paths: &[],
+        description: OPENAPI,
+        postgres_sessions: 0,
+        migrates: true,
+        cpu_request: "20m",
+        memory_request: "32Mi",
+        memory_limit: "256Mi",
     };
 }
 

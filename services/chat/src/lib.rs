@@ -2,7 +2,7 @@
 //!
 //! # Owns
 //! Schema `chat_service` of the tenant's database: chats, members and their number, invite links, requests to join, blocks,
-//! scheduled messages, the outbox, and what was published from it lately.
+//! what moderators let users not write, scheduled messages, the outbox, and what was published from it lately.
 //!
 //! # Endpoints
 //! - `POST /api/chats`, `GET /api/chats`, `GET`, `PATCH` and `DELETE /api/chats/{chat}`: direct chats and groups.
@@ -17,7 +17,7 @@
 //!   /api/chats/{chat}/scheduled/{key}/send`: messages that are sent at a time.
 //! - `GET /api/blocks`, `PUT` and `DELETE /api/blocks/{user}`: whom a user blocks.
 //! - gRPC `posthouse.v1.ChatService`: `GetMembership`, `CheckMembers`, `ListMemberships`, `CheckBlocks`, `ListCalled`,
-//!   `ListAcquaintances`, `ListPublished`; `ChatDirectory`: `ListChats`.
+//!   `ListAcquaintances`, `ListPublished`; `ChatDirectory`: `ListChats`; `ChatRestrictions`: `Restrict`.
 //!
 //! It queries the user service over gRPC for whether new members exist and let the caller add them, and follows its list of
 //! deleted accounts (see [`departures`]).
@@ -43,7 +43,10 @@ pub mod store;
 
 use std::sync::Arc;
 
-use contracts::rpc::{chat_directory_server::ChatDirectoryServer, chat_service_server::ChatServiceServer};
+use contracts::rpc::{
+    chat_directory_server::ChatDirectoryServer, chat_restrictions_server::ChatRestrictionsServer,
+    chat_service_server::ChatServiceServer,
+};
 use kit::{
     Memory, Scope, Service, Surface, catalog,
     config::{KafkaArgs, PostgresArgs},
@@ -111,7 +114,9 @@ impl Service for Chat {
 
 fn surface(store: Arc<dyn ChatStore>, scope: &Scope) -> anyhow::Result<Surface> {
     let rpc = api::grpc::ChatRpc::new(store.clone());
-    let grpc = Routes::new(ChatServiceServer::new(rpc.clone())).add_service(ChatDirectoryServer::new(rpc));
+    let grpc = Routes::new(ChatServiceServer::new(rpc.clone()))
+        .add_service(ChatDirectoryServer::new(rpc.clone()))
+        .add_service(ChatRestrictionsServer::new(rpc));
     let users = Users::new(scope.peer(catalog::Service::User)?);
     scope.spawn(departures::follow(users.clone(), store.clone(), scope.shutdown().clone()));
     scope.spawn(deletions::follow(store.clone(), scope.shutdown().clone()));

@@ -120,6 +120,15 @@ pub trait ChatStore: JoinStore + ScheduleStore {
     /// left already.
     async fn depart(&self, chat_id: ChatId, user_id: UserId, at: DateTime<Utc>) -> Result<(), StoreError>;
 
+    /// Lets a user write nothing in a chat, or in none, until a time; without one, again as before. It replaces what was set before, and
+    /// [`Self::rights`] know it from then on.
+    async fn restrict(
+        &self,
+        user_id: UserId,
+        chat_id: Option<ChatId>,
+        until: Option<DateTime<Utc>>,
+    ) -> Result<(), StoreError>;
+
     /// Blocks a user, unless there are [`crate::domain::MAX_BLOCKS`] already; one who is blocked stays so. Returns what is
     /// published of it: see [`crate::domain::Excerpt::standing`].
     async fn block(
@@ -233,6 +242,8 @@ pub enum StoreError {
     Change { chat_id: ChatId, source: sqlx::Error },
     #[error("failed to change what {user_id} blocks")]
     Block { user_id: UserId, source: sqlx::Error },
+    #[error("failed to restrict {user_id}")]
+    Restrict { user_id: UserId, source: sqlx::Error },
     #[error("failed to remove the requests of a user, and when they sent last")]
     Requests(#[source] sqlx::Error),
     #[error("failed to note which deletions of accounts are carried out")]
@@ -252,6 +263,7 @@ impl StoreError {
             Self::Create { source, .. }
             | Self::Change { source, .. }
             | Self::Block { source, .. }
+            | Self::Restrict { source, .. }
             | Self::Requests(source)
             | Self::Position(source)
             | Self::Read(source) => source,

@@ -22,6 +22,8 @@ pub fn services() -> Vec<Hosted> {
         Hosted::of::<presence::Presence>(),
         Hosted::of::<media::Media>(),
         Hosted::of::<search::SearchService>(),
+        Hosted::of::<notification::Notification>(),
+        Hosted::of::<moderation::Moderation>(),
     ]
 }
 

@@ -12,6 +12,18 @@ pub use self::{
         CreateInviteRequest, CreatedInvite, Invite, InvitePreview, JoinRequest, MAX_INVITE_SECONDS,
         MAX_INVITE_USES, PublicChat, Visibility,
     },
+    moderation::{
+        Appeal, AppealState, AttachmentsRule, AuditEntry, CreateAppealRequest, CreateReportRequest,
+        CreateRuleSetRequest, CreateSanctionRequest, DecideAppealRequest, DecideReportRequest, Decision,
+        Evidence, Figures, LiftRequest, LinksRule, OwnModeration, PatternRule, RateRule, Report,
+        ReportReason, ReportState, Rule, RuleAction, RuleFigures, RuleSet, RuleSetState, RuleTest, Sample,
+        Sanction, SanctionKind, SanctionTerms, ShadowRequest, ShadowRun, ShadowState, WordsRule,
+    },
+    notifications::{
+        ConfirmSubscriptionRequest, CreateSubscriptionRequest, EmailTarget, NotificationChannel,
+        NotificationChannels, NotificationLevel, NotificationPreferences, QuietHours, Subscription,
+        WebPushKeys, WebPushTarget, WebhookTarget,
+    },
     own::{MAX_DRAFT_BYTES, MUTED_FOR_GOOD_MS, SetDraft, UpdateOwnChatStateRequest},
     previews::{LinkPicture, LinkPreview, PreviewRequest},
     scheduled::{MAX_AHEAD_SECONDS, MAX_SCHEDULED, RescheduleRequest, ScheduleRequest, ScheduledMessage},
@@ -28,6 +40,8 @@ use crate::{
 
 mod files;
 mod joining;
+mod moderation;
+mod notifications;
 mod own;
 mod previews;
 mod scheduled;

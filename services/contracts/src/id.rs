@@ -70,6 +70,31 @@ uuid_id! {
     FileId
 }
 
+uuid_id! {
+    /// Where a user is notified of messages that no device takes.
+    SubscriptionId
+}
+
+uuid_id! {
+    /// A set of rules by which messages are judged. What it says never changes.
+    RuleSetId
+}
+
+uuid_id! {
+    /// A message that was reported to the moderators.
+    ReportId
+}
+
+uuid_id! {
+    /// A warning, a mute or a ban of a user.
+    SanctionId
+}
+
+uuid_id! {
+    /// The appeal of a user against a sanction.
+    AppealId
+}
+
 /// Longest id of a session in bytes. The realm's own have 36 or fewer.
 const MAX_SESSION_ID_BYTES: usize = 128;
 

@@ -19,4 +19,7 @@ mod word;
 
 pub use encoding::{Encoded, Encoding};
 pub use error_code::ErrorCode;
-pub use id::{ChatId, DeviceId, FileId, InviteId, MessageKey, SessionId, UserId};
+pub use id::{
+    AppealId, ChatId, DeviceId, FileId, InviteId, MessageKey, ReportId, RuleSetId, SanctionId, SessionId,
+    SubscriptionId, UserId,
+};

@@ -6,6 +6,7 @@ use std::net::{IpAddr, Ipv4Addr, SocketAddr};
 use catalog::{Limit, Rate, Service};
 use clap::{Args, ValueEnum};
 use secrecy::SecretString;
+use url::Url;
 
 /// What every process needs.
 #[derive(Clone, Debug, Args)]
@@ -150,6 +151,22 @@ pub struct S3Args {
     pub s3_access_key: String,
     #[arg(long, env, hide = true, hide_env_values = true, value_parser = secret)]
     pub s3_secret_key: SecretString,
+}
+
+/// The mail server of the cell.
+#[derive(Clone, Debug, Default, Args)]
+pub struct MailArgs {
+    /// `smtps://host:port` for TLS from the first byte, `smtp://host:port?tls=required` for STARTTLS, `smtp://host:port` for neither.
+    /// Without it no mail is sent.
+    #[arg(long, env, requires = "smtp_from")]
+    pub smtp_url: Option<Url>,
+    /// The address that mail comes from.
+    #[arg(long, env)]
+    pub smtp_from: Option<String>,
+    #[arg(long, env, hide = true, requires = "smtp_password")]
+    pub smtp_username: Option<String>,
+    #[arg(long, env, hide = true, hide_env_values = true, value_parser = secret)]
+    pub smtp_password: Option<SecretString>,
 }
 
 /// How much is sent, by hand and at a time. Each is a [`Limit`], which says what it counts.

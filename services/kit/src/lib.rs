@@ -26,6 +26,8 @@ pub mod json;
 pub mod kafka;
 #[cfg(feature = "kafka")]
 pub mod log;
+#[cfg(feature = "mail")]
+pub mod mail;
 pub mod metrics;
 pub mod outage;
 pub mod page;
@@ -33,6 +35,7 @@ pub mod page;
 pub mod postgres;
 pub mod process;
 pub mod program;
+pub mod reach;
 #[cfg(feature = "redis")]
 pub mod redis;
 pub mod rounds;

@@ -9,6 +9,7 @@ mod database;
 mod description;
 mod fuzz;
 mod peer;
+pub mod smtp;
 mod tls;
 mod users;
 mod wait;

@@ -43,6 +43,7 @@ use std::{ops::RangeInclusive, sync::Arc, time::Duration};
 use contracts::rpc::media_service_server::MediaServiceServer;
 use kit::{
     Memory, Scope, Service, Surface, backoff::Backoff, catalog, error::chain, health::Check, log::Log,
+    reach::Reach,
 };
 use tokio_util::sync::CancellationToken;
 use tonic::service::Routes;
@@ -58,7 +59,7 @@ use crate::{
     metrics::Metrics,
     objects::{MemoryObjects, Objects, S3Objects},
     pictures::{Limits, Pool, PoolSize},
-    preview::{Fetcher, Previews, Reach},
+    preview::{Fetcher, Previews},
     processing::Processor,
     scan::Scanner,
     store::{FileStore, MemoryStore, PostgresStore, SCHEMA},

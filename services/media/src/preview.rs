@@ -4,31 +4,21 @@
 //! The address that is checked is the one that is connected to: names are resolved once for each connection, by `Guard`, and
 //! the client has no other way to an address. Redirects are followed here, not by the client, and each is checked like the link.
 
-mod address;
 mod kept;
 mod page;
 
-use std::{
-    error::Error,
-    io,
-    net::{IpAddr, SocketAddr},
-    sync::Arc,
-    time::Duration,
-};
+use std::{error::Error, sync::Arc, time::Duration};
 
 use bytes::{Bytes, BytesMut};
-use futures_util::future::BoxFuture;
 use http::{HeaderMap, StatusCode, header};
-use kit::text::{Line, Lines};
-use reqwest::{
-    Client, Response,
-    dns::{Addrs, Name, Resolve, Resolving},
-    redirect::Policy,
+use kit::{
+    reach::{NotPublic, Reach},
+    text::{Line, Lines},
 };
-use tokio::{net::lookup_host, sync::Semaphore, time::timeout};
-use url::{Host, Url};
+use reqwest::{Client, Response};
+use tokio::{sync::Semaphore, time::timeout};
+use url::Url;
 
-use self::address::is_public;
 pub(crate) use self::kept::NoPreview;
 pub use self::kept::Previews;
 use crate::{
@@ -53,9 +43,6 @@ const MAX_FETCHES: usize = 8;
 const USER_AGENT: &str =
     concat!("Mozilla/5.0 (compatible; PosthousePreview/", env!("CARGO_PKG_VERSION"), "; bot)");
 const ACCEPT: &str = "text/html,application/xhtml+xml,image/jpeg,image/png,image/webp,image/gif;q=0.9";
-/// Names that networks have inside, whatever they resolve to.
-const PRIVATE_SUFFIXES: [&str; 7] =
-    ["localhost", "local", "internal", "home.arpa", "lan", "svc", "cluster.local"];
 
 /// What a link leads to.
 #[derive(Clone, Debug)]
@@ -104,30 +91,6 @@ pub enum PreviewError {
     Busy,
 }
 
-/// Returns the addresses of a host.
-pub type Lookup = Arc<dyn Fn(String) -> BoxFuture<'static, io::Result<Vec<IpAddr>>> + Send + Sync>;
-
-/// What may be reached.
-#[derive(Clone)]
-pub struct Reach {
-    pub lookup: Lookup,
-    pub address: fn(IpAddr) -> bool,
-    pub port: fn(u16) -> bool,
-}
-
-impl Reach {
-    /// Returns the public Internet by the names that the system resolves: ports 80 and 443 of public addresses.
-    pub fn internet() -> Self {
-        let lookup: Lookup = Arc::new(|host| {
-            Box::pin(async move {
-                let addresses = lookup_host((host.as_str(), 0)).await?;
-                Ok(addresses.map(|address| address.ip()).collect())
-            })
-        });
-        Self { lookup, address: is_public, port: |port| matches!(port, 80 | 443) }
-    }
-}
-
 /// Fetches previews. Cheap to clone.
 #[derive(Clone)]
 pub struct Fetcher {
@@ -145,17 +108,7 @@ impl Fetcher {
     ///
     /// There is no TLS on this system.
     pub fn new(reach: Reach, pool: Pool) -> Result<Self, reqwest::Error> {
-        let client = Client::builder()
-            .dns_resolver(Arc::new(Guard(reach.clone())))
-            // A proxy would resolve names by itself.
-            .no_proxy()
-            .redirect(Policy::none())
-            .referer(false)
-            .user_agent(USER_AGENT)
-            .connect_timeout(CONNECT_TIMEOUT)
-            // No connection outlives its check.
-            .pool_max_idle_per_host(0)
-            .build()?;
+        let client = reach.client().user_agent(USER_AGENT).connect_timeout(CONNECT_TIMEOUT).build()?;
         let fetches = Arc::new(Semaphore::new(MAX_FETCHES));
         Ok(Self { client, reach, pool, fetches, within: FETCH_TIMEOUT })
     }
@@ -269,7 +222,7 @@ impl Fetcher {
         Err(PreviewError::Redirects)
     }
 
-    /// Checks a link before anything is connected to. The addresses of a name are checked by [`Guard`].
+    /// Checks a link before anything is connected to. The addresses of a name are checked by [`kit::reach::Guard`].
     fn check(&self, url: &Url) -> Result<(), PreviewError> {
         let is_plain = url.as_str().len() <= MAX_URL_BYTES
             && matches!(url.scheme(), "http" | "https")
@@ -279,13 +232,10 @@ impl Fetcher {
         if !is_plain {
             return Err(PreviewError::Link);
         }
-        let is_allowed = match url.host().ok_or(PreviewError::Link)? {
-            Host::Domain(name) => !is_private_name(name),
-            // A client connects to these without resolving anything.
-            Host::Ipv4(address) => (self.reach.address)(address.into()),
-            Host::Ipv6(address) => (self.reach.address)(address.into()),
-        };
-        if is_allowed { Ok(()) } else { Err(PreviewError::PrivateAddress) }
+        if url.host().is_none() {
+            return Err(PreviewError::Link);
+        }
+        if self.reach.allows(url) { Ok(()) } else { Err(PreviewError::PrivateAddress) }
     }
 }
 
@@ -296,49 +246,9 @@ enum Found {
     Picture(String, Bytes),
 }
 
-/// Resolves names for connections, and lets those through that lead to public addresses only. A name with one address of
-/// another kind is refused as a whole: which one is connected to is not for chance to decide.
-struct Guard(Reach);
-
-impl Resolve for Guard {
-    fn resolve(&self, name: Name) -> Resolving {
-        let Reach { lookup, address, .. } = self.0.clone();
-        Box::pin(async move {
-            let found = lookup(name.as_str().to_owned()).await?;
-            if found.is_empty() {
-                return Err(io::Error::from(io::ErrorKind::NotFound).into());
-            }
-            if !found.iter().copied().all(address) {
-                return Err(NotPublic.into());
-            }
-            // The port is that of the URL.
-            let found: Addrs = Box::new(found.into_iter().map(|address| SocketAddr::new(address, 0)));
-            Ok(found)
-        })
-    }
-}
-
-/// A name that leads to an address that is not public.
-#[derive(Debug, thiserror::Error)]
-#[error("not all addresses of the host are public")]
-struct NotPublic;
-
-fn is_private_name(name: &str) -> bool {
-    let name = name.trim_end_matches('.').to_ascii_lowercase();
-    // A name without a dot is completed by the resolver, with the domain of the network.
-    !name.contains('.')
-        || PRIVATE_SUFFIXES.iter().any(|suffix| {
-            name.strip_suffix(suffix).is_some_and(|rest| rest.is_empty() || rest.ends_with('.'))
-        })
-}
-
 fn unreachable(error: reqwest::Error) -> PreviewError {
-    let mut cause: Option<&(dyn Error + 'static)> = Some(&error);
-    while let Some(error) = cause {
-        if error.is::<NotPublic>() {
-            return PreviewError::PrivateAddress;
-        }
-        cause = error.source();
+    if NotPublic::caused(&error) {
+        return PreviewError::PrivateAddress;
     }
     // The link is a user's, and does not belong into a log.
     PreviewError::Unreachable(error.without_url().into())

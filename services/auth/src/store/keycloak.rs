@@ -497,6 +497,26 @@ impl AccountStore for Keycloak {
         Ok(())
     }
 
+    #[tracing::instrument(name = "auth.store.set_closed", skip_all, fields(user = %user_id))]
+    async fn set_closed(&self, user_id: UserId, is_closed: bool) -> Result<(), StoreError> {
+        let step = "close or open an account";
+        let url = self.user_url(user_id);
+        let response = self.administer(step, |http| http.get(&url)).await?;
+        match response.status() {
+            status if status.is_success() => {}
+            StatusCode::NOT_FOUND => return Ok(()),
+            status => return Err(fault(step, status, &refusal(response).await)),
+        }
+        // What a user has and the request has not, Keycloak takes away.
+        let mut user: serde_json::Value = read(step, response).await?;
+        user["enabled"] = (!is_closed).into();
+        let response = self.administer(step, |http| http.put(&url).json(&user)).await?;
+        match response.status() {
+            status if status.is_success() || status == StatusCode::NOT_FOUND => Ok(()),
+            status => Err(fault(step, status, &refusal(response).await)),
+        }
+    }
+
     #[tracing::instrument(name = "auth.store.revoke_tokens", skip_all, fields(user = %user_id))]
     async fn revoke_tokens(&self, user_id: UserId) -> Result<(), StoreError> {
         let step = "revoke the tokens of an account";

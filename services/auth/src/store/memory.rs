@@ -1,7 +1,7 @@
 //! A realm in memory: that of `posthouse dev`, and of the tests of the API.
 
 use std::{
-    collections::HashMap,
+    collections::{HashMap, HashSet},
     mem,
     sync::{Arc, Mutex, MutexGuard, PoisonError},
 };
@@ -34,6 +34,7 @@ struct Tables {
     accounts: Vec<(UserId, NewAccount)>,
     sessions: Vec<Session>,
     emails: HashMap<UserId, Email>,
+    closed: HashSet<UserId>,
 }
 
 struct Session {
@@ -119,8 +120,10 @@ fn refresh_token(session: &domain::Session) -> String {
 impl Tables {
     fn account(&self, credentials: &Credentials) -> Result<Account, StoreError> {
         let Credentials { username, password } = credentials;
-        let known = self.accounts.iter().find(|(_, account)| {
-            account.username == *username && account.password.expose() == password.expose()
+        let known = self.accounts.iter().find(|(user_id, account)| {
+            account.username == *username
+                && account.password.expose() == password.expose()
+                && !self.closed.contains(user_id)
         });
         let named = |(user_id, account): &(UserId, NewAccount)| Account {
             user_id: *user_id,
@@ -200,8 +203,10 @@ impl AccountStore for MemoryStore {
 
     async fn refresh(&self, refresh_token: &SecretString) -> Result<Grant, StoreError> {
         let mut tables = self.tables();
+        let user_id = tables.session(refresh_token)?.user_id;
+        let is_closed = tables.closed.contains(&user_id);
         let session = tables.session(refresh_token)?;
-        if session.ended {
+        if session.ended || is_closed {
             return Err(StoreError::SessionOver);
         }
         session.refresh(refresh_token.expose_secret()).ok_or(StoreError::SessionOver)?;
@@ -267,6 +272,16 @@ impl AccountStore for MemoryStore {
 
     async fn close_other_ways(&self, _: UserId) -> Result<(), StoreError> {
         // It has none: no providers, no second factors, no offline tokens.
+        Ok(())
+    }
+
+    async fn set_closed(&self, user_id: UserId, is_closed: bool) -> Result<(), StoreError> {
+        let mut tables = self.tables();
+        if is_closed {
+            tables.closed.insert(user_id);
+        } else {
+            tables.closed.remove(&user_id);
+        }
         Ok(())
     }
 

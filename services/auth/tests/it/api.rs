@@ -10,7 +10,6 @@ use auth::{
     events::SessionEvents,
     external::External,
     guard::{Guard, Refreshes},
-    mail::Mailer,
     recovery::Recovery,
     store::{AccountStore, Keycloak, Tickets},
 };
@@ -18,6 +17,7 @@ use contracts::rpc::{EnsureUserRequest, user_service_client::UserServiceClient};
 use kit::{
     auth::TokenVerifier,
     log::Log,
+    mail::Mailer,
     rpc::InternalChannel,
     testing::{Answer, TestApi},
 };

@@ -12,7 +12,6 @@ mod realm;
 mod recovery;
 mod refreshes;
 mod sessions;
-mod smtp;
 mod store;
 
 use std::sync::Arc;

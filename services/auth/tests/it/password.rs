@@ -6,7 +6,11 @@ use auth::{
     config::Registration,
     store::{AccountStore, Keycloak},
 };
-use kit::{auth::TokenVerifier, log::Log, testing::Answer};
+use kit::{
+    auth::TokenVerifier,
+    log::Log,
+    testing::{Answer, smtp::MailServer},
+};
 use serde_json::{Value, json};
 
 use crate::{
@@ -16,7 +20,6 @@ use crate::{
     peers::Peers,
     realm::Realm,
     recovery::{self, confirmed, forgot, set_email},
-    smtp::MailServer,
 };
 
 const NEW: &str = "staple battery";

@@ -3,14 +3,18 @@
 use std::sync::Arc;
 
 use auth::{
-    config::{MailArgs, Registration},
-    mail::Mailer,
+    config::Registration,
     store::{AccountStore, Keycloak, Tickets},
 };
 use kit::{
     auth::TokenVerifier,
+    config::MailArgs,
     log::Log,
-    testing::{Answer, TestCache, TlsFront},
+    mail::Mailer,
+    testing::{
+        Answer, TestCache, TlsFront,
+        smtp::{self, MailServer},
+    },
 };
 use serde_json::{Value, json};
 
@@ -20,7 +24,6 @@ use crate::{
     memory_realm_and_issuer,
     peers::Peers,
     realm::{ORIGIN, Realm},
-    smtp::{self, MailServer},
 };
 
 const NEW: &str = "staple battery";

@@ -255,6 +255,10 @@ impl AccountStore for Unsteady {
         self.realm.close_other_ways(user_id).await
     }
 
+    async fn set_closed(&self, user_id: UserId, is_closed: bool) -> Result<(), StoreError> {
+        self.realm.set_closed(user_id, is_closed).await
+    }
+
     async fn revoke_tokens(&self, user_id: UserId) -> Result<(), StoreError> {
         self.realm.revoke_tokens(user_id).await
     }

@@ -84,6 +84,23 @@ async fn a_session_lives_from_sign_in_to_sign_out(store: &Store) {
     store.refresh(&other.refresh_token).await.expect("the other session goes on");
 }
 
+async fn a_closed_account_begins_and_refreshes_no_session(store: &Store) {
+    let name = username();
+    let user_id = store.register(&account(&name, PASSWORD)).await.expect("an account");
+    let grant = store.sign_in(&credentials(&name, PASSWORD)).await.expect("a session");
+    for _ in 0..2 {
+        store.set_closed(user_id, true).await.expect("it is closed");
+    }
+    let refused = store.sign_in(&credentials(&name, PASSWORD)).await;
+    assert!(matches!(refused, Err(StoreError::Rejected)), "{refused:?}");
+    let refused = store.refresh(&grant.refresh_token).await;
+    let is_refused = matches!(refused, Err(StoreError::SessionOver | StoreError::InvalidRefreshToken));
+    assert!(is_refused, "{refused:?}");
+    store.set_closed(user_id, false).await.expect("it is open");
+    store.sign_in(&credentials(&name, PASSWORD)).await.expect("another session");
+    store.set_closed(UserId::generate(), true).await.expect("an unknown user is no error");
+}
+
 /// Keycloak knows a token that was used before by the second in which it was issued.
 async fn next_second() {
     let second =
@@ -316,6 +333,7 @@ async fn suite(store: &Store) {
     sessions_are_listed_for_their_user_until_they_end(store).await;
     a_password_is_replaced_and_sessions_go_on(store).await;
     a_session_lives_from_sign_in_to_sign_out(store).await;
+    a_closed_account_begins_and_refreshes_no_session(store).await;
     a_refresh_token_is_good_once(store).await;
     what_a_refresh_gave_and_was_lost_is_replaced(store).await;
     of_two_who_hold_what_one_token_gave_the_second_ends_the_session(store).await;

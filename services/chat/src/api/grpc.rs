@@ -1,8 +1,8 @@
-//! `posthouse.v1.ChatService`, for the tenant's other services.
+//! `posthouse.v1.ChatService` and its like, for the tenant's other services.
 
 use std::{collections::BTreeSet, sync::Arc};
 
-use chrono::DateTime;
+use chrono::{DateTime, Utc};
 use contracts::{
     ChatId, UserId,
     api::OwnChatState,
@@ -12,7 +12,8 @@ use contracts::{
         GetMembershipRequest, GetMembershipResponse, ListAcquaintancesRequest, ListAcquaintancesResponse,
         ListCalledRequest, ListCalledResponse, ListChatsRequest, ListChatsResponse, ListMembershipsRequest,
         ListMembershipsResponse, ListPublishedRequest, ListPublishedResponse, Member, Membership, OwnState,
-        PublishedPlace, PublishedRecord, chat_directory_server::ChatDirectory,
+        PublishedPlace, PublishedRecord, RestrictRequest, RestrictResponse,
+        chat_directory_server::ChatDirectory, chat_restrictions_server::ChatRestrictions,
         chat_service_server::ChatService,
     },
     wire::MAX_ROLE_MENTIONS,
@@ -223,6 +224,36 @@ impl ChatDirectory for ChatRpc {
         let total = self.store.count_chats().await.map_err(failed)?;
         let chat_ids = chats.iter().map(ChatId::to_string).collect();
         Ok(Response::new(ListChatsResponse { chat_ids, total }))
+    }
+}
+
+#[async_trait]
+impl ChatRestrictions for ChatRpc {
+    #[expect(clippy::disallowed_methods, reason = "an edge: the time of the request")]
+    async fn restrict(
+        &self,
+        request: Request<RestrictRequest>,
+    ) -> Result<Response<RestrictResponse>, Status> {
+        let RestrictRequest { user_id, chat_id, until_ms, remove } = request.into_inner();
+        let user_id: UserId = id("user_id", &user_id)?;
+        let chat_id: Option<ChatId> = match chat_id.as_str() {
+            "" => None,
+            text => Some(id("chat_id", text)?),
+        };
+        let until = match until_ms {
+            0 => None,
+            until_ms => Some(
+                DateTime::from_timestamp_millis(until_ms)
+                    .ok_or_else(|| InvalidField { field: "until_ms", problem: "it is no time".to_owned() })?,
+            ),
+        };
+        let failed = |error| status(Error::from(error));
+        // Before the removal: a user who is back at once writes nothing either.
+        self.store.restrict(user_id, chat_id, until).await.map_err(failed)?;
+        if let Some(chat_id) = chat_id.filter(|_| remove) {
+            self.store.depart(chat_id, user_id, Utc::now()).await.map_err(failed)?;
+        }
+        Ok(Response::new(RestrictResponse {}))
     }
 }
 

@@ -7,7 +7,7 @@ use std::{
 
 use chrono::{DateTime, Utc};
 use contracts::{ChatId, MessageKey, UserId, event::Role};
-use kit::idempotency::IdempotencyKey;
+use kit::{clock::now_ms, idempotency::IdempotencyKey};
 use tokio::sync::Notify;
 use tonic::async_trait;
 
@@ -42,6 +42,8 @@ struct Tables {
     deletions_position: Option<String>,
     /// By the one who made it, and whom it is against.
     blocks: BTreeMap<(UserId, UserId), DateTime<Utc>>,
+    /// Until when users write nothing in a chat, or in none.
+    restrictions: BTreeMap<(UserId, Option<ChatId>), DateTime<Utc>>,
     links: Vec<Link>,
     /// Since when users ask to join chats.
     requests: BTreeMap<(ChatId, UserId), DateTime<Utc>>,
@@ -98,6 +100,10 @@ impl Tables {
         let row = self.chats.iter().find(|row| row.excerpt.chat_id == chat_id);
         let seat = row.and_then(|row| Some((row, row.excerpt.role(user_id)?)));
         seat.map_or(Rights::NONE, |(Row { excerpt, pair, .. }, role)| {
+            let until = [Some(chat_id), None].map(|chat| self.restrictions.get(&(user_id, chat)));
+            if until.into_iter().flatten().any(|until| until.timestamp_millis() > now_ms()) {
+                return Rights::RESTRICTED;
+            }
             let is_blocked = pair.is_some_and(|(low, high)| self.are_blocked(low, high));
             let access = Access::of_member(excerpt.kind, role, excerpt.member_count, is_blocked);
             Rights::of_member(access, role, excerpt.slow_mode_seconds)
@@ -506,6 +512,20 @@ impl ChatStore for MemoryStore {
             Ok(excerpt.map(|excerpt| domain::depart(excerpt, user_id)).unwrap_or_default())
         };
         self.change_as(chat_id, user_id, at, decide).map(drop)
+    }
+
+    async fn restrict(
+        &self,
+        user_id: UserId,
+        chat_id: Option<ChatId>,
+        until: Option<DateTime<Utc>>,
+    ) -> Result<(), StoreError> {
+        let mut tables = self.tables();
+        match until {
+            Some(until) => tables.restrictions.insert((user_id, chat_id), until),
+            None => tables.restrictions.remove(&(user_id, chat_id)),
+        };
+        Ok(())
     }
 
     async fn block(

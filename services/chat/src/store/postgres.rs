@@ -66,6 +66,7 @@ pub const SCHEMA: Schema = Schema {
         ("0022_keep_order_of_scheduled", include_str!("../../migrations/0022_keep_order_of_scheduled.sql")),
         ("0023_list_published", include_str!("../../migrations/0023_list_published.sql")),
         ("0024_pace_scheduled", include_str!("../../migrations/0024_pace_scheduled.sql")),
+        ("0025_create_restrictions", include_str!("../../migrations/0025_create_restrictions.sql")),
     ],
 };
 
@@ -373,6 +374,29 @@ impl ChatStore for PostgresStore {
         };
         let concern = Concern { heir: true, ..Concern::of([user_id]) };
         self.change_as(chat_id, concern, user_id, at, decide).await.map(drop)
+    }
+
+    #[tracing::instrument(name = "chat.store.restrict", skip_all)]
+    async fn restrict(
+        &self,
+        user_id: UserId,
+        chat_id: Option<ChatId>,
+        until: Option<DateTime<Utc>>,
+    ) -> Result<(), StoreError> {
+        let query = match until {
+            Some(until) => sqlx::query(
+                "INSERT INTO restrictions (user_id, chat_id, restricted_until) VALUES ($1, $2, $3)
+                 ON CONFLICT (user_id, chat_id) DO UPDATE SET restricted_until = excluded.restricted_until",
+            )
+            .bind(user_id.0)
+            .bind(chat_id.map_or(Uuid::nil(), |chat| chat.0))
+            .bind(until),
+            None => sqlx::query("DELETE FROM restrictions WHERE user_id = $1 AND chat_id = $2")
+                .bind(user_id.0)
+                .bind(chat_id.map_or(Uuid::nil(), |chat| chat.0)),
+        };
+        let failed = |source| StoreError::Restrict { user_id, source };
+        query.execute(&self.pool).await.map(drop).map_err(failed)
     }
 
     #[tracing::instrument(name = "chat.store.block", skip_all)]

@@ -223,6 +223,35 @@ pub(super) fn refresh_token() -> Object {
     text(1..=4000).pattern(Some("^[!-~]+$")).build()
 }
 
+/// An address that a push goes to. The schema allows hosts that are public whatever they resolve to.
+pub(super) fn push_url() -> Object {
+    text(1..=1024).pattern(Some(r"^https://[a-z]{1,20}\.example/[A-Za-z0-9_-]{0,100}$")).build()
+}
+
+/// 65 bytes in base64url, the first of which is 4.
+pub(super) fn push_key() -> Object {
+    text(87..=87).pattern(Some("^B[A-P][A-Za-z0-9_-]{84}[AEIMQUYcgkosw048]$")).build()
+}
+
+/// 16 bytes in base64url.
+pub(super) fn push_auth() -> Object {
+    text(22..=22).pattern(Some("^[A-Za-z0-9_-]{21}[AQgw]$")).build()
+}
+
+/// The id of a subscription and a signature.
+pub(super) fn subscription_token() -> Object {
+    text(80..=80).pattern(Some(r"^[0-9a-f-]{36}\.[A-Za-z0-9_-]{43}$")).build()
+}
+
+pub(super) fn time_of_day() -> Object {
+    text(5..=5).pattern(Some("^([01][0-9]|2[0-3]):[0-5][0-9]$")).build()
+}
+
+/// One that every messenger knows; all names of the database are taken.
+pub(super) fn time_zone() -> Object {
+    text(1..=64).pattern(Some("^UTC$")).build()
+}
+
 impl ToSchema for CreateChatRequest {
     fn name() -> Cow<'static, str> {
         "CreateChatRequest".into()

@@ -2,8 +2,8 @@
 
 use std::{
     collections::HashMap,
-    io::Cursor,
-    net::Ipv4Addr,
+    io::{self, Cursor},
+    net::{IpAddr, Ipv4Addr},
     sync::{
         Mutex,
         atomic::{AtomicUsize, Ordering},
@@ -11,6 +11,7 @@ use std::{
 };
 
 use image::{ImageFormat, RgbImage};
+use kit::reach::Lookup;
 use tokio::{
     io::{AsyncBufReadExt as _, AsyncWriteExt as _, BufReader},
     net::{TcpListener, TcpStream},

@@ -17,6 +17,7 @@ use contracts::{ChatId, FileId};
 use image::{DynamicImage, ImageFormat, RgbImage};
 use kit::{
     browser::UserContent,
+    reach::Reach,
     testing::{Answer, TestApi, TestRealm, TestUser, wait_for},
 };
 use media::{
@@ -27,7 +28,7 @@ use media::{
     metrics::Metrics,
     objects::{MemoryObjects, Objects},
     pictures::{Limits, Pool, PoolSize},
-    preview::{Fetcher, Previews, Reach},
+    preview::{Fetcher, Previews},
     processing::Processor,
     scan::Scanner,
     store::MemoryStore,

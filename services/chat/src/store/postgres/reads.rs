@@ -137,7 +137,7 @@ pub(super) async fn rights(
     let chats: Vec<_> = seats.iter().map(|(chat, _)| chat.0).collect();
     let users: Vec<_> = seats.iter().map(|(_, user)| user.0).collect();
     let rows: Vec<SeatRow> = sqlx::query_as(
-        "SELECT kind, members.role, member_count, is_blocked, slow_mode_seconds
+        "SELECT kind, members.role, member_count, is_blocked, slow_mode_seconds, is_restricted
          FROM unnest($1::UUID[], $2::UUID[]) WITH ORDINALITY AS seats (chat_id, user_id, place)
               LEFT JOIN members USING (chat_id, user_id)
               LEFT JOIN chats ON chats.chat_id = members.chat_id
@@ -147,6 +147,13 @@ pub(super) async fn rights(
                      OR (blocker_id = high_user_id AND blocked_id = low_user_id)
                   LIMIT 1
               ) AS pair ON TRUE
+              LEFT JOIN LATERAL (
+                  SELECT TRUE AS is_restricted FROM restrictions
+                  WHERE restrictions.user_id = seats.user_id
+                    AND restrictions.chat_id IN (seats.chat_id, '00000000-0000-0000-0000-000000000000')
+                    AND restrictions.restricted_until > now()
+                  LIMIT 1
+              ) AS restriction ON TRUE
          ORDER BY place",
     )
     .bind(chats)

@@ -128,6 +128,7 @@ kit::row! {
         member_count: Option<i32>,
         is_blocked: Option<bool>,
         slow_mode_seconds: Option<i32>,
+        is_restricted: Option<bool>,
     }
 }
 
@@ -209,6 +210,9 @@ impl TryFrom<SeatRow> for Rights {
         let (Some(kind), Some(role), Some(member_count)) = (row.kind, row.role, row.member_count) else {
             return Ok(Self::NONE);
         };
+        if row.is_restricted == Some(true) {
+            return Ok(Self::RESTRICTED);
+        }
         let is_blocked = row.is_blocked.unwrap_or(false);
         let member_count = usize::try_from(member_count).unwrap_or(0);
         let role = role_of(&role)?;

@@ -1,11 +1,14 @@
 //! Who may send, as gateways ask.
 
+use chrono::{TimeDelta, Utc};
+
 use super::*;
 
 suite![
     memory, postgres, super::Limits::default();
     in_a_channel_the_role_decides_who_writes,
     a_plain_member_of_a_slow_group_waits,
+    a_restricted_user_reads_and_writes_nothing,
 ];
 
 async fn in_a_channel_the_role_decides_who_writes(store: Store) {
@@ -131,4 +134,28 @@ async fn senders_are_checked_while_all_else_waits() {
     took.sort();
     println!("100 checks beside 200 lists: median {:?}, at most {:?}", took[50], took[99]);
     assert!(took[99] < Duration::from_secs(1), "a gateway waits no longer: {took:?}");
+}
+
+async fn a_restricted_user_reads_and_writes_nothing(store: Store) {
+    use Access::{None as Outside, Read, ReadAndSend};
+    let (ann, bob) = (new_user(), new_user());
+    let one = store.create(&group(ann, &[bob])).await.expect("a chat").chat.chat_id;
+    let two = store.create(&group(ann, &[bob])).await.expect("a chat").chat.chat_id;
+    let accesses = async || sends(&store, &[(one, bob), (two, bob), (one, ann)]).await;
+    let (later, before) = (Some(Utc::now() + TimeDelta::hours(1)), Some(at(0)));
+    let restrict = async |chat, until| store.restrict(bob, chat, until).await.expect("a change");
+    assert_eq!(accesses().await, [ReadAndSend; 3]);
+    restrict(Some(one), later).await;
+    assert_eq!(accesses().await, [Read, ReadAndSend, ReadAndSend]);
+    restrict(Some(one), before).await;
+    assert_eq!(accesses().await, [ReadAndSend; 3], "its time is over");
+    restrict(None, later).await;
+    assert_eq!(accesses().await, [Read, Read, ReadAndSend]);
+    for _ in 0..2 {
+        restrict(None, None).await;
+        assert_eq!(accesses().await, [ReadAndSend; 3]);
+    }
+    restrict(Some(one), later).await;
+    store.depart(one, bob, Utc::now()).await.expect("a change");
+    assert_eq!(accesses().await, [Outside, ReadAndSend, ReadAndSend]);
 }

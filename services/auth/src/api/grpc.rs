@@ -1,0 +1,32 @@
+//! `posthouse.v1.AccountService`, for the tenant's other services.
+
+use contracts::rpc::{
+    SetAccountClosedRequest, SetAccountClosedResponse, account_service_server::AccountService,
+};
+use kit::{error::status, rpc::id};
+use tonic::{Request, Response, Status, async_trait};
+
+use crate::guard::Guard;
+
+/// Serves from the realm.
+pub struct AccountRpc {
+    accounts: Guard,
+}
+
+impl AccountRpc {
+    pub fn new(accounts: Guard) -> Self {
+        Self { accounts }
+    }
+}
+
+#[async_trait]
+impl AccountService for AccountRpc {
+    async fn set_account_closed(
+        &self,
+        request: Request<SetAccountClosedRequest>,
+    ) -> Result<Response<SetAccountClosedResponse>, Status> {
+        let SetAccountClosedRequest { user_id, closed } = request.into_inner();
+        self.accounts.set_closed(id("user_id", &user_id)?, closed).await.map_err(status)?;
+        Ok(Response::new(SetAccountClosedResponse {}))
+    }
+}

@@ -1,0 +1,8 @@
+-- Until when moderators let users write nothing: in a chat, or in all of them, which is the nil UUID. The checks of every send read it. Those that
+-- have ended stay, as they are few, and are replaced by the next of the same user.
+CREATE TABLE restrictions (
+    user_id UUID NOT NULL,
+    chat_id UUID NOT NULL,
+    restricted_until TIMESTAMPTZ NOT NULL,
+    PRIMARY KEY (user_id, chat_id)
+);

@@ -1,0 +1,96 @@
+//! Who is a moderator, and how often a user reports and appeals.
+
+use std::{
+    collections::HashSet,
+    sync::{Arc, Mutex, PoisonError},
+    time::{Duration, Instant},
+};
+
+use axum::{
+    extract::{FromRef, FromRequestParts},
+    http::request::Parts,
+};
+use contracts::UserId;
+use kit::{
+    auth::Caller,
+    bucket::{Buckets, Rate},
+    error::ApiError,
+};
+
+use crate::error::Error;
+
+/// A user who reports a flood, message by message, is not held up for long.
+const RATE: Rate = Rate::every(Duration::from_secs(10), 20);
+
+/// The moderators of the tenant, by their usernames. A username is never another user's. Cheap to clone.
+#[derive(Clone, Debug, Default)]
+pub struct Moderators(Arc<HashSet<String>>);
+
+impl Moderators {
+    /// Reads usernames that are separated by commas.
+    pub fn parse(names: &str) -> Self {
+        let names = names.split(',').map(|name| name.trim().to_lowercase());
+        Self(Arc::new(names.filter(|name| !name.is_empty()).collect()))
+    }
+
+    /// Reports whether a caller is one of them.
+    pub(crate) fn includes(&self, caller: &Caller) -> bool {
+        self.0.contains(&caller.username)
+    }
+}
+
+/// The caller of a request that is for moderators.
+pub(super) struct Moderator(pub(super) UserId);
+
+impl<S> FromRequestParts<S> for Moderator
+where
+    Moderators: FromRef<S>,
+    S: Send + Sync,
+{
+    type Rejection = ApiError;
+
+    async fn from_request_parts(parts: &mut Parts, state: &S) -> Result<Self, ApiError> {
+        let caller = Caller::from_request_parts(parts, state).await?;
+        if !Moderators::from_ref(state).includes(&caller) {
+            return Err(Error::NotAModerator.into());
+        }
+        Ok(Self(caller.user_id))
+    }
+}
+
+/// What users reported and appealed lately through this process. Cheap to clone.
+#[derive(Clone)]
+pub struct Pace(Arc<Mutex<Buckets<UserId>>>);
+
+impl Pace {
+    /// Returns one at which nothing was reported.
+    pub fn new(rate: Rate) -> Self {
+        Self(Arc::new(Mutex::new(Buckets::new(rate))))
+    }
+}
+
+impl Default for Pace {
+    fn default() -> Self {
+        Self::new(RATE)
+    }
+}
+
+/// The caller of a report or an appeal, which was counted.
+pub(super) struct ReportingCaller(pub(super) UserId);
+
+impl<S> FromRequestParts<S> for ReportingCaller
+where
+    Pace: FromRef<S>,
+    S: Send + Sync,
+{
+    type Rejection = ApiError;
+
+    async fn from_request_parts(parts: &mut Parts, state: &S) -> Result<Self, ApiError> {
+        let caller = Caller::from_request_parts(parts, state).await?;
+        let Pace(buckets) = Pace::from_ref(state);
+        let counted =
+            buckets.lock().unwrap_or_else(PoisonError::into_inner).try_take(caller.user_id, Instant::now());
+        counted.map_err(|wait| Error::TooOften { wait })?;
+        Ok(Self(caller.user_id))
+    }
+}

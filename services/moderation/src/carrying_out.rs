@@ -1,0 +1,187 @@
+//! Carries out what was decided: entries that delete messages, and what the chat and the auth service are to know of users.
+//!
+//! What is to be done is in the store, so that it is done whatever is killed or down. A process claims a part of it for some seconds; what it does not finish is
+//! claimed again, and what is done twice has the same effect.
+
+use std::{ops::RangeInclusive, sync::Arc, time::Duration};
+
+use contracts::{
+    DeviceId,
+    event::{EntryKind, SendRecord, VERSION},
+};
+use kit::{
+    backoff::Backoff,
+    catalog::Topic,
+    clock::now_ms,
+    log::{LastingProducer, LogError},
+    outage::Outage,
+};
+use tokio::{sync::Notify, time::timeout};
+use tokio_util::sync::CancellationToken;
+use uuid::Uuid;
+
+use crate::{
+    domain::{Deletion, Standing},
+    error::Error,
+    events::SYSTEM,
+    metrics::Metrics,
+    peers::Peers,
+    store::{ModerationStore, StoreError},
+};
+
+/// How often it is looked for what another process has decided, or did not finish.
+const INTERVAL: Duration = Duration::from_secs(1);
+/// After a failure.
+const BACKOFF: RangeInclusive<Duration> = Duration::from_millis(250)..=Duration::from_secs(5);
+/// What is claimed is another's after this long.
+const CLAIM_MS: i64 = 10_000;
+/// Deletions of one claim.
+const DELETIONS: usize = 200;
+/// Standings of one claim: each is two calls, one after the other.
+const STANDINGS: usize = 20;
+/// Less than a claim.
+const ACK_WITHIN: Duration = Duration::from_secs(4);
+/// Likewise, for the calls of one standing.
+const SETTLED_WITHIN: Duration = Duration::from_secs(4);
+
+#[derive(Debug, thiserror::Error)]
+enum WorkError {
+    #[error(transparent)]
+    Store(#[from] StoreError),
+    #[error("failed to send the entry of a deletion")]
+    Send(#[source] LogError),
+    #[error("the log did not take the entry of a deletion in time")]
+    Late,
+    #[error("failed to carry out a sanction")]
+    Settle(#[source] Error),
+    #[error("the services that carry out sanctions did not answer in time")]
+    Slow,
+}
+
+/// What carrying out needs.
+pub struct Worker {
+    pub store: Arc<dyn ModerationStore>,
+    pub producer: LastingProducer,
+    /// The name of the tenant's topic of what is sent.
+    pub topic: String,
+    pub peers: Peers,
+    pub metrics: Metrics,
+    /// There may be something to do.
+    pub wake: Arc<Notify>,
+}
+
+impl Worker {
+    /// Returns a worker of a tenant.
+    pub fn new(
+        store: Arc<dyn ModerationStore>,
+        producer: LastingProducer,
+        tenant: &str,
+        peers: Peers,
+        metrics: Metrics,
+        wake: Arc<Notify>,
+    ) -> Self {
+        Self { store, producer, topic: Topic::MessageSend.of(tenant), peers, metrics, wake }
+    }
+
+    /// Carries out what there is until the shutdown.
+    pub async fn run(self, shutdown: CancellationToken) {
+        let (mut backoff, deleting, settling) = (Backoff::new(BACKOFF), Outage::default(), Outage::default());
+        loop {
+            // A service that is down holds up its own part only.
+            let deleted = self.delete().await;
+            let settled = self.settle().await;
+            match &deleted {
+                Ok(_) => deleting.worked("deleting messages"),
+                Err(error) => deleting.failed("deleting messages", error),
+            }
+            match &settled {
+                Ok(_) => settling.worked("carrying out sanctions"),
+                Err(error) => settling.failed("carrying out sanctions", error),
+            }
+            let pause = match (&deleted, &settled) {
+                (Ok(deletions), Ok(standings)) => {
+                    backoff.reset();
+                    let has_more = *deletions == DELETIONS || *standings == STANDINGS;
+                    if has_more { Duration::ZERO } else { INTERVAL }
+                }
+                _ => backoff.next_wait(),
+            };
+            tokio::select! {
+                () = shutdown.cancelled() => return,
+                () = self.wake.notified() => {}
+                () = tokio::time::sleep(pause) => {}
+            }
+        }
+    }
+
+    /// Sends the entries of deletions, and returns how many.
+    async fn delete(&self) -> Result<usize, WorkError> {
+        let now_ms = now_ms();
+        let deletions = self.store.claim_deletions(now_ms, now_ms + CLAIM_MS, DELETIONS).await?;
+        let mut sent = Vec::with_capacity(deletions.len());
+        for deletion in &deletions {
+            let payload = serde_json::to_vec(&entry_of(*deletion)).expect("a record is plain data");
+            let delivery = self.producer.send(&self.topic, &deletion.chat.to_string(), Some(&payload));
+            sent.push((*deletion, delivery.map_err(WorkError::Send)?));
+        }
+        for (deletion, delivery) in sent {
+            let outcome = timeout(ACK_WITHIN, delivery).await.map_err(|_| WorkError::Late)?;
+            outcome.map_err(|undelivered| WorkError::Send(undelivered.error))?;
+            self.store.finish_deletion(deletion).await?;
+            self.metrics.deletions.inc();
+        }
+        Ok(deletions.len())
+    }
+
+    /// Carries out standings, and returns how many. One that fails holds up no other.
+    async fn settle(&self) -> Result<usize, WorkError> {
+        let now_ms = now_ms();
+        let standings = self.store.claim_standings(now_ms, now_ms + CLAIM_MS, STANDINGS).await?;
+        let mut failure = None;
+        for standing in &standings {
+            if let Err(error) = self.settle_one(standing).await {
+                let user = standing.place.user;
+                tracing::debug!(%error, %user, "a sanction of {user} is not carried out yet: {error}");
+                failure = Some(error);
+            }
+        }
+        failure.map_or(Ok(standings.len()), Err)
+    }
+
+    async fn settle_one(&self, standing: &Standing) -> Result<(), WorkError> {
+        let settled = timeout(SETTLED_WITHIN, self.peers.settle(standing)).await;
+        settled.map_err(|_| WorkError::Slow)?.map_err(WorkError::Settle)?;
+        self.store.finish_standing(standing).await?;
+        self.metrics.standings.inc();
+        Ok(())
+    }
+}
+
+/// Returns the entry that deletes a message: that of a moderator, in the name of no user.
+fn entry_of(deletion: Deletion) -> SendRecord {
+    SendRecord {
+        v: VERSION,
+        chat: deletion.chat,
+        sender: SYSTEM,
+        device: DeviceId(Uuid::nil()),
+        key: deletion.key(),
+        kind: EntryKind::Delete,
+        body: String::new(),
+        subject: None,
+        target_seq: Some(deletion.seq),
+        mentions: Vec::new(),
+        called_by_role: 0,
+        not_members: Vec::new(),
+        mention_roles: Vec::new(),
+        mentions_all: false,
+        mentions_here: false,
+        silent: false,
+        attachments: Vec::new(),
+        forwarded: None,
+        source: None,
+        range: None,
+        moderates: true,
+        subject_only: false,
+        reads_from: None,
+    }
+}

@@ -1,0 +1,19 @@
+//! Rules and what they decide. No I/O, no clock.
+
+mod change;
+mod judge;
+pub mod links;
+mod post;
+mod shadow;
+mod standing;
+mod text;
+
+pub(crate) use self::judge::check_terms;
+pub use self::{
+    change::{Audit, Change, Deletion, Verdict, changes_of, derived_id, sanction},
+    judge::{Judge, Judgement, MAX_PATTERNS, MAX_RULES, MAX_WORDS, check},
+    post::{MAX_REMEMBERED, Post, Window},
+    shadow::{MAX_SAMPLES, Shadow, Tally},
+    standing::{FOR_GOOD_MS, Place, Scope, Standing, next_change_ms, standing},
+    text::Folded,
+};

@@ -1,0 +1,71 @@
+//! What a caller of this service may meet.
+
+use std::time::Duration;
+
+use contracts::{ChatId, ErrorCode};
+use kit::error::{InvalidField, ServiceError};
+
+use crate::store::StoreError;
+
+#[derive(Debug, thiserror::Error)]
+pub enum Error {
+    #[error(transparent)]
+    InvalidField(#[from] InvalidField),
+    #[error("this is for moderators")]
+    NotAModerator,
+    /// The same for an unknown chat.
+    #[error("you are not a member of chat {0}, or there is no such chat")]
+    NotAMember(ChatId),
+    #[error("there is no message {seq} in chat {chat} that you read")]
+    NoMessage { chat: ChatId, seq: i64 },
+    /// Such as "report 0190f5a0-...".
+    #[error("{0} not found")]
+    NotFound(String),
+    #[error("there are as many rule sets as there may be: no more than {0}")]
+    TooManyRuleSets(usize),
+    #[error("as many rule sets are enforced as may be, {0}: retire one first")]
+    TooManyEnforced(usize),
+    #[error("the idempotency-key was used for something else")]
+    KeyReused,
+    #[error("a shadow run is under way: wait until it is done")]
+    ShadowBusy,
+    #[error("you report and appeal too often: wait")]
+    TooOften { wait: Duration },
+    #[error("failed to query the {peer} service")]
+    Peer { peer: &'static str, source: Box<tonic::Status> },
+    #[error("the {0} service responded with what cannot be read")]
+    Unreadable(&'static str),
+    #[error(transparent)]
+    Store(#[from] StoreError),
+}
+
+impl ServiceError for Error {
+    fn code(&self) -> ErrorCode {
+        match self {
+            Self::InvalidField(error) => error.code(),
+            Self::NotAModerator => ErrorCode::PermissionDenied,
+            Self::NotAMember(_) => ErrorCode::NotAMember,
+            Self::NoMessage { .. } | Self::NotFound(_) => ErrorCode::NotFound,
+            Self::TooManyRuleSets(_) | Self::TooManyEnforced(_) => ErrorCode::LimitReached,
+            Self::KeyReused => ErrorCode::IdempotencyConflict,
+            Self::ShadowBusy => ErrorCode::Conflict,
+            Self::TooOften { .. } => ErrorCode::RateLimited,
+            Self::Peer { .. } => ErrorCode::Unavailable,
+            Self::Unreadable(_) => ErrorCode::Internal,
+            Self::Store(error) => match error {
+                StoreError::Refused(_) => ErrorCode::Conflict,
+                StoreError::Record { source, .. }
+                | StoreError::Write(source)
+                | StoreError::Work(source)
+                | StoreError::Read(source) => kit::postgres::code(source),
+            },
+        }
+    }
+
+    fn retry_after(&self) -> Option<Duration> {
+        match self {
+            Self::TooOften { wait } => Some(*wait),
+            _ => None,
+        }
+    }
+}

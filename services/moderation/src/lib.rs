@@ -1,0 +1,133 @@
+//! The moderation service: judges messages by the tenant's rules, keeps what users report, and has carried out what is decided.
+//!
+//! # Owns
+//! Schema `moderation_service` of the tenant's database: rule sets, verdicts, reports with their evidence, sanctions, appeals, the audit log, and how far the log is
+//! judged.
+//!
+//! # Endpoints
+//! - `POST /api/moderation/reports`, `POST /api/moderation/appeals`, `GET /api/moderation/own`: for every user.
+//! - `/api/moderation/rule-sets`, `GET /api/moderation/reports`, `POST /api/moderation/reports/{report}/decision`, `/api/moderation/sanctions`, `GET
+//!   /api/moderation/appeals`, `POST /api/moderation/appeals/{appeal}/decision`, `GET /api/moderation/audit`: for moderators, whom `--moderators` names.
+//! - No gRPC API.
+//!
+//! It calls the message service for what was reported, the chat service (`ChatRestrictions`) for users who are to write nothing or to be out of a chat, and the auth
+//! service (`AccountService`) for accounts that are to be closed.
+//!
+//! # Consumes
+//! `message.delivered`: what is judged (see [`events`]). A shadow run reads it once more (see [`shadowing`]).
+//!
+//! # Publishes
+//! `message.send`: an entry for every message that is deleted, in the name of no user (see [`carrying_out`]).
+
+pub mod api;
+pub mod carrying_out;
+pub mod config;
+pub mod domain;
+pub mod error;
+pub mod events;
+pub mod metrics;
+pub mod peers;
+pub mod shadowing;
+pub mod store;
+
+use std::{ops::RangeInclusive, sync::Arc, time::Duration};
+
+use anyhow::Context as _;
+use kit::{Memory, Scope, Service, Surface, backoff::Backoff, catalog, clock::now_ms, log::Log, rounds};
+use tokio::sync::Notify;
+use tokio_util::sync::CancellationToken;
+use tonic::service::Routes;
+
+use crate::{
+    api::{AppState, Moderators, Pace},
+    carrying_out::Worker,
+    config::Settings,
+    events::Follower,
+    metrics::Metrics,
+    peers::Peers,
+    shadowing::Shadows,
+    store::{MemoryStore, ModerationStore, PostgresStore, SCHEMA, StoreError},
+};
+
+/// Who moderates a messenger that keeps nothing.
+const DEV_MODERATOR: &str = "moderator";
+/// How often what is old is forgotten.
+const FORGET_INTERVAL: Duration = Duration::from_secs(600);
+const FORGET_BACKOFF: RangeInclusive<Duration> = Duration::from_secs(1)..=Duration::from_secs(60);
+const DAY_MS: i64 = 24 * 3_600 * 1_000;
+/// Figures of rule sets are of so long.
+const VERDICTS_KEPT_MS: i64 = 90 * DAY_MS;
+/// Longer than a rule counts, and than most logs are kept: a log that is read again finds what was judged.
+const WINDOWS_KEPT_MS: i64 = 30 * DAY_MS;
+
+/// The moderation service.
+///
+/// It is on no message's path: while it is down, messages are delivered, and judged later.
+pub struct Moderation;
+
+impl Service for Moderation {
+    const ENTRY: catalog::Service = catalog::Service::Moderation;
+    type Settings = Settings;
+
+    async fn build(settings: Settings, scope: &Scope) -> anyhow::Result<Surface> {
+        let store = Arc::new(PostgresStore::new(SCHEMA.watched_pool(&settings.postgres, scope)));
+        surface(store, Log::kafka(settings.kafka), Moderators::parse(&settings.moderators), scope)
+    }
+
+    async fn migrate(settings: Settings) -> anyhow::Result<()> {
+        Ok(SCHEMA.migrate(&settings.postgres).await?)
+    }
+
+    fn in_memory(memory: &Memory, scope: &Scope) -> anyhow::Result<Surface> {
+        let store = Arc::new(MemoryStore::default());
+        surface(store, memory.log.clone(), Moderators::parse(DEV_MODERATOR), scope)
+    }
+}
+
+fn surface(
+    store: Arc<dyn ModerationStore>,
+    log: Log,
+    moderators: Moderators,
+    scope: &Scope,
+) -> anyhow::Result<Surface> {
+    let (metrics, wake) = (scope.metrics(Metrics::register), Arc::new(Notify::new()));
+    let shutdown = || scope.shutdown().clone();
+    let peers = Peers::new(
+        scope.peer(catalog::Service::Auth)?,
+        scope.peer(catalog::Service::Chat)?,
+        scope.peer(catalog::Service::Message)?,
+    );
+    let follower = Follower {
+        store: store.clone(),
+        log: log.clone(),
+        tenant: scope.tenant().to_owned(),
+        metrics: metrics.clone(),
+        wake: wake.clone(),
+        shutdown: shutdown(),
+    };
+    scope.spawn(follower.start()?);
+    // What is given up is sent again: it is claimed until the log has it.
+    let producer =
+        log.lasting_producer(Some(Duration::from_secs(30))).context("failed to prepare the producer")?;
+    let worker =
+        Worker::new(store.clone(), producer, scope.tenant(), peers.clone(), metrics.clone(), wake.clone());
+    scope.spawn(worker.run(shutdown()));
+    scope.spawn(forget(store.clone(), shutdown()));
+    let shadows = Shadows::new(store.clone(), log, scope.tenant(), scope.tasks().clone(), shutdown());
+    let state = AppState { store, moderators, pace: Pace::default(), peers, shadows, metrics, wake };
+    Ok(Surface { api: api::router(state), grpc: Routes::default() })
+}
+
+/// Forgets what is old until the shutdown.
+async fn forget(store: Arc<dyn ModerationStore>, shutdown: CancellationToken) {
+    let what = "forgetting what was judged long ago";
+    rounds::repeat(what, FORGET_INTERVAL, Backoff::new(FORGET_BACKOFF), &shutdown, || {
+        let store = store.clone();
+        async move {
+            let now_ms = now_ms();
+            store.forget(now_ms - VERDICTS_KEPT_MS, now_ms - WINDOWS_KEPT_MS).await?;
+            Ok::<(), StoreError>(())
+        }
+    })
+    .await;
+}

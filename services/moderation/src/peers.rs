@@ -1,0 +1,100 @@
+//! What the other services carry out.
+
+use contracts::{
+    ChatId, UserId,
+    api::Evidence,
+    event::EntryKind,
+    rpc::{
+        EntryRequest, RestrictRequest, SetAccountClosedRequest, account_service_client::AccountServiceClient,
+        chat_restrictions_client::ChatRestrictionsClient, message_service_client::MessageServiceClient,
+    },
+    wire::Message,
+};
+use kit::rpc::InternalChannel;
+use tonic::{Code, Status};
+
+use crate::{
+    domain::{Place, Standing},
+    error::Error,
+};
+
+/// The services of the tenant that this one calls. Cheap to clone.
+#[derive(Clone)]
+pub struct Peers {
+    accounts: AccountServiceClient<InternalChannel>,
+    chats: ChatRestrictionsClient<InternalChannel>,
+    messages: MessageServiceClient<InternalChannel>,
+}
+
+/// A message as one of its readers sees it.
+pub(crate) struct Seen {
+    pub(crate) sender: UserId,
+    pub(crate) evidence: Evidence,
+}
+
+impl Peers {
+    /// Returns the services behind these channels.
+    pub fn new(accounts: InternalChannel, chats: InternalChannel, messages: InternalChannel) -> Self {
+        Self {
+            accounts: AccountServiceClient::new(accounts),
+            chats: ChatRestrictionsClient::new(chats),
+            messages: MessageServiceClient::new(messages),
+        }
+    }
+
+    /// Carries out what holds for a user. It is whole, so that repeating it changes nothing.
+    pub(crate) async fn settle(&self, standing: &Standing) -> Result<(), Error> {
+        let Standing { place: Place { user, scope }, silent_until_ms, banned_until_ms, was_banned, .. } =
+            *standing;
+        let is_banned = banned_until_ms.is_some();
+        // An account that was closed by others than moderators stays closed.
+        if scope.is_none() && (is_banned || was_banned) {
+            let request = SetAccountClosedRequest { user_id: user.to_string(), closed: is_banned };
+            self.accounts
+                .clone()
+                .set_account_closed(request)
+                .await
+                .map_err(|status| failed("auth", status))?;
+        }
+        let request = RestrictRequest {
+            user_id: user.to_string(),
+            chat_id: scope.map(|chat| chat.to_string()).unwrap_or_default(),
+            until_ms: silent_until_ms.unwrap_or(0),
+            remove: scope.is_some() && is_banned,
+        };
+        self.chats.clone().restrict(request).await.map(drop).map_err(|status| failed("chat", status))
+    }
+
+    /// Returns a message as a user reads it at this moment.
+    pub(crate) async fn message(&self, user: UserId, chat: ChatId, seq: i64) -> Result<Seen, Error> {
+        let request = EntryRequest {
+            chat_id: chat.to_string(),
+            user_id: user.to_string(),
+            seq,
+            ..EntryRequest::default()
+        };
+        let entry = self.messages.clone().entry(request).await.map_err(|status| match status.code() {
+            Code::PermissionDenied => Error::NotAMember(chat),
+            Code::NotFound => Error::NoMessage { chat, seq },
+            _ => failed("message", status),
+        })?;
+        let message = entry.into_inner().message.ok_or(Error::NoMessage { chat, seq })?;
+        let message = Message::try_from(message).map_err(|_| Error::Unreadable("message"))?;
+        let has_nothing = message.body.is_empty() && message.attachments.is_empty();
+        if message.kind != EntryKind::Text || has_nothing {
+            return Err(Error::NoMessage { chat, seq });
+        }
+        let files = message.attachments.iter().map(|file| format!("{} ({})", file.name, file.media_type));
+        let evidence = Evidence {
+            // No column of JSON takes it.
+            text: message.body.replace('\0', "\u{fffd}"),
+            files: files.map(|file| file.replace('\0', "\u{fffd}")).collect(),
+            sent_at_ms: message.sent_at_ms,
+        };
+        Ok(Seen { sender: message.sender, evidence })
+    }
+}
+
+fn failed(peer: &'static str, status: Status) -> Error {
+    Error::Peer { peer, source: Box::new(status) }
+}

@@ -1,0 +1,140 @@
+//! Shadow runs: what a rule set would have done with the log of the last days, before it is enforced.
+//!
+//! A run reads the same records as enforcement, in the same order, and decides with the same function. It reads the log and not the histories: those have
+//! texts as they are now, without what was edited or deleted since.
+
+use std::{collections::HashSet, sync::Arc, time::Duration};
+
+use contracts::{
+    RuleSetId,
+    api::{Figures, RuleSet, ShadowRun, ShadowState},
+};
+use kit::{
+    catalog::Topic,
+    clock::now_ms,
+    health::Health,
+    log::{Event, Log, Start},
+};
+use tokio::sync::{OwnedSemaphorePermit, Semaphore};
+use tokio_util::{sync::CancellationToken, task::TaskTracker};
+
+use crate::{
+    domain::{Judge, Shadow},
+    error::Error,
+    events::post,
+    metrics::Metrics,
+    store::ModerationStore,
+};
+
+const DAY_MS: i64 = 24 * 3_600 * 1_000;
+/// A run that takes longer has failed.
+const RUN_WITHIN: Duration = Duration::from_secs(3_600);
+/// One that is older and has no end was of a process that is gone.
+const GONE_AFTER_MS: i64 = 2 * 3_600 * 1_000;
+/// Records between two breaks, in which other tasks of the process run.
+const BREAK_AFTER: usize = 256;
+
+/// Runs of this process, one at a time. Cheap to clone.
+#[derive(Clone)]
+pub struct Shadows {
+    pub store: Arc<dyn ModerationStore>,
+    pub log: Log,
+    pub tenant: String,
+    pub tasks: TaskTracker,
+    pub shutdown: CancellationToken,
+    turn: Arc<Semaphore>,
+}
+
+impl Shadows {
+    /// Returns runs of a tenant, of which none was begun.
+    pub fn new(
+        store: Arc<dyn ModerationStore>,
+        log: Log,
+        tenant: &str,
+        tasks: TaskTracker,
+        shutdown: CancellationToken,
+    ) -> Self {
+        let turn = Arc::new(Semaphore::new(1));
+        Self { store, log, tenant: tenant.to_owned(), tasks, shutdown, turn }
+    }
+
+    /// Begins a run over the log of the last days, and returns it.
+    pub(crate) async fn begin(&self, set: &RuleSet, days: u32) -> Result<ShadowRun, Error> {
+        let turn = self.turn.clone().try_acquire_owned().map_err(|_| Error::ShadowBusy)?;
+        let started_at_ms = now_ms();
+        let judge = Judge::of(set)?;
+        let shadow = Shadow::new(judge, started_at_ms - i64::from(days) * DAY_MS, started_at_ms);
+        let run = ShadowRun {
+            rule_set: set.id,
+            state: ShadowState::Running,
+            days,
+            started_at_ms,
+            finished_at_ms: None,
+            from_ms: None,
+            judged: 0,
+            figures: Figures::default(),
+            samples: Vec::new(),
+        };
+        self.store.put_shadow_run(&run).await?;
+        self.tasks.spawn(self.clone().run(run.clone(), shadow, turn));
+        Ok(run)
+    }
+
+    /// Returns the last run of a rule set.
+    pub(crate) async fn last(&self, id: RuleSetId) -> Result<Option<ShadowRun>, Error> {
+        let mut run = self.store.shadow_run(id).await?;
+        if let Some(run) = &mut run {
+            let is_gone = now_ms() - run.started_at_ms > GONE_AFTER_MS;
+            if run.state == ShadowState::Running && is_gone {
+                run.state = ShadowState::Failed;
+            }
+        }
+        Ok(run)
+    }
+
+    async fn run(self, mut run: ShadowRun, mut shadow: Shadow, _turn: OwnedSemaphorePermit) {
+        let is_done = tokio::time::timeout(RUN_WITHIN, self.read(&mut shadow)).await.is_ok_and(|done| done);
+        run.state = if is_done { ShadowState::Done } else { ShadowState::Failed };
+        run.finished_at_ms = Some(now_ms());
+        run.from_ms = shadow.first_ms;
+        run.judged = shadow.judged;
+        run.figures = shadow.tally.into();
+        run.samples = shadow.samples;
+        if let Err(error) = self.store.put_shadow_run(&run).await {
+            let rule_set = run.rule_set;
+            tracing::warn!(%error, %rule_set, "the shadow run of {rule_set} is lost: {error}");
+        }
+    }
+
+    /// Reads the log up to its end as it is now. Returns whether that was reached.
+    async fn read(&self, shadow: &mut Shadow) -> bool {
+        let topic = Topic::MessageDelivered.of(&self.tenant);
+        let group = format!("{}.moderation.shadow", self.tenant);
+        // A check of its own: the service is ready whatever becomes of a run.
+        let check = Health::default().check("shadow");
+        let metrics = Metrics::default();
+        let follower = self.log.follow(&topic, &group, Start::Beginning, &check, &self.shutdown).await;
+        let Some(mut follower) = follower else { return false };
+        let mut open: HashSet<i32> = follower.partitions().into_iter().collect();
+        let mut read = 0_usize;
+        while !open.is_empty() {
+            match follower.next(&self.shutdown).await {
+                None => return false,
+                Some(Event::End(partition)) => {
+                    open.remove(&partition);
+                }
+                Some(Event::Record(record)) => {
+                    if let Some(post) = post(&record, &metrics) {
+                        shadow.add(&post);
+                    }
+                }
+            }
+            read += 1;
+            if read.is_multiple_of(BREAK_AFTER) {
+                tokio::task::yield_now().await;
+            }
+        }
+        follower.end().await;
+        true
+    }
+}

@@ -1,0 +1,208 @@
+//! Where rule sets, verdicts, reports, sanctions and appeals are kept, and what is to be carried out of them.
+
+mod memory;
+mod postgres;
+
+use std::collections::HashMap;
+
+use contracts::{
+    AppealId, ChatId, ReportId, RuleSetId, SanctionId, UserId,
+    api::{
+        Appeal, AppealState, AuditEntry, Figures, Report, ReportState, RuleSet, RuleSetState, Sanction,
+        ShadowRun,
+    },
+};
+use tonic::async_trait;
+
+pub use self::{
+    memory::MemoryStore,
+    postgres::{PostgresStore, SCHEMA},
+};
+use crate::domain::{Change, Deletion, Standing, Verdict, Window};
+
+/// A store of moderation. Its suite (`tests/it/store.rs`) runs on every implementation.
+#[async_trait]
+pub trait ModerationStore: Send + Sync + 'static {
+    /// Returns how far partitions of the log are judged; `None` for the beginning.
+    async fn positions(&self, partitions: &[i32]) -> Result<HashMap<i32, Option<i64>>, StoreError>;
+
+    /// Returns what is remembered of these senders; those of whom nothing is are left out.
+    async fn windows(
+        &self,
+        senders: &[(ChatId, UserId)],
+    ) -> Result<HashMap<(ChatId, UserId), Window>, StoreError>;
+
+    /// Writes what was judged, with all that follows from it and the position behind it: all of it or nothing. What is there of a verdict
+    /// already stays as it is, and nothing follows from it again.
+    async fn record(&self, batch: &Batch) -> Result<(), StoreError>;
+
+    /// Makes changes in their order: all of them, or none when one is refused.
+    async fn act(&self, changes: &[Change]) -> Result<(), StoreError>;
+
+    /// Returns a rule set.
+    async fn rule_set(&self, id: RuleSetId) -> Result<Option<RuleSet>, StoreError>;
+
+    /// Returns the rule sets in any of these states, the oldest first.
+    async fn rule_sets(&self, states: &[RuleSetState]) -> Result<Vec<RuleSet>, StoreError>;
+
+    /// Returns what a rule set did.
+    async fn figures(&self, id: RuleSetId) -> Result<Figures, StoreError>;
+
+    /// Returns the last shadow run of a rule set.
+    async fn shadow_run(&self, id: RuleSetId) -> Result<Option<ShadowRun>, StoreError>;
+
+    /// Puts a shadow run in the place of the one before it.
+    async fn put_shadow_run(&self, run: &ShadowRun) -> Result<(), StoreError>;
+
+    /// Returns a report.
+    async fn report(&self, id: ReportId) -> Result<Option<Report>, StoreError>;
+
+    /// Returns the report of a user about a message.
+    async fn report_of(&self, by: UserId, chat: ChatId, seq: i64) -> Result<Option<Report>, StoreError>;
+
+    /// Returns reports in a state, or in any, with their places: the oldest first, behind a place.
+    async fn reports(
+        &self,
+        state: Option<ReportState>,
+        after: i64,
+        limit: usize,
+    ) -> Result<Vec<(i64, Report)>, StoreError>;
+
+    /// Returns a sanction.
+    async fn sanction(&self, id: SanctionId) -> Result<Option<Sanction>, StoreError>;
+
+    /// Returns sanctions of a user, or of all, with their places: the newest first, before a place.
+    async fn sanctions(
+        &self,
+        user: Option<UserId>,
+        before: i64,
+        limit: usize,
+    ) -> Result<Vec<(i64, Sanction)>, StoreError>;
+
+    /// Returns an appeal.
+    async fn appeal(&self, id: AppealId) -> Result<Option<Appeal>, StoreError>;
+
+    /// Returns the appeals of a user, the newest first.
+    async fn appeals_of(&self, user: UserId, limit: usize) -> Result<Vec<Appeal>, StoreError>;
+
+    /// Returns appeals in a state, or in any, with their places: the oldest first, behind a place.
+    async fn appeals(
+        &self,
+        state: Option<AppealState>,
+        after: i64,
+        limit: usize,
+    ) -> Result<Vec<(i64, Appeal)>, StoreError>;
+
+    /// Returns what was done, the newest first, before a place.
+    async fn audit(&self, before: i64, limit: usize) -> Result<Vec<AuditEntry>, StoreError>;
+
+    /// Claims messages that are to be deleted and that no process has at a time, in milliseconds since the epoch.
+    async fn claim_deletions(
+        &self,
+        now_ms: i64,
+        until_ms: i64,
+        limit: usize,
+    ) -> Result<Vec<Deletion>, StoreError>;
+
+    /// Notes that the log has the entry of a deletion.
+    async fn finish_deletion(&self, deletion: Deletion) -> Result<(), StoreError>;
+
+    /// Claims standings that changed, or whose bans have ended, likewise. From then on one with a ban counts as carried out: what has begun is taken back when the
+    /// ban is lifted.
+    async fn claim_standings(
+        &self,
+        now_ms: i64,
+        until_ms: i64,
+        limit: usize,
+    ) -> Result<Vec<Standing>, StoreError>;
+
+    /// Notes that the other services know a standing.
+    async fn finish_standing(&self, standing: &Standing) -> Result<(), StoreError>;
+
+    /// Forgets what was judged before a time, and windows that were written before another. Returns how much it was.
+    async fn forget(&self, verdicts_ms: i64, windows_ms: i64) -> Result<u64, StoreError>;
+}
+
+/// What one step over the log has judged.
+#[derive(Clone, Debug, Default)]
+pub struct Batch {
+    pub partition: i32,
+    /// The first offset that is not judged.
+    pub next_offset: i64,
+    pub windows: HashMap<(ChatId, UserId), Window>,
+    pub verdicts: Vec<Verdict>,
+    /// Milliseconds since the epoch.
+    pub now_ms: i64,
+}
+
+/// Why a change is not made.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, thiserror::Error)]
+pub enum Refusal {
+    #[error("the rule set is not a draft any more: create another one with the same rules")]
+    NotADraft,
+    #[error("the rule set is not enforced")]
+    NotEnforced,
+    #[error("another moderator has decided already")]
+    Decided,
+    #[error("the sanction is lifted already")]
+    Lifted,
+    #[error("you have appealed against this sanction already")]
+    Appealed,
+}
+
+impl Change {
+    /// Returns why the change is not made when things are not as it needs them.
+    pub(crate) fn refusal(&self) -> Refusal {
+        match self {
+            Self::RuleSetEnforced(_) => Refusal::NotADraft,
+            Self::RuleSetRetired(_) => Refusal::NotEnforced,
+            Self::Lifted(_) => Refusal::Lifted,
+            Self::Appealed(_) => Refusal::Appealed,
+            Self::RuleSetCreated(_)
+            | Self::Reported(_)
+            | Self::ReportDecided(_)
+            | Self::Sanctioned(_)
+            | Self::AppealDecided(_)
+            | Self::Deleted(_)
+            | Self::Noted(_) => Refusal::Decided,
+        }
+    }
+}
+
+#[derive(Debug, thiserror::Error)]
+pub enum StoreError {
+    #[error(transparent)]
+    Refused(#[from] Refusal),
+    #[error("failed to write what was judged of partition {partition}")]
+    Record { partition: i32, source: sqlx::Error },
+    #[error("failed to write what was decided")]
+    Write(#[source] sqlx::Error),
+    #[error("failed to note what is carried out")]
+    Work(#[source] sqlx::Error),
+    #[error("failed to read what was decided")]
+    Read(#[source] sqlx::Error),
+}
+
+pub(crate) const fn rule_set_state(state: RuleSetState) -> &'static str {
+    match state {
+        RuleSetState::Draft => "draft",
+        RuleSetState::Enforced => "enforced",
+        RuleSetState::Retired => "retired",
+    }
+}
+
+pub(crate) const fn report_state(state: ReportState) -> &'static str {
+    match state {
+        ReportState::Open => "open",
+        ReportState::Upheld => "upheld",
+        ReportState::Dismissed => "dismissed",
+    }
+}
+
+pub(crate) const fn appeal_state(state: AppealState) -> &'static str {
+    match state {
+        AppealState::Open => "open",
+        AppealState::Accepted => "accepted",
+        AppealState::Refused => "refused",
+    }
+}

@@ -1,0 +1,346 @@
+//! The store of `posthouse dev`, and of the tests of the API.
+
+use std::{
+    collections::{BTreeMap, HashMap},
+    sync::{Mutex, MutexGuard, PoisonError},
+};
+
+use contracts::{
+    AppealId, ChatId, ReportId, RuleSetId, SanctionId, UserId,
+    api::{
+        Appeal, AppealState, AuditEntry, Figures, Report, ReportState, RuleSet, RuleSetState, Sanction,
+        SanctionKind, ShadowRun,
+    },
+};
+use tonic::async_trait;
+
+use super::{Batch, ModerationStore, StoreError};
+use crate::domain::{
+    Audit, Change, Deletion, Place, Standing, Tally, Verdict, Window, changes_of, next_change_ms, standing,
+};
+
+/// Keeps all of it for as long as the process lives.
+#[derive(Default)]
+pub struct MemoryStore {
+    tables: Mutex<Tables>,
+}
+
+#[derive(Clone, Default)]
+struct Tables {
+    rule_sets: Vec<RuleSet>,
+    shadow_runs: HashMap<RuleSetId, ShadowRun>,
+    positions: HashMap<i32, Option<i64>>,
+    /// With when they were written.
+    windows: HashMap<(ChatId, UserId), (Window, i64)>,
+    verdicts: Vec<Verdict>,
+    reports: Vec<Report>,
+    sanctions: Vec<Sanction>,
+    appeals: Vec<Appeal>,
+    audit: Vec<AuditEntry>,
+    /// Until when a process has them.
+    deletions: BTreeMap<Deletion, i64>,
+    standings: BTreeMap<Place, Row>,
+}
+
+#[derive(Clone, Copy, Default)]
+struct Row {
+    version: i64,
+    done_version: i64,
+    was_banned: bool,
+    due_at_ms: Option<i64>,
+    claimed_until_ms: i64,
+}
+
+impl MemoryStore {
+    fn tables(&self) -> MutexGuard<'_, Tables> {
+        self.tables.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+}
+
+/// Returns items with their places, which are from 1 on.
+fn placed<T>(items: &[T]) -> impl DoubleEndedIterator<Item = (i64, &T)> {
+    items.iter().enumerate().map(|(at, item)| (i64::try_from(at + 1).unwrap_or(i64::MAX), item))
+}
+
+impl Tables {
+    /// Makes a change. Returns whether things were as it needs them.
+    fn apply(&mut self, change: &Change) -> bool {
+        match change {
+            Change::RuleSetCreated(set) => self.rule_sets.push(set.clone()),
+            Change::RuleSetEnforced(set) => return self.replace_set(set, RuleSetState::Draft),
+            Change::RuleSetRetired(set) => return self.replace_set(set, RuleSetState::Enforced),
+            Change::Reported(report) => {
+                let is_it = |other: &Report| {
+                    let place = |of: &Report| (of.by, of.chat, of.seq);
+                    other.id == report.id || (report.by.is_some() && place(other) == place(report))
+                };
+                if !self.reports.iter().any(is_it) {
+                    self.reports.push(report.clone());
+                }
+            }
+            Change::ReportDecided(report) => {
+                let open = |other: &&mut Report| other.id == report.id && other.state == ReportState::Open;
+                let Some(other) = self.reports.iter_mut().find(open) else { return false };
+                other.clone_from(report);
+            }
+            Change::Sanctioned(sanction) => {
+                if self.sanctions.iter().all(|other| other.id != sanction.id) {
+                    self.sanctions.push(sanction.clone());
+                    self.change_standing(sanction);
+                }
+            }
+            Change::Lifted(sanction) => {
+                let whole = |other: &&mut Sanction| other.id == sanction.id && other.lifted.is_none();
+                let Some(other) = self.sanctions.iter_mut().find(whole) else { return false };
+                other.clone_from(sanction);
+                self.change_standing(sanction);
+            }
+            Change::Appealed(appeal) => {
+                if self.appeals.iter().any(|other| other.sanction == appeal.sanction) {
+                    return false;
+                }
+                self.appeals.push(appeal.clone());
+            }
+            Change::AppealDecided(appeal) => {
+                let open = |other: &&mut Appeal| other.id == appeal.id && other.state == AppealState::Open;
+                let Some(other) = self.appeals.iter_mut().find(open) else { return false };
+                other.clone_from(appeal);
+            }
+            Change::Deleted(deletion) => {
+                self.deletions.entry(*deletion).or_insert(0);
+            }
+            Change::Noted(audit) => self.note(audit),
+        }
+        true
+    }
+
+    fn replace_set(&mut self, set: &RuleSet, before: RuleSetState) -> bool {
+        let is_it = |other: &&mut RuleSet| other.id == set.id && other.state == before;
+        let Some(other) = self.rule_sets.iter_mut().find(is_it) else { return false };
+        other.clone_from(set);
+        true
+    }
+
+    fn change_standing(&mut self, sanction: &Sanction) {
+        if sanction.kind != SanctionKind::Warning {
+            let place = Place { user: sanction.user, scope: sanction.chat };
+            self.standings.entry(place).or_default().version += 1;
+        }
+    }
+
+    fn note(&mut self, audit: &Audit) {
+        let Audit { at_ms, by, action, subject, user } = audit.clone();
+        let id = i64::try_from(self.audit.len() + 1).unwrap_or(i64::MAX);
+        let action = action.to_owned();
+        self.audit.push(AuditEntry { id, at_ms, by, action, subject, user });
+    }
+}
+
+#[async_trait]
+impl ModerationStore for MemoryStore {
+    async fn positions(&self, partitions: &[i32]) -> Result<HashMap<i32, Option<i64>>, StoreError> {
+        let tables = self.tables();
+        let position = |partition: &i32| (*partition, tables.positions.get(partition).copied().flatten());
+        Ok(partitions.iter().map(position).collect())
+    }
+
+    async fn windows(
+        &self,
+        senders: &[(ChatId, UserId)],
+    ) -> Result<HashMap<(ChatId, UserId), Window>, StoreError> {
+        let tables = self.tables();
+        let window = |sender: &(ChatId, UserId)| Some((*sender, tables.windows.get(sender)?.0.clone()));
+        Ok(senders.iter().filter_map(window).collect())
+    }
+
+    async fn record(&self, batch: &Batch) -> Result<(), StoreError> {
+        let mut tables = self.tables();
+        for verdict in &batch.verdicts {
+            let place = |of: &Verdict| (of.rule_set, of.chat, of.entry_seq);
+            if tables.verdicts.iter().any(|other| place(other) == place(verdict)) {
+                continue;
+            }
+            tables.verdicts.push(verdict.clone());
+            for change in changes_of(verdict) {
+                tables.apply(&change);
+            }
+        }
+        for (sender, window) in &batch.windows {
+            let (kept, written_at_ms) = tables.windows.entry(*sender).or_default();
+            if kept.last_seq < window.last_seq {
+                kept.clone_from(window);
+                *written_at_ms = batch.now_ms;
+            }
+        }
+        tables.positions.insert(batch.partition, Some(batch.next_offset));
+        Ok(())
+    }
+
+    async fn act(&self, changes: &[Change]) -> Result<(), StoreError> {
+        let mut tables = self.tables();
+        let mut changed = tables.clone();
+        for change in changes {
+            if !changed.apply(change) {
+                return Err(change.refusal().into());
+            }
+        }
+        *tables = changed;
+        Ok(())
+    }
+
+    async fn rule_set(&self, id: RuleSetId) -> Result<Option<RuleSet>, StoreError> {
+        Ok(self.tables().rule_sets.iter().find(|set| set.id == id).cloned())
+    }
+
+    async fn rule_sets(&self, states: &[RuleSetState]) -> Result<Vec<RuleSet>, StoreError> {
+        let tables = self.tables();
+        Ok(tables.rule_sets.iter().filter(|set| states.contains(&set.state)).cloned().collect())
+    }
+
+    async fn figures(&self, id: RuleSetId) -> Result<Figures, StoreError> {
+        let tables = self.tables();
+        let mut tally = Tally::default();
+        for verdict in tables.verdicts.iter().filter(|verdict| verdict.rule_set == id) {
+            tally.add(&verdict.rules, &verdict.action);
+        }
+        Ok(tally.into())
+    }
+
+    async fn shadow_run(&self, id: RuleSetId) -> Result<Option<ShadowRun>, StoreError> {
+        Ok(self.tables().shadow_runs.get(&id).cloned())
+    }
+
+    async fn put_shadow_run(&self, run: &ShadowRun) -> Result<(), StoreError> {
+        self.tables().shadow_runs.insert(run.rule_set, run.clone());
+        Ok(())
+    }
+
+    async fn report(&self, id: ReportId) -> Result<Option<Report>, StoreError> {
+        Ok(self.tables().reports.iter().find(|report| report.id == id).cloned())
+    }
+
+    async fn report_of(&self, by: UserId, chat: ChatId, seq: i64) -> Result<Option<Report>, StoreError> {
+        let is_it = |report: &&Report| (report.by, report.chat, report.seq) == (Some(by), chat, seq);
+        Ok(self.tables().reports.iter().find(is_it).cloned())
+    }
+
+    async fn reports(
+        &self,
+        state: Option<ReportState>,
+        after: i64,
+        limit: usize,
+    ) -> Result<Vec<(i64, Report)>, StoreError> {
+        let tables = self.tables();
+        let found = placed(&tables.reports)
+            .filter(|(place, report)| *place > after && state.is_none_or(|state| report.state == state));
+        Ok(found.take(limit).map(|(place, report)| (place, report.clone())).collect())
+    }
+
+    async fn sanction(&self, id: SanctionId) -> Result<Option<Sanction>, StoreError> {
+        Ok(self.tables().sanctions.iter().find(|sanction| sanction.id == id).cloned())
+    }
+
+    async fn sanctions(
+        &self,
+        user: Option<UserId>,
+        before: i64,
+        limit: usize,
+    ) -> Result<Vec<(i64, Sanction)>, StoreError> {
+        let tables = self.tables();
+        let found = placed(&tables.sanctions)
+            .rev()
+            .filter(|(place, sanction)| *place < before && user.is_none_or(|user| sanction.user == user));
+        Ok(found.take(limit).map(|(place, sanction)| (place, sanction.clone())).collect())
+    }
+
+    async fn appeal(&self, id: AppealId) -> Result<Option<Appeal>, StoreError> {
+        Ok(self.tables().appeals.iter().find(|appeal| appeal.id == id).cloned())
+    }
+
+    async fn appeals_of(&self, user: UserId, limit: usize) -> Result<Vec<Appeal>, StoreError> {
+        let tables = self.tables();
+        Ok(tables.appeals.iter().rev().filter(|appeal| appeal.user == user).take(limit).cloned().collect())
+    }
+
+    async fn appeals(
+        &self,
+        state: Option<AppealState>,
+        after: i64,
+        limit: usize,
+    ) -> Result<Vec<(i64, Appeal)>, StoreError> {
+        let tables = self.tables();
+        let found = placed(&tables.appeals)
+            .filter(|(place, appeal)| *place > after && state.is_none_or(|state| appeal.state == state));
+        Ok(found.take(limit).map(|(place, appeal)| (place, appeal.clone())).collect())
+    }
+
+    async fn audit(&self, before: i64, limit: usize) -> Result<Vec<AuditEntry>, StoreError> {
+        let tables = self.tables();
+        Ok(tables.audit.iter().rev().filter(|entry| entry.id < before).take(limit).cloned().collect())
+    }
+
+    async fn claim_deletions(
+        &self,
+        now_ms: i64,
+        until_ms: i64,
+        limit: usize,
+    ) -> Result<Vec<Deletion>, StoreError> {
+        let mut tables = self.tables();
+        let free = tables.deletions.iter_mut().filter(|(_, claimed_until_ms)| **claimed_until_ms <= now_ms);
+        let claim = |(deletion, claimed_until_ms): (&Deletion, &mut i64)| {
+            *claimed_until_ms = until_ms;
+            *deletion
+        };
+        Ok(free.take(limit).map(claim).collect())
+    }
+
+    async fn finish_deletion(&self, deletion: Deletion) -> Result<(), StoreError> {
+        self.tables().deletions.remove(&deletion);
+        Ok(())
+    }
+
+    async fn claim_standings(
+        &self,
+        now_ms: i64,
+        until_ms: i64,
+        limit: usize,
+    ) -> Result<Vec<Standing>, StoreError> {
+        let mut tables = self.tables();
+        let Tables { standings, sanctions, .. } = &mut *tables;
+        let is_due = |row: &Row| {
+            let is_to_do =
+                row.done_version < row.version || row.due_at_ms.is_some_and(|at_ms| at_ms <= now_ms);
+            row.claimed_until_ms <= now_ms && is_to_do
+        };
+        let due = standings.iter_mut().filter(|(_, row)| is_due(row)).take(limit);
+        let claim = |(place, row): (&Place, &mut Row)| {
+            row.claimed_until_ms = until_ms;
+            let of_place = sanctions
+                .iter()
+                .filter(|sanction| Place { user: sanction.user, scope: sanction.chat } == *place);
+            let (silent_until_ms, banned_until_ms) = standing(of_place, now_ms);
+            let was_banned = row.was_banned;
+            row.was_banned |= banned_until_ms.is_some();
+            Standing { place: *place, version: row.version, silent_until_ms, banned_until_ms, was_banned }
+        };
+        Ok(due.map(claim).collect())
+    }
+
+    async fn finish_standing(&self, standing: &Standing) -> Result<(), StoreError> {
+        if let Some(row) = self.tables().standings.get_mut(&standing.place) {
+            row.done_version = row.done_version.max(standing.version);
+            row.was_banned = standing.banned_until_ms.is_some();
+            row.due_at_ms = next_change_ms(standing);
+            row.claimed_until_ms = 0;
+        }
+        Ok(())
+    }
+
+    async fn forget(&self, verdicts_ms: i64, windows_ms: i64) -> Result<u64, StoreError> {
+        let mut tables = self.tables();
+        let before = tables.verdicts.len() + tables.windows.len();
+        tables.verdicts.retain(|verdict| verdict.evidence.sent_at_ms >= verdicts_ms);
+        tables.windows.retain(|_, (_, written_at_ms)| *written_at_ms >= windows_ms);
+        Ok((before - tables.verdicts.len() - tables.windows.len()) as u64)
+    }
+}

@@ -1,0 +1,705 @@
+//! Moderation in PostgreSQL.
+
+use std::collections::HashMap;
+
+use contracts::{
+    AppealId, ChatId, ReportId, RuleSetId, SanctionId, UserId,
+    api::{
+        Appeal, AppealState, AuditEntry, Figures, Report, ReportState, RuleFigures, RuleSet, RuleSetState,
+        Sanction, SanctionKind, ShadowRun,
+    },
+};
+use kit::postgres::Schema;
+use sqlx::{PgConnection, PgPool, types::Json};
+use tonic::async_trait;
+use uuid::Uuid;
+
+use super::{Batch, ModerationStore, StoreError, appeal_state, report_state, rule_set_state};
+use crate::domain::{
+    Audit, Change, Deletion, Place, Scope, Standing, Verdict, Window, changes_of, next_change_ms, standing,
+};
+
+/// The tables of this service.
+pub const SCHEMA: Schema = Schema {
+    name: "moderation_service",
+    migrations: &[("0001_create_moderation", include_str!("../../migrations/0001_create_moderation.sql"))],
+};
+
+/// Keeps all of it in the tenant's database.
+#[derive(Clone)]
+pub struct PostgresStore {
+    pool: PgPool,
+}
+
+impl PostgresStore {
+    /// Returns a store on a pool whose search path starts with [`SCHEMA`].
+    pub fn new(pool: PgPool) -> Self {
+        Self { pool }
+    }
+}
+
+kit::row! {
+    struct PositionRow {
+        partition: i32,
+        next_offset: Option<i64>,
+    }
+}
+
+kit::row! {
+    struct WindowRow {
+        chat_id: Uuid,
+        sender_id: Uuid,
+        last_seq: i64,
+        times_ms: Vec<i64>,
+    }
+}
+
+kit::row! {
+    struct FiguresRow {
+        caught: i64,
+        deletions: i64,
+        reports: i64,
+        sanctions: i64,
+    }
+}
+
+kit::row! {
+    struct RuleRow {
+        rule: String,
+        caught: i64,
+    }
+}
+
+kit::row! {
+    struct AuditRow {
+        audit_id: i64,
+        at_ms: i64,
+        by_id: Option<Uuid>,
+        action: String,
+        subject: String,
+        user_id: Option<Uuid>,
+    }
+}
+
+kit::row! {
+    struct DeletionRow {
+        chat_id: Uuid,
+        seq: i64,
+    }
+}
+
+kit::row! {
+    struct StandingRow {
+        user_id: Uuid,
+        chat_id: Uuid,
+        version: i64,
+        was_banned: bool,
+    }
+}
+
+/// Returns a scope as the tables have it.
+fn scope_id(scope: Scope) -> Uuid {
+    scope.map_or(Uuid::nil(), |chat| chat.0)
+}
+
+fn scope_of(id: Uuid) -> Scope {
+    (!id.is_nil()).then_some(ChatId(id))
+}
+
+fn rows_of(limit: usize) -> i64 {
+    i64::try_from(limit).unwrap_or(i64::MAX)
+}
+
+#[async_trait]
+impl ModerationStore for PostgresStore {
+    async fn positions(&self, partitions: &[i32]) -> Result<HashMap<i32, Option<i64>>, StoreError> {
+        sqlx::query(
+            "INSERT INTO positions (partition) SELECT unnest($1::INT[]) ON CONFLICT (partition) DO NOTHING",
+        )
+        .bind(partitions)
+        .execute(&self.pool)
+        .await
+        .map_err(StoreError::Work)?;
+        let rows: Vec<PositionRow> =
+            sqlx::query_as("SELECT partition, next_offset FROM positions WHERE partition = ANY ($1)")
+                .bind(partitions)
+                .fetch_all(&self.pool)
+                .await
+                .map_err(StoreError::Read)?;
+        Ok(rows.into_iter().map(|row| (row.partition, row.next_offset)).collect())
+    }
+
+    async fn windows(
+        &self,
+        senders: &[(ChatId, UserId)],
+    ) -> Result<HashMap<(ChatId, UserId), Window>, StoreError> {
+        let chats: Vec<_> = senders.iter().map(|(chat, _)| chat.0).collect();
+        let users: Vec<_> = senders.iter().map(|(_, user)| user.0).collect();
+        let rows: Vec<WindowRow> = sqlx::query_as(
+            "SELECT chat_id, sender_id, last_seq, times_ms
+             FROM unnest($1::UUID[], $2::UUID[]) AS senders (chat_id, sender_id)
+                  JOIN windows USING (chat_id, sender_id)",
+        )
+        .bind(chats)
+        .bind(users)
+        .fetch_all(&self.pool)
+        .await
+        .map_err(StoreError::Read)?;
+        let window = |row: WindowRow| {
+            let of = (ChatId(row.chat_id), UserId(row.sender_id));
+            (of, Window { last_seq: row.last_seq, times_ms: row.times_ms })
+        };
+        Ok(rows.into_iter().map(window).collect())
+    }
+
+    #[tracing::instrument(name = "moderation.store.record", skip_all, fields(partition = batch.partition))]
+    async fn record(&self, batch: &Batch) -> Result<(), StoreError> {
+        let failed = |source| StoreError::Record { partition: batch.partition, source };
+        let mut transaction = self.pool.begin().await.map_err(failed)?;
+        for verdict in &batch.verdicts {
+            if insert_verdict(&mut transaction, verdict).await.map_err(failed)? {
+                for change in changes_of(verdict) {
+                    apply(&mut transaction, &change).await.map_err(failed)?;
+                }
+            }
+        }
+        for ((chat, user), window) in &batch.windows {
+            sqlx::query(
+                "INSERT INTO windows (chat_id, sender_id, last_seq, times_ms, written_at_ms)
+                 VALUES ($1, $2, $3, $4, $5)
+                 ON CONFLICT (chat_id, sender_id) DO UPDATE
+                 SET last_seq = excluded.last_seq, times_ms = excluded.times_ms,
+                     written_at_ms = excluded.written_at_ms
+                 WHERE windows.last_seq < excluded.last_seq",
+            )
+            .bind(chat.0)
+            .bind(user.0)
+            .bind(window.last_seq)
+            .bind(window.times_ms.clone())
+            .bind(batch.now_ms)
+            .execute(&mut *transaction)
+            .await
+            .map_err(failed)?;
+        }
+        sqlx::query(
+            "INSERT INTO positions (partition, next_offset) VALUES ($1, $2)
+             ON CONFLICT (partition) DO UPDATE SET next_offset = excluded.next_offset",
+        )
+        .bind(batch.partition)
+        .bind(batch.next_offset)
+        .execute(&mut *transaction)
+        .await
+        .map_err(failed)?;
+        transaction.commit().await.map_err(failed)
+    }
+
+    #[tracing::instrument(name = "moderation.store.act", skip_all)]
+    async fn act(&self, changes: &[Change]) -> Result<(), StoreError> {
+        let mut transaction = self.pool.begin().await.map_err(StoreError::Write)?;
+        for change in changes {
+            if !apply(&mut transaction, change).await.map_err(StoreError::Write)? {
+                return Err(change.refusal().into());
+            }
+        }
+        transaction.commit().await.map_err(StoreError::Write)
+    }
+
+    async fn rule_set(&self, id: RuleSetId) -> Result<Option<RuleSet>, StoreError> {
+        let body: Option<Json<RuleSet>> =
+            sqlx::query_scalar("SELECT body FROM rule_sets WHERE rule_set_id = $1")
+                .bind(id.0)
+                .fetch_optional(&self.pool)
+                .await
+                .map_err(StoreError::Read)?;
+        Ok(body.map(|Json(set)| set))
+    }
+
+    async fn rule_sets(&self, states: &[RuleSetState]) -> Result<Vec<RuleSet>, StoreError> {
+        let states: Vec<String> = states.iter().map(|state| rule_set_state(*state).to_owned()).collect();
+        let bodies: Vec<Json<RuleSet>> = sqlx::query_scalar(
+            "SELECT body FROM rule_sets WHERE state = ANY ($1) ORDER BY created_at_ms, rule_set_id",
+        )
+        .bind(states)
+        .fetch_all(&self.pool)
+        .await
+        .map_err(StoreError::Read)?;
+        Ok(bodies.into_iter().map(|Json(set)| set).collect())
+    }
+
+    async fn figures(&self, id: RuleSetId) -> Result<Figures, StoreError> {
+        let all: FiguresRow = sqlx::query_as(
+            "SELECT count(*) AS caught, count(*) FILTER (WHERE is_deletion) AS deletions,
+                    count(*) FILTER (WHERE is_report) AS reports,
+                    count(*) FILTER (WHERE is_sanction) AS sanctions
+             FROM verdicts WHERE rule_set_id = $1",
+        )
+        .bind(id.0)
+        .fetch_one(&self.pool)
+        .await
+        .map_err(StoreError::Read)?;
+        let rules: Vec<RuleRow> = sqlx::query_as(
+            r#"SELECT rule, count(*) AS caught FROM verdicts, unnest(rules) AS rule
+               WHERE rule_set_id = $1 GROUP BY rule ORDER BY rule COLLATE "C""#,
+        )
+        .bind(id.0)
+        .fetch_all(&self.pool)
+        .await
+        .map_err(StoreError::Read)?;
+        let FiguresRow { caught, deletions, reports, sanctions } = all;
+        let rules = rules.into_iter().map(|row| RuleFigures { rule: row.rule, caught: row.caught });
+        Ok(Figures { caught, deletions, reports, sanctions, rules: rules.collect() })
+    }
+
+    async fn shadow_run(&self, id: RuleSetId) -> Result<Option<ShadowRun>, StoreError> {
+        let body: Option<Json<ShadowRun>> =
+            sqlx::query_scalar("SELECT body FROM shadow_runs WHERE rule_set_id = $1")
+                .bind(id.0)
+                .fetch_optional(&self.pool)
+                .await
+                .map_err(StoreError::Read)?;
+        Ok(body.map(|Json(run)| run))
+    }
+
+    async fn put_shadow_run(&self, run: &ShadowRun) -> Result<(), StoreError> {
+        sqlx::query(
+            "INSERT INTO shadow_runs (rule_set_id, body) VALUES ($1, $2)
+             ON CONFLICT (rule_set_id) DO UPDATE SET body = excluded.body",
+        )
+        .bind(run.rule_set.0)
+        .bind(Json(run.clone()))
+        .execute(&self.pool)
+        .await
+        .map(drop)
+        .map_err(StoreError::Write)
+    }
+
+    async fn report(&self, id: ReportId) -> Result<Option<Report>, StoreError> {
+        let body: Option<Json<Report>> = sqlx::query_scalar("SELECT body FROM reports WHERE report_id = $1")
+            .bind(id.0)
+            .fetch_optional(&self.pool)
+            .await
+            .map_err(StoreError::Read)?;
+        Ok(body.map(|Json(report)| report))
+    }
+
+    async fn report_of(&self, by: UserId, chat: ChatId, seq: i64) -> Result<Option<Report>, StoreError> {
+        let body: Option<Json<Report>> =
+            sqlx::query_scalar("SELECT body FROM reports WHERE by_id = $1 AND chat_id = $2 AND seq = $3")
+                .bind(by.0)
+                .bind(chat.0)
+                .bind(seq)
+                .fetch_optional(&self.pool)
+                .await
+                .map_err(StoreError::Read)?;
+        Ok(body.map(|Json(report)| report))
+    }
+
+    async fn reports(
+        &self,
+        state: Option<ReportState>,
+        after: i64,
+        limit: usize,
+    ) -> Result<Vec<(i64, Report)>, StoreError> {
+        let rows: Vec<(i64, Json<Report>)> = sqlx::query_as(
+            "SELECT place, body FROM reports WHERE ($1::TEXT IS NULL OR state = $1) AND place > $2
+             ORDER BY place LIMIT $3",
+        )
+        .bind(state.map(|state| report_state(state).to_owned()))
+        .bind(after)
+        .bind(rows_of(limit))
+        .fetch_all(&self.pool)
+        .await
+        .map_err(StoreError::Read)?;
+        Ok(rows.into_iter().map(|(place, Json(report))| (place, report)).collect())
+    }
+
+    async fn sanction(&self, id: SanctionId) -> Result<Option<Sanction>, StoreError> {
+        let body: Option<Json<Sanction>> =
+            sqlx::query_scalar("SELECT body FROM sanctions WHERE sanction_id = $1")
+                .bind(id.0)
+                .fetch_optional(&self.pool)
+                .await
+                .map_err(StoreError::Read)?;
+        Ok(body.map(|Json(sanction)| sanction))
+    }
+
+    async fn sanctions(
+        &self,
+        user: Option<UserId>,
+        before: i64,
+        limit: usize,
+    ) -> Result<Vec<(i64, Sanction)>, StoreError> {
+        let rows: Vec<(i64, Json<Sanction>)> = sqlx::query_as(
+            "SELECT place, body FROM sanctions WHERE ($1::UUID IS NULL OR user_id = $1) AND place < $2
+             ORDER BY place DESC LIMIT $3",
+        )
+        .bind(user.map(|user| user.0))
+        .bind(before)
+        .bind(rows_of(limit))
+        .fetch_all(&self.pool)
+        .await
+        .map_err(StoreError::Read)?;
+        Ok(rows.into_iter().map(|(place, Json(sanction))| (place, sanction)).collect())
+    }
+
+    async fn appeal(&self, id: AppealId) -> Result<Option<Appeal>, StoreError> {
+        let body: Option<Json<Appeal>> = sqlx::query_scalar("SELECT body FROM appeals WHERE appeal_id = $1")
+            .bind(id.0)
+            .fetch_optional(&self.pool)
+            .await
+            .map_err(StoreError::Read)?;
+        Ok(body.map(|Json(appeal)| appeal))
+    }
+
+    async fn appeals_of(&self, user: UserId, limit: usize) -> Result<Vec<Appeal>, StoreError> {
+        let bodies: Vec<Json<Appeal>> =
+            sqlx::query_scalar("SELECT body FROM appeals WHERE user_id = $1 ORDER BY place DESC LIMIT $2")
+                .bind(user.0)
+                .bind(rows_of(limit))
+                .fetch_all(&self.pool)
+                .await
+                .map_err(StoreError::Read)?;
+        Ok(bodies.into_iter().map(|Json(appeal)| appeal).collect())
+    }
+
+    async fn appeals(
+        &self,
+        state: Option<AppealState>,
+        after: i64,
+        limit: usize,
+    ) -> Result<Vec<(i64, Appeal)>, StoreError> {
+        let rows: Vec<(i64, Json<Appeal>)> = sqlx::query_as(
+            "SELECT place, body FROM appeals WHERE ($1::TEXT IS NULL OR state = $1) AND place > $2
+             ORDER BY place LIMIT $3",
+        )
+        .bind(state.map(|state| appeal_state(state).to_owned()))
+        .bind(after)
+        .bind(rows_of(limit))
+        .fetch_all(&self.pool)
+        .await
+        .map_err(StoreError::Read)?;
+        Ok(rows.into_iter().map(|(place, Json(appeal))| (place, appeal)).collect())
+    }
+
+    async fn audit(&self, before: i64, limit: usize) -> Result<Vec<AuditEntry>, StoreError> {
+        let rows: Vec<AuditRow> = sqlx::query_as(
+            "SELECT audit_id, at_ms, by_id, action, subject, user_id FROM audit WHERE audit_id < $1
+             ORDER BY audit_id DESC LIMIT $2",
+        )
+        .bind(before)
+        .bind(rows_of(limit))
+        .fetch_all(&self.pool)
+        .await
+        .map_err(StoreError::Read)?;
+        let entry = |row: AuditRow| AuditEntry {
+            id: row.audit_id,
+            at_ms: row.at_ms,
+            by: row.by_id.map(UserId),
+            action: row.action,
+            subject: row.subject,
+            user: row.user_id.map(UserId),
+        };
+        Ok(rows.into_iter().map(entry).collect())
+    }
+
+    async fn claim_deletions(
+        &self,
+        now_ms: i64,
+        until_ms: i64,
+        limit: usize,
+    ) -> Result<Vec<Deletion>, StoreError> {
+        let rows: Vec<DeletionRow> = sqlx::query_as(
+            "UPDATE deletions SET claimed_until_ms = $2
+             WHERE (chat_id, seq) IN (
+                 SELECT chat_id, seq FROM deletions WHERE claimed_until_ms <= $1
+                 LIMIT $3 FOR UPDATE SKIP LOCKED)
+             RETURNING chat_id, seq",
+        )
+        .bind(now_ms)
+        .bind(until_ms)
+        .bind(rows_of(limit))
+        .fetch_all(&self.pool)
+        .await
+        .map_err(StoreError::Work)?;
+        Ok(rows.into_iter().map(|row| Deletion { chat: ChatId(row.chat_id), seq: row.seq }).collect())
+    }
+
+    async fn finish_deletion(&self, deletion: Deletion) -> Result<(), StoreError> {
+        sqlx::query("DELETE FROM deletions WHERE chat_id = $1 AND seq = $2")
+            .bind(deletion.chat.0)
+            .bind(deletion.seq)
+            .execute(&self.pool)
+            .await
+            .map(drop)
+            .map_err(StoreError::Work)
+    }
+
+    async fn claim_standings(
+        &self,
+        now_ms: i64,
+        until_ms: i64,
+        limit: usize,
+    ) -> Result<Vec<Standing>, StoreError> {
+        let mut transaction = self.pool.begin().await.map_err(StoreError::Work)?;
+        let rows: Vec<StandingRow> = sqlx::query_as(
+            "UPDATE standings SET claimed_until_ms = $2
+             WHERE (user_id, chat_id) IN (
+                 SELECT user_id, chat_id FROM standings
+                 WHERE claimed_until_ms <= $1 AND (done_version < version OR due_at_ms <= $1)
+                 ORDER BY user_id, chat_id LIMIT $3 FOR UPDATE SKIP LOCKED)
+             RETURNING user_id, chat_id, version, was_banned",
+        )
+        .bind(now_ms)
+        .bind(until_ms)
+        .bind(rows_of(limit))
+        .fetch_all(&mut *transaction)
+        .await
+        .map_err(StoreError::Work)?;
+        let mut claimed = Vec::with_capacity(rows.len());
+        for row in rows {
+            claimed.push(claimed_standing(&mut transaction, row, now_ms).await.map_err(StoreError::Work)?);
+        }
+        transaction.commit().await.map_err(StoreError::Work)?;
+        Ok(claimed)
+    }
+
+    async fn finish_standing(&self, standing: &Standing) -> Result<(), StoreError> {
+        sqlx::query(
+            "UPDATE standings SET done_version = greatest(done_version, $3), was_banned = $4, due_at_ms = $5,
+                                  claimed_until_ms = 0
+             WHERE user_id = $1 AND chat_id = $2",
+        )
+        .bind(standing.place.user.0)
+        .bind(scope_id(standing.place.scope))
+        .bind(standing.version)
+        .bind(standing.banned_until_ms.is_some())
+        .bind(next_change_ms(standing))
+        .execute(&self.pool)
+        .await
+        .map(drop)
+        .map_err(StoreError::Work)
+    }
+
+    async fn forget(&self, verdicts_ms: i64, windows_ms: i64) -> Result<u64, StoreError> {
+        let verdicts = sqlx::query(
+            "DELETE FROM verdicts WHERE (rule_set_id, chat_id, entry_seq) IN (
+                 SELECT rule_set_id, chat_id, entry_seq FROM verdicts WHERE sent_at_ms < $1 LIMIT 1000)",
+        )
+        .bind(verdicts_ms)
+        .execute(&self.pool)
+        .await
+        .map_err(StoreError::Work)?;
+        let windows = sqlx::query(
+            "DELETE FROM windows WHERE (chat_id, sender_id) IN (
+                 SELECT chat_id, sender_id FROM windows WHERE written_at_ms < $1 LIMIT 1000)",
+        )
+        .bind(windows_ms)
+        .execute(&self.pool)
+        .await
+        .map_err(StoreError::Work)?;
+        Ok(verdicts.rows_affected() + windows.rows_affected())
+    }
+}
+
+/// Writes a verdict. Returns whether it was not there.
+async fn insert_verdict(connection: &mut PgConnection, verdict: &Verdict) -> Result<bool, sqlx::Error> {
+    let inserted = sqlx::query(
+        "INSERT INTO verdicts (rule_set_id, chat_id, entry_seq, seq, sender_id, rules, is_deletion, is_report,
+                               is_sanction, sent_at_ms)
+         VALUES ($1, $2, $3, $4, $5, $6, $7, $8, $9, $10) ON CONFLICT DO NOTHING",
+    )
+    .bind(verdict.rule_set.0)
+    .bind(verdict.chat.0)
+    .bind(verdict.entry_seq)
+    .bind(verdict.seq)
+    .bind(verdict.sender.0)
+    .bind(verdict.rules.clone())
+    .bind(verdict.action.delete)
+    .bind(verdict.action.report)
+    .bind(verdict.action.sanction.is_some())
+    .bind(verdict.evidence.sent_at_ms)
+    .execute(connection)
+    .await?;
+    Ok(inserted.rows_affected() == 1)
+}
+
+/// Returns what holds for a user now, and notes that a ban is about to be carried out.
+async fn claimed_standing(
+    connection: &mut PgConnection,
+    row: StandingRow,
+    now_ms: i64,
+) -> Result<Standing, sqlx::Error> {
+    let StandingRow { user_id, chat_id, version, was_banned } = row;
+    let bodies: Vec<Json<Sanction>> = sqlx::query_scalar(
+        "SELECT body FROM sanctions WHERE user_id = $1 AND chat_id = $2 AND NOT is_lifted",
+    )
+    .bind(user_id)
+    .bind(chat_id)
+    .fetch_all(&mut *connection)
+    .await?;
+    let (silent_until_ms, banned_until_ms) = standing(bodies.iter().map(|Json(body)| body), now_ms);
+    if banned_until_ms.is_some() && !was_banned {
+        sqlx::query("UPDATE standings SET was_banned = TRUE WHERE user_id = $1 AND chat_id = $2")
+            .bind(user_id)
+            .bind(chat_id)
+            .execute(&mut *connection)
+            .await?;
+    }
+    let place = Place { user: UserId(user_id), scope: scope_of(chat_id) };
+    Ok(Standing { place, version, silent_until_ms, banned_until_ms, was_banned })
+}
+
+/// Makes a change. Returns whether things were as it needs them.
+async fn apply(connection: &mut PgConnection, change: &Change) -> Result<bool, sqlx::Error> {
+    match change {
+        Change::RuleSetCreated(set) => {
+            let query = sqlx::query(
+                "INSERT INTO rule_sets (rule_set_id, state, created_at_ms, body) VALUES ($1, $2, $3, $4)",
+            )
+            .bind(set.id.0)
+            .bind(rule_set_state(set.state))
+            .bind(set.created_at_ms)
+            .bind(Json(set.clone()));
+            query.execute(connection).await.map(|_| true)
+        }
+        Change::RuleSetEnforced(set) => replace_set(connection, set, RuleSetState::Draft).await,
+        Change::RuleSetRetired(set) => replace_set(connection, set, RuleSetState::Enforced).await,
+        Change::Reported(report) => insert_report(connection, report).await.map(|()| true),
+        Change::ReportDecided(report) => {
+            let query = sqlx::query(
+                "UPDATE reports SET state = $2, body = $3 WHERE report_id = $1 AND state = 'open'",
+            )
+            .bind(report.id.0)
+            .bind(report_state(report.state))
+            .bind(Json(report.clone()));
+            query.execute(connection).await.map(|done| done.rows_affected() == 1)
+        }
+        Change::Sanctioned(sanction) => {
+            let query = sqlx::query(
+                "INSERT INTO sanctions (sanction_id, user_id, chat_id, body) VALUES ($1, $2, $3, $4)
+                 ON CONFLICT (sanction_id) DO NOTHING",
+            )
+            .bind(sanction.id.0)
+            .bind(sanction.user.0)
+            .bind(scope_id(sanction.chat))
+            .bind(Json(sanction.clone()));
+            if query.execute(&mut *connection).await?.rows_affected() == 1 {
+                change_standing(connection, sanction).await?;
+            }
+            Ok(true)
+        }
+        Change::Lifted(sanction) => {
+            let query = sqlx::query(
+                "UPDATE sanctions SET is_lifted = TRUE, body = $2 WHERE sanction_id = $1 AND NOT is_lifted",
+            )
+            .bind(sanction.id.0)
+            .bind(Json(sanction.clone()));
+            if query.execute(&mut *connection).await?.rows_affected() == 0 {
+                return Ok(false);
+            }
+            change_standing(connection, sanction).await.map(|()| true)
+        }
+        Change::Appealed(appeal) => {
+            let query = sqlx::query(
+                "INSERT INTO appeals (appeal_id, sanction_id, user_id, state, body) VALUES ($1, $2, $3, $4, $5)
+                 ON CONFLICT (sanction_id) DO NOTHING",
+            )
+            .bind(appeal.id.0)
+            .bind(appeal.sanction.0)
+            .bind(appeal.user.0)
+            .bind(appeal_state(appeal.state))
+            .bind(Json(appeal.clone()));
+            query.execute(connection).await.map(|done| done.rows_affected() == 1)
+        }
+        Change::AppealDecided(appeal) => {
+            let query = sqlx::query(
+                "UPDATE appeals SET state = $2, body = $3 WHERE appeal_id = $1 AND state = 'open'",
+            )
+            .bind(appeal.id.0)
+            .bind(appeal_state(appeal.state))
+            .bind(Json(appeal.clone()));
+            query.execute(connection).await.map(|done| done.rows_affected() == 1)
+        }
+        Change::Deleted(deletion) => {
+            let query =
+                sqlx::query("INSERT INTO deletions (chat_id, seq) VALUES ($1, $2) ON CONFLICT DO NOTHING")
+                    .bind(deletion.chat.0)
+                    .bind(deletion.seq);
+            query.execute(connection).await.map(|_| true)
+        }
+        Change::Noted(audit) => note(connection, audit).await.map(|()| true),
+    }
+}
+
+async fn replace_set(
+    connection: &mut PgConnection,
+    set: &RuleSet,
+    before: RuleSetState,
+) -> Result<bool, sqlx::Error> {
+    sqlx::query("UPDATE rule_sets SET state = $2, body = $3 WHERE rule_set_id = $1 AND state = $4")
+        .bind(set.id.0)
+        .bind(rule_set_state(set.state))
+        .bind(Json(set.clone()))
+        .bind(rule_set_state(before))
+        .execute(connection)
+        .await
+        .map(|done| done.rows_affected() == 1)
+}
+
+async fn insert_report(connection: &mut PgConnection, report: &Report) -> Result<(), sqlx::Error> {
+    sqlx::query(
+        "INSERT INTO reports (report_id, chat_id, seq, by_id, state, created_at_ms, body)
+         VALUES ($1, $2, $3, $4, $5, $6, $7) ON CONFLICT DO NOTHING",
+    )
+    .bind(report.id.0)
+    .bind(report.chat.0)
+    .bind(report.seq)
+    .bind(report.by.map(|user| user.0))
+    .bind(report_state(report.state))
+    .bind(report.created_at_ms)
+    .bind(Json(report.clone()))
+    .execute(connection)
+    .await
+    .map(drop)
+}
+
+/// Notes that what holds for the user of a sanction has changed.
+async fn change_standing(connection: &mut PgConnection, sanction: &Sanction) -> Result<(), sqlx::Error> {
+    if sanction.kind == SanctionKind::Warning {
+        return Ok(());
+    }
+    sqlx::query(
+        "INSERT INTO standings (user_id, chat_id, version) VALUES ($1, $2, 1)
+         ON CONFLICT (user_id, chat_id) DO UPDATE SET version = standings.version + 1",
+    )
+    .bind(sanction.user.0)
+    .bind(scope_id(sanction.chat))
+    .execute(connection)
+    .await
+    .map(drop)
+}
+
+async fn note(connection: &mut PgConnection, audit: &Audit) -> Result<(), sqlx::Error> {
+    sqlx::query("INSERT INTO audit (at_ms, by_id, action, subject, user_id) VALUES ($1, $2, $3, $4, $5)")
+        .bind(audit.at_ms)
+        .bind(audit.by.map(|user| user.0))
+        .bind(audit.action)
+        .bind(audit.subject.clone())
+        .bind(audit.user.map(|user| user.0))
+        .execute(connection)
+        .await
+        .map(drop)
+}
+
+#[cfg(test)]
+mod tests {
+    use kit::testing::migration_files;
+
+    use super::*;
+
+    #[test]
+    fn every_migration_is_declared() {
+        let declared: Vec<_> = SCHEMA.migrations.iter().map(|(name, _)| *name).collect();
+        assert_eq!(migration_files(env!("CARGO_MANIFEST_DIR")), declared);
+    }
+}

@@ -1,0 +1,208 @@
+//! Stories over REST.
+
+use contracts::{ChatId, UserId, api::RuleSetState};
+use kit::testing::{TestRealm, wait_for};
+use moderation::{domain::Change, store::ModerationStore as _};
+use serde_json::{Value, json};
+
+use super::stand::{PATIENCE, Stand, rule_set, words};
+
+#[tokio::test]
+async fn a_report_goes_from_the_user_to_the_decision_and_the_appeal() {
+    let stand = Stand::start().await;
+    let [ann, ben, eve] = ["ann", "ben", "eve"].map(|name| stand.realm.user(name));
+    let (moderator, chat) = (stand.moderator(), ChatId::generate());
+    stand.peers.store(chat, 7, ben.id, "an insult", &[&ann, &ben]);
+    let request = json!({"chat": chat, "seq": 7, "reason": "abuse", "comment": "he said it again"});
+    let report = stand.post(&ann, "reports", request.clone(), 200).await;
+    assert_eq!((&report["state"], &report["evidence"]["text"]), (&"open".into(), &"an insult".into()));
+    let path = |end: &str| format!("/api/moderation/{end}");
+    let other = stand.api.post(&eve, &path("reports"), request.clone()).await;
+    assert_eq!((other.status, other.code()), (403, "not_a_member"));
+    let unknown = json!({"chat": chat, "seq": 8, "reason": "abuse"});
+    assert_eq!(stand.api.post(&ann, &path("reports"), unknown).await.code(), "not_found");
+    // The evidence is of the time of the report, and there is one.
+    stand.peers.store(chat, 7, ben.id, "nothing", &[&ann, &ben]);
+    assert_eq!(stand.post(&ann, "reports", request, 200).await["id"], report["id"]);
+
+    let queue = stand.get(&moderator, "reports?state=open").await;
+    assert_eq!(queue["items"].as_array().map(Vec::len), Some(1));
+    assert_eq!(queue["items"][0]["evidence"]["text"], "an insult");
+    assert_eq!(queue["items"][0]["by"], json!(ann.id));
+    let decision = json!({
+        "upheld": true, "delete": true, "note": "no insults",
+        "sanction": {"kind": "ban", "seconds": 86_400},
+    });
+    let decide = format!("reports/{}/decision", report["id"].as_str().expect("an id"));
+    let decided = stand.post(&moderator, &decide, decision.clone(), 200).await;
+    assert_eq!((&decided["state"], &decided["decision"]["by"]), (&"upheld".into(), &json!(moderator.id)));
+    assert_eq!(stand.api.post(&moderator, &path(&decide), decision).await.code(), "conflict");
+    assert!(stand.get(&moderator, "reports?state=open").await["items"].as_array().expect("items").is_empty());
+    stand.peers.is_restricted(ben.id, Some(chat), (true, true)).await;
+    assert_eq!(stand.sent(1).await[0].target_seq, Some(7));
+
+    let own = stand.get(&ben, "own").await;
+    let sanction = &own["sanctions"][0];
+    assert_eq!((&sanction["note"], sanction.get("by")), (&"no insults".into(), None));
+    let appeal = json!({"sanction": sanction["id"], "text": "it was a joke"});
+    assert_eq!(stand.api.post(&eve, &path("appeals"), appeal.clone()).await.code(), "not_found");
+    let created = stand.post(&ben, "appeals", appeal.clone(), 200).await;
+    assert_eq!(stand.api.post(&ben, &path("appeals"), appeal).await.code(), "conflict");
+    let open = stand.get(&moderator, "appeals?state=open").await;
+    assert_eq!(open["items"][0]["text"], "it was a joke");
+    let decide = format!("appeals/{}/decision", created["id"].as_str().expect("an id"));
+    let answer = json!({"accepted": true, "note": "it was"});
+    stand.post(&moderator, &decide, answer.clone(), 200).await;
+    assert_eq!(stand.api.post(&moderator, &path(&decide), answer).await.code(), "conflict");
+    stand.peers.is_restricted(ben.id, Some(chat), (false, false)).await;
+    let own = stand.get(&ben, "own").await;
+    assert_eq!(own["sanctions"][0]["lifted"]["note"], "it was");
+    assert_eq!(own["appeals"][0]["state"], "accepted");
+    assert!(own["appeals"][0]["decision"].get("by").is_none(), "{own}");
+
+    let audit = stand.get(&moderator, "audit?limit=3").await;
+    let actions = |page: &Value| -> Vec<String> {
+        let items = page["items"].as_array().expect("items");
+        items.iter().map(|item| item["action"].as_str().expect("a word").to_owned()).collect()
+    };
+    assert_eq!(actions(&audit), ["sanction_lifted", "appeal_accepted", "appeal_created"]);
+    assert_eq!(
+        (&audit["items"][0]["by"], &audit["items"][0]["user"]),
+        (&json!(moderator.id), &json!(ben.id))
+    );
+    let next = audit["next_cursor"].as_str().expect("a cursor");
+    let rest = stand.get(&moderator, &format!("audit?cursor={next}")).await;
+    assert_eq!(actions(&rest), ["sanction_created", "message_deleted", "report_upheld", "report_created"]);
+}
+
+#[tokio::test]
+async fn a_ban_closes_the_account_until_it_is_lifted() {
+    let stand = Stand::start().await;
+    let (moderator, user) = (stand.moderator(), UserId::generate());
+    let ban = json!({"user": user, "kind": "ban", "note": "spam"});
+    let first = stand.post(&moderator, "sanctions", ban.clone(), 201).await;
+    let second = stand.post(&moderator, "sanctions", ban, 201).await;
+    stand.peers.is_closed(user, true).await;
+    let lift = |sanction: &Value| format!("sanctions/{}/lift", sanction["id"].as_str().expect("an id"));
+    stand.post(&moderator, &lift(&first), json!({"note": "a mistake"}), 200).await;
+    let again = format!("/api/moderation/{}", lift(&first));
+    assert_eq!(stand.api.post(&moderator, &again, json!({"note": "again"})).await.code(), "conflict");
+    stand.post(&moderator, &lift(&second), json!({"note": "a mistake"}), 200).await;
+    stand.peers.is_closed(user, false).await;
+    // A ban for a time ends by itself.
+    let short = json!({"user": user, "kind": "ban", "seconds": 1, "note": "spam"});
+    stand.post(&moderator, "sanctions", short, 201).await;
+    stand.peers.is_closed(user, true).await;
+    stand.peers.is_closed(user, false).await;
+    // What is repeated is one sanction.
+    let keyed = async |note: &str| {
+        let body = json!({"user": user, "kind": "warning", "note": note});
+        let (line, headers) = ("POST /api/moderation/sanctions", [("idempotency-key", "one")]);
+        stand.api.send_with(line, Some(&moderator.token), &headers, Some(body)).await
+    };
+    let warning = keyed("a warning").await.ok(201);
+    assert_eq!(keyed("a warning").await.ok(200), warning);
+    assert_eq!(keyed("another").await.code(), "idempotency_conflict");
+    // A mute concerns no account.
+    let other = UserId::generate();
+    stand.post(&moderator, "sanctions", json!({"user": other, "kind": "mute", "note": ""}), 201).await;
+    stand.peers.is_restricted(other, None, (true, false)).await;
+    assert!(!stand.peers.closed.lock().expect("no panic").contains_key(&other.to_string()));
+    let listed = stand.get(&moderator, &format!("sanctions?user={user}")).await;
+    assert_eq!(listed["items"].as_array().map(Vec::len), Some(4));
+}
+
+#[tokio::test]
+async fn rule_sets_are_drafts_until_they_are_enforced() {
+    let stand = Stand::start().await;
+    let moderator = stand.moderator();
+    let set = json!({"name": "first", "rules": words(&["scam"])});
+    let set = stand.post(&moderator, "rule-sets", set, 201).await;
+    assert_eq!((&set["state"], set.get("enforced_from_ms")), (&"draft".into(), None));
+    let path = |end: &str| format!("rule-sets/{}{end}", set["id"].as_str().expect("an id"));
+    let send = async |end: &str| {
+        let line = format!("POST /api/moderation/{}", path(end));
+        stand.api.send(&line, Some(&moderator.token), None).await
+    };
+    assert_eq!(send("/retire").await.code(), "conflict");
+    let enforced = send("/enforce").await.ok(200);
+    assert!(enforced["enforced_from_ms"].as_i64() > set["created_at_ms"].as_i64());
+    assert_eq!(send("/enforce").await.code(), "conflict");
+    assert_eq!(send("/retire").await.ok(200)["state"], "retired");
+    assert_eq!(stand.get(&moderator, &path("")).await["state"], "retired");
+    assert_eq!(stand.get(&moderator, &path("/figures")).await["caught"], 0);
+    assert_eq!(stand.get(&moderator, "rule-sets").await["items"].as_array().map(Vec::len), Some(1));
+    let line = format!("/api/moderation/{}", path("/shadow"));
+    assert_eq!(stand.api.get(&moderator, &line).await.code(), "not_found");
+    let unknown = "/api/moderation/rule-sets/00000000-0000-0000-0000-000000000001";
+    assert_eq!(stand.api.get(&moderator, unknown).await.code(), "not_found");
+    // What it may not have is refused, whatever else is right.
+    let none = json!({"name": "none", "rules": []});
+    let refused = stand.api.post(&moderator, "/api/moderation/rule-sets", none).await;
+    assert_eq!((refused.status, refused.code()), (400, "invalid_argument"));
+}
+
+#[tokio::test]
+async fn a_user_who_is_no_moderator_is_refused() {
+    let stand = Stand::start().await;
+    let eve = stand.realm.user("eve");
+    let set = rule_set(words(&["scam"]), RuleSetState::Draft);
+    let id = set.id;
+    stand.store.act(&[Change::RuleSetCreated(set)]).await.expect("it is created");
+    let any = "00000000-0000-0000-0000-000000000001";
+    let lift = json!({"note": ""});
+    let sanction = json!({"user": eve.id, "kind": "warning", "note": ""});
+    for (line, body) in [
+        ("GET /api/moderation/rule-sets".to_owned(), None),
+        ("POST /api/moderation/rule-sets".to_owned(), Some(json!({"name": "a", "rules": words(&["a"])}))),
+        (format!("GET /api/moderation/rule-sets/{id}"), None),
+        (format!("POST /api/moderation/rule-sets/{id}/enforce"), None),
+        (format!("POST /api/moderation/rule-sets/{id}/retire"), None),
+        (format!("GET /api/moderation/rule-sets/{id}/figures"), None),
+        (format!("GET /api/moderation/rule-sets/{id}/shadow"), None),
+        (format!("POST /api/moderation/rule-sets/{id}/shadow"), Some(json!({"days": 1}))),
+        ("GET /api/moderation/reports".to_owned(), None),
+        (format!("POST /api/moderation/reports/{any}/decision"), Some(json!({"upheld": false, "note": ""}))),
+        ("GET /api/moderation/sanctions".to_owned(), None),
+        ("POST /api/moderation/sanctions".to_owned(), Some(sanction)),
+        (format!("POST /api/moderation/sanctions/{any}/lift"), Some(lift)),
+        ("GET /api/moderation/appeals".to_owned(), None),
+        (format!("POST /api/moderation/appeals/{any}/decision"), Some(json!({"accepted": true, "note": ""}))),
+        ("GET /api/moderation/audit".to_owned(), None),
+    ] {
+        let answer = stand.api.send(&line, Some(&eve.token), body).await;
+        assert_eq!((answer.status, answer.code()), (403, "permission_denied"), "{line}");
+    }
+    assert_eq!(stand.get(&eve, "own").await["moderates"], false);
+    assert_eq!(stand.get(&stand.moderator(), "own").await["moderates"], true);
+    assert!(stand.store.audit(i64::MAX, 10).await.expect("a read").is_empty(), "nothing was done");
+}
+
+#[tokio::test]
+async fn a_token_of_another_tenant_is_refused() {
+    let stand = Stand::start().await;
+    for path in ["rule-sets", "reports", "sanctions", "appeals", "audit", "own"] {
+        stand.api.refuses_strangers(&stand.realm, &format!("/api/moderation/{path}")).await;
+    }
+    // Also of a moderator there.
+    let other = TestRealm::start("globex").await;
+    let foreign = other.token(UserId::generate(), "mod");
+    let answer = stand.api.send("GET /api/moderation/reports", Some(&foreign), None).await;
+    assert_eq!((answer.status, answer.code()), (401, "unauthenticated"));
+}
+
+#[tokio::test]
+async fn a_ban_that_is_carried_out_is_noted() {
+    let stand = Stand::start().await;
+    let (moderator, user) = (stand.moderator(), UserId::generate());
+    let ban = json!({"user": user, "kind": "ban", "note": ""});
+    stand.post(&moderator, "sanctions", ban, 201).await;
+    stand.peers.is_closed(user, true).await;
+    // It is noted as done: nothing is left to claim, now or later.
+    wait_for("the end of the work", PATIENCE, || async {
+        let far_ms = i64::MAX / 2;
+        let left = stand.store.claim_standings(far_ms, far_ms, 10).await.expect("a claim");
+        left.is_empty().then_some(())
+    })
+    .await;
+}

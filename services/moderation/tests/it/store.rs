@@ -1,0 +1,301 @@
+//! One suite for every store.
+
+use std::{collections::HashMap, sync::Arc};
+
+use contracts::{
+    AppealId, ChatId, ReportId, RuleSetId, SanctionId, UserId,
+    api::{
+        Appeal, AppealState, Decision, Evidence, Report, ReportReason, ReportState, RuleAction, RuleSet,
+        RuleSetState, Sanction, SanctionKind, SanctionTerms,
+    },
+};
+use kit::testing::TestDatabase;
+use moderation::{
+    domain::{Audit, Change, Deletion, Verdict, Window},
+    store::{Batch, MemoryStore, ModerationStore, PostgresStore, Refusal, SCHEMA, StoreError},
+};
+use sqlx::PgPool;
+
+use super::stand::{rule_set, words};
+
+type Store = Arc<dyn ModerationStore>;
+
+macro_rules! suite {
+    ($($story:ident),* $(,)?) => {
+        mod memory {
+            $(
+                #[tokio::test]
+                async fn $story() {
+                    super::$story(std::sync::Arc::new(super::MemoryStore::default())).await;
+                }
+            )*
+        }
+        mod postgres {
+            $(
+                #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+                async fn $story() {
+                    let (_database, pool) = super::database().await;
+                    super::$story(std::sync::Arc::new(super::PostgresStore::new(pool))).await;
+                }
+            )*
+        }
+    };
+}
+
+suite![
+    what_was_judged_is_written_once,
+    a_rule_set_goes_from_draft_to_retired,
+    a_report_is_decided_once,
+    changes_are_made_together_or_not_at_all,
+    a_standing_is_the_sum_of_what_is_not_lifted,
+    a_deletion_is_claimed_by_one_process_at_a_time,
+    lists_go_on_where_they_stopped,
+    what_is_old_is_forgotten,
+];
+
+/// Returns a database with the tables of this service.
+async fn database() -> (TestDatabase, PgPool) {
+    let database = TestDatabase::create().await;
+    SCHEMA.migrate(&database.args()).await.expect("the migrations apply");
+    let pool = SCHEMA.pool(&database.args());
+    (database, pool)
+}
+
+fn verdict(rule_set: RuleSetId, chat: ChatId, entry_seq: i64, sender: UserId) -> Verdict {
+    let terms = SanctionTerms { kind: SanctionKind::Mute, everywhere: false, seconds: Some(60) };
+    Verdict {
+        rule_set,
+        chat,
+        entry_seq,
+        seq: entry_seq,
+        sender,
+        rules: vec!["a".to_owned(), "b".to_owned()],
+        action: RuleAction { delete: true, report: true, sanction: Some(terms) },
+        evidence: Evidence { text: "scam".to_owned(), files: Vec::new(), sent_at_ms: 1_000 },
+    }
+}
+
+fn sanction(user: UserId, chat: Option<ChatId>, kind: SanctionKind, until_ms: Option<i64>) -> Sanction {
+    Sanction {
+        id: SanctionId::generate(),
+        user,
+        chat,
+        kind,
+        until_ms,
+        note: "a note".to_owned(),
+        by: Some(UserId::generate()),
+        created_at_ms: 1,
+        lifted: None,
+    }
+}
+
+fn report(by: UserId, chat: ChatId, seq: i64) -> Report {
+    Report {
+        id: ReportId::generate(),
+        chat,
+        seq,
+        sender: UserId::generate(),
+        by: Some(by),
+        reason: Some(ReportReason::Spam),
+        comment: None,
+        evidence: Evidence {
+            text: "t".to_owned(),
+            files: vec!["a.png (image/png)".to_owned()],
+            sent_at_ms: 3,
+        },
+        state: ReportState::Open,
+        created_at_ms: 4,
+        decision: None,
+    }
+}
+
+fn decision() -> Decision {
+    Decision { by: Some(UserId::generate()), at_ms: 9, note: "so it is".to_owned() }
+}
+
+async fn act(store: &Store, changes: &[Change]) {
+    store.act(changes).await.expect("a change");
+}
+
+async fn refused(store: &Store, changes: &[Change]) -> Refusal {
+    match store.act(changes).await {
+        Err(StoreError::Refused(refusal)) => refusal,
+        other => panic!("{other:?}"),
+    }
+}
+
+async fn what_was_judged_is_written_once(store: Store) {
+    let (set, chat, ann) = (RuleSetId::generate(), ChatId::generate(), UserId::generate());
+    assert_eq!(store.positions(&[0, 3]).await.expect("a read"), HashMap::from([(0, None), (3, None)]));
+    let window = Window { last_seq: 5, times_ms: vec![1_000, 2_000] };
+    let batch = Batch {
+        partition: 3,
+        next_offset: 8,
+        windows: HashMap::from([((chat, ann), window.clone())]),
+        verdicts: vec![verdict(set, chat, 4, ann), verdict(set, chat, 5, ann)],
+        now_ms: 9,
+    };
+    for _ in 0..2 {
+        store.record(&batch).await.expect("it is written");
+        let figures = store.figures(set).await.expect("a read");
+        assert_eq!((figures.caught, figures.deletions, figures.reports, figures.sanctions), (2, 2, 2, 2));
+        let rules: Vec<_> = figures.rules.iter().map(|rule| (rule.rule.as_str(), rule.caught)).collect();
+        assert_eq!(rules, [("a", 2), ("b", 2)]);
+        assert_eq!(store.sanctions(Some(ann), i64::MAX, 10).await.expect("a read").len(), 2);
+        assert_eq!(store.reports(None, 0, 10).await.expect("a read").len(), 2);
+        assert_eq!(store.audit(i64::MAX, 100).await.expect("a read").len(), 6);
+    }
+    assert_eq!(store.positions(&[0, 3]).await.expect("a read"), HashMap::from([(0, None), (3, Some(8))]));
+    // A window never goes back.
+    let older = Window { last_seq: 4, times_ms: Vec::new() };
+    let older = Batch { windows: HashMap::from([((chat, ann), older)]), verdicts: Vec::new(), ..batch };
+    store.record(&older).await.expect("it is written");
+    let windows = store.windows(&[(chat, ann), (chat, UserId::generate())]).await.expect("a read");
+    assert_eq!(windows, HashMap::from([((chat, ann), window)]));
+}
+
+async fn a_rule_set_goes_from_draft_to_retired(store: Store) {
+    let draft = rule_set(words(&["scam"]), RuleSetState::Draft);
+    act(&store, &[Change::RuleSetCreated(draft.clone())]).await;
+    assert_eq!(store.rule_set(draft.id).await.expect("a read"), Some(draft.clone()));
+    let enforced = RuleSet { state: RuleSetState::Enforced, enforced_from_ms: Some(7), ..draft.clone() };
+    let retired = RuleSet { state: RuleSetState::Retired, retired_from_ms: Some(8), ..enforced.clone() };
+    assert_eq!(refused(&store, &[Change::RuleSetRetired(retired.clone())]).await, Refusal::NotEnforced);
+    act(&store, &[Change::RuleSetEnforced(enforced.clone())]).await;
+    assert_eq!(refused(&store, &[Change::RuleSetEnforced(enforced.clone())]).await, Refusal::NotADraft);
+    assert_eq!(store.rule_sets(&[RuleSetState::Enforced]).await.expect("a read"), [enforced]);
+    act(&store, &[Change::RuleSetRetired(retired.clone())]).await;
+    assert_eq!(
+        store.rule_sets(&[RuleSetState::Draft, RuleSetState::Retired]).await.expect("a read"),
+        [retired]
+    );
+    assert_eq!(store.shadow_run(draft.id).await.expect("a read"), None);
+}
+
+async fn a_report_is_decided_once(store: Store) {
+    let (ann, chat) = (UserId::generate(), ChatId::generate());
+    let first = report(ann, chat, 7);
+    act(&store, &[Change::Reported(first.clone()), Change::Reported(report(ann, chat, 7))]).await;
+    act(&store, &[Change::Reported(report(UserId::generate(), chat, 7))]).await;
+    assert_eq!(store.report_of(ann, chat, 7).await.expect("a read"), Some(first.clone()));
+    assert_eq!(store.report_of(ann, chat, 8).await.expect("a read"), None);
+    assert_eq!(store.reports(Some(ReportState::Open), 0, 10).await.expect("a read").len(), 2);
+    let decided = Report { state: ReportState::Upheld, decision: Some(decision()), ..first.clone() };
+    act(&store, &[Change::ReportDecided(decided.clone())]).await;
+    assert_eq!(refused(&store, &[Change::ReportDecided(decided.clone())]).await, Refusal::Decided);
+    assert_eq!(store.report(first.id).await.expect("a read"), Some(decided));
+    assert_eq!(store.reports(Some(ReportState::Open), 0, 10).await.expect("a read").len(), 1);
+}
+
+async fn changes_are_made_together_or_not_at_all(store: Store) {
+    let user = UserId::generate();
+    let of = sanction(user, None, SanctionKind::Ban, None);
+    act(&store, &[Change::Sanctioned(of.clone())]).await;
+    let appeal = Appeal {
+        id: AppealId::generate(),
+        sanction: of.id,
+        user,
+        text: "please".to_owned(),
+        state: AppealState::Open,
+        created_at_ms: 5,
+        decision: None,
+    };
+    act(&store, &[Change::Appealed(appeal.clone())]).await;
+    let again = Appeal { id: AppealId::generate(), ..appeal.clone() };
+    let audit = || {
+        Change::Noted(Audit { at_ms: 1, by: Some(user), action: "x", subject: "y".to_owned(), user: None })
+    };
+    assert_eq!(refused(&store, &[audit(), Change::Appealed(again)]).await, Refusal::Appealed);
+    assert!(store.audit(i64::MAX, 10).await.expect("a read").is_empty(), "it is not noted either");
+    let accepted = Appeal { state: AppealState::Accepted, decision: Some(decision()), ..appeal.clone() };
+    let lifted = Sanction { lifted: Some(decision()), ..of.clone() };
+    let both = [Change::AppealDecided(accepted.clone()), Change::Lifted(lifted.clone()), audit()];
+    act(&store, &both).await;
+    assert_eq!(refused(&store, &both).await, Refusal::Decided);
+    assert_eq!(refused(&store, &[Change::Lifted(lifted.clone())]).await, Refusal::Lifted);
+    assert_eq!(store.appeal(appeal.id).await.expect("a read"), Some(accepted.clone()));
+    assert_eq!(store.appeals_of(user, 10).await.expect("a read"), [accepted]);
+    assert_eq!(store.sanction(of.id).await.expect("a read"), Some(lifted));
+    assert_eq!(store.audit(i64::MAX, 10).await.expect("a read").len(), 1);
+}
+
+async fn a_standing_is_the_sum_of_what_is_not_lifted(store: Store) {
+    let (user, chat) = (UserId::generate(), ChatId::generate());
+    let claim = async |now_ms: i64| store.claim_standings(now_ms, now_ms + 10, 10).await.expect("a claim");
+    act(&store, &[Change::Sanctioned(sanction(user, None, SanctionKind::Warning, None))]).await;
+    assert!(claim(100).await.is_empty(), "a warning is carried out by no service");
+    let ban = sanction(user, None, SanctionKind::Ban, Some(500));
+    let mute = sanction(user, Some(chat), SanctionKind::Mute, Some(900));
+    act(&store, &[Change::Sanctioned(ban.clone()), Change::Sanctioned(mute)]).await;
+    let mut claimed = claim(100).await;
+    claimed.sort_by_key(|standing| standing.place);
+    let of = |at: usize| (claimed[at].place.scope, claimed[at].silent_until_ms, claimed[at].banned_until_ms);
+    assert_eq!([of(0), of(1)], [(None, Some(500), Some(500)), (Some(chat), Some(900), None)]);
+    assert!(!claimed[0].was_banned);
+    assert!(claim(105).await.is_empty(), "another process has them");
+    // It did not finish; the account may be closed by now.
+    assert_eq!(claim(110).await.iter().filter(|standing| standing.was_banned).count(), 1);
+    for standing in &claimed {
+        store.finish_standing(standing).await.expect("it is noted");
+    }
+    assert!(claim(200).await.is_empty());
+    let due = claim(500).await;
+    assert_eq!(due.len(), 1, "the ban is over, and the mute ends by itself");
+    assert_eq!((due[0].banned_until_ms, due[0].was_banned), (None, true));
+    store.finish_standing(&due[0]).await.expect("it is noted");
+    assert!(claim(2_000).await.is_empty());
+    act(&store, &[Change::Lifted(Sanction { lifted: Some(decision()), ..ban })]).await;
+    let changed = claim(3_000).await;
+    assert_eq!((changed.len(), changed[0].was_banned), (1, false));
+}
+
+async fn a_deletion_is_claimed_by_one_process_at_a_time(store: Store) {
+    let chat = ChatId::generate();
+    let (one, two) = (Deletion { chat, seq: 1 }, Deletion { chat, seq: 2 });
+    act(&store, &[Change::Deleted(one), Change::Deleted(two), Change::Deleted(one)]).await;
+    let claim = async |now_ms: i64, limit: usize| {
+        store.claim_deletions(now_ms, now_ms + 10, limit).await.expect("a claim")
+    };
+    let first = claim(100, 1).await;
+    let second = claim(100, 10).await;
+    assert_eq!((first.len(), second.len()), (1, 1));
+    assert_ne!(first, second);
+    assert!(claim(109, 10).await.is_empty());
+    store.finish_deletion(first[0]).await.expect("it is noted");
+    assert_eq!(claim(110, 10).await, second);
+}
+
+async fn lists_go_on_where_they_stopped(store: Store) {
+    let user = UserId::generate();
+    let sanctions: Vec<_> = (0..3).map(|n| sanction(user, None, SanctionKind::Mute, Some(n + 1))).collect();
+    let changes: Vec<_> = sanctions.iter().cloned().map(Change::Sanctioned).collect();
+    act(&store, &changes).await;
+    let page = store.sanctions(Some(user), i64::MAX, 2).await.expect("a read");
+    assert_eq!([&page[0].1, &page[1].1], [&sanctions[2], &sanctions[1]]);
+    let rest = store.sanctions(None, page[1].0, 2).await.expect("a read");
+    assert_eq!(rest.iter().map(|(_, sanction)| sanction).collect::<Vec<_>>(), [&sanctions[0]]);
+    let chat = ChatId::generate();
+    let reports: Vec<_> = (1..4).map(|seq| report(user, chat, seq)).collect();
+    let changes: Vec<_> = reports.iter().cloned().map(Change::Reported).collect();
+    act(&store, &changes).await;
+    let page = store.reports(None, 0, 2).await.expect("a read");
+    assert_eq!([&page[0].1, &page[1].1], [&reports[0], &reports[1]]);
+    let rest = store.reports(Some(ReportState::Open), page[1].0, 2).await.expect("a read");
+    assert_eq!(rest.iter().map(|(_, report)| report).collect::<Vec<_>>(), [&reports[2]]);
+}
+
+async fn what_is_old_is_forgotten(store: Store) {
+    let (set, chat, ann) = (RuleSetId::generate(), ChatId::generate(), UserId::generate());
+    let batch = Batch {
+        partition: 0,
+        next_offset: 1,
+        windows: HashMap::from([((chat, ann), Window { last_seq: 1, times_ms: vec![1_000] })]),
+        verdicts: vec![verdict(set, chat, 1, ann)],
+        now_ms: 2_000,
+    };
+    store.record(&batch).await.expect("it is written");
+    assert_eq!(store.forget(1_000, 2_000).await.expect("a change"), 0);
+    assert_eq!(store.forget(1_001, 2_001).await.expect("a change"), 2);
+    assert_eq!(store.figures(set).await.expect("a read").caught, 0);
+    assert_eq!(store.sanctions(None, i64::MAX, 10).await.expect("a read").len(), 1, "what was decided stays");
+}

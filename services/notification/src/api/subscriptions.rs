@@ -1,0 +1,242 @@
+//! `/api/notifications/subscriptions`: where users are notified.
+
+use std::sync::Arc;
+
+use aws_lc_rs::rand;
+use axum::{extract::State, http::StatusCode};
+use base64::{Engine as _, prelude::BASE64_URL_SAFE_NO_PAD};
+use chrono::{DateTime, Utc};
+use contracts::{
+    SubscriptionId, UserId,
+    api::{
+        ConfirmSubscriptionRequest, CreateSubscriptionRequest, NotificationChannels, Page, Problem,
+        Subscription,
+    },
+};
+use kit::{
+    auth::Caller,
+    docs::{BodyProblems, FaultProblems, ParameterProblems},
+    error::{ApiError, InvalidField},
+    extract::{Json, Path},
+    mail::MailError,
+};
+use secrecy::SecretString;
+use tokio::sync::Notify;
+
+use super::{
+    ChannelFacts, Confirming, Tokens,
+    problems::{NoLinkProblems, QueryProblems, RequestProblems},
+};
+use crate::{
+    domain::{self, NewSubscription, Target, confirmation_mail},
+    error::Error,
+    store::NotificationStore,
+};
+
+/// Returns what the messenger can tell users by.
+#[utoipa::path(
+    get,
+    path = "/api/notifications/channels",
+    operation_id = "get_notification_channels",
+    tag = "notifications",
+    security(("access_token" = [])),
+    responses((status = OK, description = "The channels", body = NotificationChannels), QueryProblems)
+)]
+pub(super) async fn channels(
+    _caller: Caller,
+    State(facts): State<ChannelFacts>,
+) -> Result<Json<NotificationChannels>, ApiError> {
+    let web_push_key = facts.key.public().to_owned();
+    Ok(Json(NotificationChannels { web_push_key, email: facts.mail.is_some() }))
+}
+
+/// Lets the caller be notified of messages that no device takes: in a browser, at a server of the caller, or by mail.
+///
+/// A user has at most 20 subscriptions. One with the same endpoint keeps its id and has the new keys. A browser belongs to the user who subscribed it
+/// last. An endpoint that answers 404 or 410 is forgotten.
+///
+/// A webhook is a POST with a JSON object: `chat`, `kind`, `title` of a group, `seq`, `message` (`sender`, `name`, `text`, `sent_at_ms`) unless it is gone or
+/// texts are not wanted, `unread` and `mentions` of the chat, and `badge`, what is unread in all chats. A push has the same. The header
+/// `posthouse-signature: t=<seconds>,v1=<hex>` has the HMAC-SHA256 of `<seconds>.<body>` with the `secret` of the response; `posthouse-id` is the same for all
+/// attempts at one notice. Any status of the 2xx family is success; what fails otherwise is repeated for half a day, unless it is refused.
+///
+/// To an address a mail is sent first, whose link confirms it. Mails sum up what was missed, half an hour after it was, and every four hours at most.
+#[utoipa::path(
+    post,
+    path = "/api/notifications/subscriptions",
+    operation_id = "create_subscription",
+    tag = "notifications",
+    security(("access_token" = [])),
+    request_body = CreateSubscriptionRequest,
+    responses(
+        (status = OK, description = "The subscription, of this request or of before; a webhook with its new secret", body = Subscription),
+        (status = CONFLICT, description = "limit_reached (the caller has 20), conflict (the mail server takes no mail for the address)", body = Problem,
+            content_type = "application/problem+json"),
+        (status = NOT_FOUND, description = "not_configured (the messenger sends no mails)", body = Problem,
+            content_type = "application/problem+json"),
+        RequestProblems,
+    )
+)]
+pub(super) async fn create(
+    caller: Caller,
+    State(store): State<Arc<dyn NotificationStore>>,
+    State(facts): State<ChannelFacts>,
+    State(tokens): State<Tokens>,
+    State(confirming): State<Confirming>,
+    State(wake): State<Arc<Notify>>,
+    Json(request): Json<CreateSubscriptionRequest>,
+) -> Result<Json<Subscription>, ApiError> {
+    let target = Target::parse(&request, random_secret).map_err(Error::from)?;
+    if target.url().is_some_and(|url| !facts.outside.allows(url)) {
+        return Err(not_public(&target).into());
+    }
+    let new = NewSubscription {
+        id: SubscriptionId::generate(),
+        user_id: caller.user_id,
+        target,
+        created_at: now(),
+    };
+    if matches!(new.target, Target::Email { .. }) && facts.mail.is_none() {
+        return Err(Error::NoMail.into());
+    }
+    let subscription = store.subscribe(&new).await.map_err(Error::from)?;
+    wake.notify_one();
+    if !subscription.is_confirmed {
+        request_confirmation(&facts, &tokens, &confirming, caller.user_id, &subscription).await?;
+    }
+    Ok(Json(subscription.shown_with_secret()))
+}
+
+fn not_public(target: &Target) -> InvalidField {
+    let field = match target {
+        Target::WebPush { .. } => "web_push.endpoint",
+        _ => "webhook.url",
+    };
+    InvalidField { field, problem: "must be an https URL on port 443 of a public address".to_owned() }
+}
+
+/// Sends the mail whose link confirms an address. Without it the subscription stays as it is, and the request may be repeated.
+async fn request_confirmation(
+    facts: &ChannelFacts,
+    tokens: &Tokens,
+    confirming: &Confirming,
+    user_id: UserId,
+    subscription: &domain::Subscription,
+) -> Result<(), Error> {
+    let (Some((mailer, origin)), Target::Email { address }) = (&facts.mail, &subscription.target) else {
+        return Ok(());
+    };
+    confirming.count(user_id, address)?;
+    let mail = confirmation_mail(origin, &tokens.confirming(subscription.id));
+    mailer.send(address, mail).await.map_err(|error| match error {
+        MailError::NoSuchAddress(status) => Error::AddressRefused(status),
+        error => Error::Mail(error),
+    })
+}
+
+/// Lists where the caller is notified, the oldest first.
+#[utoipa::path(
+    get,
+    path = "/api/notifications/subscriptions",
+    operation_id = "list_subscriptions",
+    tag = "notifications",
+    security(("access_token" = [])),
+    responses((status = OK, description = "All subscriptions of the caller", body = Page<Subscription>), QueryProblems)
+)]
+pub(super) async fn list(
+    caller: Caller,
+    State(store): State<Arc<dyn NotificationStore>>,
+) -> Result<Json<Page<Subscription>>, ApiError> {
+    let found = store.subscriptions(caller.user_id).await.map_err(Error::from)?;
+    let items = found.iter().map(domain::Subscription::shown).collect();
+    Ok(Json(Page { items, next_cursor: None }))
+}
+
+/// Removes a subscription of the caller, with what was to be sent there.
+#[utoipa::path(
+    delete,
+    path = "/api/notifications/subscriptions/{subscription}",
+    operation_id = "remove_subscription",
+    tag = "notifications",
+    security(("access_token" = [])),
+    params(("subscription" = SubscriptionId, Path, description = "Subscription id")),
+    responses(
+        (status = NO_CONTENT, description = "Nothing is sent there any more"),
+        (status = NOT_FOUND, description = "not_found (the caller has none with this id)", body = Problem,
+            content_type = "application/problem+json"),
+        QueryProblems,
+    )
+)]
+pub(super) async fn remove(
+    caller: Caller,
+    State(store): State<Arc<dyn NotificationStore>>,
+    Path(id): Path<SubscriptionId>,
+) -> Result<StatusCode, ApiError> {
+    match store.unsubscribe(id, Some(caller.user_id)).await.map_err(Error::from)? {
+        true => Ok(StatusCode::NO_CONTENT),
+        false => Err(Error::NotFound(id).into()),
+    }
+}
+
+/// Confirms an address with the token of the mail that was sent there. Its user need not be signed in where the mail is read.
+#[utoipa::path(
+    post,
+    path = "/api/notifications/confirmations",
+    operation_id = "confirm_subscription",
+    tag = "notifications",
+    request_body = ConfirmSubscriptionRequest,
+    responses(
+        (status = NO_CONTENT, description = "Mails are sent to the address from now on"),
+        NoLinkProblems,
+        BodyProblems,
+        FaultProblems,
+    )
+)]
+pub(super) async fn confirm(
+    State(store): State<Arc<dyn NotificationStore>>,
+    State(tokens): State<Tokens>,
+    Json(request): Json<ConfirmSubscriptionRequest>,
+) -> Result<StatusCode, ApiError> {
+    let id = tokens.read_confirming(&request.token).ok_or(Error::NoLink)?;
+    match store.confirm(id).await.map_err(Error::from)? {
+        true => Ok(StatusCode::NO_CONTENT),
+        false => Err(Error::NoLink.into()),
+    }
+}
+
+/// Ends mails with the token that each of them has. Mail clients post here when their user wants no more of them (RFC 8058); what they post is not
+/// read. A subscription that is gone already is no error.
+#[utoipa::path(
+    post,
+    path = "/api/notifications/unsubscriptions/{token}",
+    operation_id = "end_subscription",
+    tag = "notifications",
+    params(("token" = String, Path, description = "The token of the mail")),
+    responses(
+        (status = NO_CONTENT, description = "No mail is sent any more"),
+        NoLinkProblems,
+        ParameterProblems,
+        FaultProblems,
+    )
+)]
+pub(super) async fn end(
+    State(store): State<Arc<dyn NotificationStore>>,
+    State(tokens): State<Tokens>,
+    Path(token): Path<String>,
+) -> Result<StatusCode, ApiError> {
+    let id = tokens.read_ending(&token).ok_or(Error::NoLink)?;
+    store.unsubscribe(id, None).await.map_err(Error::from)?;
+    Ok(StatusCode::NO_CONTENT)
+}
+
+/// Returns what the requests of a webhook are signed with.
+fn random_secret() -> SecretString {
+    let mut bytes = [0; 32];
+    rand::fill(&mut bytes).expect("the system has random numbers");
+    BASE64_URL_SAFE_NO_PAD.encode(bytes).into()
+}
+
+#[expect(clippy::disallowed_methods, reason = "an edge: the time of the request")]
+fn now() -> DateTime<Utc> {
+    Utc::now()
+}

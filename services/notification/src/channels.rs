@@ -1,0 +1,147 @@
+//! How users are notified: one implementation of a trait for each channel.
+
+mod email;
+pub mod web_push;
+mod webhook;
+
+use std::{collections::BTreeMap, sync::Arc, time::Duration};
+
+use contracts::api::NotificationChannel;
+use http::{HeaderMap, StatusCode, header};
+use kit::reach::{NotPublic, Reach};
+use reqwest::{Client, Response};
+use tonic::async_trait;
+use url::Url;
+
+pub use self::{
+    email::EmailChannel,
+    web_push::{VapidKey, WebPushChannel},
+    webhook::{SIGNATURE_HEADER, WebhookChannel},
+};
+use crate::domain::{Digest, Notice, Subscription};
+
+/// A provider that takes longer is tried again later.
+const REQUEST_TIMEOUT: Duration = Duration::from_secs(10);
+const CONNECT_TIMEOUT: Duration = Duration::from_secs(3);
+/// Longest wait that a provider can ask for.
+const MAX_RETRY_AFTER: Duration = Duration::from_secs(3600);
+/// What providers read of who sends.
+const USER_AGENT: &str = concat!("Posthouse/", env!("CARGO_PKG_VERSION"));
+
+/// What is sent.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub enum Content {
+    /// Of one chat.
+    Notice(Notice),
+    /// Of all chats.
+    Digest(Digest),
+}
+
+/// One way to tell users.
+#[async_trait]
+pub trait Channel: Send + Sync + 'static {
+    /// Sends, and returns once the provider has it. What is sent again replaces what was sent of the same chat, as far as the channel can.
+    async fn send(&self, to: &Subscription, content: &Content) -> Result<(), SendError>;
+}
+
+/// The channels that a tenant has.
+pub type Channels = BTreeMap<NotificationChannel, Arc<dyn Channel>>;
+
+/// Why something was not sent. Says nothing of where it was to go: an endpoint is as good as a password.
+#[derive(Debug, thiserror::Error)]
+pub enum SendError {
+    /// The subscription is not there any more, and is forgotten.
+    #[error("the endpoint is gone")]
+    Gone,
+    /// It would be refused again.
+    #[error("it was refused: {0}")]
+    Refused(String),
+    /// It is tried again.
+    #[error("the provider is not there at present: {why}")]
+    Later { why: String, after: Option<Duration> },
+}
+
+/// The way to endpoints that users named. Cheap to clone.
+#[derive(Clone)]
+pub struct Outside {
+    client: Client,
+    reach: Reach,
+    /// Only a test takes endpoints without TLS.
+    allows_plain: bool,
+}
+
+impl Outside {
+    /// Returns the way to the public Internet.
+    ///
+    /// # Errors
+    ///
+    /// There is no TLS on this system.
+    pub fn internet() -> Result<Self, reqwest::Error> {
+        Self::new(Reach { port: |port| port == 443, ..Reach::internet() }, false)
+    }
+
+    /// Returns the way to what may be reached.
+    ///
+    /// # Errors
+    ///
+    /// There is no TLS on this system.
+    pub fn new(reach: Reach, allows_plain: bool) -> Result<Self, reqwest::Error> {
+        let client = reach.client().user_agent(USER_AGENT).connect_timeout(CONNECT_TIMEOUT);
+        Ok(Self { client: client.timeout(REQUEST_TIMEOUT).build()?, reach, allows_plain })
+    }
+
+    /// Reports whether an endpoint may be reached, as far as its URL says.
+    pub fn allows(&self, url: &Url) -> bool {
+        (url.scheme() == "https" || self.allows_plain)
+            && url.port_or_known_default().is_some_and(self.reach.port)
+            && self.reach.allows(url)
+    }
+
+    /// Posts a body.
+    async fn post(&self, url: &Url, headers: HeaderMap, body: Vec<u8>) -> Result<(), SendError> {
+        // What may be reached may be less than when the subscription was made.
+        if !self.allows(url) {
+            return Err(SendError::Refused("the address is not public".to_owned()));
+        }
+        let request = self.client.post(url.clone()).headers(headers).body(body);
+        match request.send().await {
+            Ok(response) => outcome(&response),
+            Err(error) if NotPublic::caused(&error) => {
+                Err(SendError::Refused("the address is not public".to_owned()))
+            }
+            // The URL does not belong into a log.
+            Err(error) => {
+                let why = kit::error::chain(&error.without_url());
+                Err(SendError::Later { why, after: None })
+            }
+        }
+    }
+}
+
+/// Returns what a response means.
+fn outcome(response: &Response) -> Result<(), SendError> {
+    let status = response.status();
+    let why = || format!("status {}", status.as_u16());
+    match status {
+        _ if status.is_success() => Ok(()),
+        StatusCode::NOT_FOUND | StatusCode::GONE => Err(SendError::Gone),
+        StatusCode::REQUEST_TIMEOUT | StatusCode::TOO_EARLY | StatusCode::TOO_MANY_REQUESTS => {
+            Err(SendError::Later { why: why(), after: retry_after(response.headers()) })
+        }
+        _ if status.is_server_error() => {
+            Err(SendError::Later { why: why(), after: retry_after(response.headers()) })
+        }
+        // A redirect is one, too: it may lead anywhere.
+        _ => Err(SendError::Refused(why())),
+    }
+}
+
+fn retry_after(headers: &HeaderMap) -> Option<Duration> {
+    let seconds = headers.get(header::RETRY_AFTER)?.to_str().ok()?.trim().parse().ok()?;
+    Some(Duration::from_secs(seconds).min(MAX_RETRY_AFTER))
+}
+
+/// A payload of another channel came here.
+fn misplaced() -> SendError {
+    SendError::Refused("the channel does not send this".to_owned())
+}

@@ -1,0 +1,28 @@
+//! What the service reads from its command line.
+
+use clap::Args;
+use kit::config::{KafkaArgs, MailArgs, PostgresArgs, secret};
+use secrecy::SecretString;
+
+/// Settings of the notification service.
+#[derive(Clone, Debug, Args)]
+pub struct Settings {
+    #[command(flatten)]
+    pub postgres: PostgresArgs,
+    #[command(flatten)]
+    pub kafka: KafkaArgs,
+    #[command(flatten)]
+    pub mail: MailArgs,
+    /// The tenant's addresses, scheme, host and port, the main one first.
+    #[arg(long, env, value_delimiter = ',')]
+    pub public_origins: Vec<String>,
+    /// Certificates in PEM that are trusted at the mail server beside the public ones. The process reads the same argument.
+    #[arg(long, env)]
+    pub oidc_ca_bundle: Option<String>,
+    /// What the key follows from that push services know the tenant by. With another one, browsers have to subscribe again.
+    #[arg(long, env, hide = true, hide_env_values = true, value_parser = secret)]
+    pub vapid_secret: SecretString,
+    /// A device has so many seconds to take a message before its user is notified.
+    #[arg(long, env, default_value_t = 10, value_parser = clap::value_parser!(u32).range(1..=3600))]
+    pub notify_after_seconds: u32,
+}

@@ -1,0 +1,220 @@
+//! Where users are notified, and what is to be sent there.
+
+use std::fmt;
+
+use base64::{Engine as _, prelude::BASE64_URL_SAFE_NO_PAD};
+use chrono::{DateTime, Utc};
+use contracts::{
+    ChatId, SubscriptionId, UserId,
+    api::{self, CreateSubscriptionRequest, NotificationChannel, WebPushTarget},
+};
+use kit::{error::InvalidField, mail::Email};
+use secrecy::{ExposeSecret as _, SecretString};
+use url::Url;
+
+/// Longest endpoint in bytes: those of browsers have a few hundred.
+const MAX_URL_BYTES: usize = 1_024;
+/// A point of P-256 that is not compressed.
+const PUBLIC_KEY_BYTES: usize = 65;
+const AUTH_BYTES: usize = 16;
+
+/// Where a user is notified.
+#[derive(Clone)]
+pub enum Target {
+    WebPush {
+        endpoint: Url,
+        public_key: Vec<u8>,
+        auth: Vec<u8>,
+    },
+    Webhook {
+        url: Url,
+        /// What requests are signed with.
+        secret: SecretString,
+    },
+    Email {
+        address: Email,
+    },
+}
+
+/// An endpoint is as good as a password: who has it may send.
+impl fmt::Debug for Target {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        write!(f, "Target({})", self.channel().as_str())
+    }
+}
+
+impl Target {
+    /// Reads what a user requests. `secret` is that of a webhook.
+    pub fn parse(
+        request: &CreateSubscriptionRequest,
+        secret: impl FnOnce() -> SecretString,
+    ) -> Result<Self, InvalidField> {
+        Ok(match request {
+            CreateSubscriptionRequest::WebPush(WebPushTarget { endpoint, keys }) => Self::WebPush {
+                endpoint: parse_url("web_push.endpoint", endpoint)?,
+                public_key: bytes("web_push.keys.p256dh", &keys.p256dh, PUBLIC_KEY_BYTES)?,
+                auth: bytes("web_push.keys.auth", &keys.auth, AUTH_BYTES)?,
+            },
+            CreateSubscriptionRequest::Webhook(target) => {
+                Self::Webhook { url: parse_url("webhook.url", &target.url)?, secret: secret() }
+            }
+            CreateSubscriptionRequest::Email(target) => {
+                Self::Email { address: Email::parse("email.address", &target.address)? }
+            }
+        })
+    }
+
+    pub fn channel(&self) -> NotificationChannel {
+        match self {
+            Self::WebPush { .. } => NotificationChannel::WebPush,
+            Self::Webhook { .. } => NotificationChannel::Webhook,
+            Self::Email { .. } => NotificationChannel::Email,
+        }
+    }
+
+    /// Returns the URL or the address, as the store keeps it.
+    pub fn endpoint(&self) -> &str {
+        match self {
+            Self::WebPush { endpoint: url, .. } | Self::Webhook { url, .. } => url.as_str(),
+            Self::Email { address } => address.expose(),
+        }
+    }
+
+    /// Returns the URL that requests go to.
+    pub fn url(&self) -> Option<&Url> {
+        match self {
+            Self::WebPush { endpoint: url, .. } | Self::Webhook { url, .. } => Some(url),
+            Self::Email { .. } => None,
+        }
+    }
+
+    /// Returns what its user knows it by.
+    fn name(&self) -> String {
+        match self.url() {
+            Some(url) => url.host_str().unwrap_or_default().to_owned(),
+            None => self.endpoint().to_owned(),
+        }
+    }
+}
+
+/// Reads a URL that is requested later. Whether its host may be reached is checked by who reaches it.
+fn parse_url(field: &'static str, text: &str) -> Result<Url, InvalidField> {
+    let is_good = |url: &Url| {
+        matches!(url.scheme(), "https" | "http")
+            && url.has_host()
+            && url.username().is_empty()
+            && url.password().is_none()
+            && url.fragment().is_none()
+    };
+    let url = Url::parse(text).ok().filter(|url| text.len() <= MAX_URL_BYTES && is_good(url));
+    let problem = || format!("must be an https URL of at most {MAX_URL_BYTES} bytes, without a password");
+    url.ok_or_else(|| InvalidField { field, problem: problem() })
+}
+
+fn bytes(field: &'static str, text: &str, count: usize) -> Result<Vec<u8>, InvalidField> {
+    // Browsers and their libraries differ in whether they pad.
+    let read = BASE64_URL_SAFE_NO_PAD.decode(text.trim_end_matches('='));
+    let problem = || format!("must be {count} bytes in base64url");
+    read.ok().filter(|bytes| bytes.len() == count).ok_or_else(|| InvalidField { field, problem: problem() })
+}
+
+/// A subscription that a user is about to have.
+#[derive(Clone, Debug)]
+pub struct NewSubscription {
+    pub id: SubscriptionId,
+    pub user_id: UserId,
+    pub target: Target,
+    pub created_at: DateTime<Utc>,
+}
+
+/// A subscription.
+#[derive(Clone, Debug)]
+pub struct Subscription {
+    pub id: SubscriptionId,
+    pub user_id: UserId,
+    pub target: Target,
+    pub is_confirmed: bool,
+    pub created_at: DateTime<Utc>,
+}
+
+impl Subscription {
+    /// Returns the subscription as its user sees it.
+    pub fn shown(&self) -> api::Subscription {
+        api::Subscription {
+            id: self.id,
+            channel: self.target.channel(),
+            name: self.target.name(),
+            confirmed: self.is_confirmed,
+            created_at_ms: self.created_at.timestamp_millis(),
+            secret: None,
+        }
+    }
+
+    /// Returns the subscription with its secret, once.
+    pub fn shown_with_secret(&self) -> api::Subscription {
+        let secret = match &self.target {
+            Target::Webhook { secret, .. } => Some(secret.expose_secret().to_owned()),
+            _ => None,
+        };
+        api::Subscription { secret, ..self.shown() }
+    }
+}
+
+/// What is to be sent to a subscription. A process has it until its lease ends.
+#[derive(Clone, Debug)]
+pub struct Job {
+    pub subscription: Subscription,
+    /// `None` for a digest of all chats.
+    pub chat_id: Option<ChatId>,
+    /// The last text.
+    pub seq: i64,
+    pub is_called: bool,
+    pub version: i64,
+    /// How often it was begun, this time included.
+    pub attempts: i32,
+}
+
+#[cfg(test)]
+mod tests {
+    use serde_json::json;
+
+    use super::*;
+
+    fn parse(request: serde_json::Value) -> Result<Target, InvalidField> {
+        let request: CreateSubscriptionRequest = serde_json::from_value(request).unwrap();
+        Target::parse(&request, || "a secret".to_owned().into())
+    }
+
+    #[test]
+    fn an_endpoint_is_a_plain_url_and_shows_itself_nowhere() {
+        let hook = |url: &str| parse(json!({"webhook": {"url": url}}));
+        let target = hook("https://hooks.example/a?b=c").unwrap();
+        assert_eq!(target.name(), "hooks.example");
+        assert_eq!(format!("{target:?}"), "Target(webhook)");
+        let long = format!("https://hooks.example/{}", "a".repeat(MAX_URL_BYTES));
+        for bad in [
+            "",
+            "hooks.example",
+            "ftp://hooks.example/",
+            "https://ann:pw@hooks.example/",
+            "https://a.example/#b",
+            &long,
+        ] {
+            assert!(hook(bad).is_err(), "{bad}");
+        }
+    }
+
+    #[test]
+    fn the_keys_of_a_browser_have_their_lengths() {
+        let push = |p256dh: &str, auth: &str| {
+            let keys = json!({"p256dh": p256dh, "auth": auth});
+            parse(json!({"web_push": {"endpoint": "https://push.example/1", "keys": keys}}))
+        };
+        let key = BASE64_URL_SAFE_NO_PAD.encode([4; 65]);
+        let auth = BASE64_URL_SAFE_NO_PAD.encode([1; 16]);
+        assert!(push(&key, &auth).is_ok());
+        assert!(push(&format!("{key}="), &format!("{auth}==")).is_ok());
+        assert!(push(&auth, &auth).is_err());
+        assert!(push(&key, "not base64url!").is_err());
+    }
+}

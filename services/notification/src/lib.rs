@@ -1,0 +1,188 @@
+//! The notification service: tells users of messages that no device of theirs took.
+//!
+//! # Owns
+//! Schema `notification_service` of the tenant's database: where users are notified and when, who is in which chat of those users, what was
+//! announced and is not due yet, what is to be sent, and how far the log is read.
+//!
+//! # Endpoints
+//! REST below `/api/notifications`: `channels`, `subscriptions`, `preferences`, and for links in mails `confirmations` and
+//! `unsubscriptions/{token}`. No gRPC API.
+//!
+//! # Consumes
+//! `message.delivered`: texts, and what users took. `chat.events`: who is in which chat (see [`events`]). gRPC: `ChatService`, `MessageService`
+//! and `UserService` for how a chat is at the moment at which its user is notified (see [`sending`]), and the list of deleted accounts.
+//!
+//! # Publishes
+//! Nothing to the log. Web Push, webhooks and mails (see [`channels`]).
+
+pub mod api;
+pub mod channels;
+pub mod config;
+pub mod departures;
+pub mod domain;
+pub mod error;
+pub mod events;
+pub mod making;
+pub mod metrics;
+pub mod peers;
+pub mod sending;
+pub mod store;
+
+use std::sync::Arc;
+
+use anyhow::Context as _;
+use aws_lc_rs::rand;
+use base64::{Engine as _, prelude::BASE64_STANDARD};
+use chrono::TimeDelta;
+use contracts::api::NotificationChannel;
+use kit::{Memory, Scope, Service, Surface, catalog, catalog::Topic, log::Log, mail::Mailer};
+use secrecy::SecretString;
+use tokio::sync::Notify;
+use tonic::service::Routes;
+
+use crate::{
+    api::{AppState, ChannelFacts, Confirming, Tokens},
+    channels::{Channels, EmailChannel, Outside, VapidKey, WebPushChannel, WebhookChannel},
+    config::Settings,
+    events::Follower,
+    making::Maker,
+    metrics::Metrics,
+    peers::Peers,
+    sending::Sender,
+    store::{MemoryStore, NotificationStore, PostgresStore, SCHEMA},
+};
+
+/// What a process without backends gives a device.
+const DEV_DELAY: TimeDelta = TimeDelta::seconds(10);
+
+/// The notification service.
+///
+/// While Kafka is down no new message is followed; while another service or a provider is, notifications wait. The service stays ready.
+pub struct Notification;
+
+/// What the service is built on.
+struct Parts {
+    store: Arc<dyn NotificationStore>,
+    log: Log,
+    mail: Option<(Arc<Mailer>, String)>,
+    /// Whom push services may write to: the tenant's address.
+    contact: Option<String>,
+    secret: SecretString,
+    delay: TimeDelta,
+}
+
+impl Service for Notification {
+    const ENTRY: catalog::Service = catalog::Service::Notification;
+    type Settings = Settings;
+
+    async fn build(settings: Settings, scope: &Scope) -> anyhow::Result<Surface> {
+        let Settings {
+            postgres,
+            kafka,
+            mail,
+            public_origins,
+            oidc_ca_bundle,
+            vapid_secret,
+            notify_after_seconds,
+        } = settings;
+        let origin = public_origins.into_iter().find(|origin| !origin.is_empty());
+        let mailer = Mailer::new(mail, oidc_ca_bundle.as_deref()).context("failed to prepare mail")?;
+        let mail = match mailer {
+            None => None,
+            Some(mailer) => {
+                let origin = origin.clone().context("links in mails need --public-origins")?;
+                Some((Arc::new(mailer), origin))
+            }
+        };
+        let parts = Parts {
+            store: Arc::new(PostgresStore::new(SCHEMA.watched_pool(&postgres, scope))),
+            log: Log::kafka(kafka),
+            mail,
+            contact: origin.filter(|origin| origin.starts_with("https://")),
+            secret: vapid_secret,
+            delay: TimeDelta::seconds(notify_after_seconds.into()),
+        };
+        surface(parts, scope)
+    }
+
+    async fn migrate(settings: Settings) -> anyhow::Result<()> {
+        Ok(SCHEMA.migrate(&settings.postgres).await?)
+    }
+
+    fn in_memory(memory: &Memory, scope: &Scope) -> anyhow::Result<Surface> {
+        let mut secret = [0; 32];
+        rand::fill(&mut secret).ok().context("the system has no random numbers")?;
+        let parts = Parts {
+            store: Arc::new(MemoryStore::default()),
+            log: memory.log.clone(),
+            mail: None,
+            contact: None,
+            secret: BASE64_STANDARD.encode(secret).into(),
+            delay: DEV_DELAY,
+        };
+        surface(parts, scope)
+    }
+}
+
+fn surface(parts: Parts, scope: &Scope) -> anyhow::Result<Surface> {
+    let Parts { store, log, mail, contact, secret, delay } = parts;
+    let metrics = scope.metrics(Metrics::register);
+    let peers = Peers::new(
+        scope.peer(catalog::Service::Chat)?,
+        scope.peer(catalog::Service::Message)?,
+        scope.peer(catalog::Service::User)?,
+    );
+    let shutdown = || scope.shutdown().clone();
+    let follower = Follower {
+        store: store.clone(),
+        log,
+        tenant: scope.tenant().to_owned(),
+        delay,
+        metrics: metrics.clone(),
+        shutdown: shutdown(),
+    };
+    scope.spawn(follower.clone().follow(Topic::ChatEvents)?);
+    scope.spawn(follower.follow(Topic::MessageDelivered)?);
+    scope.spawn(departures::follow(peers.clone(), store.clone(), shutdown()));
+    let wake = Arc::new(Notify::new());
+    let maker =
+        Maker { store: store.clone(), peers: peers.clone(), metrics: metrics.clone(), wake: wake.clone() };
+    scope.spawn(maker.clone().make(shutdown()));
+    scope.spawn(maker.clone().list(shutdown()));
+    scope.spawn(maker.count(shutdown()));
+    let outside = Outside::internet().context("failed to prepare requests to providers")?;
+    let key = Arc::new(VapidKey::derive(&secret).ok().context("failed to derive the key of Web Push")?);
+    let tokens = Tokens::new(&secret);
+    let channels = channels(&outside, &key, contact, mail.as_ref(), &tokens);
+    for (name, channel) in channels {
+        let (store, peers, metrics) = (store.clone(), peers.clone(), metrics.clone());
+        scope.spawn(Sender { store, peers, name, channel, metrics }.run(shutdown()));
+    }
+    let state = AppState {
+        store,
+        channels: ChannelFacts { key, outside, mail },
+        tokens,
+        confirming: Confirming::default(),
+        wake,
+    };
+    Ok(Surface { api: api::router(state), grpc: Routes::default() })
+}
+
+/// Returns the channels that a tenant has. Without a mail server jobs of mails wait for one.
+fn channels(
+    outside: &Outside,
+    key: &Arc<VapidKey>,
+    contact: Option<String>,
+    mail: Option<&(Arc<Mailer>, String)>,
+    tokens: &Tokens,
+) -> Channels {
+    let mut channels = Channels::new();
+    let web_push = WebPushChannel::new(outside.clone(), key.clone(), contact);
+    channels.insert(NotificationChannel::WebPush, Arc::new(web_push));
+    channels.insert(NotificationChannel::Webhook, Arc::new(WebhookChannel::new(outside.clone())));
+    if let Some((mailer, origin)) = mail {
+        let email = EmailChannel::new(mailer.clone(), origin.clone(), tokens.clone());
+        channels.insert(NotificationChannel::Email, Arc::new(email));
+    }
+    channels
+}

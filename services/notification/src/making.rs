@@ -1,0 +1,99 @@
+//! Makes jobs of what is due, and keeps the chats of users: what processes of this service do beside sending. None of them leads: what two of
+//! them begin at once, the store lets one do.
+
+use std::{ops::RangeInclusive, sync::Arc, time::Duration};
+
+use chrono::{DateTime, TimeDelta, Utc};
+use contracts::api::NotificationChannel;
+use kit::{backoff::Backoff, rounds};
+use tokio::sync::Notify;
+use tokio_util::sync::CancellationToken;
+
+use crate::{
+    domain::DEAD_DAYS,
+    error::Error,
+    metrics::Metrics,
+    peers::Peers,
+    store::{NotificationStore, StoreError},
+};
+
+/// How often it is looked for news that are due.
+const SPREAD_INTERVAL: Duration = Duration::from_millis(500);
+/// Chats whose news one transaction takes.
+const SPREAD_CHATS: usize = 20;
+/// How often it is looked for users whose chats are to be listed. One who subscribes does not wait for it.
+const LIST_INTERVAL: Duration = Duration::from_secs(5);
+/// The chats of a user are listed again after so long: `chat.events` may have lost a record.
+const LISTED_FOR: TimeDelta = TimeDelta::hours(6);
+/// Users whose chats are listed in one round.
+const LIST_USERS: usize = 50;
+/// How often jobs are counted, and those forgotten that were given up.
+const COUNT_INTERVAL: Duration = Duration::from_secs(15);
+/// After a failure.
+const BACKOFF: RangeInclusive<Duration> = Duration::from_millis(500)..=Duration::from_secs(15);
+
+/// What the tasks need. Cheap to clone.
+#[derive(Clone)]
+pub struct Maker {
+    pub store: Arc<dyn NotificationStore>,
+    pub peers: Peers,
+    pub metrics: Metrics,
+    /// There is a user whose chats are to be listed.
+    pub wake: Arc<Notify>,
+}
+
+impl Maker {
+    /// Makes jobs until the shutdown.
+    pub async fn make(self, shutdown: CancellationToken) {
+        let round = || async {
+            while self.store.spread(now(), SPREAD_CHATS).await? == SPREAD_CHATS {}
+            Ok::<_, StoreError>(())
+        };
+        rounds::repeat("making jobs", SPREAD_INTERVAL, Backoff::new(BACKOFF), &shutdown, round).await;
+    }
+
+    /// Keeps the chats of users until the shutdown.
+    pub async fn list(self, shutdown: CancellationToken) {
+        let round = || async {
+            while self.list_some().await? == LIST_USERS {}
+            // Sooner, for a user who has just subscribed.
+            tokio::select! {
+                () = shutdown.cancelled() => {}
+                () = self.wake.notified() => {}
+                () = tokio::time::sleep(LIST_INTERVAL) => {}
+            }
+            Ok::<_, Error>(())
+        };
+        let moment = Duration::from_millis(10);
+        rounds::repeat("listing the chats of users", moment, Backoff::new(BACKOFF), &shutdown, round).await;
+    }
+
+    /// Lists the chats of some users for whom it is time. Returns how many there were.
+    pub async fn list_some(&self) -> Result<usize, Error> {
+        let due = self.store.unlisted(now() - LISTED_FOR, LIST_USERS).await?;
+        for user in &due {
+            let listed_at = now();
+            let chats = self.peers.chats(*user).await?;
+            self.store.list(*user, &chats, listed_at).await?;
+        }
+        Ok(due.len())
+    }
+
+    /// Counts jobs until the shutdown.
+    pub async fn count(self, shutdown: CancellationToken) {
+        let round = || async {
+            self.store.forget_dead(now() - TimeDelta::days(DEAD_DAYS)).await?;
+            let counts = self.store.counts().await?;
+            for channel in NotificationChannel::ALL {
+                self.metrics.counts(channel, counts.get(&channel).copied().unwrap_or_default());
+            }
+            Ok::<_, StoreError>(())
+        };
+        rounds::repeat("counting jobs", COUNT_INTERVAL, Backoff::new(BACKOFF), &shutdown, round).await;
+    }
+}
+
+#[expect(clippy::disallowed_methods, reason = "an edge: what is due")]
+fn now() -> DateTime<Utc> {
+    Utc::now()
+}

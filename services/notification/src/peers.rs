@@ -1,0 +1,197 @@
+//! What the other services of the tenant know of a user and a chat at this moment.
+
+use std::time::Duration;
+
+use contracts::{
+    ChatId, UserId,
+    convert::UnreadableField,
+    event::ChatKind,
+    rpc::{
+        EntriesRequest, EntryPlace, GetUsersRequest, ListDeletionsRequest, ListMembershipsRequest,
+        MarkRequest, Membership, SyncRequest, Watermarks, chat_service_client::ChatServiceClient,
+        message_service_client::MessageServiceClient, user_service_client::UserServiceClient,
+    },
+};
+use kit::rpc::{self, InternalChannel};
+use tonic::{Code, Status};
+
+use crate::{
+    domain::{Digest, NoticeText, excerpt},
+    error::Error,
+};
+
+/// Chats that a digest looks at: those that were active last.
+const DIGEST_CHATS: i32 = 50;
+
+/// The services. Cheap to clone.
+#[derive(Clone)]
+pub struct Peers {
+    chats: ChatServiceClient<InternalChannel>,
+    messages: MessageServiceClient<InternalChannel>,
+    users: UserServiceClient<InternalChannel>,
+}
+
+/// How a user has a chat.
+#[derive(Clone, Debug)]
+pub(crate) struct Standing {
+    pub(crate) kind: ChatKind,
+    /// Of a group.
+    pub(crate) title: Option<String>,
+    pub(crate) is_muted: bool,
+    /// The last entry that a device took.
+    pub(crate) taken_seq: i64,
+    pub(crate) unread: i64,
+    pub(crate) mentions: i64,
+}
+
+/// A user whose account is deleted.
+#[derive(Clone, Debug)]
+pub(crate) struct Deletion {
+    pub(crate) user_id: UserId,
+    /// Its place in the order.
+    pub(crate) position: String,
+    pub(crate) age: Duration,
+}
+
+impl Peers {
+    /// Returns the services behind these channels.
+    pub fn new(chats: InternalChannel, messages: InternalChannel, users: InternalChannel) -> Self {
+        Self {
+            chats: ChatServiceClient::new(chats),
+            messages: MessageServiceClient::new(messages),
+            users: UserServiceClient::new(users),
+        }
+    }
+
+    /// Returns how a user has a chat; `None` for one who is not in it, or to whom nothing is delivered there.
+    pub(crate) async fn standing(
+        &self,
+        user_id: UserId,
+        chat: ChatId,
+        now_ms: i64,
+    ) -> Result<Option<Standing>, Error> {
+        let request = ListMembershipsRequest {
+            user_id: user_id.to_string(),
+            chat_ids: vec![chat.to_string()],
+            ..ListMembershipsRequest::default()
+        };
+        let listed = self.chats.clone().list_memberships(request).await.map_err(failed("chat"))?;
+        let membership = listed.into_inner().memberships.into_iter().find(|one| !one.is_closed);
+        let Some(membership) = membership else { return Ok(None) };
+        // Without anything new it says how things are.
+        let request = MarkRequest {
+            chat_id: chat.to_string(),
+            user_id: user_id.to_string(),
+            read_seq: 0,
+            delivered_seq: 0,
+        };
+        let marks = match self.messages.clone().mark(request).await {
+            Ok(marks) => marks.into_inner(),
+            // The user has left meanwhile.
+            Err(status) if status.code() == Code::PermissionDenied => return Ok(None),
+            Err(status) => return Err(failed("message")(status)),
+        };
+        Ok(Some(Standing {
+            kind: ChatKind::parse(&membership.kind).ok_or(UnreadableField("kind"))?,
+            is_muted: is_muted(&membership, now_ms),
+            title: Some(membership.title).filter(|title| !title.is_empty()),
+            taken_seq: taken_seq(&marks),
+            unread: marks.unread,
+            mentions: marks.mentions,
+        }))
+    }
+
+    /// Returns the chats of a user, with their versions. Those where nothing is delivered are left out.
+    pub(crate) async fn chats(&self, user_id: UserId) -> Result<Vec<(ChatId, i64)>, Error> {
+        let request =
+            ListMembershipsRequest { user_id: user_id.to_string(), ..ListMembershipsRequest::default() };
+        let listed = self.chats.clone().list_memberships(request).await.map_err(failed("chat"))?;
+        let open = listed.into_inner().memberships.into_iter().filter(|one| !one.is_closed);
+        open.map(|one| Ok((read_chat(&one)?, one.version))).collect()
+    }
+
+    /// Returns what is unread in all chats of a user.
+    pub(crate) async fn badge(&self, user_id: UserId) -> Result<i64, Error> {
+        let request = SyncRequest { user_id: user_id.to_string(), limit: 1, ..SyncRequest::default() };
+        let synced = self.messages.clone().sync(request).await.map_err(failed("message"))?;
+        Ok(synced.into_inner().unread)
+    }
+
+    /// Returns a text and who wrote it; `None` for one that is gone.
+    pub(crate) async fn text(&self, chat: ChatId, seq: i64) -> Result<Option<NoticeText>, Error> {
+        let places = vec![EntryPlace { chat_id: chat.to_string(), seq }];
+        let read =
+            self.messages.clone().entries(EntriesRequest { places }).await.map_err(failed("message"))?;
+        let Some(message) = read.into_inner().messages.pop() else { return Ok(None) };
+        let is_deleted = message.changes.as_ref().is_some_and(|changes| changes.deleted_seq.is_some());
+        if is_deleted || message.expired {
+            return Ok(None);
+        }
+        let sender: UserId = message.sender_id.parse().map_err(|_| UnreadableField("sender_id"))?;
+        let request = GetUsersRequest { user_ids: vec![message.sender_id] };
+        let found = self.users.clone().get_users(request).await.map_err(failed("user"))?.into_inner();
+        let name = found.users.into_iter().next().map(|user| user.display_name).unwrap_or_default();
+        let (name, text) = (excerpt(&name), excerpt(&message.body));
+        Ok(Some(NoticeText { sender, name, text, sent_at_ms: message.sent_at_ms }))
+    }
+
+    /// Returns what a user has missed in all chats: what is unread, was taken by no device, and is not muted.
+    pub(crate) async fn digest(&self, user_id: UserId, now_ms: i64) -> Result<Digest, Error> {
+        let request =
+            SyncRequest { user_id: user_id.to_string(), limit: DIGEST_CHATS, ..SyncRequest::default() };
+        let synced = self.messages.clone().sync(request).await.map_err(failed("message"))?.into_inner();
+        let mut digest = Digest::default();
+        for state in synced.chats {
+            let (Some(membership), Some(marks)) = (state.membership, state.watermarks) else { continue };
+            let is_missed = marks.unread > 0 && taken_seq(&marks) < state.head_seq;
+            if !is_missed || membership.is_closed || is_muted(&membership, now_ms) {
+                continue;
+            }
+            let name = match membership.title.as_str() {
+                "" => self.name(&membership.other_id).await?,
+                title => title.to_owned(),
+            };
+            digest.unread += marks.unread;
+            digest.chats.push((name, marks.unread));
+        }
+        Ok(digest)
+    }
+
+    async fn name(&self, user_id: &str) -> Result<String, Error> {
+        let request = GetUsersRequest { user_ids: vec![user_id.to_owned()] };
+        let found = self.users.clone().get_users(request).await.map_err(failed("user"))?.into_inner();
+        let user = found.users.into_iter().find(|user| !user.deleted);
+        Ok(user.map_or_else(|| "a user who is gone".to_owned(), |user| user.display_name))
+    }
+
+    /// Returns the deletions of accounts behind a place in their order, or the first ones.
+    pub(crate) async fn deletions(&self, after: String) -> Result<Vec<Deletion>, Error> {
+        let request = ListDeletionsRequest { after, limit: 0, unfinished: false };
+        let listed = self.users.clone().list_deletions(request).await.map_err(failed("user"))?;
+        let deletion = |deletion: contracts::rpc::Deletion| {
+            Ok(Deletion {
+                user_id: rpc::id("user_id", &deletion.user_id)?,
+                position: deletion.position,
+                age: Duration::from_secs(u64::try_from(deletion.age_seconds).unwrap_or(0)),
+            })
+        };
+        listed.into_inner().deletions.into_iter().map(deletion).collect()
+    }
+}
+
+/// What is read was received.
+fn taken_seq(marks: &Watermarks) -> i64 {
+    marks.read_seq.max(marks.delivered_seq)
+}
+
+fn is_muted(membership: &Membership, now_ms: i64) -> bool {
+    membership.own.as_ref().is_some_and(|own| own.muted_until_ms > now_ms)
+}
+
+fn read_chat(membership: &Membership) -> Result<ChatId, Error> {
+    membership.chat_id.parse().map_err(|_| UnreadableField("chat_id").into())
+}
+
+fn failed(peer: &'static str) -> impl Fn(Status) -> Error {
+    move |status| Error::Peer { peer, source: Box::new(status) }
+}

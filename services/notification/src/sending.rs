@@ -1,0 +1,239 @@
+//! Sends what is due: one task for each channel, so that a provider that is down delays its own channel alone.
+//!
+//! Whether a user is notified is decided when the job is sent, from what the other services say at that moment: a message that a device took while
+//! the job waited is sent nowhere. A process has a job until its lease ends; one that is killed leaves it to another.
+
+use std::{sync::Arc, time::Duration};
+
+use chrono::{DateTime, TimeDelta, Utc};
+use contracts::{
+    ChatId,
+    api::{NotificationChannel, NotificationLevel},
+    event::ChatKind,
+};
+use kit::{error::chain, outage::Outage};
+use tokio::{
+    task::JoinSet,
+    time::{Instant, sleep, timeout},
+};
+use tokio_util::sync::CancellationToken;
+
+use crate::{
+    channels::{Channel, Content, SendError},
+    domain::{DIGEST_EVERY, Job, MAX_ATTEMPTS, Notice, wait_after},
+    error::Error,
+    metrics::Metrics,
+    peers::{Peers, Standing},
+    store::{NotificationStore, StoreError},
+};
+
+/// What one process sends at once by one channel.
+const AT_ONCE: usize = 32;
+/// How often it is looked for what is due.
+const INTERVAL: Duration = Duration::from_millis(500);
+/// A job takes no longer: a few calls to other services and one request to a provider.
+const JOB_LIMIT: Duration = Duration::from_secs(45);
+/// Longer than a job takes.
+const LEASE: TimeDelta = TimeDelta::seconds(60);
+/// While another service does not answer, a job waits for so long. That is no fault of the provider, and is not counted.
+const PEER_WAIT: TimeDelta = TimeDelta::seconds(5);
+
+/// Sends by one channel. Cheap to clone.
+#[derive(Clone)]
+pub struct Sender {
+    pub store: Arc<dyn NotificationStore>,
+    pub peers: Peers,
+    pub name: NotificationChannel,
+    pub channel: Arc<dyn Channel>,
+    pub metrics: Metrics,
+}
+
+/// What outages are called in the log.
+const CLAIMING: &str = "claiming jobs";
+const DECIDING: &str = "deciding whether users are notified";
+
+/// What is to be done with a job.
+enum Decision {
+    Send(Content),
+    /// It is not sent: the outcome for the metrics.
+    Drop(&'static str),
+    /// It is quiet for so long.
+    Wait(TimeDelta),
+}
+
+impl Sender {
+    /// Sends until the shutdown, and finishes what was begun.
+    pub async fn run(self, shutdown: CancellationToken) {
+        let (claiming, deciding) = (Outage::default(), Arc::new(Outage::default()));
+        let mut running = JoinSet::new();
+        while !shutdown.is_cancelled() {
+            let jobs = match self.claim(AT_ONCE - running.len()).await {
+                Ok(jobs) => {
+                    claiming.worked(CLAIMING);
+                    jobs
+                }
+                Err(error) => {
+                    claiming.failed(CLAIMING, &error);
+                    Vec::new()
+                }
+            };
+            for job in jobs {
+                let (sender, deciding) = (self.clone(), deciding.clone());
+                running.spawn(async move { sender.carry_out(&job, &deciding).await });
+            }
+            tokio::select! {
+                () = shutdown.cancelled() => {}
+                // A place is free: there may be more for it.
+                _ = running.join_next(), if running.len() == AT_ONCE => {}
+                () = sleep(INTERVAL) => {}
+            }
+            while running.try_join_next().is_some() {}
+        }
+        while running.join_next().await.is_some() {}
+    }
+
+    async fn claim(&self, limit: usize) -> Result<Vec<Job>, StoreError> {
+        if limit == 0 {
+            return Ok(Vec::new());
+        }
+        let now = now();
+        self.store.claim(self.name, now, now + LEASE, limit).await
+    }
+
+    /// Carries out a job, and notes what became of it. A note that fails leaves the job to the end of its lease.
+    async fn carry_out(&self, job: &Job, deciding: &Outage) {
+        let done = timeout(JOB_LIMIT, self.send(job)).await;
+        if matches!(done, Ok(Ok(_) | Err(Failure::Unsent(_)))) {
+            deciding.worked(DECIDING);
+        }
+        let (outcome, noted) = match done {
+            Ok(Ok(Ok(outcome))) => (outcome, self.finish(job, outcome).await),
+            Ok(Ok(Err(wait))) => ("quiet", self.store.put_off(job, now() + wait, false).await),
+            Ok(Err(Failure::Undecided(error))) => {
+                deciding.failed(DECIDING, &error);
+                ("undecided", self.store.put_off(job, now() + PEER_WAIT, false).await)
+            }
+            Ok(Err(Failure::Unsent(error))) => self.unsent(job, error).await,
+            Err(_) => {
+                let error = SendError::Later { why: "it took too long".to_owned(), after: None };
+                self.unsent(job, error).await
+            }
+        };
+        self.metrics.job(self.name, outcome);
+        if let Err(error) = noted {
+            let cause = chain(&error);
+            tracing::warn!(cause, "failed to note what became of a job, which is done again: {cause}");
+        }
+    }
+
+    async fn finish(&self, job: &Job, outcome: &'static str) -> Result<(), StoreError> {
+        let now = now();
+        let is_digest = job.chat_id.is_none() && outcome == "sent";
+        self.store.finish(job, now, is_digest.then(|| now + DIGEST_EVERY)).await
+    }
+
+    /// Notes a failure of the provider.
+    async fn unsent(&self, job: &Job, error: SendError) -> (&'static str, Result<(), StoreError>) {
+        let (subscription, attempts) = (job.subscription.id, job.attempts);
+        let why = error.to_string();
+        match error {
+            SendError::Gone => {
+                tracing::info!(%subscription, "the endpoint of subscription {subscription} is gone: it is forgotten");
+                let removed = self.store.unsubscribe(subscription, None).await;
+                ("gone", removed.map(drop))
+            }
+            SendError::Later { after, .. } if attempts < MAX_ATTEMPTS => {
+                tracing::debug!(%subscription, attempts, why, "a job is tried again: {why}");
+                let asked = after.and_then(|after| TimeDelta::from_std(after).ok());
+                let wait = asked.unwrap_or_default().max(wait_after(attempts));
+                ("later", self.store.put_off(job, now() + wait, true).await)
+            }
+            SendError::Later { .. } | SendError::Refused(_) => {
+                tracing::warn!(%subscription, attempts, why, "a job of subscription {subscription} is given up: {why}");
+                ("dead", self.store.bury(job, now(), &why).await)
+            }
+        }
+    }
+
+    /// Decides and sends. Returns what became of it, or how long to wait.
+    async fn send(&self, job: &Job) -> Result<Result<&'static str, TimeDelta>, Failure> {
+        let content = match self.decide(job).await.map_err(Failure::Undecided)? {
+            Decision::Send(content) => content,
+            Decision::Drop(outcome) => return Ok(Ok(outcome)),
+            Decision::Wait(wait) => return Ok(Err(wait)),
+        };
+        let begun = Instant::now();
+        let sent = self.channel.send(&job.subscription, &content).await;
+        self.metrics.send.observe(begun.elapsed().as_secs_f64());
+        sent.map_err(Failure::Unsent)?;
+        Ok(Ok("sent"))
+    }
+
+    async fn decide(&self, job: &Job) -> Result<Decision, Error> {
+        let (user_id, now) = (job.subscription.user_id, now());
+        let now_ms = now.timestamp_millis();
+        let (preferences, minute) = self.store.preferences(user_id, now).await?;
+        if preferences.level == NotificationLevel::None {
+            return Ok(Decision::Drop("not_wanted"));
+        }
+        let quiet = preferences.quiet.as_ref().zip(minute).and_then(|(quiet, minute)| quiet.left(minute));
+        if let Some(wait) = quiet {
+            return Ok(Decision::Wait(wait));
+        }
+        let Some(chat) = job.chat_id else {
+            let digest = self.peers.digest(user_id, now_ms).await?;
+            let is_empty = digest.chats.is_empty();
+            return Ok(if is_empty {
+                Decision::Drop("taken")
+            } else {
+                Decision::Send(Content::Digest(digest))
+            });
+        };
+        let Some(standing) = self.peers.standing(user_id, chat, now_ms).await? else {
+            return Ok(Decision::Drop("not_a_member"));
+        };
+        // A device of the user has it, or it is the user's own.
+        if standing.taken_seq >= job.seq || standing.unread == 0 {
+            return Ok(Decision::Drop("taken"));
+        }
+        let is_called = job.is_called || standing.kind == ChatKind::Direct;
+        if standing.is_muted || (preferences.level == NotificationLevel::Mentions && !is_called) {
+            return Ok(Decision::Drop("not_wanted"));
+        }
+        let notice = self.notice(job, chat, standing, preferences.shows_text).await?;
+        Ok(Decision::Send(Content::Notice(notice)))
+    }
+
+    async fn notice(
+        &self,
+        job: &Job,
+        chat: ChatId,
+        standing: Standing,
+        shows_text: bool,
+    ) -> Result<Notice, Error> {
+        let message = if shows_text { self.peers.text(chat, job.seq).await? } else { None };
+        let badge = self.peers.badge(job.subscription.user_id).await?;
+        Ok(Notice {
+            chat,
+            kind: standing.kind.as_str().to_owned(),
+            title: standing.title,
+            seq: job.seq,
+            message,
+            unread: standing.unread,
+            mentions: standing.mentions,
+            badge,
+        })
+    }
+}
+
+/// Why a job is not done.
+enum Failure {
+    /// Another service does not answer.
+    Undecided(Error),
+    Unsent(SendError),
+}
+
+#[expect(clippy::disallowed_methods, reason = "an edge: what is due")]
+fn now() -> DateTime<Utc> {
+    Utc::now()
+}

@@ -1,0 +1,162 @@
+//! Who is notified of what, where, and what is to be sent.
+
+mod memory;
+mod postgres;
+
+use std::collections::HashMap;
+
+use chrono::{DateTime, TimeDelta, Utc};
+use contracts::{
+    ChatId, SubscriptionId, UserId,
+    api::{NotificationChannel, NotificationLevel},
+};
+use kit::catalog::Topic;
+use tonic::async_trait;
+
+pub use self::{
+    memory::MemoryStore,
+    postgres::{PostgresStore, SCHEMA},
+};
+use crate::domain::{Batch, Job, MAX_SUBSCRIPTIONS, NewSubscription, Quiet, Subscription};
+
+/// Of what and when a user is notified.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Preferences {
+    pub level: NotificationLevel,
+    pub shows_text: bool,
+    pub quiet: Option<Quiet>,
+}
+
+impl Default for Preferences {
+    fn default() -> Self {
+        Self { level: NotificationLevel::All, shows_text: true, quiet: None }
+    }
+}
+
+/// The tables of this service. One suite (`tests/it/store.rs`) runs on every implementation.
+///
+/// A job is made once for what was announced: `news` is noted in one transaction with the place behind it in the log, and turns into jobs in
+/// one transaction with `told_seq` of each seat. A record that is read again notifies no user again.
+#[async_trait]
+pub trait NotificationStore: Send + Sync + 'static {
+    /// Adds a subscription. One of the user with the same endpoint keeps its id and has the new keys; a browser is taken from the user who
+    /// had it before.
+    async fn subscribe(&self, new: &NewSubscription) -> Result<Subscription, StoreError>;
+
+    /// Returns the subscriptions of a user, the oldest first.
+    async fn subscriptions(&self, user_id: UserId) -> Result<Vec<Subscription>, StoreError>;
+
+    /// Lets a subscription be sent to. Returns whether there is one.
+    async fn confirm(&self, id: SubscriptionId) -> Result<bool, StoreError>;
+
+    /// Removes a subscription, with what was to be sent there; of this user only, where one is named. Returns whether there was one.
+    async fn unsubscribe(&self, id: SubscriptionId, of: Option<UserId>) -> Result<bool, StoreError>;
+
+    /// Returns what a user prefers, and the minute of the day by the clocks of the user's time zone, where there are quiet hours.
+    async fn preferences(
+        &self,
+        user_id: UserId,
+        now: DateTime<Utc>,
+    ) -> Result<(Preferences, Option<u16>), StoreError>;
+
+    async fn set_preferences(&self, user_id: UserId, preferences: &Preferences) -> Result<(), StoreError>;
+
+    /// Returns whether there is a time zone of this name.
+    async fn knows_time_zone(&self, name: &str) -> Result<bool, StoreError>;
+
+    /// Returns how far partitions of a topic were read, and notes that they are read from here on.
+    async fn positions(
+        &self,
+        topic: Topic,
+        partitions: &[i32],
+    ) -> Result<HashMap<i32, Option<i64>>, StoreError>;
+
+    /// Notes what records say, and how far the partition was read, in one transaction. Users are notified after `delay`.
+    async fn apply(
+        &self,
+        place: Place,
+        batch: &Batch,
+        delay: TimeDelta,
+        now: DateTime<Utc>,
+    ) -> Result<(), StoreError>;
+
+    /// Returns users whose chats were not listed since this moment, those who wait for the longest first.
+    async fn unlisted(&self, since: DateTime<Utc>, limit: usize) -> Result<Vec<UserId>, StoreError>;
+
+    /// Notes all chats of a user, with their versions, as of a moment after `listed_at`.
+    async fn list(
+        &self,
+        user_id: UserId,
+        chats: &[(ChatId, i64)],
+        listed_at: DateTime<Utc>,
+    ) -> Result<(), StoreError>;
+
+    /// Makes jobs of news that are due: for those who are in the chat and did not take it. Returns how many pieces of news there were.
+    async fn spread(&self, now: DateTime<Utc>, limit: usize) -> Result<usize, StoreError>;
+
+    /// Takes jobs of a channel that are due, those that wait for the longest first. Until the lease ends no other process has them.
+    async fn claim(
+        &self,
+        channel: NotificationChannel,
+        now: DateTime<Utc>,
+        until: DateTime<Utc>,
+        limit: usize,
+    ) -> Result<Vec<Job>, StoreError>;
+
+    /// Ends a job. When there is more to say since it was claimed, it is due again at once. `next_at` is when the next digest may follow.
+    async fn finish(
+        &self,
+        job: &Job,
+        now: DateTime<Utc>,
+        next_at: Option<DateTime<Utc>>,
+    ) -> Result<(), StoreError>;
+
+    /// Gives a claim back: the job is due then. An attempt that is not counted was not.
+    async fn put_off(&self, job: &Job, until: DateTime<Utc>, is_counted: bool) -> Result<(), StoreError>;
+
+    /// Gives a job up, and keeps it for administrators. What is told to the subscription later is another job.
+    async fn bury(&self, job: &Job, now: DateTime<Utc>, death: &str) -> Result<(), StoreError>;
+
+    /// Forgets jobs that were given up before this moment.
+    async fn forget_dead(&self, before: DateTime<Utc>) -> Result<u64, StoreError>;
+
+    /// Returns how many jobs of each channel wait, and how many were given up.
+    async fn counts(&self) -> Result<HashMap<NotificationChannel, (i64, i64)>, StoreError>;
+
+    /// Forgets a user. Returns whether anything was known.
+    async fn erase(&self, user_id: UserId) -> Result<bool, StoreError>;
+
+    /// Returns the place up to which deletions of accounts are carried out; `None` before the first.
+    async fn deletions_position(&self) -> Result<Option<String>, StoreError>;
+
+    /// Notes that deletions up to this place are carried out.
+    async fn set_deletions_position(&self, position: &str) -> Result<(), StoreError>;
+}
+
+/// How far a partition of a topic was read.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct Place {
+    pub topic: Topic,
+    pub partition: i32,
+    pub next_offset: i64,
+}
+
+#[derive(Debug, thiserror::Error)]
+pub enum StoreError {
+    #[error("you have {MAX_SUBSCRIPTIONS} subscriptions: remove one first")]
+    TooMany,
+    #[error("failed to change subscriptions")]
+    Subscriptions(#[source] sqlx::Error),
+    #[error("failed to read or change preferences")]
+    Preferences(#[source] sqlx::Error),
+    #[error("failed to note how far a list was read")]
+    Position(#[source] sqlx::Error),
+    #[error("failed to note records of partition {partition} of {topic}")]
+    Apply { topic: Topic, partition: i32, source: sqlx::Error },
+    #[error("failed to note the chats of a user")]
+    List(#[source] sqlx::Error),
+    #[error("failed to make or change jobs")]
+    Jobs(#[source] sqlx::Error),
+    #[error("failed to forget a user")]
+    Erase(#[source] sqlx::Error),
+}

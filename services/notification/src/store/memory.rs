@@ -1,0 +1,419 @@
+//! Notifications in memory, for a process without backends and for tests.
+
+use std::{
+    collections::{BTreeMap, BTreeSet, HashMap},
+    sync::{Mutex, MutexGuard, PoisonError},
+};
+
+use chrono::{DateTime, TimeDelta, Utc};
+use contracts::{ChatId, SubscriptionId, UserId, api::NotificationChannel};
+use kit::catalog::Topic;
+use tonic::async_trait;
+
+use super::{NotificationStore, Place, Preferences, StoreError};
+use crate::domain::{Batch, DIGEST_AFTER, Job, MAX_SUBSCRIPTIONS, NewSubscription, Subscription};
+
+/// The one time zone that it knows.
+const UTC: &str = "UTC";
+
+/// Keeps notifications for as long as the process lives.
+#[derive(Debug, Default)]
+pub struct MemoryStore(Mutex<Tables>);
+
+#[derive(Debug, Default)]
+struct Tables {
+    users: BTreeMap<UserId, User>,
+    subscriptions: BTreeMap<SubscriptionId, Entry>,
+    seats: BTreeMap<(ChatId, UserId), Seat>,
+    news: BTreeMap<ChatId, News>,
+    jobs: BTreeMap<(SubscriptionId, Option<ChatId>), Waiting>,
+    positions: BTreeMap<(Topic, i32), Option<i64>>,
+    deletions_position: Option<String>,
+}
+
+#[derive(Debug, Default)]
+struct User {
+    listed_at: Option<DateTime<Utc>>,
+    preferences: Preferences,
+}
+
+#[derive(Debug)]
+struct Entry {
+    subscription: Subscription,
+    next_at: Option<DateTime<Utc>>,
+}
+
+#[derive(Debug)]
+struct Seat {
+    is_member: bool,
+    version: i64,
+    changed_at: DateTime<Utc>,
+    taken_seq: i64,
+    told_seq: i64,
+}
+
+#[derive(Debug)]
+struct News {
+    seq: i64,
+    called: BTreeSet<UserId>,
+    calls_all: bool,
+    due_at: DateTime<Utc>,
+}
+
+#[derive(Debug)]
+struct Waiting {
+    seq: i64,
+    is_called: bool,
+    version: i64,
+    due_at: DateTime<Utc>,
+    attempts: i32,
+    dead_at: Option<DateTime<Utc>>,
+}
+
+impl MemoryStore {
+    fn tables(&self) -> MutexGuard<'_, Tables> {
+        self.0.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+}
+
+impl Tables {
+    fn own(&self, user_id: UserId) -> Vec<Subscription> {
+        let all = self.subscriptions.values().map(|entry| &entry.subscription);
+        let mut own: Vec<_> = all.filter(|one| one.user_id == user_id).cloned().collect();
+        own.sort_by_key(|one| (one.created_at, one.id));
+        own
+    }
+
+    fn remove(&mut self, id: SubscriptionId) {
+        self.subscriptions.remove(&id);
+        self.jobs.retain(|(subscription, _), _| *subscription != id);
+    }
+
+    fn note(&mut self, batch: &Batch, due_at: DateTime<Utc>, now: DateTime<Utc>) {
+        for ((chat, user), said) in &batch.seats {
+            if !self.users.contains_key(user) {
+                continue;
+            }
+            let version = said.version.unwrap_or(0);
+            let seat = self.seats.entry((*chat, *user)).or_insert_with(|| Seat::new(version, now));
+            if version == 0 || seat.version <= version {
+                seat.is_member = said.is_member;
+                seat.version = seat.version.max(version);
+                seat.changed_at = now;
+            }
+        }
+        for (place, seq) in &batch.taken {
+            if let Some(seat) = self.seats.get_mut(place) {
+                seat.taken_seq = seat.taken_seq.max(*seq);
+            }
+        }
+        for (chat, said) in &batch.news {
+            let news = self.news.entry(*chat).or_insert_with(|| News {
+                seq: 0,
+                called: BTreeSet::new(),
+                calls_all: false,
+                due_at,
+            });
+            news.seq = news.seq.max(said.seq);
+            news.called.extend(said.called.iter().copied());
+            news.calls_all |= said.calls_all;
+        }
+    }
+
+    /// Makes jobs of the news of a chat.
+    fn tell(&mut self, chat: ChatId, news: &News, now: DateTime<Utc>) {
+        let mut told = Vec::new();
+        for ((_, user), seat) in self.seats.iter_mut().filter(|((of, _), _)| *of == chat) {
+            if seat.is_member && seat.told_seq < news.seq && seat.taken_seq < news.seq {
+                seat.told_seq = news.seq;
+                told.push((*user, news.calls_all || news.called.contains(user)));
+            }
+        }
+        for (user, is_called) in told {
+            for Entry { subscription, next_at } in self.subscriptions.values() {
+                if subscription.user_id != user || !subscription.is_confirmed {
+                    continue;
+                }
+                let is_digest = subscription.target.channel() == NotificationChannel::Email;
+                let place = (subscription.id, (!is_digest).then_some(chat));
+                let digest_at = next_at.unwrap_or(now).max(now + DIGEST_AFTER);
+                let due_at = if is_digest { digest_at } else { now };
+                let waiting = self.jobs.entry(place).or_insert(Waiting {
+                    seq: 0,
+                    is_called: false,
+                    version: 0,
+                    due_at,
+                    attempts: 0,
+                    dead_at: None,
+                });
+                waiting.seq = waiting.seq.max(news.seq);
+                waiting.is_called |= is_called;
+                waiting.version += 1;
+                if waiting.dead_at.take().is_some() {
+                    (waiting.due_at, waiting.attempts) = (due_at, 0);
+                }
+            }
+        }
+    }
+
+    /// Returns a job as long as the claim is that of its last attempt.
+    fn claimed(&mut self, job: &Job) -> Option<&mut Waiting> {
+        let waiting = self.jobs.get_mut(&(job.subscription.id, job.chat_id))?;
+        (waiting.attempts == job.attempts && waiting.dead_at.is_none()).then_some(waiting)
+    }
+}
+
+impl Seat {
+    fn new(version: i64, changed_at: DateTime<Utc>) -> Self {
+        Self { is_member: false, version, changed_at, taken_seq: 0, told_seq: 0 }
+    }
+}
+
+#[async_trait]
+impl NotificationStore for MemoryStore {
+    async fn subscribe(&self, new: &NewSubscription) -> Result<Subscription, StoreError> {
+        let mut tables = self.tables();
+        tables.users.entry(new.user_id).or_default().listed_at = None;
+        let (channel, endpoint) = (new.target.channel(), new.target.endpoint());
+        let is_same =
+            |one: &Subscription| one.target.channel() == channel && one.target.endpoint() == endpoint;
+        let same = tables.subscriptions.values().map(|entry| &entry.subscription).find(|one| is_same(one));
+        let taken = same.filter(|one| one.user_id != new.user_id && channel == NotificationChannel::WebPush);
+        if let Some(taken) = taken.map(|one| one.id) {
+            tables.remove(taken);
+        }
+        let own = tables.own(new.user_id);
+        if let Some(known) = own.iter().find(|one| is_same(one)) {
+            let known = Subscription { target: new.target.clone(), ..known.clone() };
+            if let Some(entry) = tables.subscriptions.get_mut(&known.id) {
+                entry.subscription = known.clone();
+            }
+            return Ok(known);
+        }
+        if own.len() >= MAX_SUBSCRIPTIONS {
+            return Err(StoreError::TooMany);
+        }
+        let subscription = Subscription {
+            id: new.id,
+            user_id: new.user_id,
+            target: new.target.clone(),
+            is_confirmed: channel != NotificationChannel::Email,
+            created_at: new.created_at,
+        };
+        let entry = Entry { subscription: subscription.clone(), next_at: None };
+        tables.subscriptions.insert(new.id, entry);
+        Ok(subscription)
+    }
+
+    async fn subscriptions(&self, user_id: UserId) -> Result<Vec<Subscription>, StoreError> {
+        Ok(self.tables().own(user_id))
+    }
+
+    async fn confirm(&self, id: SubscriptionId) -> Result<bool, StoreError> {
+        let mut tables = self.tables();
+        let found = tables.subscriptions.get_mut(&id);
+        Ok(found.map(|entry| entry.subscription.is_confirmed = true).is_some())
+    }
+
+    async fn unsubscribe(&self, id: SubscriptionId, of: Option<UserId>) -> Result<bool, StoreError> {
+        let mut tables = self.tables();
+        let found = tables.subscriptions.get(&id);
+        let is_found = found.is_some_and(|entry| of.is_none_or(|user| entry.subscription.user_id == user));
+        if is_found {
+            tables.remove(id);
+        }
+        Ok(is_found)
+    }
+
+    async fn preferences(
+        &self,
+        user_id: UserId,
+        now: DateTime<Utc>,
+    ) -> Result<(Preferences, Option<u16>), StoreError> {
+        let tables = self.tables();
+        let preferences = tables.users.get(&user_id).map(|user| user.preferences.clone()).unwrap_or_default();
+        let minute = u16::try_from(now.timestamp().rem_euclid(24 * 3600) / 60).ok();
+        let minute = minute.filter(|_| preferences.quiet.is_some());
+        Ok((preferences, minute))
+    }
+
+    async fn set_preferences(&self, user_id: UserId, preferences: &Preferences) -> Result<(), StoreError> {
+        self.tables().users.entry(user_id).or_default().preferences = preferences.clone();
+        Ok(())
+    }
+
+    async fn knows_time_zone(&self, name: &str) -> Result<bool, StoreError> {
+        Ok(name == UTC)
+    }
+
+    async fn positions(
+        &self,
+        topic: Topic,
+        partitions: &[i32],
+    ) -> Result<HashMap<i32, Option<i64>>, StoreError> {
+        let mut tables = self.tables();
+        let mut next = |partition: i32| *tables.positions.entry((topic, partition)).or_default();
+        Ok(partitions.iter().map(|partition| (*partition, next(*partition))).collect())
+    }
+
+    async fn apply(
+        &self,
+        place: Place,
+        batch: &Batch,
+        delay: TimeDelta,
+        now: DateTime<Utc>,
+    ) -> Result<(), StoreError> {
+        let mut tables = self.tables();
+        tables.note(batch, now + delay, now);
+        tables.positions.insert((place.topic, place.partition), Some(place.next_offset));
+        Ok(())
+    }
+
+    async fn unlisted(&self, since: DateTime<Utc>, limit: usize) -> Result<Vec<UserId>, StoreError> {
+        let tables = self.tables();
+        let is_due = |user: &User| user.listed_at.is_none_or(|at| at < since);
+        let mut due: Vec<_> = tables.users.iter().filter(|(_, user)| is_due(user)).collect();
+        due.sort_by_key(|(_, user)| user.listed_at);
+        Ok(due.into_iter().map(|(id, _)| *id).take(limit).collect())
+    }
+
+    async fn list(
+        &self,
+        user_id: UserId,
+        chats: &[(ChatId, i64)],
+        listed_at: DateTime<Utc>,
+    ) -> Result<(), StoreError> {
+        let mut tables = self.tables();
+        let Some(user) = tables.users.get_mut(&user_id) else { return Ok(()) };
+        user.listed_at = Some(listed_at);
+        for (chat, version) in chats {
+            let seat = tables.seats.entry((*chat, user_id)).or_insert_with(|| Seat::new(*version, listed_at));
+            if seat.version <= *version {
+                (seat.is_member, seat.version, seat.changed_at) = (true, *version, listed_at);
+            }
+        }
+        let is_listed = |chat: &ChatId| chats.iter().any(|(listed, _)| listed == chat);
+        for ((chat, user), seat) in &mut tables.seats {
+            if *user == user_id && seat.changed_at < listed_at && !is_listed(chat) {
+                seat.is_member = false;
+            }
+        }
+        Ok(())
+    }
+
+    async fn spread(&self, now: DateTime<Utc>, limit: usize) -> Result<usize, StoreError> {
+        let mut tables = self.tables();
+        let due = tables.news.iter().filter(|(_, news)| news.due_at <= now);
+        let due: Vec<ChatId> = due.map(|(chat, _)| *chat).take(limit).collect();
+        for chat in &due {
+            if let Some(news) = tables.news.remove(chat) {
+                tables.tell(*chat, &news, now);
+            }
+        }
+        Ok(due.len())
+    }
+
+    async fn claim(
+        &self,
+        channel: NotificationChannel,
+        now: DateTime<Utc>,
+        until: DateTime<Utc>,
+        limit: usize,
+    ) -> Result<Vec<Job>, StoreError> {
+        let mut tables = self.tables();
+        let Tables { subscriptions, jobs, .. } = &mut *tables;
+        let mut due: Vec<_> =
+            jobs.iter_mut().filter(|(_, one)| one.dead_at.is_none() && one.due_at <= now).collect();
+        due.sort_by_key(|(_, one)| one.due_at);
+        let mut claimed = Vec::new();
+        for ((id, chat), waiting) in due {
+            let Some(Entry { subscription, .. }) = subscriptions.get(id) else { continue };
+            if subscription.target.channel() != channel || claimed.len() == limit {
+                continue;
+            }
+            waiting.due_at = until;
+            waiting.attempts += 1;
+            claimed.push(Job {
+                subscription: subscription.clone(),
+                chat_id: *chat,
+                seq: waiting.seq,
+                is_called: waiting.is_called,
+                version: waiting.version,
+                attempts: waiting.attempts,
+            });
+        }
+        Ok(claimed)
+    }
+
+    async fn finish(
+        &self,
+        job: &Job,
+        now: DateTime<Utc>,
+        next_at: Option<DateTime<Utc>>,
+    ) -> Result<(), StoreError> {
+        let mut tables = self.tables();
+        let mut is_done = false;
+        if let Some(waiting) = tables.claimed(job) {
+            is_done = waiting.version == job.version;
+            (waiting.due_at, waiting.attempts) = (next_at.unwrap_or(now).max(now), 0);
+        }
+        if is_done {
+            tables.jobs.remove(&(job.subscription.id, job.chat_id));
+        }
+        if let (Some(_), Some(entry)) = (next_at, tables.subscriptions.get_mut(&job.subscription.id)) {
+            entry.next_at = next_at;
+        }
+        Ok(())
+    }
+
+    async fn put_off(&self, job: &Job, until: DateTime<Utc>, is_counted: bool) -> Result<(), StoreError> {
+        if let Some(waiting) = self.tables().claimed(job) {
+            waiting.due_at = until;
+            waiting.attempts -= i32::from(!is_counted);
+        }
+        Ok(())
+    }
+
+    async fn bury(&self, job: &Job, now: DateTime<Utc>, _death: &str) -> Result<(), StoreError> {
+        if let Some(waiting) = self.tables().claimed(job) {
+            waiting.dead_at = Some(now);
+        }
+        Ok(())
+    }
+
+    async fn forget_dead(&self, before: DateTime<Utc>) -> Result<u64, StoreError> {
+        let mut tables = self.tables();
+        let count = tables.jobs.len();
+        tables.jobs.retain(|_, one| one.dead_at.is_none_or(|at| at >= before));
+        Ok((count - tables.jobs.len()) as u64)
+    }
+
+    async fn counts(&self) -> Result<HashMap<NotificationChannel, (i64, i64)>, StoreError> {
+        let tables = self.tables();
+        let mut counts: HashMap<_, (i64, i64)> = HashMap::new();
+        for ((id, _), waiting) in &tables.jobs {
+            let Some(entry) = tables.subscriptions.get(id) else { continue };
+            let (alive, dead) = counts.entry(entry.subscription.target.channel()).or_default();
+            *(if waiting.dead_at.is_some() { dead } else { alive }) += 1;
+        }
+        Ok(counts)
+    }
+
+    async fn erase(&self, user_id: UserId) -> Result<bool, StoreError> {
+        let mut tables = self.tables();
+        for one in tables.own(user_id) {
+            tables.remove(one.id);
+        }
+        tables.seats.retain(|(_, user), _| *user != user_id);
+        Ok(tables.users.remove(&user_id).is_some())
+    }
+
+    async fn deletions_position(&self) -> Result<Option<String>, StoreError> {
+        Ok(self.tables().deletions_position.clone())
+    }
+
+    async fn set_deletions_position(&self, position: &str) -> Result<(), StoreError> {
+        self.tables().deletions_position = Some(position.to_owned());
+        Ok(())
+    }
+}

@@ -1,0 +1,761 @@
+//! Notifications in PostgreSQL.
+
+use std::collections::HashMap;
+
+use chrono::{DateTime, TimeDelta, Utc};
+use contracts::{
+    ChatId, SubscriptionId, UserId,
+    api::{NotificationChannel, NotificationLevel},
+};
+use kit::{catalog::Topic, mail::Email, postgres::Schema};
+use secrecy::ExposeSecret as _;
+use sqlx::{PgConnection, PgPool};
+use tonic::async_trait;
+use url::Url;
+use uuid::Uuid;
+
+use super::{NotificationStore, Place, Preferences, StoreError};
+use crate::domain::{
+    Batch, DIGEST_AFTER, Job, MAX_SUBSCRIPTIONS, NewSubscription, Quiet, Subscription, Target,
+};
+
+/// The tables of this service.
+pub const SCHEMA: Schema = Schema {
+    name: "notification_service",
+    migrations: &[(
+        "0001_create_subscriptions",
+        include_str!("../../migrations/0001_create_subscriptions.sql"),
+    )],
+};
+
+/// Stands for all chats, in the job of a digest.
+const ALL_CHATS: Uuid = Uuid::nil();
+
+/// Keeps notifications in the tenant's database.
+#[derive(Clone)]
+pub struct PostgresStore {
+    pool: PgPool,
+}
+
+impl PostgresStore {
+    /// Returns a store on a pool whose search path starts with [`SCHEMA`].
+    pub fn new(pool: PgPool) -> Self {
+        Self { pool }
+    }
+}
+
+kit::row! {
+    struct SubscriptionRow {
+        subscription_id: Uuid,
+        user_id: Uuid,
+        channel: String,
+        endpoint: String,
+        public_key: Option<Vec<u8>>,
+        auth: Option<Vec<u8>>,
+        secret: Option<String>,
+        is_confirmed: bool,
+        created_at: DateTime<Utc>,
+    }
+}
+
+kit::row! {
+    struct JobRow {
+        subscription_id: Uuid,
+        user_id: Uuid,
+        channel: String,
+        endpoint: String,
+        public_key: Option<Vec<u8>>,
+        auth: Option<Vec<u8>>,
+        secret: Option<String>,
+        is_confirmed: bool,
+        created_at: DateTime<Utc>,
+        chat_id: Uuid,
+        seq: i64,
+        is_called: bool,
+        version: i64,
+        attempts: i32,
+    }
+}
+
+kit::row! {
+    struct PreferencesRow {
+        level: String,
+        shows_text: bool,
+        quiet_from: Option<i32>,
+        quiet_to: Option<i32>,
+        time_zone: Option<String>,
+        minute: Option<i32>,
+    }
+}
+
+kit::row! {
+    struct PositionRow {
+        partition: i32,
+        next_offset: Option<i64>,
+    }
+}
+
+kit::row! {
+    struct UserRow {
+        user_id: Uuid,
+    }
+}
+
+kit::row! {
+    struct CountRow {
+        channel: String,
+        waiting: i64,
+        dead: i64,
+    }
+}
+
+kit::row! {
+    struct DeletionsRow {
+        position: String,
+    }
+}
+
+kit::row! {
+    struct NumberRow {
+        number: i64,
+    }
+}
+
+kit::row! {
+    struct FactRow {
+        is_so: bool,
+    }
+}
+
+#[async_trait]
+impl NotificationStore for PostgresStore {
+    #[tracing::instrument(name = "notification.store.subscribe", skip_all, fields(subscription = %new.id))]
+    async fn subscribe(&self, new: &NewSubscription) -> Result<Subscription, StoreError> {
+        let failed = StoreError::Subscriptions;
+        let mut transaction = self.pool.begin().await.map_err(failed)?;
+        ensure_user(&mut transaction, new.user_id).await.map_err(failed)?;
+        // One after the other for one user, so that none of two sees room that the other takes. The chats are listed again: a user who comes
+        // back may have joined some that no record is left of.
+        sqlx::query("UPDATE users SET listed_at = NULL WHERE user_id = $1")
+            .bind(new.user_id.0)
+            .execute(&mut *transaction)
+            .await
+            .map_err(failed)?;
+        let (target, channel) = (&new.target, new.target.channel());
+        if channel == NotificationChannel::WebPush {
+            sqlx::query(
+                "DELETE FROM subscriptions WHERE channel = 'web_push' AND endpoint = $1 AND user_id <> $2",
+            )
+            .bind(target.endpoint())
+            .bind(new.user_id.0)
+            .execute(&mut *transaction)
+            .await
+            .map_err(failed)?;
+        }
+        let count: NumberRow = sqlx::query_as(
+            "SELECT count(*) AS number FROM subscriptions
+             WHERE user_id = $1 AND NOT (channel = $2 AND endpoint = $3)",
+        )
+        .bind(new.user_id.0)
+        .bind(channel.as_str())
+        .bind(target.endpoint())
+        .fetch_one(&mut *transaction)
+        .await
+        .map_err(failed)?;
+        if usize::try_from(count.number).is_ok_and(|count| count >= MAX_SUBSCRIPTIONS) {
+            return Err(StoreError::TooMany);
+        }
+        let (public_key, auth, secret) = match target {
+            Target::WebPush { public_key, auth, .. } => (Some(public_key), Some(auth), None),
+            Target::Webhook { secret, .. } => (None, None, Some(secret.expose_secret().to_owned())),
+            Target::Email { .. } => (None, None, None),
+        };
+        let row: SubscriptionRow = sqlx::query_as(
+            "INSERT INTO subscriptions
+                (subscription_id, user_id, channel, endpoint, public_key, auth, secret, is_confirmed, created_at)
+             VALUES ($1, $2, $3, $4, $5, $6, $7, $8, $9)
+             ON CONFLICT (user_id, channel, endpoint) DO UPDATE
+                SET public_key = excluded.public_key, auth = excluded.auth, secret = excluded.secret
+             RETURNING subscription_id, user_id, channel, endpoint, public_key, auth, secret, is_confirmed, created_at",
+        )
+        .bind(new.id.0)
+        .bind(new.user_id.0)
+        .bind(channel.as_str())
+        .bind(target.endpoint())
+        .bind(public_key.cloned())
+        .bind(auth.cloned())
+        .bind(secret)
+        .bind(channel != NotificationChannel::Email)
+        .bind(new.created_at)
+        .fetch_one(&mut *transaction)
+        .await
+        .map_err(failed)?;
+        transaction.commit().await.map_err(failed)?;
+        Subscription::try_from(row).map_err(failed)
+    }
+
+    async fn subscriptions(&self, user_id: UserId) -> Result<Vec<Subscription>, StoreError> {
+        let rows: Vec<SubscriptionRow> = sqlx::query_as(
+            "SELECT subscription_id, user_id, channel, endpoint, public_key, auth, secret, is_confirmed, created_at
+             FROM subscriptions WHERE user_id = $1 ORDER BY created_at, subscription_id",
+        )
+        .bind(user_id.0)
+        .fetch_all(&self.pool)
+        .await
+        .map_err(StoreError::Subscriptions)?;
+        let subscriptions = rows.into_iter().map(Subscription::try_from);
+        subscriptions.collect::<Result<_, _>>().map_err(StoreError::Subscriptions)
+    }
+
+    async fn confirm(&self, id: SubscriptionId) -> Result<bool, StoreError> {
+        let done = sqlx::query("UPDATE subscriptions SET is_confirmed = TRUE WHERE subscription_id = $1")
+            .bind(id.0)
+            .execute(&self.pool)
+            .await
+            .map_err(StoreError::Subscriptions)?;
+        Ok(done.rows_affected() > 0)
+    }
+
+    async fn unsubscribe(&self, id: SubscriptionId, of: Option<UserId>) -> Result<bool, StoreError> {
+        let done = sqlx::query(
+            "DELETE FROM subscriptions WHERE subscription_id = $1 AND ($2::UUID IS NULL OR user_id = $2)",
+        )
+        .bind(id.0)
+        .bind(of.map(|user| user.0))
+        .execute(&self.pool)
+        .await
+        .map_err(StoreError::Subscriptions)?;
+        Ok(done.rows_affected() > 0)
+    }
+
+    async fn preferences(
+        &self,
+        user_id: UserId,
+        now: DateTime<Utc>,
+    ) -> Result<(Preferences, Option<u16>), StoreError> {
+        let row: Option<PreferencesRow> = sqlx::query_as(
+            "SELECT level, shows_text, quiet_from, quiet_to, time_zone,
+                (EXTRACT(HOUR FROM $2::TIMESTAMPTZ AT TIME ZONE time_zone) * 60
+                    + EXTRACT(MINUTE FROM $2::TIMESTAMPTZ AT TIME ZONE time_zone))::INT AS minute
+             FROM users WHERE user_id = $1",
+        )
+        .bind(user_id.0)
+        .bind(now)
+        .fetch_optional(&self.pool)
+        .await
+        .map_err(StoreError::Preferences)?;
+        Ok(row.map_or_else(Default::default, read_preferences))
+    }
+
+    async fn set_preferences(&self, user_id: UserId, preferences: &Preferences) -> Result<(), StoreError> {
+        let quiet = preferences.quiet.as_ref();
+        sqlx::query(
+            "INSERT INTO users (user_id, level, shows_text, quiet_from, quiet_to, time_zone)
+             VALUES ($1, $2, $3, $4, $5, $6)
+             ON CONFLICT (user_id) DO UPDATE SET level = excluded.level, shows_text = excluded.shows_text,
+                quiet_from = excluded.quiet_from, quiet_to = excluded.quiet_to, time_zone = excluded.time_zone",
+        )
+        .bind(user_id.0)
+        .bind(preferences.level.as_str())
+        .bind(preferences.shows_text)
+        .bind(quiet.map(|quiet| i32::from(quiet.from)))
+        .bind(quiet.map(|quiet| i32::from(quiet.to)))
+        .bind(quiet.map(|quiet| quiet.time_zone.clone()))
+        .execute(&self.pool)
+        .await
+        .map(drop)
+        .map_err(StoreError::Preferences)
+    }
+
+    async fn knows_time_zone(&self, name: &str) -> Result<bool, StoreError> {
+        let row: FactRow =
+            sqlx::query_as("SELECT EXISTS (SELECT FROM pg_timezone_names WHERE name = $1) AS is_so")
+                .bind(name.to_owned())
+                .fetch_one(&self.pool)
+                .await
+                .map_err(StoreError::Preferences)?;
+        Ok(row.is_so)
+    }
+
+    async fn positions(
+        &self,
+        topic: Topic,
+        partitions: &[i32],
+    ) -> Result<HashMap<i32, Option<i64>>, StoreError> {
+        sqlx::query(
+            "INSERT INTO positions (topic, partition) SELECT $1, unnest($2::INT[])
+             ON CONFLICT (topic, partition) DO NOTHING",
+        )
+        .bind(topic.as_str())
+        .bind(partitions)
+        .execute(&self.pool)
+        .await
+        .map_err(StoreError::Position)?;
+        let rows: Vec<PositionRow> = sqlx::query_as(
+            "SELECT partition, next_offset FROM positions WHERE topic = $1 AND partition = ANY ($2)",
+        )
+        .bind(topic.as_str())
+        .bind(partitions)
+        .fetch_all(&self.pool)
+        .await
+        .map_err(StoreError::Position)?;
+        Ok(rows.into_iter().map(|row| (row.partition, row.next_offset)).collect())
+    }
+
+    #[tracing::instrument(name = "notification.store.apply", skip_all, fields(partition = place.partition))]
+    async fn apply(
+        &self,
+        place: Place,
+        batch: &Batch,
+        delay: TimeDelta,
+        now: DateTime<Utc>,
+    ) -> Result<(), StoreError> {
+        let Place { topic, partition, next_offset } = place;
+        let failed = |source| StoreError::Apply { topic, partition, source };
+        let mut transaction = self.pool.begin().await.map_err(failed)?;
+        note_seats(&mut transaction, batch, now).await.map_err(failed)?;
+        note_taken(&mut transaction, batch).await.map_err(failed)?;
+        note_news(&mut transaction, batch, now + delay).await.map_err(failed)?;
+        sqlx::query(
+            "INSERT INTO positions (topic, partition, next_offset) VALUES ($1, $2, $3)
+             ON CONFLICT (topic, partition) DO UPDATE SET next_offset = excluded.next_offset",
+        )
+        .bind(topic.as_str())
+        .bind(partition)
+        .bind(next_offset)
+        .execute(&mut *transaction)
+        .await
+        .map_err(failed)?;
+        transaction.commit().await.map_err(failed)
+    }
+
+    async fn unlisted(&self, since: DateTime<Utc>, limit: usize) -> Result<Vec<UserId>, StoreError> {
+        let rows: Vec<UserRow> = sqlx::query_as(
+            "SELECT user_id FROM users WHERE listed_at IS NULL OR listed_at < $1
+             ORDER BY listed_at NULLS FIRST LIMIT $2",
+        )
+        .bind(since)
+        .bind(limit_of(limit))
+        .fetch_all(&self.pool)
+        .await
+        .map_err(StoreError::List)?;
+        Ok(rows.into_iter().map(|row| UserId(row.user_id)).collect())
+    }
+
+    async fn list(
+        &self,
+        user_id: UserId,
+        chats: &[(ChatId, i64)],
+        listed_at: DateTime<Utc>,
+    ) -> Result<(), StoreError> {
+        let failed = StoreError::List;
+        let (ids, versions): (Vec<Uuid>, Vec<i64>) =
+            chats.iter().map(|(chat, version)| (chat.0, *version)).unzip();
+        let mut transaction = self.pool.begin().await.map_err(failed)?;
+        sqlx::query(
+            "INSERT INTO seats (chat_id, user_id, is_member, version, changed_at)
+             SELECT listed.chat_id, $1, TRUE, listed.version, $4
+             FROM unnest($2::UUID[], $3::BIGINT[]) AS listed (chat_id, version)
+             WHERE EXISTS (SELECT FROM users WHERE user_id = $1)
+             ON CONFLICT (chat_id, user_id) DO UPDATE
+                SET is_member = TRUE, version = excluded.version, changed_at = excluded.changed_at
+                WHERE seats.version <= excluded.version",
+        )
+        .bind(user_id.0)
+        .bind(&ids)
+        .bind(&versions)
+        .bind(listed_at)
+        .execute(&mut *transaction)
+        .await
+        .map_err(failed)?;
+        // What changed since may be a chat that the list does not have yet.
+        sqlx::query(
+            "UPDATE seats SET is_member = FALSE, changed_at = $3
+             WHERE user_id = $1 AND is_member AND changed_at < $3 AND chat_id <> ALL ($2)",
+        )
+        .bind(user_id.0)
+        .bind(&ids)
+        .bind(listed_at)
+        .execute(&mut *transaction)
+        .await
+        .map_err(failed)?;
+        sqlx::query("UPDATE users SET listed_at = $2 WHERE user_id = $1")
+            .bind(user_id.0)
+            .bind(listed_at)
+            .execute(&mut *transaction)
+            .await
+            .map_err(failed)?;
+        transaction.commit().await.map_err(failed)
+    }
+
+    #[tracing::instrument(name = "notification.store.spread", skip_all)]
+    async fn spread(&self, now: DateTime<Utc>, limit: usize) -> Result<usize, StoreError> {
+        let row: NumberRow = sqlx::query_as(
+            "WITH due AS (
+                DELETE FROM news WHERE chat_id IN (
+                    SELECT chat_id FROM news WHERE due_at <= $1 ORDER BY due_at LIMIT $2 FOR UPDATE SKIP LOCKED
+                )
+                RETURNING chat_id, seq, called, calls_all
+             ), told AS (
+                UPDATE seats SET told_seq = due.seq FROM due
+                WHERE seats.chat_id = due.chat_id AND seats.is_member
+                    AND seats.told_seq < due.seq AND seats.taken_seq < due.seq
+                RETURNING seats.user_id, due.chat_id, due.seq,
+                    due.calls_all OR seats.user_id = ANY (due.called) AS is_called
+             ), made AS (
+                INSERT INTO jobs (subscription_id, chat_id, channel, seq, is_called, due_at)
+                SELECT subscriptions.subscription_id,
+                    CASE WHEN channel = 'email' THEN $3 ELSE told.chat_id END, channel, max(told.seq),
+                    bool_or(told.is_called),
+                    CASE WHEN channel = 'email' THEN GREATEST($4, next_at) ELSE $1 END
+                FROM told JOIN subscriptions USING (user_id)
+                WHERE is_confirmed
+                GROUP BY subscriptions.subscription_id, 2, channel, next_at
+                ON CONFLICT (subscription_id, chat_id) DO UPDATE SET
+                    seq = GREATEST(jobs.seq, excluded.seq),
+                    is_called = jobs.is_called OR excluded.is_called,
+                    version = jobs.version + 1,
+                    due_at = CASE WHEN jobs.dead_at IS NULL THEN jobs.due_at ELSE excluded.due_at END,
+                    attempts = CASE WHEN jobs.dead_at IS NULL THEN jobs.attempts ELSE 0 END,
+                    dead_at = NULL, death = NULL
+             )
+             SELECT count(*) AS number FROM due",
+        )
+        .bind(now)
+        .bind(limit_of(limit))
+        .bind(ALL_CHATS)
+        .bind(now + DIGEST_AFTER)
+        .fetch_one(&self.pool)
+        .await
+        .map_err(StoreError::Jobs)?;
+        Ok(usize::try_from(row.number).unwrap_or(0))
+    }
+
+    #[tracing::instrument(name = "notification.store.claim", skip_all)]
+    async fn claim(
+        &self,
+        channel: NotificationChannel,
+        now: DateTime<Utc>,
+        until: DateTime<Utc>,
+        limit: usize,
+    ) -> Result<Vec<Job>, StoreError> {
+        let rows: Vec<JobRow> = sqlx::query_as(
+            "UPDATE jobs SET due_at = $3, attempts = attempts + 1
+             FROM subscriptions
+             WHERE subscriptions.subscription_id = jobs.subscription_id
+                AND (jobs.subscription_id, jobs.chat_id) IN (
+                    SELECT subscription_id, chat_id FROM jobs
+                    WHERE channel = $1 AND dead_at IS NULL AND due_at <= $2
+                    ORDER BY due_at LIMIT $4 FOR UPDATE SKIP LOCKED
+                )
+             RETURNING jobs.subscription_id, user_id, jobs.channel, endpoint, public_key, auth, secret,
+                is_confirmed, created_at, jobs.chat_id, jobs.seq, jobs.is_called, jobs.version, jobs.attempts",
+        )
+        .bind(channel.as_str())
+        .bind(now)
+        .bind(until)
+        .bind(limit_of(limit))
+        .fetch_all(&self.pool)
+        .await
+        .map_err(StoreError::Jobs)?;
+        rows.into_iter().map(Job::try_from).collect::<Result<_, _>>().map_err(StoreError::Jobs)
+    }
+
+    async fn finish(
+        &self,
+        job: &Job,
+        now: DateTime<Utc>,
+        next_at: Option<DateTime<Utc>>,
+    ) -> Result<(), StoreError> {
+        let failed = StoreError::Jobs;
+        let mut transaction = self.pool.begin().await.map_err(failed)?;
+        // Another process has the job when the lease has ended: then it is that one's.
+        sqlx::query(
+            "DELETE FROM jobs WHERE subscription_id = $1 AND chat_id = $2 AND attempts = $3 AND version = $4",
+        )
+        .bind(job.subscription.id.0)
+        .bind(chat_of(job))
+        .bind(job.attempts)
+        .bind(job.version)
+        .execute(&mut *transaction)
+        .await
+        .map_err(failed)?;
+        sqlx::query(
+            "UPDATE jobs SET due_at = GREATEST($4, $5), attempts = 0
+             WHERE subscription_id = $1 AND chat_id = $2 AND attempts = $3 AND dead_at IS NULL",
+        )
+        .bind(job.subscription.id.0)
+        .bind(chat_of(job))
+        .bind(job.attempts)
+        .bind(now)
+        .bind(next_at)
+        .execute(&mut *transaction)
+        .await
+        .map_err(failed)?;
+        if next_at.is_some() {
+            sqlx::query("UPDATE subscriptions SET next_at = $2 WHERE subscription_id = $1")
+                .bind(job.subscription.id.0)
+                .bind(next_at)
+                .execute(&mut *transaction)
+                .await
+                .map_err(failed)?;
+        }
+        transaction.commit().await.map_err(failed)
+    }
+
+    async fn put_off(&self, job: &Job, until: DateTime<Utc>, is_counted: bool) -> Result<(), StoreError> {
+        sqlx::query(
+            "UPDATE jobs SET due_at = $4, attempts = attempts - $5
+             WHERE subscription_id = $1 AND chat_id = $2 AND attempts = $3 AND dead_at IS NULL",
+        )
+        .bind(job.subscription.id.0)
+        .bind(chat_of(job))
+        .bind(job.attempts)
+        .bind(until)
+        .bind(i32::from(!is_counted))
+        .execute(&self.pool)
+        .await
+        .map(drop)
+        .map_err(StoreError::Jobs)
+    }
+
+    async fn bury(&self, job: &Job, now: DateTime<Utc>, death: &str) -> Result<(), StoreError> {
+        sqlx::query(
+            "UPDATE jobs SET dead_at = $4, death = $5
+             WHERE subscription_id = $1 AND chat_id = $2 AND attempts = $3 AND dead_at IS NULL",
+        )
+        .bind(job.subscription.id.0)
+        .bind(chat_of(job))
+        .bind(job.attempts)
+        .bind(now)
+        .bind(death.to_owned())
+        .execute(&self.pool)
+        .await
+        .map(drop)
+        .map_err(StoreError::Jobs)
+    }
+
+    async fn forget_dead(&self, before: DateTime<Utc>) -> Result<u64, StoreError> {
+        let done = sqlx::query("DELETE FROM jobs WHERE dead_at < $1")
+            .bind(before)
+            .execute(&self.pool)
+            .await
+            .map_err(StoreError::Jobs)?;
+        Ok(done.rows_affected())
+    }
+
+    async fn counts(&self) -> Result<HashMap<NotificationChannel, (i64, i64)>, StoreError> {
+        let rows: Vec<CountRow> = sqlx::query_as(
+            "SELECT channel, count(*) FILTER (WHERE dead_at IS NULL) AS waiting, count(dead_at) AS dead
+             FROM jobs GROUP BY channel",
+        )
+        .fetch_all(&self.pool)
+        .await
+        .map_err(StoreError::Jobs)?;
+        let count =
+            |row: CountRow| Some((NotificationChannel::parse(&row.channel)?, (row.waiting, row.dead)));
+        Ok(rows.into_iter().filter_map(count).collect())
+    }
+
+    #[tracing::instrument(name = "notification.store.erase", skip_all, fields(user = %user_id))]
+    async fn erase(&self, user_id: UserId) -> Result<bool, StoreError> {
+        let done = sqlx::query("DELETE FROM users WHERE user_id = $1")
+            .bind(user_id.0)
+            .execute(&self.pool)
+            .await
+            .map_err(StoreError::Erase)?;
+        Ok(done.rows_affected() > 0)
+    }
+
+    async fn deletions_position(&self) -> Result<Option<String>, StoreError> {
+        let row: Option<DeletionsRow> = sqlx::query_as("SELECT position FROM deletions_position")
+            .fetch_optional(&self.pool)
+            .await
+            .map_err(StoreError::Position)?;
+        Ok(row.map(|row| row.position))
+    }
+
+    async fn set_deletions_position(&self, position: &str) -> Result<(), StoreError> {
+        sqlx::query(
+            "INSERT INTO deletions_position (position) VALUES ($1)
+             ON CONFLICT (is_only) DO UPDATE SET position = excluded.position",
+        )
+        .bind(position.to_owned())
+        .execute(&self.pool)
+        .await
+        .map(drop)
+        .map_err(StoreError::Position)
+    }
+}
+
+async fn ensure_user(connection: &mut PgConnection, user_id: UserId) -> Result<(), sqlx::Error> {
+    let insert = sqlx::query("INSERT INTO users (user_id) VALUES ($1) ON CONFLICT (user_id) DO NOTHING");
+    insert.bind(user_id.0).execute(connection).await.map(drop)
+}
+
+/// Notes who is in which chat, of the users of this service.
+async fn note_seats(
+    connection: &mut PgConnection,
+    batch: &Batch,
+    now: DateTime<Utc>,
+) -> Result<(), sqlx::Error> {
+    let (mut chats, mut users, mut members, mut versions) = (vec![], vec![], vec![], vec![]);
+    for ((chat, user), seat) in &batch.seats {
+        chats.push(chat.0);
+        users.push(user.0);
+        members.push(seat.is_member);
+        // What has no version is a tombstone, which is behind all that was said before it.
+        versions.push(seat.version.unwrap_or(0));
+    }
+    if chats.is_empty() {
+        return Ok(());
+    }
+    sqlx::query(
+        "INSERT INTO seats (chat_id, user_id, is_member, version, changed_at)
+         SELECT said.chat_id, said.user_id, said.is_member, said.version, $5
+         FROM unnest($1::UUID[], $2::UUID[], $3::BOOLEAN[], $4::BIGINT[])
+            AS said (chat_id, user_id, is_member, version)
+         JOIN users ON users.user_id = said.user_id
+         ON CONFLICT (chat_id, user_id) DO UPDATE
+            SET is_member = excluded.is_member, version = GREATEST(seats.version, excluded.version),
+                changed_at = excluded.changed_at
+            WHERE excluded.version = 0 OR seats.version <= excluded.version",
+    )
+    .bind(chats)
+    .bind(users)
+    .bind(members)
+    .bind(versions)
+    .bind(now)
+    .execute(connection)
+    .await
+    .map(drop)
+}
+
+/// Notes what devices of the users of this service took.
+async fn note_taken(connection: &mut PgConnection, batch: &Batch) -> Result<(), sqlx::Error> {
+    let (mut chats, mut users, mut seqs) = (vec![], vec![], vec![]);
+    for ((chat, user), seq) in &batch.taken {
+        chats.push(chat.0);
+        users.push(user.0);
+        seqs.push(*seq);
+    }
+    if chats.is_empty() {
+        return Ok(());
+    }
+    sqlx::query(
+        "UPDATE seats SET taken_seq = said.seq
+         FROM unnest($1::UUID[], $2::UUID[], $3::BIGINT[]) AS said (chat_id, user_id, seq)
+         WHERE seats.chat_id = said.chat_id AND seats.user_id = said.user_id AND seats.taken_seq < said.seq",
+    )
+    .bind(chats)
+    .bind(users)
+    .bind(seqs)
+    .execute(connection)
+    .await
+    .map(drop)
+}
+
+async fn note_news(
+    connection: &mut PgConnection,
+    batch: &Batch,
+    due_at: DateTime<Utc>,
+) -> Result<(), sqlx::Error> {
+    for (chat, news) in &batch.news {
+        let called: Vec<Uuid> = news.called.iter().map(|user| user.0).collect();
+        sqlx::query(
+            "INSERT INTO news (chat_id, seq, called, calls_all, due_at) VALUES ($1, $2, $3, $4, $5)
+             ON CONFLICT (chat_id) DO UPDATE SET
+                seq = GREATEST(news.seq, excluded.seq), calls_all = news.calls_all OR excluded.calls_all,
+                called = ARRAY (SELECT unnest(news.called) UNION SELECT unnest(excluded.called))",
+        )
+        .bind(chat.0)
+        .bind(news.seq)
+        .bind(called)
+        .bind(news.calls_all)
+        .bind(due_at)
+        .execute(&mut *connection)
+        .await?;
+    }
+    Ok(())
+}
+
+fn limit_of(limit: usize) -> i64 {
+    i64::try_from(limit).unwrap_or(i64::MAX)
+}
+
+fn chat_of(job: &Job) -> Uuid {
+    job.chat_id.map_or(ALL_CHATS, |chat| chat.0)
+}
+
+fn read_preferences(row: PreferencesRow) -> (Preferences, Option<u16>) {
+    let minute = |minute: Option<i32>| minute.and_then(|minute| u16::try_from(minute).ok());
+    let quiet = match (minute(row.quiet_from), minute(row.quiet_to), row.time_zone) {
+        (Some(from), Some(to), Some(time_zone)) => Some(Quiet { from, to, time_zone }),
+        _ => None,
+    };
+    let level = NotificationLevel::parse(&row.level).unwrap_or_default();
+    (Preferences { level, shows_text: row.shows_text, quiet }, minute(row.minute))
+}
+
+/// A row that this build did not write.
+fn unreadable(column: &str) -> sqlx::Error {
+    sqlx::Error::ColumnNotFound(column.to_owned())
+}
+
+impl TryFrom<SubscriptionRow> for Subscription {
+    type Error = sqlx::Error;
+
+    fn try_from(row: SubscriptionRow) -> Result<Self, sqlx::Error> {
+        let url = || Url::parse(&row.endpoint).map_err(|_| unreadable("endpoint"));
+        let target = match NotificationChannel::parse(&row.channel) {
+            None => return Err(unreadable("channel")),
+            Some(NotificationChannel::WebPush) => Target::WebPush {
+                endpoint: url()?,
+                public_key: row.public_key.ok_or_else(|| unreadable("public_key"))?,
+                auth: row.auth.ok_or_else(|| unreadable("auth"))?,
+            },
+            Some(NotificationChannel::Webhook) => Target::Webhook {
+                url: url()?,
+                secret: row.secret.ok_or_else(|| unreadable("secret"))?.into(),
+            },
+            Some(NotificationChannel::Email) => {
+                let address = Email::parse("endpoint", &row.endpoint);
+                Target::Email { address: address.map_err(|_| unreadable("endpoint"))? }
+            }
+        };
+        Ok(Self {
+            id: SubscriptionId(row.subscription_id),
+            user_id: UserId(row.user_id),
+            target,
+            is_confirmed: row.is_confirmed,
+            created_at: row.created_at,
+        })
+    }
+}
+
+impl TryFrom<JobRow> for Job {
+    type Error = sqlx::Error;
+
+    fn try_from(row: JobRow) -> Result<Self, sqlx::Error> {
+        let JobRow { subscription_id, user_id, channel, endpoint, public_key, auth, secret, .. } = row;
+        let subscription = SubscriptionRow {
+            subscription_id,
+            user_id,
+            channel,
+            endpoint,
+            public_key,
+            auth,
+            secret,
+            is_confirmed: row.is_confirmed,
+            created_at: row.created_at,
+        };
+        Ok(Self {
+            subscription: subscription.try_into()?,
+            chat_id: (row.chat_id != ALL_CHATS).then_some(ChatId(row.chat_id)),
+            seq: row.seq,
+            is_called: row.is_called,
+            version: row.version,
+            attempts: row.attempts,
+        })
+    }
+}

@@ -1,0 +1,10 @@
+//! The notification service from outside: its REST stories, its stores, and what it sends to real receivers.
+
+#![allow(clippy::disallowed_methods, reason = "tests make names and times of their own")]
+
+mod api;
+mod peers;
+mod receivers;
+mod sending;
+mod stand;
+mod store;

@@ -1,0 +1,221 @@
+//! A notification service in memory, and what happens in its chats.
+
+use std::{sync::Arc, time::Duration};
+
+use chrono::{TimeDelta, Utc};
+use contracts::{
+    ChatId, DeviceId, MessageKey, UserId,
+    api::NotificationChannel,
+    event::{DeliveredRecord, DeliveryOutcome, EntryKind, MembershipRecord, Role},
+};
+use kit::{
+    catalog::Topic,
+    config::MailArgs,
+    log::{Log, Producer},
+    mail::Mailer,
+    reach::Reach,
+    testing::{TestApi, TestRealm, smtp},
+};
+use notification::{
+    api::{self, AppState, ChannelFacts, Confirming, Tokens},
+    channels::{Channel, EmailChannel, Outside, VapidKey, WebPushChannel, WebhookChannel},
+    events::Follower,
+    making::Maker,
+    metrics::Metrics,
+    peers,
+    sending::Sender,
+    store::{MemoryStore, NotificationStore as _},
+};
+use secrecy::SecretString;
+use tokio::sync::Notify;
+use tokio_util::sync::CancellationToken;
+use uuid::Uuid;
+
+use super::peers::Peers;
+
+pub const PATIENCE: Duration = Duration::from_secs(60);
+pub const ORIGIN: &str = "https://acme.example";
+const TENANT: &str = "acme";
+/// `chat.events` and `message.delivered` are read by tasks of their own: a chat that was just founded is known by then.
+const DELAY: TimeDelta = TimeDelta::seconds(1);
+
+/// The service of a tenant, with a short delay. Its tasks end with it.
+pub struct Stand {
+    pub api: TestApi,
+    pub realm: TestRealm,
+    pub peers: Peers,
+    pub store: Arc<MemoryStore>,
+    pub tokens: Tokens,
+    pub mail: smtp::MailServer,
+    pub client: peers::Peers,
+    pub public_key: String,
+    producer: Producer,
+    stop: CancellationToken,
+}
+
+impl Drop for Stand {
+    fn drop(&mut self) {
+        self.stop.cancel();
+    }
+}
+
+/// Returns the way to receivers of a test, which are on loopback.
+fn loopback() -> Outside {
+    let reach = Reach { address: |address| address.is_loopback(), port: |_| true, ..Reach::internet() };
+    Outside::new(reach, true).expect("a client")
+}
+
+impl Stand {
+    /// Starts a service whose receivers are on loopback.
+    pub async fn start() -> Self {
+        Self::with(loopback(), true).await
+    }
+
+    /// Starts one that makes no jobs by itself: the test says at what time it does.
+    pub async fn by_hand() -> Self {
+        Self::with(loopback(), false).await
+    }
+
+    /// Starts a service that reaches the public Internet alone.
+    pub async fn outside() -> Self {
+        Self::with(Outside::internet().expect("a client"), true).await
+    }
+
+    async fn with(outside: Outside, makes: bool) -> Self {
+        let (realm, fake, stop) =
+            (TestRealm::start(TENANT).await, Peers::default(), CancellationToken::new());
+        let (log, store, metrics) = (Log::memory(), Arc::new(MemoryStore::default()), Metrics::default());
+        let channel = fake.channel().await;
+        let client = peers::Peers::new(channel.clone(), channel.clone(), channel);
+        let mail = smtp::MailServer::start().await;
+        let args = MailArgs {
+            smtp_url: Some(format!("smtp://{}", mail.address).parse().expect("a URL")),
+            smtp_from: Some("no-reply@acme.example".to_owned()),
+            smtp_username: Some(smtp::USERNAME.to_owned()),
+            smtp_password: Some(smtp::PASSWORD.to_owned().into()),
+        };
+        let mailer = Arc::new(Mailer::new(args, None).expect("a mailer").expect("a mail server"));
+        let secret = SecretString::from("a secret".to_owned());
+        let (tokens, wake) = (Tokens::new(&secret), Arc::new(Notify::new()));
+        let key = Arc::new(VapidKey::derive(&secret).expect("a key"));
+        let follower = Follower {
+            store: store.clone(),
+            log: log.clone(),
+            tenant: TENANT.to_owned(),
+            delay: DELAY,
+            metrics: metrics.clone(),
+            shutdown: stop.clone(),
+        };
+        tokio::spawn(follower.clone().follow(Topic::ChatEvents).expect("it joins the group"));
+        tokio::spawn(follower.follow(Topic::MessageDelivered).expect("it joins the group"));
+        let maker = Maker {
+            store: store.clone(),
+            peers: client.clone(),
+            metrics: metrics.clone(),
+            wake: wake.clone(),
+        };
+        if makes {
+            tokio::spawn(maker.clone().make(stop.clone()));
+        }
+        tokio::spawn(maker.list(stop.clone()));
+        let contact = Some(ORIGIN.to_owned());
+        let channels: [(NotificationChannel, Arc<dyn Channel>); 3] = [
+            (
+                NotificationChannel::WebPush,
+                Arc::new(WebPushChannel::new(outside.clone(), key.clone(), contact)),
+            ),
+            (NotificationChannel::Webhook, Arc::new(WebhookChannel::new(outside.clone()))),
+            (
+                NotificationChannel::Email,
+                Arc::new(EmailChannel::new(mailer.clone(), ORIGIN.to_owned(), tokens.clone())),
+            ),
+        ];
+        for (name, channel) in channels {
+            let (peers, metrics) = (client.clone(), metrics.clone());
+            tokio::spawn(Sender { store: store.clone(), peers, name, channel, metrics }.run(stop.clone()));
+        }
+        let public_key = key.public().to_owned();
+        let state = AppState {
+            store: store.clone(),
+            channels: ChannelFacts { key, outside, mail: Some((mailer, ORIGIN.to_owned())) },
+            tokens: tokens.clone(),
+            confirming: Confirming::default(),
+            wake,
+        };
+        let api = TestApi::new(api::router(state), &realm);
+        let producer = log.producer(None).expect("a producer");
+        Self { api, realm, peers: fake, store, tokens, mail, client, public_key, producer, stop }
+    }
+
+    /// Founds a chat of these users, as the chat service does: there is no entry for it.
+    pub fn found(&self, users: &[UserId]) -> ChatId {
+        let chat = ChatId::generate();
+        for (at, user) in (1..).zip(users) {
+            self.peers.join(chat, *user);
+            let record = MembershipRecord {
+                v: 1,
+                chat,
+                user: *user,
+                role: Some(Role::Member),
+                kind: None,
+                version: at,
+                members: 2,
+                from_entry: false,
+            };
+            let payload = serde_json::to_vec(&record).expect("json");
+            self.send(Topic::ChatEvents, &MembershipRecord::key(chat, *user), &payload);
+        }
+        chat
+    }
+
+    /// Lets a user say something, once in the chat and any number of times in the log.
+    pub fn say(&self, chat: ChatId, seq: i64, sender: UserId, body: &str, mentions: &[UserId]) {
+        self.peers.say(chat, seq, sender, body);
+        self.announce(chat, seq, sender, body, mentions);
+    }
+
+    pub fn announce(&self, chat: ChatId, seq: i64, sender: UserId, body: &str, mentions: &[UserId]) {
+        let outcome = DeliveryOutcome::Stored {
+            seq,
+            kind: EntryKind::Text,
+            body: body.to_owned(),
+            subject: None,
+            target_seq: None,
+            mentions: mentions.to_vec(),
+            mention_roles: Vec::new(),
+            mentions_all: false,
+            mentions_here: false,
+            silent: false,
+            attachments: Vec::new(),
+            forwarded: None,
+            range: None,
+            sent_at_ms: Utc::now().timestamp_millis(),
+            subject_only: false,
+            expires_at_ms: None,
+            place: None,
+        };
+        let (device, key) = (DeviceId(Uuid::nil()), MessageKey(Uuid::nil()));
+        let record = DeliveredRecord { v: 1, chat, sender, device, key, outcome };
+        let payload = serde_json::to_vec(&record).expect("json");
+        self.send(Topic::MessageDelivered, &chat.to_string(), &payload);
+    }
+
+    fn send(&self, topic: Topic, key: &str, payload: &[u8]) {
+        drop(self.producer.send(&topic.of(TENANT), key, Some(payload)).expect("it is sent"));
+    }
+
+    /// Waits until the service knows that a user is in no other chats than the peers say.
+    pub async fn listed(&self, user: UserId) {
+        kit::testing::wait_for("the list of chats", PATIENCE, || async {
+            let long_ago = Utc::now() - TimeDelta::hours(1);
+            let due = self.store.unlisted(long_ago, 100).await.expect("a read");
+            (!due.contains(&user)).then_some(())
+        })
+        .await;
+    }
+
+    /// Returns how many jobs wait.
+    pub async fn waiting(&self, channel: NotificationChannel) -> (i64, i64) {
+        self.store.counts().await.expect("counts").get(&channel).copied().unwrap_or_default()
+    }
+}

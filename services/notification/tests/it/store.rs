@@ -1,0 +1,369 @@
+//! One suite for every store.
+
+use std::{collections::BTreeSet, sync::Arc};
+
+use chrono::{DateTime, TimeDelta, Utc};
+use contracts::{
+    ChatId, SubscriptionId, UserId,
+    api::{CreateSubscriptionRequest, NotificationChannel, NotificationLevel},
+};
+use kit::{catalog::Topic, testing::TestDatabase};
+use notification::{
+    domain::{Batch, Job, MAX_SUBSCRIPTIONS, NewSubscription, News, Quiet, Seat, Subscription, Target},
+    store::{MemoryStore, NotificationStore, Place, PostgresStore, Preferences, SCHEMA, StoreError},
+};
+use serde_json::json;
+use sqlx::PgPool;
+
+type Store = Arc<dyn NotificationStore>;
+
+macro_rules! suite {
+    ($($story:ident),* $(,)?) => {
+        mod memory {
+            $(
+                #[tokio::test]
+                async fn $story() {
+                    super::$story(std::sync::Arc::new(super::MemoryStore::default())).await;
+                }
+            )*
+        }
+        mod postgres {
+            $(
+                #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+                async fn $story() {
+                    let (_database, pool) = super::database().await;
+                    super::$story(std::sync::Arc::new(super::PostgresStore::new(pool))).await;
+                }
+            )*
+        }
+    };
+}
+
+suite![
+    a_subscription_is_kept_as_it_was_made,
+    what_is_announced_is_told_once,
+    who_took_it_is_told_nothing,
+    the_chats_of_a_user_follow_records_and_lists,
+    a_job_is_of_one_process_at_a_time,
+    what_comes_while_a_job_is_sent_is_told_behind_it,
+    a_job_that_was_given_up_makes_room_for_another,
+    a_digest_is_one_job_for_all_chats,
+    preferences_are_kept,
+    positions_are_kept_by_topic_and_partition,
+    a_user_is_forgotten,
+];
+
+/// Returns a database with the tables of this service.
+async fn database() -> (TestDatabase, PgPool) {
+    let database = TestDatabase::create().await;
+    let args = database.args();
+    SCHEMA.migrate(&args).await.expect("the tables are made");
+    let pool = SCHEMA.pool(&args);
+    (database, pool)
+}
+
+/// Stores keep microseconds.
+fn now() -> DateTime<Utc> {
+    DateTime::from_timestamp_micros(Utc::now().timestamp_micros()).expect("a time")
+}
+
+fn hook(user_id: UserId, name: &str) -> NewSubscription {
+    subscription(user_id, json!({"webhook": {"url": format!("https://hooks.example/{name}")}}))
+}
+
+fn mails(user_id: UserId) -> NewSubscription {
+    subscription(user_id, json!({"email": {"address": "ben@corp.test"}}))
+}
+
+fn subscription(user_id: UserId, request: serde_json::Value) -> NewSubscription {
+    let request: CreateSubscriptionRequest = serde_json::from_value(request).expect("a request");
+    let target = Target::parse(&request, || "a secret".to_owned().into()).expect("a target");
+    NewSubscription { id: SubscriptionId::generate(), user_id, target, created_at: now() }
+}
+
+async fn subscribed(store: &Store, new: &NewSubscription) -> Subscription {
+    store.subscribe(new).await.expect("it is made")
+}
+
+fn news(chat: ChatId, seq: i64, called: &[UserId]) -> Batch {
+    let mut batch = Batch::default();
+    let called: BTreeSet<UserId> = called.iter().copied().collect();
+    batch.news.insert(chat, News { seq, called, calls_all: false });
+    batch
+}
+
+fn seat(chat: ChatId, user: UserId, is_member: bool, version: Option<i64>) -> Batch {
+    let mut batch = Batch::default();
+    batch.seats.insert((chat, user), Seat { is_member, version });
+    batch
+}
+
+async fn apply(store: &Store, batch: &Batch) {
+    let place = Place { topic: Topic::MessageDelivered, partition: 0, next_offset: 1 };
+    store.apply(place, batch, TimeDelta::zero(), now()).await.expect("it is noted");
+}
+
+async fn spread(store: &Store) -> usize {
+    store.spread(now() + TimeDelta::seconds(1), 100).await.expect("jobs are made")
+}
+
+async fn claim(store: &Store) -> Vec<Job> {
+    claim_at(store, now() + TimeDelta::seconds(2)).await
+}
+
+async fn claim_at(store: &Store, at: DateTime<Utc>) -> Vec<Job> {
+    let lease = at + TimeDelta::minutes(1);
+    store.claim(NotificationChannel::Webhook, at, lease, 100).await.expect("jobs")
+}
+
+/// Returns a user with a webhook who is in a chat.
+async fn member(store: &Store) -> (UserId, ChatId) {
+    let (user, chat) = (UserId::generate(), ChatId::generate());
+    subscribed(store, &hook(user, &user.to_string())).await;
+    store.list(user, &[(chat, 1)], now()).await.expect("it is noted");
+    (user, chat)
+}
+
+async fn a_subscription_is_kept_as_it_was_made(store: Store) {
+    let (ann, ben) = (UserId::generate(), UserId::generate());
+    let made = subscribed(&store, &hook(ann, "1")).await;
+    let again = subscribed(&store, &hook(ann, "1")).await;
+    assert_eq!(made.id, again.id);
+    assert_ne!(subscribed(&store, &hook(ben, "1")).await.id, made.id, "a server may be of several users");
+    let address = subscribed(&store, &mails(ann)).await;
+    assert!(made.is_confirmed && !address.is_confirmed);
+    assert!(store.confirm(address.id).await.expect("an answer"));
+    assert!(!store.confirm(SubscriptionId::generate()).await.expect("an answer"));
+    let own = store.subscriptions(ann).await.expect("a list");
+    let shown: Vec<_> = own.iter().map(|one| (one.id, one.target.endpoint(), one.is_confirmed)).collect();
+    let expected = [(made.id, "https://hooks.example/1", true), (address.id, "ben@corp.test", true)];
+    assert_eq!(shown, expected);
+    for n in 2..MAX_SUBSCRIPTIONS {
+        subscribed(&store, &hook(ann, &n.to_string())).await;
+    }
+    let refused = store.subscribe(&hook(ann, "one-more")).await;
+    assert!(matches!(refused, Err(StoreError::TooMany)), "{refused:?}");
+    assert!(!store.unsubscribe(made.id, Some(ben)).await.expect("an answer"));
+    assert!(store.unsubscribe(made.id, Some(ann)).await.expect("an answer"));
+    assert!(store.unsubscribe(address.id, None).await.expect("an answer"));
+}
+
+async fn what_is_announced_is_told_once(store: Store) {
+    let (user, chat) = member(&store).await;
+    apply(&store, &news(chat, 1, &[])).await;
+    apply(&store, &news(chat, 3, &[user])).await;
+    assert_eq!(store.spread(now() - TimeDelta::minutes(1), 100).await.expect("an answer"), 0, "not yet");
+    assert_eq!(spread(&store).await, 1);
+    assert_eq!(spread(&store).await, 0);
+    let [job] = claim(&store).await.try_into().expect("one job");
+    assert_eq!((job.chat_id, job.seq, job.is_called, job.attempts), (Some(chat), 3, true, 1));
+    assert_eq!(job.subscription.user_id, user);
+    store.finish(&job, now(), None).await.expect("it is done");
+    // The log is read again from an earlier place.
+    apply(&store, &news(chat, 2, &[user])).await;
+    apply(&store, &news(chat, 3, &[user])).await;
+    assert_eq!(spread(&store).await, 1);
+    assert!(claim(&store).await.is_empty(), "it is known");
+    apply(&store, &news(chat, 4, &[])).await;
+    spread(&store).await;
+    let [job] = claim(&store).await.try_into().expect("one job");
+    assert_eq!((job.seq, job.is_called), (4, false));
+}
+
+async fn who_took_it_is_told_nothing(store: Store) {
+    let (user, chat) = member(&store).await;
+    let mut batch = news(chat, 2, &[]);
+    batch.taken.insert((chat, user), 2);
+    batch.taken.insert((chat, UserId::generate()), 2);
+    apply(&store, &batch).await;
+    spread(&store).await;
+    assert!(claim(&store).await.is_empty());
+    // It never goes back.
+    let mut batch = news(chat, 2, &[]);
+    batch.taken.insert((chat, user), 1);
+    apply(&store, &batch).await;
+    spread(&store).await;
+    assert!(claim(&store).await.is_empty());
+    apply(&store, &news(chat, 3, &[])).await;
+    spread(&store).await;
+    assert_eq!(claim(&store).await.len(), 1);
+}
+
+async fn the_chats_of_a_user_follow_records_and_lists(store: Store) {
+    let (user, stranger) = (UserId::generate(), UserId::generate());
+    let [listed, joined, left] = [ChatId::generate(), ChatId::generate(), ChatId::generate()];
+    let long_ago = now() - TimeDelta::hours(1);
+    subscribed(&store, &hook(user, "1")).await;
+    assert_eq!(store.unlisted(long_ago, 10).await.expect("a list"), [user]);
+    // The list was read before the record that comes after it.
+    apply(&store, &seat(left, user, true, Some(4))).await;
+    apply(&store, &seat(left, user, false, Some(5))).await;
+    store.list(user, &[(listed, 1), (left, 4)], long_ago).await.expect("it is noted");
+    assert!(store.unlisted(long_ago, 10).await.expect("a list").is_empty());
+    apply(&store, &seat(joined, user, true, Some(2))).await;
+    apply(&store, &seat(joined, stranger, true, Some(3))).await;
+    // One that does not have what came since.
+    store.list(user, &[(listed, 1)], now() - TimeDelta::minutes(1)).await.expect("it is noted");
+    let told = async |store: &Store, seq: i64| {
+        for chat in [listed, joined, left] {
+            apply(store, &news(chat, seq, &[])).await;
+        }
+        spread(store).await;
+        let jobs = claim(store).await;
+        for job in &jobs {
+            store.finish(job, now(), None).await.expect("it is done");
+        }
+        jobs.iter().filter_map(|job| job.chat_id).collect::<BTreeSet<_>>()
+    };
+    assert_eq!(told(&store, 1).await, BTreeSet::from([listed, joined]));
+    apply(&store, &seat(joined, user, false, None)).await;
+    assert_eq!(told(&store, 2).await, BTreeSet::from([listed]), "a tombstone alone");
+    store.list(user, &[(joined, 2)], now() + TimeDelta::seconds(1)).await.expect("it is noted");
+    assert_eq!(told(&store, 3).await, BTreeSet::from([joined]));
+}
+
+async fn a_job_is_of_one_process_at_a_time(store: Store) {
+    let (_, chat) = member(&store).await;
+    apply(&store, &news(chat, 1, &[])).await;
+    spread(&store).await;
+    let [first] = claim(&store).await.try_into().expect("one job");
+    assert!(claim(&store).await.is_empty());
+    let later = now() + TimeDelta::minutes(2);
+    let [second] = claim_at(&store, later).await.try_into().expect("the lease has ended");
+    assert_eq!((first.attempts, second.attempts), (1, 2));
+    // The first process comes back too late.
+    store.finish(&first, now(), None).await.expect("nothing is done");
+    store.put_off(&first, now(), true).await.expect("nothing is done");
+    store.bury(&first, now(), "late").await.expect("nothing is done");
+    assert!(claim_at(&store, later).await.is_empty());
+    store.put_off(&second, later, false).await.expect("it waits");
+    let [third] = claim_at(&store, later).await.try_into().expect("it is due");
+    assert_eq!(third.attempts, 2, "that attempt was none");
+    store.finish(&third, later, None).await.expect("it is done");
+    assert!(claim_at(&store, later + TimeDelta::hours(1)).await.is_empty());
+}
+
+async fn what_comes_while_a_job_is_sent_is_told_behind_it(store: Store) {
+    let (_, chat) = member(&store).await;
+    apply(&store, &news(chat, 1, &[])).await;
+    spread(&store).await;
+    let [first] = claim(&store).await.try_into().expect("one job");
+    apply(&store, &news(chat, 2, &[])).await;
+    spread(&store).await;
+    assert!(claim(&store).await.is_empty(), "one at a time");
+    store.finish(&first, now(), None).await.expect("it is done");
+    let [second] = claim(&store).await.try_into().expect("there is more");
+    assert_eq!((second.seq, second.attempts), (2, 1));
+    store.finish(&second, now(), None).await.expect("it is done");
+    assert!(claim(&store).await.is_empty());
+}
+
+async fn a_job_that_was_given_up_makes_room_for_another(store: Store) {
+    let (_, chat) = member(&store).await;
+    apply(&store, &news(chat, 1, &[])).await;
+    spread(&store).await;
+    let [job] = claim(&store).await.try_into().expect("one job");
+    store.bury(&job, now(), "status 400").await.expect("it is given up");
+    let count = async |store: &Store| {
+        let counts = store.counts().await.expect("counts");
+        counts.get(&NotificationChannel::Webhook).copied().unwrap_or_default()
+    };
+    assert_eq!(count(&store).await, (0, 1));
+    assert!(claim_at(&store, now() + TimeDelta::days(1)).await.is_empty());
+    apply(&store, &news(chat, 2, &[])).await;
+    spread(&store).await;
+    assert_eq!(count(&store).await, (1, 0));
+    let [job] = claim(&store).await.try_into().expect("one job");
+    assert_eq!(job.attempts, 1);
+    store.bury(&job, now(), "status 400").await.expect("it is given up");
+    assert_eq!(store.forget_dead(now() - TimeDelta::hours(1)).await.expect("an answer"), 0);
+    assert_eq!(store.forget_dead(now() + TimeDelta::hours(1)).await.expect("an answer"), 1);
+}
+
+async fn a_digest_is_one_job_for_all_chats(store: Store) {
+    let (user, chats) = (UserId::generate(), [ChatId::generate(), ChatId::generate()]);
+    let address = subscribed(&store, &mails(user)).await;
+    store.list(user, &chats.map(|chat| (chat, 1)), now()).await.expect("it is noted");
+    apply(&store, &news(chats[0], 1, &[])).await;
+    spread(&store).await;
+    let claim = async |store: &Store, at: DateTime<Utc>| {
+        let until = at + TimeDelta::minutes(1);
+        store.claim(NotificationChannel::Email, at, until, 10).await.expect("jobs")
+    };
+    let day = now() + TimeDelta::days(1);
+    assert!(claim(&store, day).await.is_empty(), "the address is not confirmed");
+    store.confirm(address.id).await.expect("an answer");
+    for chat in chats {
+        apply(&store, &news(chat, 2, &[])).await;
+    }
+    spread(&store).await;
+    assert!(claim(&store, now() + TimeDelta::minutes(29)).await.is_empty());
+    let sent_at = now() + TimeDelta::minutes(31);
+    let [job] = claim(&store, sent_at).await.try_into().expect("one job");
+    assert_eq!(job.chat_id, None);
+    let next_at = sent_at + TimeDelta::hours(4);
+    store.finish(&job, sent_at, Some(next_at)).await.expect("it is done");
+    apply(&store, &news(chats[0], 3, &[])).await;
+    spread(&store).await;
+    assert!(claim(&store, next_at - TimeDelta::minutes(1)).await.is_empty());
+    assert_eq!(claim(&store, next_at).await.len(), 1);
+}
+
+async fn preferences_are_kept(store: Store) {
+    let (user, noon) = (UserId::generate(), "2026-01-15T12:00:00Z".parse().expect("a time"));
+    let standard = store.preferences(user, noon).await.expect("an answer");
+    assert_eq!(standard, (Preferences::default(), None));
+    let quiet = Quiet { from: 22 * 60, to: 7 * 60, time_zone: "UTC".to_owned() };
+    let chosen = Preferences { level: NotificationLevel::Mentions, shows_text: false, quiet: Some(quiet) };
+    store.set_preferences(user, &chosen).await.expect("they are set");
+    assert_eq!(store.preferences(user, noon).await.expect("an answer"), (chosen, Some(12 * 60)));
+    assert!(store.knows_time_zone("UTC").await.expect("an answer"));
+    assert!(!store.knows_time_zone("Nowhere/At_All").await.expect("an answer"));
+}
+
+async fn positions_are_kept_by_topic_and_partition(store: Store) {
+    let starts = async |topic: Topic| {
+        let found = store.positions(topic, &[0, 1]).await.expect("positions");
+        (found[&0], found[&1])
+    };
+    assert_eq!(starts(Topic::MessageDelivered).await, (None, None));
+    let place = Place { topic: Topic::MessageDelivered, partition: 1, next_offset: 7 };
+    store.apply(place, &Batch::default(), TimeDelta::zero(), now()).await.expect("it is noted");
+    assert_eq!(starts(Topic::MessageDelivered).await, (None, Some(7)));
+    assert_eq!(starts(Topic::ChatEvents).await, (None, None));
+    assert_eq!(store.deletions_position().await.expect("an answer"), None);
+    store.set_deletions_position("a").await.expect("it is noted");
+    store.set_deletions_position("b").await.expect("it is noted");
+    assert_eq!(store.deletions_position().await.expect("an answer").as_deref(), Some("b"));
+}
+
+async fn a_user_is_forgotten(store: Store) {
+    let (user, chat) = member(&store).await;
+    apply(&store, &news(chat, 1, &[])).await;
+    spread(&store).await;
+    assert!(store.erase(user).await.expect("an answer"));
+    assert!(!store.erase(user).await.expect("an answer"));
+    assert!(claim(&store).await.is_empty());
+    assert!(store.subscriptions(user).await.expect("a list").is_empty());
+}
+
+/// The database knows what no image has to bring along.
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn the_database_knows_the_time_zones() {
+    let (_database, pool) = database().await;
+    let store = PostgresStore::new(pool);
+    let user = UserId::generate();
+    for (zone, at, minute) in [
+        ("Europe/Moscow", "2026-01-15T12:00:00Z", 15 * 60),
+        ("America/New_York", "2026-01-15T02:30:00Z", 21 * 60 + 30),
+        ("America/New_York", "2026-07-15T02:30:00Z", 22 * 60 + 30),
+        ("Asia/Kolkata", "2026-01-15T20:00:00Z", 90),
+    ] {
+        assert!(store.knows_time_zone(zone).await.expect("an answer"), "{zone}");
+        let quiet = Some(Quiet { from: 0, to: 1, time_zone: zone.to_owned() });
+        let preferences = Preferences { quiet, ..Preferences::default() };
+        store.set_preferences(user, &preferences).await.expect("they are set");
+        let (_, found) = store.preferences(user, at.parse().expect("a time")).await.expect("an answer");
+        assert_eq!(found, Some(minute), "{zone}");
+    }
+}
