@@ -15,7 +15,7 @@ use contracts::{
     ChatId, UserId,
     api::{ContactableBy, MAX_DRAFT_BYTES},
     rpc::{
-        CheckBlocksRequest, CheckMembersRequest, GetMembershipRequest, ListAcquaintancesRequest,
+        CheckBlocksRequest, CheckMembersRequest, FindChatsRequest, GetMembershipRequest, ListAcquaintancesRequest,
         ListCalledRequest, ListMembershipsRequest, Membership, OwnState,
         chat_service_server::ChatService as _,
     },
