@@ -29,7 +29,7 @@ pub use self::{
     scheduled::{MAX_AHEAD_SECONDS, MAX_SCHEDULED, RescheduleRequest, ScheduleRequest, ScheduledMessage},
     schema::{FOUNDED_MEMBERS, TypedUsername},
     search::{
-        ExcerptPart, FoundChat, FoundChats, FoundFile, FoundMessage, FoundMessages, FoundPeople, FoundPerson,
+        ExcerptPart, FoundChat, FoundChats, FoundFile, FoundMessage, FoundMessages, FoundUser, FoundUsers,
         SearchStatus,
     },
 };

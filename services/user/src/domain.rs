@@ -172,7 +172,10 @@ pub enum Find {
     /// Exactly this username.
     Username(Username),
     /// Words of the username and the display name by their beginnings, of all users or of these.
-    Words { query: NameQuery, among: Option<Vec<UserId>> },
+    Words {
+        query: NameQuery,
+        among: Option<Vec<UserId>>,
+    },
     /// Exactly this username, be it of a deleted account. All others find no deleted accounts.
     Holder(Username),
 }

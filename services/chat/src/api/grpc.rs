@@ -9,12 +9,12 @@ use contracts::{
     event::Role,
     rpc::{
         CheckBlocksRequest, CheckBlocksResponse, CheckMembersRequest, CheckMembersResponse, EntryId,
-        FindChatsRequest, FindChatsResponse, GetMembershipRequest, GetMembershipResponse, ListAcquaintancesRequest, ListAcquaintancesResponse,
-        ListCalledRequest, ListCalledResponse, ListChatsRequest, ListChatsResponse, ListMembershipsRequest,
-        ListMembershipsResponse, ListPublishedRequest, ListPublishedResponse, Member, Membership, NamedChat,
-        OwnState, PublishedPlace, PublishedRecord, RestrictRequest, RestrictResponse,
-        chat_directory_server::ChatDirectory, chat_restrictions_server::ChatRestrictions,
-        chat_service_server::ChatService,
+        FindChatsRequest, FindChatsResponse, GetMembershipRequest, GetMembershipResponse,
+        ListAcquaintancesRequest, ListAcquaintancesResponse, ListCalledRequest, ListCalledResponse,
+        ListChatsRequest, ListChatsResponse, ListMembershipsRequest, ListMembershipsResponse,
+        ListPublishedRequest, ListPublishedResponse, Member, Membership, NamedChat, OwnState, PublishedPlace,
+        PublishedRecord, RestrictRequest, RestrictResponse, chat_directory_server::ChatDirectory,
+        chat_restrictions_server::ChatRestrictions, chat_service_server::ChatService,
     },
     wire::MAX_ROLE_MENTIONS,
 };

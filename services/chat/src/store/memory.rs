@@ -18,8 +18,8 @@ use self::joining::Link;
 use super::{Added, ChatStore, Created, Publication, Published, PublishedPlace, StoreError};
 use crate::domain::{
     self, Access, Block, Change, Chat, Command, DELETED_AT_ONCE, Excerpt, Founding, Limits, MAX_BLOCKS,
-    MAX_DRAFTS, Member, Membership, NamedChat, NewChat, OutboxRecord, OwnState, OwnUpdate, Refusal, Rights, Scheduled,
-    Seat,
+    MAX_DRAFTS, Member, Membership, NamedChat, NewChat, OutboxRecord, OwnState, OwnUpdate, Refusal, Rights,
+    Scheduled, Seat,
     limits::{self, CreatedChats, Memberships},
     own_state,
 };

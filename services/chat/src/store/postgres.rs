@@ -34,8 +34,8 @@ use self::{
 };
 use super::{Added, ChatStore, Created, Publication, Published, PublishedPlace, StoreError};
 use crate::domain::{
-    self, Block, Change, Chat, Command, Concern, Excerpt, Founding, Limits, Member, Membership, NamedChat, NewChat,
-    OutboxRecord, OwnState, OwnUpdate, Refusal, Rights, Seat,
+    self, Block, Change, Chat, Command, Concern, Excerpt, Founding, Limits, Member, Membership, NamedChat,
+    NewChat, OutboxRecord, OwnState, OwnUpdate, Refusal, Rights, Seat,
 };
 
 /// The tables of this service.

@@ -78,16 +78,16 @@ pub struct FoundChat {
     pub other: Option<UserId>,
 }
 
-/// `GET /api/search/people`
+/// `GET /api/search/users`
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize, ToSchema)]
-pub struct FoundPeople {
+pub struct FoundUsers {
     /// In the order of their usernames.
-    pub items: Vec<FoundPerson>,
+    pub items: Vec<FoundUser>,
 }
 
 /// A user whose name was found.
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize, ToSchema)]
-pub struct FoundPerson {
+pub struct FoundUser {
     pub user_id: UserId,
     pub username: String,
     pub display_name: String,

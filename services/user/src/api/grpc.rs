@@ -8,9 +8,9 @@ use contracts::{
     rpc::{
         self, CheckPresenceRequest, CheckPresenceResponse, DeleteUserRequest, DeleteUserResponse,
         EnsureUserRequest, FindUsersRequest, FindUsersResponse, FinishDeletionRequest,
-        FinishDeletionResponse, GetUsersRequest, GetUsersResponse,
-        IsNamedRequest, IsNamedResponse, ListDeletionsRequest, ListDeletionsResponse, NoteChatsErasedRequest,
-        NoteChatsErasedResponse, User, user_service_server::UserService,
+        FinishDeletionResponse, GetUsersRequest, GetUsersResponse, IsNamedRequest, IsNamedResponse,
+        ListDeletionsRequest, ListDeletionsResponse, NoteChatsErasedRequest, NoteChatsErasedResponse, User,
+        user_service_server::UserService,
     },
 };
 use kit::{

@@ -8,7 +8,7 @@ use sqlx::{PgConnection, PgExecutor, PgPool};
 use uuid::Uuid;
 
 use super::rows::{
-    MemberRow, MembershipRow, OwnedChatRow, SeatRow, chat_columns, chat_kind, entry_id, place_columns,
+    MemberRow, MembershipRow, OwnedChatRow, SeatRow, chat_columns, entry_id, kind_of, place_columns,
 };
 use crate::domain::{Chat, Member, Membership, NamedChat, Rights, Seat};
 
@@ -78,7 +78,7 @@ pub(super) async fn names_of(
     .fetch_all(pool)
     .await?;
     let named = rows.into_iter().map(|(chat_id, kind, title, other)| {
-        Ok(NamedChat { chat_id: ChatId(chat_id), kind: chat_kind(&kind)?, title, other: other.map(UserId) })
+        Ok(NamedChat { chat_id: ChatId(chat_id), kind: kind_of(&kind)?, title, other: other.map(UserId) })
     });
     named.collect()
 }
