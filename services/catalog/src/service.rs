@@ -136,8 +136,8 @@ pub struct Folder {
     pub size_limit: &'static str,
 }
 
-/// The folder of the search service. An index has about a quarter of a kilobyte for each message.
-const INDEX_FOLDER: Folder = Folder { name: "index", path: "/var/lib/posthouse/index", size_limit: "2Gi" };
+/// The folder of the search service. An index has about a quarter of a kilobyte for each message, and there are two while it is built again.
+const INDEX_FOLDER: Folder = Folder { name: "index", path: "/var/lib/posthouse/index", size_limit: "4Gi" };
 
 /// Where most services describe their API.
 const OPENAPI: &str = "openapi.json";
