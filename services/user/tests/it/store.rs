@@ -571,7 +571,7 @@ async fn names_from_before_normalization_are_found_after_it() {
         .fetch_one(&pool)
         .await
         .expect("a count");
-    assert_eq!(words, 1, "the database keeps them, whoever writes the names");
+    assert_eq!(words, 1, "the database keeps them, also of names that no store has written");
     let (_, normalize) =
         SCHEMA.migrations.iter().find(|(name, _)| *name == "0002_normalize_names").expect("it");
     sqlx::raw_sql(*normalize).execute(&pool).await.expect("the migration applies again");
