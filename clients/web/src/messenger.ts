@@ -241,13 +241,15 @@ export class Identity {
 
     /** Returns the user's newest chats whose names have words with these beginnings. */
     async findChats(query: string): Promise<FoundChat[]> {
-        const found: FoundChats = await this.call("GET", `/api/search/chats?${new URLSearchParams({ q: query })}`);
+        const parameters = new URLSearchParams({ q: query });
+        const found: FoundChats = await this.call("GET", `/api/search/chats?${parameters}`);
         return found.items;
     }
 
     /** Returns users whose names have words with these beginnings. */
     async findUsers(query: string): Promise<FoundUser[]> {
-        const found: FoundUsers = await this.call("GET", `/api/search/users?${new URLSearchParams({ q: query })}`);
+        const parameters = new URLSearchParams({ q: query });
+        const found: FoundUsers = await this.call("GET", `/api/search/users?${parameters}`);
         return found.items;
     }
 
