@@ -14,7 +14,7 @@ use std::{
 use contracts::{
     RuleSetId, UserId,
     api::{RuleSet, RuleSetState},
-    event::DeliveredRecord,
+    event::{DeliveredRecord, Unreadable},
 };
 use kit::{
     backoff::Backoff,
@@ -321,12 +321,13 @@ struct Stopped;
 
 /// Returns what is judged of a record. One that this build does not understand is of a newer version.
 pub(crate) fn post(record: &Record<'_>, metrics: &Metrics) -> Option<Post> {
-    match serde_json::from_slice::<DeliveredRecord>(record.payload()?) {
+    match DeliveredRecord::read(record.payload()) {
         Ok(delivered) if delivered.sender == SYSTEM => None,
         Ok(delivered) => Post::of(delivered),
-        Err(error) => {
+        Err(Unreadable::Empty) => None,
+        Err(why) => {
             let (partition, offset) = (record.partition(), record.offset());
-            tracing::debug!(%error, partition, offset, "a record is not understood: {error}");
+            tracing::debug!(%why, partition, offset, "a record is not understood: {why}");
             metrics.skipped.inc();
             None
         }

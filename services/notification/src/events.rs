@@ -11,7 +11,7 @@ use std::{
 };
 
 use chrono::{DateTime, TimeDelta, Utc};
-use contracts::event::DeliveredRecord;
+use contracts::event::{DeliveredRecord, Unreadable};
 use kit::{
     backoff::Backoff,
     catalog::Topic,
@@ -200,11 +200,14 @@ impl Reader {
                 }
                 Some(Ok(record)) => {
                     self.shared.metrics.records.inc();
-                    if let Err(error) = add(&mut batch, self.topic, &record, at) {
+                    match add(&mut batch, self.topic, &record, at) {
+                        Ok(()) | Err(Unreadable::Empty) => {}
                         // It is of a newer version, and says nothing here.
-                        let (partition, offset) = (record.partition(), record.offset());
-                        tracing::debug!(%error, partition, offset, "a record is not understood: {error}");
-                        self.shared.metrics.skipped.inc();
+                        Err(why) => {
+                            let (partition, offset) = (record.partition(), record.offset());
+                            tracing::debug!(%why, partition, offset, "a record is not understood: {why}");
+                            self.shared.metrics.skipped.inc();
+                        }
                     }
                     self.next = Some(record.offset() + 1);
                     read += 1;
@@ -249,18 +252,11 @@ impl Reader {
 struct Stopped;
 
 /// Adds what a record says.
-fn add(
-    batch: &mut Batch,
-    topic: Topic,
-    record: &Record<'_>,
-    now: DateTime<Utc>,
-) -> Result<(), serde_json::Error> {
+fn add(batch: &mut Batch, topic: Topic, record: &Record<'_>, now: DateTime<Utc>) -> Result<(), Unreadable> {
     if topic == Topic::ChatEvents {
         return batch.add_membership(record.key().unwrap_or_default(), record.payload());
     }
-    if let Some(payload) = record.payload() {
-        batch.add_delivered(&serde_json::from_slice::<DeliveredRecord>(payload)?, now);
-    }
+    batch.add_delivered(&DeliveredRecord::read(record.payload())?, now);
     Ok(())
 }
 
