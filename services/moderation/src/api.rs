@@ -20,10 +20,10 @@ use kit::{
     error::InvalidField,
     page::{PageSize, PageSizes},
 };
-use tokio::sync::Notify;
 
 pub use self::callers::{Moderators, Pace};
 use crate::{
+    carrying_out::Wake,
     domain::{Audit, Change},
     metrics::Metrics,
     peers::Peers,
@@ -45,7 +45,7 @@ pub struct AppState {
     pub shadows: Shadows,
     pub metrics: Metrics,
     /// Notified of what is to be carried out.
-    pub wake: Arc<Notify>,
+    pub wake: Wake,
 }
 
 /// Returns the REST API with its state applied.

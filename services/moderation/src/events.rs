@@ -33,6 +33,7 @@ use tonic::async_trait;
 use uuid::Uuid;
 
 use crate::{
+    carrying_out::Wake,
     domain::{Judge, Post, Verdict},
     metrics::Metrics,
     store::{Batch, ModerationStore, StoreError},
@@ -59,7 +60,7 @@ pub struct Follower {
     pub tenant: String,
     pub metrics: Metrics,
     /// Notified of what is to be carried out.
-    pub wake: Arc<Notify>,
+    pub wake: Wake,
     pub shutdown: CancellationToken,
 }
 
@@ -191,7 +192,7 @@ impl Judges {
 struct Reader {
     store: Arc<dyn ModerationStore>,
     metrics: Metrics,
-    wake: Arc<Notify>,
+    wake: Wake,
     stop: CancellationToken,
     judges: Arc<Mutex<Judges>>,
     queue: Queue,
@@ -312,7 +313,7 @@ impl Reader {
             let lag_ms = (now_ms() - verdict.evidence.sent_at_ms).max(0);
             self.metrics.lag.observe(Duration::from_millis(lag_ms.unsigned_abs()).as_secs_f64());
         }
-        self.wake.notify_one();
+        self.wake.notify();
     }
 }
 

@@ -3,7 +3,7 @@
 use std::{collections::HashMap, sync::Arc};
 
 use contracts::{
-    AppealId, ChatId, ReportId, RuleSetId, SanctionId, UserId,
+    AppealId, ChatId, ReportId, RuleSetId, UserId,
     api::{
         Appeal, AppealState, Decision, Evidence, Report, ReportReason, ReportState, RuleAction, RuleSet,
         RuleSetState, Sanction, SanctionKind, SanctionTerms,
@@ -16,7 +16,7 @@ use moderation::{
 };
 use sqlx::PgPool;
 
-use super::stand::{rule_set, words};
+use super::stand::{rule_set, sanction, words};
 
 type Store = Arc<dyn ModerationStore>;
 
@@ -72,20 +72,6 @@ fn verdict(rule_set: RuleSetId, chat: ChatId, entry_seq: i64, sender: UserId) ->
         rules: vec!["a".to_owned(), "b".to_owned()],
         action: RuleAction { delete: true, report: true, sanction: Some(terms) },
         evidence: Evidence { text: "scam".to_owned(), files: Vec::new(), sent_at_ms: 1_000 },
-    }
-}
-
-fn sanction(user: UserId, chat: Option<ChatId>, kind: SanctionKind, until_ms: Option<i64>) -> Sanction {
-    Sanction {
-        id: SanctionId::generate(),
-        user,
-        chat,
-        kind,
-        until_ms,
-        note: "a note".to_owned(),
-        by: Some(UserId::generate()),
-        created_at_ms: 1,
-        lifted: None,
     }
 }
 
