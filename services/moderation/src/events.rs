@@ -13,7 +13,7 @@ use std::{
 
 use contracts::{
     RuleSetId, UserId,
-    api::{RuleSet, RuleSetState},
+    api::RuleSet,
     event::{DeliveredRecord, Unreadable},
 };
 use kit::{
@@ -275,8 +275,10 @@ impl Reader {
 
     async fn judge(&mut self, posts: &[Post]) -> Result<(), StoreError> {
         // Behind the records: a set is enforced from some seconds after it was written, so that what it judges is read after it.
-        let states = [RuleSetState::Enforced, RuleSetState::Retired];
-        let sets = if posts.is_empty() { Vec::new() } else { self.store.rule_sets(&states).await? };
+        let sets = match posts.iter().map(|post| post.sent_at_ms).min() {
+            Some(oldest_ms) => self.store.rule_sets_from(oldest_ms).await?,
+            None => Vec::new(),
+        };
         let judges = self.judges.lock().unwrap_or_else(PoisonError::into_inner).of(sets);
         let senders: HashSet<_> = posts.iter().map(|post| (post.chat, post.sender)).collect();
         let senders: Vec<_> = senders.into_iter().collect();
