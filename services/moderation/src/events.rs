@@ -6,8 +6,7 @@
 
 use std::{
     collections::{HashMap, HashSet},
-    ops::RangeInclusive,
-    sync::{Arc, Mutex, MutexGuard, PoisonError},
+    sync::{Arc, Mutex, PoisonError},
     time::Duration,
 };
 
@@ -17,16 +16,9 @@ use contracts::{
     event::{DeliveredRecord, Unreadable},
 };
 use kit::{
-    backoff::Backoff,
     catalog::Topic,
     clock::now_ms,
-    log::{JoinError, Log, Member, Queue, Record, Report},
-    outage::Outage,
-};
-use tokio::{
-    sync::Notify,
-    task::JoinHandle,
-    time::{Instant, timeout},
+    log::{JoinError, Log, Record, Sink},
 };
 use tokio_util::sync::CancellationToken;
 use tonic::async_trait;
@@ -38,17 +30,6 @@ use crate::{
     metrics::Metrics,
     store::{Batch, ModerationStore, StoreError},
 };
-
-/// Records that are judged before what they give is written.
-const BATCH: usize = 200;
-/// After a failure.
-const BACKOFF: RangeInclusive<Duration> = Duration::from_millis(100)..=Duration::from_secs(5);
-/// How often it is noted how far a partition was read in which nothing is judged.
-const NOTE_INTERVAL: Duration = Duration::from_secs(5);
-/// A reader that has to go gets this long for what it has in hand.
-const HANDOVER: Duration = Duration::from_secs(2);
-/// A read of positions that takes longer is given up and tried again.
-const POSITION_TIMEOUT: Duration = Duration::from_secs(6);
 
 /// Deletions are sent in this name. It is of no user, and what it sends is not judged.
 pub const SYSTEM: UserId = UserId(Uuid::nil());
@@ -69,92 +50,8 @@ impl Follower {
     pub fn start(self) -> Result<impl Future<Output = ()> + Send + 'static, JoinError> {
         let topic = Topic::MessageDelivered.of(&self.tenant);
         let group = format!("{}.moderation", self.tenant);
-        let (log, shutdown) = (self.log.clone(), self.shutdown.clone());
-        let group_of = Group { shared: self, judges: Arc::default(), readers: Mutex::default() };
-        log.join(&topic, &group, Arc::new(group_of), shutdown)
-    }
-}
-
-/// The partitions that this process reads.
-struct Group {
-    shared: Follower,
-    judges: Arc<Mutex<Judges>>,
-    readers: Mutex<HashMap<i32, Reading>>,
-}
-
-struct Reading {
-    stop: CancellationToken,
-    task: JoinHandle<()>,
-}
-
-impl Group {
-    fn readers(&self) -> MutexGuard<'_, HashMap<i32, Reading>> {
-        self.readers.lock().unwrap_or_else(PoisonError::into_inner)
-    }
-}
-
-#[async_trait]
-impl Member for Group {
-    /// A position that was never noted means the beginning.
-    async fn starts(&self, partitions: &[i32]) -> Option<HashMap<i32, Option<i64>>> {
-        let mut backoff = Backoff::new(BACKOFF);
-        loop {
-            let why = match timeout(POSITION_TIMEOUT, self.shared.store.positions(partitions)).await {
-                Ok(Ok(found)) => return Some(found),
-                Ok(Err(error)) => kit::error::chain(&error),
-                Err(_) => "the store does not answer".to_owned(),
-            };
-            tracing::warn!(error = why, "cannot take over partitions yet: {why}");
-            if backoff.pause(&self.shared.shutdown).await.is_break() {
-                return None;
-            }
-        }
-    }
-
-    fn take(&self, queue: Queue, start: Option<i64>) {
-        let (partition, stop) = (queue.partition(), self.shared.shutdown.child_token());
-        let reader = Reader {
-            store: self.shared.store.clone(),
-            metrics: self.shared.metrics.clone(),
-            wake: self.shared.wake.clone(),
-            stop: stop.clone(),
-            judges: self.judges.clone(),
-            queue,
-            partition,
-            next: start,
-            noted: start,
-        };
-        let task = tokio::spawn(reader.run());
-        self.readers().insert(partition, Reading { stop, task });
-    }
-
-    async fn give_up(&self, partitions: &[i32]) {
-        let dismissed: Vec<Reading> = {
-            let mut readers = self.readers();
-            partitions.iter().filter_map(|partition| readers.remove(partition)).collect()
-        };
-        for reading in &dismissed {
-            reading.stop.cancel();
-        }
-        let deadline = Instant::now() + HANDOVER;
-        for mut reading in dismissed {
-            if tokio::time::timeout_at(deadline, &mut reading.task).await.is_err() {
-                reading.task.abort();
-                // Wait for the abort: the partition's queue must not outlive its assignment.
-                drop(reading.task.await);
-            }
-        }
-    }
-
-    fn taken(&self) -> Vec<i32> {
-        self.readers().keys().copied().collect()
-    }
-
-    fn report(&self, report: Report) {
-        match report {
-            Report::Settled | Report::Brokers { .. } | Report::End { .. } => {}
-            Report::Outside(why) => tracing::warn!(why, "messages are not judged: {why}"),
-        }
+        let Self { store, log, metrics, wake, shutdown, .. } = self;
+        log.feed(&topic, &group, Enforcement { store, metrics, wake, judges: Mutex::default() }, shutdown)
     }
 }
 
@@ -188,92 +85,42 @@ impl Judges {
     }
 }
 
-/// Reads one partition.
-struct Reader {
+/// What is judged of the log.
+struct Enforcement {
     store: Arc<dyn ModerationStore>,
     metrics: Metrics,
     wake: Wake,
-    stop: CancellationToken,
-    judges: Arc<Mutex<Judges>>,
-    queue: Queue,
-    partition: i32,
-    /// The first offset that is not judged.
-    next: Option<i64>,
-    /// The same as it is noted.
-    noted: Option<i64>,
+    judges: Mutex<Judges>,
 }
 
-impl Reader {
-    async fn run(mut self) {
-        let filled = Arc::new(Notify::new());
-        self.queue.notify(&filled);
-        let mut noted_at = Instant::now();
-        while !self.stop.is_cancelled() {
-            let (posts, read) = self.read();
-            let is_due = noted_at.elapsed() >= NOTE_INTERVAL && self.next != self.noted;
-            if !posts.is_empty() || is_due {
-                if self.carry_out(&posts).await.is_err() {
-                    return;
-                }
-                noted_at = Instant::now();
-            }
-            if read == BATCH {
-                continue;
-            }
-            tokio::select! {
-                () = self.stop.cancelled() => {}
-                () = filled.notified() => {}
-                () = tokio::time::sleep(NOTE_INTERVAL) => {}
-            }
-        }
+#[async_trait]
+impl Sink for Enforcement {
+    type Batch = Vec<Post>;
+    type Error = StoreError;
+
+    /// Each is judged by all rule sets, and what follows from them is one transaction.
+    const BATCH: usize = 200;
+    const WORK: &'static str = "judging messages";
+    const IDLE: &'static str = "messages are not judged";
+
+    async fn positions(&self, partitions: &[i32]) -> Result<HashMap<i32, Option<i64>>, StoreError> {
+        self.store.positions(partitions).await
     }
 
-    /// Takes what is there, and returns what of it is judged and how many records it was.
-    fn read(&mut self) -> (Vec<Post>, usize) {
-        let (mut posts, mut read) = (Vec::new(), 0);
-        while read < BATCH {
-            match self.queue.poll() {
-                None => break,
-                Some(Err(error)) => {
-                    let partition = self.partition;
-                    tracing::warn!(%error, partition, "partition {partition} reports: {error}");
-                }
-                Some(Ok(record)) => {
-                    posts.extend(post(&record, &self.metrics));
-                    self.next = Some(record.offset() + 1);
-                    read += 1;
-                }
-            }
-        }
-        (posts, read)
+    fn add(&self, posts: &mut Self::Batch, record: &Record<'_>) -> Result<(), Unreadable> {
+        posts.extend(post(record)?);
+        Ok(())
     }
 
-    /// Judges posts and writes it until it succeeds. An error means that this reader is to stop.
-    async fn carry_out(&mut self, posts: &[Post]) -> Result<(), Stopped> {
-        let (mut backoff, outage) = (Backoff::new(BACKOFF), Outage::default());
-        let what = "judging messages";
-        let stop = self.stop.clone();
-        loop {
-            let written = tokio::select! {
-                () = stop.cancelled() => return Err(Stopped),
-                written = self.judge(posts) => written,
-            };
-            match written {
-                Ok(()) => {
-                    outage.worked(what);
-                    self.noted = self.next;
-                    self.queue.commit(self.next.unwrap_or(0));
-                    return Ok(());
-                }
-                Err(error) => outage.failed(what, &error),
-            }
-            if backoff.pause(&stop).await.is_break() {
-                return Err(Stopped);
-            }
-        }
+    fn skipped(&self) {
+        self.metrics.skipped.inc();
     }
 
-    async fn judge(&mut self, posts: &[Post]) -> Result<(), StoreError> {
+    fn is_empty(posts: &Self::Batch) -> bool {
+        posts.is_empty()
+    }
+
+    async fn apply(&self, partition: i32, next_offset: i64, posts: &Self::Batch) -> Result<(), StoreError> {
         // Behind the records: a set is enforced from some seconds after it was written, so that what it judges is read after it.
         let sets = match posts.iter().map(|post| post.sent_at_ms).min() {
             Some(oldest_ms) => self.store.rule_sets_from(oldest_ms).await?,
@@ -284,12 +131,7 @@ impl Reader {
         let senders: Vec<_> = senders.into_iter().collect();
         let mut windows =
             if senders.is_empty() { HashMap::new() } else { self.store.windows(&senders).await? };
-        let mut batch = Batch {
-            partition: self.partition,
-            next_offset: self.next.unwrap_or(0),
-            now_ms: now_ms(),
-            ..Batch::default()
-        };
+        let mut batch = Batch { partition, next_offset, now_ms: now_ms(), ..Batch::default() };
         for post in posts {
             let window = windows.entry((post.chat, post.sender)).or_default();
             if !window.take(post) {
@@ -308,7 +150,9 @@ impl Reader {
         }
         Ok(())
     }
+}
 
+impl Enforcement {
     fn note(&self, batch: &Batch) {
         self.metrics.verdicts.inc_by(batch.verdicts.len() as u64);
         for verdict in &batch.verdicts {
@@ -319,20 +163,8 @@ impl Reader {
     }
 }
 
-/// The reader is to stop.
-struct Stopped;
-
-/// Returns what is judged of a record. One that this build does not understand is of a newer version.
-pub(crate) fn post(record: &Record<'_>, metrics: &Metrics) -> Option<Post> {
-    match DeliveredRecord::read(record.payload()) {
-        Ok(delivered) if delivered.sender == SYSTEM => None,
-        Ok(delivered) => Post::of(delivered),
-        Err(Unreadable::Empty) => None,
-        Err(why) => {
-            let (partition, offset) = (record.partition(), record.offset());
-            tracing::debug!(%why, partition, offset, "a record is not understood: {why}");
-            metrics.skipped.inc();
-            None
-        }
-    }
+/// Returns what is judged of a record.
+pub(crate) fn post(record: &Record<'_>) -> Result<Option<Post>, Unreadable> {
+    let delivered = DeliveredRecord::read(record.payload())?;
+    Ok(if delivered.sender == SYSTEM { None } else { Post::of(delivered) })
 }
