@@ -15,7 +15,7 @@ use std::{
 use contracts::event::Unreadable;
 use tokio::{
     sync::Notify,
-    task::JoinHandle,
+    task::{JoinHandle, yield_now},
     time::{Instant, sleep, timeout, timeout_at},
 };
 use tokio_util::sync::CancellationToken;
@@ -257,6 +257,8 @@ impl<S: Sink> Reader<S> {
                 noted_at = Instant::now();
             }
             if read == S::BATCH {
+                // Batches that say nothing are not waited for: other tasks run between them, too.
+                yield_now().await;
                 continue;
             }
             self.note_end(&mut caught_up_at).await;
