@@ -1,14 +1,10 @@
 //! Users whose accounts are deleted: nothing is known of them any more.
 //! Every process follows the list of deletions, see [`kit::deletions`].
 
-use std::{ops::RangeInclusive, sync::Arc, time::Duration};
+use std::{sync::Arc, time::Duration};
 
 use contracts::UserId;
-use kit::{
-    backoff::Backoff,
-    deletions::{self, Deletion, Departures},
-    rounds,
-};
+use kit::deletions::{self, Deletion, Departures};
 use tokio_util::sync::CancellationToken;
 use tonic::async_trait;
 
@@ -16,13 +12,10 @@ use crate::{error::Error, peers::Peers, store::NotificationStore};
 
 /// How often deletions are listed.
 const INTERVAL: Duration = Duration::from_secs(5);
-/// After a failure.
-const BACKOFF: RangeInclusive<Duration> = Duration::from_secs(1)..=Duration::from_secs(30);
 
 /// Follows the deletions until the shutdown.
 pub async fn follow(peers: Peers, store: Arc<dyn NotificationStore>, shutdown: CancellationToken) {
-    let what = "following the deletion of accounts";
-    rounds::repeat(what, INTERVAL, Backoff::new(BACKOFF), &shutdown, || catch_up(&peers, &*store)).await;
+    deletions::follow(Forgetting { peers: &peers, store: &*store }, INTERVAL, &shutdown).await;
 }
 
 /// Carries out every deletion behind the place that the store keeps, and moves that place behind those that are settled.
