@@ -19,13 +19,13 @@ use tokio::sync::{OwnedSemaphorePermit, Semaphore};
 use tokio_util::{sync::CancellationToken, task::TaskTracker};
 
 use crate::{
+    DAY_MS,
     domain::{Judge, Shadow},
     error::Error,
     events::post,
     store::ModerationStore,
 };
 
-const DAY_MS: i64 = 24 * 3_600 * 1_000;
 /// A run that takes longer has failed.
 const RUN_WITHIN: Duration = Duration::from_secs(3_600);
 /// One that is older and has no end was of a process that is gone.

@@ -257,7 +257,7 @@ impl<S: Sink> Reader<S> {
                 noted_at = Instant::now();
             }
             if read == S::BATCH {
-                // Batches that say nothing are not waited for: other tasks run between them, too.
+                // Nothing is waited for between batches that say nothing; other tasks run there all the same.
                 yield_now().await;
                 continue;
             }
