@@ -34,6 +34,10 @@ use crate::{
 /// Deletions are sent in this name. It is of no user, and what it sends is not judged.
 pub const SYSTEM: UserId = UserId(Uuid::nil());
 
+/// A compiled rule set is forgotten after so many batches that it is not for. Partitions are not equally far: one that is behind the retirement of
+/// a set takes turns with others that have passed it.
+const KEPT_BATCHES: usize = 50;
+
 /// What following the log needs.
 pub struct Follower {
     pub store: Arc<dyn ModerationStore>,
@@ -57,31 +61,42 @@ impl Follower {
 
 /// Rule sets that were compiled. They never change but for the time that they are in force.
 #[derive(Default)]
-struct Judges(HashMap<RuleSetId, (RuleSet, Arc<Judge>)>);
+struct Judges(HashMap<RuleSetId, Compiled>);
+
+struct Compiled {
+    set: RuleSet,
+    judge: Arc<Judge>,
+    /// Batches since the last that it was for.
+    unused: usize,
+}
 
 impl Judges {
-    /// Returns the judges of these sets, and forgets all others. None are wanted where there is nothing to judge.
+    /// Returns the judges of these sets. None are wanted where there is nothing to judge.
     fn of(&mut self, sets: Vec<RuleSet>) -> Vec<Arc<Judge>> {
         if sets.is_empty() {
             return Vec::new();
         }
-        let mut kept = HashMap::with_capacity(sets.len());
+        for compiled in self.0.values_mut() {
+            compiled.unused += 1;
+        }
+        let mut judges = Vec::with_capacity(sets.len());
         for set in sets {
-            let known = self.0.remove(&set.id).filter(|(known, _)| *known == set);
-            let judge = known.map_or_else(|| Judge::of(&set).map(Arc::new), |(_, judge)| Ok(judge));
+            let rule_set = set.id;
+            let known = self.0.remove(&rule_set).filter(|known| known.set == set);
+            let judge = known.map_or_else(|| Judge::of(&set).map(Arc::new), |known| Ok(known.judge));
             match judge {
                 Ok(judge) => {
-                    kept.insert(set.id, (set, judge));
+                    judges.push(judge.clone());
+                    self.0.insert(rule_set, Compiled { set, judge, unused: 0 });
                 }
                 // It was checked when it was created, by a version with other limits.
                 Err(error) => {
-                    let rule_set = set.id;
                     tracing::error!(%error, %rule_set, "rule set {rule_set} cannot be judged: {error}");
                 }
             }
         }
-        self.0 = kept;
-        self.0.values().map(|(_, judge)| judge.clone()).collect()
+        self.0.retain(|_, compiled| compiled.unused < KEPT_BATCHES);
+        judges
     }
 }
 
@@ -167,4 +182,43 @@ impl Enforcement {
 pub(crate) fn post(record: &Record<'_>) -> Result<Option<Post>, Unreadable> {
     let delivered = DeliveredRecord::read(record.payload())?;
     Ok(if delivered.sender == SYSTEM { None } else { Post::of(delivered) })
+}
+
+#[cfg(test)]
+mod tests {
+    use contracts::api::RuleSetState;
+
+    use super::*;
+
+    fn set() -> RuleSet {
+        RuleSet {
+            id: RuleSetId::generate(),
+            name: "set".to_owned(),
+            rules: Vec::new(),
+            state: RuleSetState::Enforced,
+            created_by: SYSTEM,
+            created_at_ms: 1,
+            enforced_from_ms: Some(1),
+            retired_from_ms: None,
+        }
+    }
+
+    #[test]
+    fn a_set_is_compiled_once_until_it_changes_or_no_batch_is_for_it_any_more() {
+        let (old, new) = (set(), set());
+        let mut judges = Judges::default();
+        let first = judges.of(vec![old.clone(), new.clone()]);
+        assert_eq!(first.iter().map(|judge| judge.id).collect::<Vec<_>>(), [old.id, new.id]);
+        for _ in 1..KEPT_BATCHES {
+            judges.of(vec![new.clone()]);
+        }
+        let again = judges.of(vec![old.clone(), new.clone()]);
+        assert!(Arc::ptr_eq(&first[0], &again[0]) && Arc::ptr_eq(&first[1], &again[1]));
+        let retired = RuleSet { retired_from_ms: Some(5), ..old.clone() };
+        assert!(!judges.of(vec![retired])[0].is_in_force(5));
+        for _ in 0..KEPT_BATCHES {
+            judges.of(vec![new.clone()]);
+        }
+        assert_eq!(judges.0.into_keys().collect::<Vec<_>>(), [new.id]);
+    }
 }
