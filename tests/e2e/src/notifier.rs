@@ -8,7 +8,6 @@
 
 use std::{
     collections::{BTreeMap, HashMap, HashSet},
-    slice::Iter,
     time::{Duration, Instant},
 };
 
@@ -52,7 +51,7 @@ pub struct Notifier {
     pub mail: MailServer,
     tenant: String,
     database: Mutex<PgConnection>,
-    stop: CancellationToken,
+    shutdown: CancellationToken,
     served: JoinHandle<anyhow::Result<()>>,
 }
 
@@ -72,16 +71,16 @@ impl Notifier {
         let reach = Reach { address: |address| address.is_loopback(), port: |_| true, ..Reach::internet() };
         let settings = invocation.settings::<Notification>()?;
         let surface = Notification::reaching(settings, &scope, Outside::new(reach, true)?)?;
-        let (listeners, stop) = (process.listen()?, process.shutdown().clone());
+        let (listeners, shutdown) = (process.listen()?, process.shutdown().clone());
         let messenger = Messenger::new(&format!("http://{}", listeners.http_addr()?).parse()?)?;
         let served = tokio::spawn(process.serve_on(listeners, vec![(Service::Notification, surface)]));
         let tenant = tenant.to_owned();
-        Ok(Self { messenger, mail, tenant, database: Mutex::new(database), stop, served })
+        Ok(Self { messenger, mail, tenant, database: Mutex::new(database), shutdown, served })
     }
 
     /// Ends the service and gives the tenant back to the operator.
     pub async fn stop(self, world: &World) -> anyhow::Result<()> {
-        self.stop.cancel();
+        self.shutdown.cancel();
         self.served.await??;
         set_paused(world, &self.tenant, false).await
     }
@@ -297,14 +296,13 @@ pub async fn outage(world: &World, tenant: &str, outage: Outage) -> anyhow::Resu
     let online = ann.online(&[]).await;
     // Over the first half of the outage: what is sent last is due before its end.
     let pace = interval(lasts / 2 / u32::try_from(messages)?);
-    let paced = stream::unfold(
-        (pace, chats.iter()),
-        |(mut pace, mut left): (Interval, Iter<'_, ChatId>)| async move {
-            let chat = *left.next()?;
+    let paced = stream::unfold((pace, 0), |(mut pace, next): (Interval, usize)| {
+        let chat = chats.get(next).copied();
+        async move {
             pace.tick().await;
-            Some((chat, (pace, left)))
-        },
-    );
+            Some((chat?, (pace, next + 1)))
+        }
+    });
     let sent: HashMap<String, Instant> = paced
         .map(|chat| {
             let online = &online;
