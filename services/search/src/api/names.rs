@@ -1,9 +1,6 @@
 //! Searches for chats and users by their names. There is no index of names here: the services that own them are queried.
 
-use std::{
-    collections::HashMap,
-    time::{Duration, Instant},
-};
+use std::{collections::HashMap, time::Duration};
 
 use axum::extract::State;
 use contracts::{
