@@ -13,14 +13,30 @@ mod indexer;
 
 use std::{
     collections::BTreeMap,
-    sync::{Mutex, MutexGuard, PoisonError},
+    sync::{Arc, Mutex, MutexGuard, PoisonError},
     time::Duration,
 };
 
+use kit::{health::Check, log::Log};
 use tokio::sync::{Notify, watch};
+use tokio_util::sync::CancellationToken;
 
-pub use self::{build::Source, indexer::Indexer};
-use crate::domain::Build;
+pub use self::build::Source;
+use crate::{domain::Build, metrics::Metrics, store};
+
+/// Fills the index of a tenant.
+pub struct Indexer {
+    pub tenant: String,
+    pub log: Log,
+    pub generations: Arc<dyn store::Generations>,
+    pub source: Source,
+    pub standing: Arc<Standing>,
+    pub metrics: Metrics,
+    /// Passes while the log is followed.
+    pub check: Check,
+    pub stop: CancellationToken,
+    pub times: Times,
+}
 
 /// How far a generation has come.
 #[derive(Clone, Debug, Default)]

@@ -2,18 +2,16 @@
 
 use std::{future::pending, ops::RangeInclusive, sync::Arc, time::Duration};
 
-use kit::{backoff::Backoff, health::Check, log::Log, outage::Outage};
+use kit::{backoff::Backoff, outage::Outage};
 use tokio::{
     sync::watch::error::RecvError,
     time::{Instant, sleep_until, timeout},
 };
-use tokio_util::sync::CancellationToken;
 
-use super::{Source, Standing, Times, filling::Filler};
+use super::{Indexer, filling::Filler};
 use crate::{
     domain::Build,
-    metrics::Metrics,
-    store::{Generations, Index, IndexError},
+    store::{Index, IndexError},
 };
 
 /// After a generation that could not be begun, or could not take the place of the one before.
@@ -21,20 +19,6 @@ const BACKOFF: RangeInclusive<Duration> = Duration::from_secs(1)..=Duration::fro
 /// What outages are called in the log.
 const BEGINNING: &str = "beginning to build the index again";
 const SWITCHING: &str = "letting searches use the index that was built again";
-
-/// Fills the index of a tenant.
-pub struct Indexer {
-    pub tenant: String,
-    pub log: Log,
-    pub generations: Arc<dyn Generations>,
-    pub source: Source,
-    pub standing: Arc<Standing>,
-    pub metrics: Metrics,
-    /// Passes while the log is followed.
-    pub check: Check,
-    pub stop: CancellationToken,
-    pub times: Times,
-}
 
 /// What is to be done with the next generation, and when.
 struct Plan {
