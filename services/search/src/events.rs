@@ -22,13 +22,13 @@ use tokio::sync::{Notify, watch};
 use tokio_util::sync::CancellationToken;
 
 pub use self::build::Source;
-use crate::{domain::Build, metrics::Metrics, store};
+use crate::{domain::Build, metrics::Metrics, store::Generations};
 
 /// Fills the index of a tenant.
 pub struct Indexer {
     pub tenant: String,
     pub log: Log,
-    pub generations: Arc<dyn store::Generations>,
+    pub generations: Arc<dyn Generations>,
     pub source: Source,
     pub standing: Arc<Standing>,
     pub metrics: Metrics,
@@ -58,27 +58,27 @@ impl Come {
 /// How far the index has come, for those who ask, and whether another one is requested.
 #[derive(Debug, Default)]
 pub struct Standing {
-    generations: Mutex<Generations>,
+    shown: Mutex<Shown>,
     requested: Notify,
 }
 
 #[derive(Debug, Default)]
-struct Generations {
+struct Shown {
     served: Option<watch::Receiver<Come>>,
     next: Option<watch::Receiver<Come>>,
 }
 
 impl Standing {
     fn set(&self, served: watch::Receiver<Come>, next: Option<watch::Receiver<Come>>) {
-        *self.generations() = Generations { served: Some(served), next };
+        *self.shown() = Shown { served: Some(served), next };
     }
 
-    fn generations(&self) -> MutexGuard<'_, Generations> {
-        self.generations.lock().unwrap_or_else(PoisonError::into_inner)
+    fn shown(&self) -> MutexGuard<'_, Shown> {
+        self.shown.lock().unwrap_or_else(PoisonError::into_inner)
     }
 
     fn served(&self) -> Come {
-        self.generations().served.as_ref().map(|served| served.borrow().clone()).unwrap_or_default()
+        self.shown().served.as_ref().map(|served| served.borrow().clone()).unwrap_or_default()
     }
 
     /// Returns whether every message can be found, but for those of the last seconds.
@@ -93,8 +93,8 @@ impl Standing {
 
     /// Returns whether the next generation is complete, and how much of all chats is read into it; `None` when none is built.
     pub fn next(&self) -> Option<(bool, u8)> {
-        let generations = self.generations();
-        let come = generations.next.as_ref()?.borrow();
+        let shown = self.shown();
+        let come = shown.next.as_ref()?.borrow();
         Some((come.complete, come.build.percent()))
     }
 
