@@ -32,7 +32,7 @@ pub const SCHEMA: Schema = Schema {
 
 /// Stands for all chats, in the job of a digest.
 const ALL_CHATS: Uuid = Uuid::nil();
-/// Codes are noted one after the other, under this lock of the database: two of one number are counted one by one.
+/// Codes are noted one after the other, under this lock of the database, "codes" in ASCII: two of one number are counted one by one.
 const CODES_LOCK: i64 = 0x0063_6f64_6573;
 
 /// Keeps notifications in the tenant's database.
