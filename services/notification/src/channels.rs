@@ -108,6 +108,7 @@ impl Unanswered {
     }
 }
 
+/// Why an address is not requested.
 const NOT_PUBLIC: &str = "the address is not an https URL on port 443 of a public address";
 
 /// The way to addresses that users and the tenant named. Cheap to clone.
