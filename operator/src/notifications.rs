@@ -1,6 +1,6 @@
 //! Pure: what the notification service of a tenant gets of Secrets that the manifest names.
 //!
-//! A key that signs requests to a URL of the manifest has to consent to it: whoever receives signatures may guess the key. A service account
+//! A key that signs requests to a URL of the manifest has to consent to it: a server that receives signatures may guess the key. A service account
 //! consents by what it is: its key signs for its own `token_uri`, and is sent nowhere.
 
 use aws_lc_rs::signature::RsaKeyPair;
