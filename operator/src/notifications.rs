@@ -3,6 +3,8 @@
 //! A key that signs requests to a URL of the manifest has to consent to it: a server that receives signatures may guess the key. A service account
 //! consents by what it is: its key signs for its own `token_uri`, and is sent nowhere.
 
+use std::collections::BTreeMap;
+
 use aws_lc_rs::signature::RsaKeyPair;
 use catalog::{Secret, Service};
 use crds::MessengerTenantSpec;
@@ -58,7 +60,7 @@ pub(crate) fn copies(spec: &MessengerTenantSpec, namespace: &str, secrets: &Refe
             let wrong = |why: String| format!("key {key} of Secret {namespace}/{name} {why}");
             checked.map(|()| value.clone()).map_err(wrong)
         });
-        let data = checked.map(|value| [(secret.keys[0].key.to_owned(), value)].into());
+        let data = checked.map(|value| BTreeMap::from([(secret.keys[0].key.to_owned(), value)]));
         let unusable = |why: String| Unusable::OfManifest(format!("spec.notifications.{secret}: {why}"));
         (secret, data.map_err(unusable))
     };
@@ -123,8 +125,6 @@ fn check_signing_key(key: &str) -> Result<(), String> {
 
 #[cfg(test)]
 mod tests {
-    use std::collections::BTreeMap;
-
     use aws_lc_rs::{
         encoding::{AsDer as _, Pkcs8V1Der},
         rsa::KeySize,

@@ -387,7 +387,7 @@ async fn an_endpoint_that_is_gone_is_forgotten_and_one_that_refuses_is_given_up(
     let chat = stand.found(&[ann.id, gone.user.id, refusing.user.id]);
     stand.peers.title(chat, "Cats");
     stand.say(chat, 1, ann.id, "hello", &[]);
-    kit::testing::wait_for("both outcomes", super::stand::PATIENCE, || async {
+    wait_for("both outcomes", PATIENCE, || async {
         let left = stand.store.subscriptions(gone.user.id).await.expect("a list").len();
         (left == 0 && stand.waiting(NotificationChannel::WebPush).await == (0, 1)).then_some(())
     })
@@ -418,7 +418,7 @@ async fn nothing_is_sent_to_a_private_address_whatever_was_allowed_before() {
     let chat = stand.found(&[ann.id, ben.id]);
     stand.listed(ben.id).await;
     stand.say(chat, 1, ann.id, "hello", &[]);
-    kit::testing::wait_for("the job to be given up", super::stand::PATIENCE, || async {
+    wait_for("the job to be given up", PATIENCE, || async {
         (stand.waiting(NotificationChannel::Webhook).await == (0, 1)).then_some(())
     })
     .await;
