@@ -76,7 +76,7 @@ struct Account {
     token_uri: String,
 }
 
-/// Checks the file of a service account. Returns what is wrong, and the next step; nothing of the file but its `token_uri`, which is no secret.
+/// Checks the file of a service account. Returns what is wrong, and the next step, and shows nothing of the file.
 fn check_account(file: &str) -> Result<(), String> {
     let again = "download the file of the service account again";
     if file.len() > MAX_ACCOUNT_BYTES {
