@@ -1,12 +1,12 @@
 //! Stories over REST.
 
-use kit::testing::TestUser;
+use kit::testing::{
+    TestUser,
+    receivers::{Browser, verify_webhook},
+};
 use serde_json::{Value, json};
 
-use super::{
-    receivers::{Browser, verify_webhook},
-    stand::{SMS_KEY, Stand},
-};
+use super::stand::{SMS_KEY, Stand};
 
 const SUBSCRIPTIONS: &str = "/api/notifications/subscriptions";
 const PREFERENCES: &str = "/api/notifications/preferences";

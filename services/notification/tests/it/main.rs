@@ -3,8 +3,8 @@
 #![allow(clippy::disallowed_methods, reason = "tests make names and times of their own")]
 
 mod api;
+mod google;
 mod peers;
-mod receivers;
 mod sending;
 mod stand;
 mod store;

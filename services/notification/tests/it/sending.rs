@@ -4,7 +4,11 @@ use std::time::Duration;
 
 use chrono::{TimeDelta, Utc};
 use contracts::{ChatId, SubscriptionId, UserId, api::NotificationChannel};
-use kit::testing::{TestUser, wait_for};
+use kit::testing::{
+    TestUser,
+    receivers::{Browser, Receiver, verify_sender, verify_webhook},
+    wait_for,
+};
 use notification::{
     channels::{Channel as _, Content, FcmChannel, GOOGLE, Outside, SendError, ServiceAccount, SmsHook},
     departures,
@@ -15,7 +19,7 @@ use serde_json::{Value, json};
 use tokio::time::sleep;
 
 use super::{
-    receivers::{Browser, Google, Receiver, account, firebase_error, verify_sender, verify_webhook},
+    google::{Google, account, firebase_error},
     stand::{PATIENCE, SMS_EVERY, SMS_KEY, Stand},
 };
 

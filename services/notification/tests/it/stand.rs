@@ -14,7 +14,7 @@ use kit::{
     log::{Log, Producer},
     mail::Mailer,
     reach::Reach,
-    testing::{TestApi, TestRealm, smtp},
+    testing::{TestApi, TestRealm, receivers::Receiver, smtp},
 };
 use notification::{
     api::{self, AppState, ChannelFacts, Confirming, Tokens},
@@ -34,10 +34,7 @@ use tokio::sync::Notify;
 use tokio_util::sync::CancellationToken;
 use uuid::Uuid;
 
-use super::{
-    peers::Peers,
-    receivers::{Google, Receiver},
-};
+use super::{google::Google, peers::Peers};
 
 pub const PATIENCE: Duration = Duration::from_secs(60);
 pub const ORIGIN: &str = "https://acme.example";
