@@ -53,10 +53,14 @@ impl Stack {
     /// Returns the consumer groups of a tenant, in order.
     pub async fn kafka_groups(&self, tenant_id: &str) -> anyhow::Result<Vec<String>> {
         let consumer: BaseConsumer = self.kafka_config(&self.kafka_admin).create()?;
-        let listed = tokio::task::spawn_blocking(move || consumer.fetch_group_list(None, TIMEOUT)).await??;
         let prefix = format!("{tenant_id}.");
-        let names = listed.groups().iter().map(|group| group.name().to_owned());
-        let mut names: Vec<String> = names.filter(|name| name.starts_with(&prefix)).collect();
+        // The list itself does not leave its thread.
+        let read = move || -> Result<Vec<String>, KafkaError> {
+            let listed = consumer.fetch_group_list(None, TIMEOUT)?;
+            let names = listed.groups().iter().map(|group| group.name().to_owned());
+            Ok(names.filter(|name| name.starts_with(&prefix)).collect())
+        };
+        let mut names = tokio::task::spawn_blocking(read).await??;
         names.sort();
         Ok(names)
     }
