@@ -1,7 +1,7 @@
 -- The words of names, by whose beginnings users are found. Those of a deleted account go with it.
 
 CREATE TABLE IF NOT EXISTS name_words (
-    user_id UUID NOT NULL REFERENCES users (user_id),
+    user_id UUID NOT NULL,
     -- "C", as the names have it: a beginning is a range of the index.
     word TEXT COLLATE "C" NOT NULL,
     PRIMARY KEY (user_id, word)
@@ -17,8 +17,18 @@ CREATE OR REPLACE FUNCTION words_of(name TEXT) RETURNS SETOF TEXT LANGUAGE sql I
     WHERE word <> ''
 $$;
 
+-- At once for all users of a statement.
+CREATE OR REPLACE FUNCTION add_name_words() RETURNS TRIGGER LANGUAGE plpgsql SET search_path FROM CURRENT AS $$
+BEGIN
+    INSERT INTO name_words (user_id, word)
+    SELECT user_id, word FROM added, LATERAL words_of(username || ' ' || display_name_key) AS word
+    WHERE deleted_at IS NULL;
+    RETURN NULL;
+END
+$$;
+
 -- In the transaction of the change, under the lock of the user's row.
-CREATE OR REPLACE FUNCTION keep_name_words() RETURNS TRIGGER LANGUAGE plpgsql SET search_path FROM CURRENT AS $$
+CREATE OR REPLACE FUNCTION replace_name_words() RETURNS TRIGGER LANGUAGE plpgsql SET search_path FROM CURRENT AS $$
 BEGIN
     DELETE FROM name_words WHERE user_id = NEW.user_id;
     IF NEW.deleted_at IS NULL THEN
@@ -29,7 +39,7 @@ BEGIN
 END
 $$;
 
--- Lets no name change between what is read and the trigger.
+-- Lets no name change between what is read and the triggers.
 LOCK TABLE users IN SHARE ROW EXCLUSIVE MODE;
 
 INSERT INTO name_words (user_id, word)
@@ -37,6 +47,10 @@ SELECT user_id, word FROM users, LATERAL words_of(username || ' ' || display_nam
 WHERE deleted_at IS NULL
 ON CONFLICT DO NOTHING;
 
-DROP TRIGGER IF EXISTS keep_name_words ON users;
-CREATE TRIGGER keep_name_words AFTER INSERT OR UPDATE OF username, display_name_key, deleted_at ON users
-    FOR EACH ROW EXECUTE FUNCTION keep_name_words();
+DROP TRIGGER IF EXISTS add_name_words ON users;
+CREATE TRIGGER add_name_words AFTER INSERT ON users
+    REFERENCING NEW TABLE AS added FOR EACH STATEMENT EXECUTE FUNCTION add_name_words();
+
+DROP TRIGGER IF EXISTS replace_name_words ON users;
+CREATE TRIGGER replace_name_words AFTER UPDATE OF username, display_name_key, deleted_at ON users
+    FOR EACH ROW EXECUTE FUNCTION replace_name_words();
