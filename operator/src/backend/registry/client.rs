@@ -46,10 +46,10 @@ impl Client {
         body: Option<Value>,
     ) -> Result<T, BackendError> {
         let found = self.find(action, method, path, body).await?;
-        found.ok_or_else(|| Self::refused(action, "what it is about is gone", true))
+        found.ok_or_else(|| Self::refused(action, "its subject is gone", true))
     }
 
-    /// Sends a request, and returns nothing where the registry does not have what it is about.
+    /// Sends a request, and returns nothing where the registry lacks its subject, version or schema.
     pub async fn find<T: DeserializeOwned>(
         &self,
         action: &str,
