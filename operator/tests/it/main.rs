@@ -12,6 +12,7 @@ mod identity;
 mod leader;
 mod media;
 mod reconcile;
+mod schemas;
 mod snapshots;
 mod stand;
 mod succession;
