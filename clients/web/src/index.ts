@@ -11,6 +11,8 @@ export * as files from "./files.js";
 export * as auth from "./generated/auth.js";
 export * as chat from "./generated/chat.js";
 export * as media from "./generated/media.js";
+export * as moderation from "./generated/moderation.js";
+export * as notification from "./generated/notification.js";
 export * as search from "./generated/search.js";
 export * as socket from "./generated/socket.js";
 export * as user from "./generated/user.js";

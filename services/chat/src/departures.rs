@@ -1,15 +1,11 @@
 //! Users whose accounts are deleted leave their chats; blocks of theirs and against them go, and so do their requests to join and when they
 //! sent last. Every process follows the list of deletions, see [`kit::deletions`].
 
-use std::{ops::RangeInclusive, sync::Arc, time::Duration};
+use std::{sync::Arc, time::Duration};
 
 use chrono::Utc;
 use contracts::UserId;
-use kit::{
-    backoff::Backoff,
-    deletions::{self, Deletion, Departures},
-    rounds,
-};
+use kit::deletions::{self, Deletion, Departures};
 use tokio_util::sync::CancellationToken;
 use tonic::async_trait;
 
@@ -17,15 +13,12 @@ use crate::{api::Users, error::Error, store::ChatStore};
 
 /// How often deletions are listed.
 const INTERVAL: Duration = Duration::from_secs(2);
-/// After a failure.
-const BACKOFF: RangeInclusive<Duration> = Duration::from_secs(1)..=Duration::from_secs(30);
 /// Chats that are left, and blocks that are lifted, before others are listed.
 const CHATS: usize = 100;
 
 /// Follows the deletions until the shutdown.
 pub async fn follow(users: Users, store: Arc<dyn ChatStore>, shutdown: CancellationToken) {
-    let what = "following the deletion of accounts";
-    rounds::repeat(what, INTERVAL, Backoff::new(BACKOFF), &shutdown, || catch_up(&users, &*store)).await;
+    deletions::follow(Leaving { users: &users, store: &*store }, INTERVAL, &shutdown).await;
 }
 
 /// Carries out every deletion behind the place that the store keeps, and moves that place behind those that are settled.

@@ -404,6 +404,13 @@ impl MembershipRecord {
         let (chat, user) = str::from_utf8(key).ok()?.split_once('/')?;
         Some((chat.parse().ok()?, user.parse().ok()?))
     }
+
+    /// Reads the payload of a record that has one.
+    pub fn read(payload: &[u8]) -> Result<Self, Unreadable> {
+        let record: Self = serde_json::from_slice(payload)?;
+        known(record.v)?;
+        Ok(record)
+    }
 }
 
 /// A record of `chat.events`: how a user has a chat from here on, for the user's own devices. It is whole, so that of two the one with the

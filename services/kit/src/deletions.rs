@@ -3,15 +3,23 @@
 //! The user service lists deletions in their order. Every process of a service follows the list from a place that the store of that
 //! service keeps; what is done twice changes nothing, so none of them leads.
 
-use std::time::Duration;
+use std::{error::Error, ops::RangeInclusive, time::Duration};
 
 use contracts::{
     UserId,
     rpc::{self, ListDeletionsRequest, user_service_client::UserServiceClient},
 };
+use tokio_util::sync::CancellationToken;
 use tonic::{Status, async_trait};
 
-use crate::rpc::{InternalChannel, id};
+use crate::{
+    backoff::Backoff,
+    rounds,
+    rpc::{InternalChannel, id},
+};
+
+/// After a failure.
+const BACKOFF: RangeInclusive<Duration> = Duration::from_secs(1)..=Duration::from_secs(30);
 
 /// A deletion is looked at again for this long: a request that began before it may still make something of the user, and a deletion that
 /// began earlier may be listed after it.
@@ -42,6 +50,16 @@ pub trait Departures: Sync {
 
     /// Removes what there is of a user. `is_settled` when it is for the last time.
     async fn erase(&self, user_id: UserId, is_settled: bool) -> Result<(), Self::Error>;
+}
+
+/// Catches up at this interval until `stop` is cancelled.
+pub async fn follow<D>(departures: D, interval: Duration, stop: &CancellationToken)
+where
+    D: Departures,
+    D::Error: Error,
+{
+    let what = "following the deletion of accounts";
+    rounds::repeat(what, interval, Backoff::new(BACKOFF), stop, || catch_up(&departures)).await;
 }
 
 /// Carries out every deletion behind the place that the store keeps, and moves that place behind those that are settled.

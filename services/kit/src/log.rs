@@ -2,12 +2,13 @@
 //!
 //! There are two logs behind one set of types. Kafka is the log of a tenant. The one in memory keeps nothing beyond its
 //! process and is for `posthouse dev` and tests. Which of them it is, is decided once, where a [`Log`] is made; a record
-//! costs a branch and no allocation for that.
+//! costs a branch and no allocation for that. [`Sink`] is what most services that own partitions do with their records.
 
 pub(crate) mod delivery;
 mod kafka;
 mod lasting;
 mod memory;
+mod sink;
 
 use std::{
     collections::{BTreeMap, HashMap},
@@ -28,6 +29,7 @@ use tonic::async_trait;
 pub use self::{
     delivery::{Delivery, Undelivered},
     lasting::LastingProducer,
+    sink::Sink,
 };
 use crate::{config::KafkaArgs, health::Check, kafka as client};
 

@@ -1,5 +1,5 @@
 //! What tests of the services share: a local identity provider (one RSA key, a key set over HTTP, tokens with any
-//! claims), databases for one test, and a client of a REST API.
+//! claims), databases for one test, a client of a REST API, and receivers of mails and notifications.
 
 #[cfg(feature = "redis")]
 mod cache;
@@ -9,6 +9,7 @@ mod database;
 mod description;
 mod fuzz;
 mod peer;
+pub mod receivers;
 pub mod smtp;
 mod tls;
 mod users;

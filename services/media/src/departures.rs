@@ -2,15 +2,11 @@
 //! with those whom they were written to, as the messages do.
 //! Every process follows the list of deletions, see [`kit::deletions`].
 
-use std::{ops::RangeInclusive, sync::Arc, time::Duration};
+use std::{sync::Arc, time::Duration};
 
 use chrono::Utc;
 use contracts::UserId;
-use kit::{
-    backoff::Backoff,
-    deletions::{self, Deletion, Departures},
-    rounds,
-};
+use kit::deletions::{self, Deletion, Departures};
 use tokio_util::sync::CancellationToken;
 use tonic::async_trait;
 
@@ -18,13 +14,10 @@ use crate::{error::Error, store::FileStore, users::Users};
 
 /// How often deletions are listed.
 const INTERVAL: Duration = Duration::from_secs(5);
-/// After a failure.
-const BACKOFF: RangeInclusive<Duration> = Duration::from_secs(1)..=Duration::from_secs(30);
 
 /// Follows the deletions until the shutdown.
 pub async fn follow(users: Users, store: Arc<dyn FileStore>, shutdown: CancellationToken) {
-    let what = "following the deletion of accounts";
-    rounds::repeat(what, INTERVAL, Backoff::new(BACKOFF), &shutdown, || catch_up(&users, &*store)).await;
+    deletions::follow(Erasing { users: &users, store: &*store }, INTERVAL, &shutdown).await;
 }
 
 /// Carries out every deletion behind the place that the store keeps, and moves that place behind those that are settled.

@@ -5,6 +5,8 @@ CREATE TABLE rule_sets (
     -- draft, enforced or retired.
     state TEXT NOT NULL,
     created_at_ms BIGINT NOT NULL,
+    -- What was sent from then on is not judged by it; NULL before it is retired.
+    retired_from_ms BIGINT,
     body JSONB NOT NULL
 );
 

@@ -20,10 +20,10 @@ use kit::{
     error::InvalidField,
     page::{PageSize, PageSizes},
 };
-use tokio::sync::Notify;
 
 pub use self::callers::{Moderators, Pace};
 use crate::{
+    carrying_out::Wake,
     domain::{Audit, Change},
     metrics::Metrics,
     peers::Peers,
@@ -45,7 +45,7 @@ pub struct AppState {
     pub shadows: Shadows,
     pub metrics: Metrics,
     /// Notified of what is to be carried out.
-    pub wake: Arc<Notify>,
+    pub wake: Wake,
 }
 
 /// Returns the REST API with its state applied.
@@ -69,10 +69,8 @@ pub fn router(state: AppState) -> OpenApiRouter {
 }
 
 /// Returns a page of items that were read with their places, one more than it has.
-fn page<T>(size: PageSize, mut items: Vec<(i64, T)>) -> Page<T> {
-    let has_next = items.len() > size.items();
-    items.truncate(size.items());
-    let next_cursor = items.last().filter(|_| has_next).map(|(place, _)| place.to_string());
+fn page<T>(size: PageSize, items: Vec<(i64, T)>) -> Page<T> {
+    let Page { items, next_cursor }: Page<(i64, T)> = size.page(items, |(place, _)| place.to_string());
     Page { items: items.into_iter().map(|(_, item)| item).collect(), next_cursor }
 }
 

@@ -14,7 +14,7 @@ use kit::{
     catalog::Topic,
     clock::now_ms,
     log::{LastingProducer, LogError},
-    outage::Outage,
+    rounds,
 };
 use tokio::{sync::Notify, time::timeout};
 use tokio_util::sync::CancellationToken;
@@ -58,6 +58,21 @@ enum WorkError {
     Slow,
 }
 
+/// Wakes a worker when there may be something to do. Cheap to clone.
+#[derive(Clone, Debug, Default)]
+pub struct Wake {
+    deleting: Arc<Notify>,
+    settling: Arc<Notify>,
+}
+
+impl Wake {
+    /// Notifies both parts: what was decided may delete a message, restrict a user, or both.
+    pub(crate) fn notify(&self) {
+        self.deleting.notify_one();
+        self.settling.notify_one();
+    }
+}
+
 /// What carrying out needs.
 pub struct Worker {
     pub store: Arc<dyn ModerationStore>,
@@ -66,8 +81,7 @@ pub struct Worker {
     pub topic: String,
     pub peers: Peers,
     pub metrics: Metrics,
-    /// There may be something to do.
-    pub wake: Arc<Notify>,
+    pub wake: Wake,
 }
 
 impl Worker {
@@ -78,40 +92,26 @@ impl Worker {
         tenant: &str,
         peers: Peers,
         metrics: Metrics,
-        wake: Arc<Notify>,
+        wake: Wake,
     ) -> Self {
         Self { store, producer, topic: Topic::MessageSend.of(tenant), peers, metrics, wake }
     }
 
-    /// Carries out what there is until the shutdown.
+    /// Carries out what there is until the shutdown. A service that is down holds up its own part only.
     pub async fn run(self, shutdown: CancellationToken) {
-        let (mut backoff, deleting, settling) = (Backoff::new(BACKOFF), Outage::default(), Outage::default());
-        loop {
-            // A service that is down holds up its own part only.
-            let deleted = self.delete().await;
-            let settled = self.settle().await;
-            match &deleted {
-                Ok(_) => deleting.worked("deleting messages"),
-                Err(error) => deleting.failed("deleting messages", error),
-            }
-            match &settled {
-                Ok(_) => settling.worked("carrying out sanctions"),
-                Err(error) => settling.failed("carrying out sanctions", error),
-            }
-            let pause = match (&deleted, &settled) {
-                (Ok(deletions), Ok(standings)) => {
-                    backoff.reset();
-                    let has_more = *deletions == DELETIONS || *standings == STANDINGS;
-                    if has_more { Duration::ZERO } else { INTERVAL }
-                }
-                _ => backoff.next_wait(),
-            };
-            tokio::select! {
-                () = shutdown.cancelled() => return,
-                () = self.wake.notified() => {}
-                () = tokio::time::sleep(pause) => {}
-            }
-        }
+        let delete = || async {
+            while self.delete().await? == DELETIONS && !shutdown.is_cancelled() {}
+            Ok::<_, WorkError>(())
+        };
+        let settle = || async {
+            while self.settle().await? == STANDINGS && !shutdown.is_cancelled() {}
+            Ok::<_, WorkError>(())
+        };
+        let (what, backoff) = ("deleting messages", Backoff::new(BACKOFF));
+        let deleting = rounds::repeat_woken(what, INTERVAL, backoff, &shutdown, &self.wake.deleting, delete);
+        let (what, backoff) = ("carrying out sanctions", Backoff::new(BACKOFF));
+        let settling = rounds::repeat_woken(what, INTERVAL, backoff, &shutdown, &self.wake.settling, settle);
+        tokio::join!(deleting, settling);
     }
 
     /// Sends the entries of deletions, and returns how many.

@@ -2,7 +2,7 @@
 
 use std::time::Duration;
 
-use contracts::{ChatId, ErrorCode};
+use contracts::{ChatId, ErrorCode, convert::UnreadableField};
 use kit::error::{InvalidField, ServiceError};
 
 use crate::store::StoreError;
@@ -33,8 +33,8 @@ pub enum Error {
     TooOften { wait: Duration },
     #[error("failed to query the {peer} service")]
     Peer { peer: &'static str, source: Box<tonic::Status> },
-    #[error("the {0} service responded with what cannot be read")]
-    Unreadable(&'static str),
+    #[error(transparent)]
+    Unreadable(#[from] UnreadableField),
     #[error(transparent)]
     Store(#[from] StoreError),
 }

@@ -34,13 +34,12 @@ use std::{ops::RangeInclusive, sync::Arc, time::Duration};
 
 use anyhow::Context as _;
 use kit::{Memory, Scope, Service, Surface, backoff::Backoff, catalog, clock::now_ms, log::Log, rounds};
-use tokio::sync::Notify;
 use tokio_util::sync::CancellationToken;
 use tonic::service::Routes;
 
 use crate::{
     api::{AppState, Moderators, Pace},
-    carrying_out::Worker,
+    carrying_out::{Wake, Worker},
     config::Settings,
     events::Follower,
     metrics::Metrics,
@@ -90,7 +89,7 @@ fn surface(
     moderators: Moderators,
     scope: &Scope,
 ) -> anyhow::Result<Surface> {
-    let (metrics, wake) = (scope.metrics(Metrics::register), Arc::new(Notify::new()));
+    let (metrics, wake) = (scope.metrics(Metrics::register), Wake::default());
     let shutdown = || scope.shutdown().clone();
     let peers = Peers::new(
         scope.peer(catalog::Service::Auth)?,

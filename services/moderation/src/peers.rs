@@ -79,7 +79,7 @@ impl Peers {
             _ => failed("message", status),
         })?;
         let message = entry.into_inner().message.ok_or(Error::NoMessage { chat, seq })?;
-        let message = Message::try_from(message).map_err(|_| Error::Unreadable("message"))?;
+        let message = Message::try_from(message)?;
         let has_nothing = message.body.is_empty() && message.attachments.is_empty();
         if message.kind != EntryKind::Text || has_nothing {
             return Err(Error::NoMessage { chat, seq });

@@ -19,14 +19,13 @@ use tokio::sync::{OwnedSemaphorePermit, Semaphore};
 use tokio_util::{sync::CancellationToken, task::TaskTracker};
 
 use crate::{
+    DAY_MS,
     domain::{Judge, Shadow},
     error::Error,
     events::post,
-    metrics::Metrics,
     store::ModerationStore,
 };
 
-const DAY_MS: i64 = 24 * 3_600 * 1_000;
 /// A run that takes longer has failed.
 const RUN_WITHIN: Duration = Duration::from_secs(3_600);
 /// One that is older and has no end was of a process that is gone.
@@ -112,7 +111,6 @@ impl Shadows {
         let group = format!("{}.moderation.shadow", self.tenant);
         // A check of its own: the service is ready whatever becomes of a run.
         let check = Health::default().check("shadow");
-        let metrics = Metrics::default();
         let follower = self.log.follow(&topic, &group, Start::Beginning, &check, &self.shutdown).await;
         let Some(mut follower) = follower else { return false };
         let mut open: HashSet<i32> = follower.partitions().into_iter().collect();
@@ -124,7 +122,8 @@ impl Shadows {
                     open.remove(&partition);
                 }
                 Some(Event::Record(record)) => {
-                    if let Some(post) = post(&record, &metrics) {
+                    // What cannot be read is judged by no rule. Enforcement says so in the log.
+                    if let Ok(Some(post)) = post(&record) {
                         shadow.add(&post);
                     }
                 }

@@ -45,6 +45,10 @@ pub trait ModerationStore: Send + Sync + 'static {
     /// Returns the rule sets in any of these states, the oldest first.
     async fn rule_sets(&self, states: &[RuleSetState]) -> Result<Vec<RuleSet>, StoreError>;
 
+    /// Returns the rule sets that may be in force for what was sent at a time or later, in milliseconds since the epoch: all that are
+    /// enforced, and those that were retired after it. The oldest come first.
+    async fn rule_sets_from(&self, sent_at_ms: i64) -> Result<Vec<RuleSet>, StoreError>;
+
     /// Returns what a rule set did.
     async fn figures(&self, id: RuleSetId) -> Result<Figures, StoreError>;
 

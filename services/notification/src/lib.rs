@@ -62,6 +62,7 @@ pub struct Notification;
 
 /// What the service is built on.
 struct Parts {
+    outside: Outside,
     store: Arc<dyn NotificationStore>,
     log: Log,
     mail: Option<(Arc<Mailer>, String)>,
@@ -71,11 +72,14 @@ struct Parts {
     delay: TimeDelta,
 }
 
-impl Service for Notification {
-    const ENTRY: catalog::Service = catalog::Service::Notification;
-    type Settings = Settings;
-
-    async fn build(settings: Settings, scope: &Scope) -> anyhow::Result<Surface> {
+impl Notification {
+    /// Builds the service like [`Service::build`], with another way to the endpoints that users name: those of a test are on loopback, where
+    /// the way of [`Outside::internet`] does not lead.
+    ///
+    /// # Errors
+    ///
+    /// A setting is missing or is not what it should be.
+    pub fn reaching(settings: Settings, scope: &Scope, outside: Outside) -> anyhow::Result<Surface> {
         let Settings {
             postgres,
             kafka,
@@ -95,6 +99,7 @@ impl Service for Notification {
             }
         };
         let parts = Parts {
+            outside,
             store: Arc::new(PostgresStore::new(SCHEMA.watched_pool(&postgres, scope))),
             log: Log::kafka(kafka),
             mail,
@@ -103,6 +108,15 @@ impl Service for Notification {
             delay: TimeDelta::seconds(notify_after_seconds.into()),
         };
         surface(parts, scope)
+    }
+}
+
+impl Service for Notification {
+    const ENTRY: catalog::Service = catalog::Service::Notification;
+    type Settings = Settings;
+
+    async fn build(settings: Settings, scope: &Scope) -> anyhow::Result<Surface> {
+        Self::reaching(settings, scope, internet()?)
     }
 
     async fn migrate(settings: Settings) -> anyhow::Result<()> {
@@ -113,6 +127,7 @@ impl Service for Notification {
         let mut secret = [0; 32];
         rand::fill(&mut secret).ok().context("the system has no random numbers")?;
         let parts = Parts {
+            outside: internet()?,
             store: Arc::new(MemoryStore::default()),
             log: memory.log.clone(),
             mail: None,
@@ -124,8 +139,12 @@ impl Service for Notification {
     }
 }
 
+fn internet() -> anyhow::Result<Outside> {
+    Outside::internet().context("failed to prepare requests to providers")
+}
+
 fn surface(parts: Parts, scope: &Scope) -> anyhow::Result<Surface> {
-    let Parts { store, log, mail, contact, secret, delay } = parts;
+    let Parts { outside, store, log, mail, contact, secret, delay } = parts;
     let metrics = scope.metrics(Metrics::register);
     let peers = Peers::new(
         scope.peer(catalog::Service::Chat)?,
@@ -150,7 +169,6 @@ fn surface(parts: Parts, scope: &Scope) -> anyhow::Result<Surface> {
     scope.spawn(maker.clone().make(shutdown()));
     scope.spawn(maker.clone().list(shutdown()));
     scope.spawn(maker.count(shutdown()));
-    let outside = Outside::internet().context("failed to prepare requests to providers")?;
     let key = Arc::new(VapidKey::derive(&secret).ok().context("failed to derive the key of Web Push")?);
     let tokens = Tokens::new(&secret);
     let channels = channels(&outside, &key, contact, mail.as_ref(), &tokens);

@@ -56,16 +56,10 @@ impl Maker {
     pub async fn list(self, shutdown: CancellationToken) {
         let round = || async {
             while self.list_some().await? == LIST_USERS {}
-            // Sooner, for a user who has just subscribed.
-            tokio::select! {
-                () = shutdown.cancelled() => {}
-                () = self.wake.notified() => {}
-                () = tokio::time::sleep(LIST_INTERVAL) => {}
-            }
             Ok::<_, Error>(())
         };
-        let moment = Duration::from_millis(10);
-        rounds::repeat("listing the chats of users", moment, Backoff::new(BACKOFF), &shutdown, round).await;
+        let (what, backoff) = ("listing the chats of users", Backoff::new(BACKOFF));
+        rounds::repeat_woken(what, LIST_INTERVAL, backoff, &shutdown, &self.wake, round).await;
     }
 
     /// Lists the chats of some users for whom it is time. Returns how many there were.

@@ -1,18 +1,19 @@
 //! What the other services of the tenant know of a user and a chat at this moment.
 
-use std::time::Duration;
-
 use contracts::{
     ChatId, UserId,
     convert::UnreadableField,
     event::ChatKind,
     rpc::{
-        EntriesRequest, EntryPlace, GetUsersRequest, ListDeletionsRequest, ListMembershipsRequest,
-        MarkRequest, Membership, SyncRequest, Watermarks, chat_service_client::ChatServiceClient,
+        EntriesRequest, EntryPlace, GetUsersRequest, ListMembershipsRequest, MarkRequest, Membership,
+        SyncRequest, Watermarks, chat_service_client::ChatServiceClient,
         message_service_client::MessageServiceClient, user_service_client::UserServiceClient,
     },
 };
-use kit::rpc::{self, InternalChannel};
+use kit::{
+    deletions::{self, Deletion},
+    rpc::InternalChannel,
+};
 use tonic::{Code, Status};
 
 use crate::{
@@ -42,15 +43,6 @@ pub(crate) struct Standing {
     pub(crate) taken_seq: i64,
     pub(crate) unread: i64,
     pub(crate) mentions: i64,
-}
-
-/// A user whose account is deleted.
-#[derive(Clone, Debug)]
-pub(crate) struct Deletion {
-    pub(crate) user_id: UserId,
-    /// Its place in the order.
-    pub(crate) position: String,
-    pub(crate) age: Duration,
 }
 
 impl Peers {
@@ -166,16 +158,7 @@ impl Peers {
 
     /// Returns the deletions of accounts behind a place in their order, or the first ones.
     pub(crate) async fn deletions(&self, after: String) -> Result<Vec<Deletion>, Error> {
-        let request = ListDeletionsRequest { after, limit: 0, unfinished: false };
-        let listed = self.users.clone().list_deletions(request).await.map_err(failed("user"))?;
-        let deletion = |deletion: contracts::rpc::Deletion| {
-            Ok(Deletion {
-                user_id: rpc::id("user_id", &deletion.user_id)?,
-                position: deletion.position,
-                age: Duration::from_secs(u64::try_from(deletion.age_seconds).unwrap_or(0)),
-            })
-        };
-        listed.into_inner().deletions.into_iter().map(deletion).collect()
+        deletions::list(&self.users, after).await.map_err(failed("user"))
     }
 }
 

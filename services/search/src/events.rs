@@ -1,7 +1,7 @@
 //! How the index comes to have what is in the chats: it follows `message.delivered`, and reads what was before from the message service.
 //!
 //! One task does both, so that no two writes meet. What a page of a chat says and what the log says are put together by
-//! [`crate::domain::Batch`], in whichever order they come. How far both have come is written with the documents, in one step: after a kill
+//! `domain::Batch`, in whichever order they come. How far both have come is written with the documents, in one step: after a kill
 //! the task goes on where the index is.
 
 mod build;

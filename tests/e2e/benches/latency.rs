@@ -8,14 +8,13 @@
 
 use std::time::{Duration, Instant};
 
-use anyhow::{Context, bail};
-use contracts::{ChatId, DeviceId};
+use anyhow::Context;
 use e2e::{
-    Cluster, Stack, checker, report,
-    users::{Online, TestUser},
+    Cluster, Stack, checker,
+    pairs::{Pair, receive},
+    report,
 };
 use futures_util::{StreamExt, TryStreamExt, future::try_join_all, stream};
-use posthouse_client::{Event, Session};
 use rdkafka::{
     Offset, TopicPartitionList,
     admin::{AdminClient, AdminOptions, NewTopic, TopicReplication},
@@ -25,10 +24,7 @@ use rdkafka::{
     util::Timeout,
 };
 use scylla::{client::session::Session as CqlSession, statement::prepared::PreparedStatement};
-use tokio::{
-    sync::mpsc,
-    time::{sleep, timeout},
-};
+use tokio::time::{sleep, timeout};
 
 const TENANT: &str = "acme";
 /// A tenant without traffic.
@@ -115,41 +111,16 @@ struct EndToEnd {
     pairs: Vec<Pair>,
 }
 
-struct Pair {
-    chat: ChatId,
-    sender: Online,
-    /// What the recipient receives; its session ends with the pair.
-    events: mpsc::Receiver<Event>,
-    _recipient: Session,
-}
-
 impl EndToEnd {
     async fn prepare(stack: &Stack) -> anyhow::Result<Self> {
-        let messenger = stack.messenger(TENANT);
-        let users = TestUser::crowd(&messenger, "bench", PAIRS * 2).await?;
-        let mut pairs = Vec::new();
-        for pair in users.chunks_exact(2) {
-            let chat = pair[0].direct_chat(&pair[1]).await?;
-            let (recipient, events) = Session::open(pair[1].identity.clone(), DeviceId::generate());
-            recipient.follow(chat, 0).await;
-            pairs.push(Pair { chat, sender: pair[0].online(&[chat]).await, events, _recipient: recipient });
-        }
-        Ok(Self { pairs })
+        Ok(Self { pairs: Pair::some(&stack.messenger(TENANT), "bench", PAIRS).await? })
     }
 
     /// Returns the times in milliseconds from a send until the recipient has the message.
     async fn one_by_one(&mut self) -> anyhow::Result<Vec<f64>> {
-        let pair = &mut self.pairs[0];
         let mut times = Vec::with_capacity(SINGLE);
         for _ in 0..SINGLE {
-            let began = Instant::now();
-            let text = body();
-            // The push to the recipient may arrive before the ack to the sender.
-            let (seq, received) =
-                tokio::join!(pair.sender.send(pair.chat, &text), receive(&mut pair.events, 1));
-            received?;
-            times.push(milliseconds(began));
-            seq?;
+            times.push(self.pairs[0].deliver(&body()).await?.as_secs_f64() * 1_000.0);
         }
         Ok(times)
     }
@@ -167,20 +138,6 @@ impl EndToEnd {
         try_join_all(pairs).await?;
         Ok(STREAM as f64 / began.elapsed().as_secs_f64())
     }
-}
-
-/// Waits for this many messages.
-async fn receive(events: &mut mpsc::Receiver<Event>, number: usize) -> anyhow::Result<()> {
-    let mut left = number;
-    while left > 0 {
-        match timeout(LIMIT, events.recv()).await.context("nothing was received in time")? {
-            Some(Event::Entry { .. }) => left -= 1,
-            Some(Event::Ended { why }) => bail!("the session ended: {why}"),
-            Some(_) => {}
-            None => bail!("the session is closed"),
-        }
-    }
-    Ok(())
 }
 
 /// The same guarantees without a messenger: a topic and a table of the administrator's own, used directly.

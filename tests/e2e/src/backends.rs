@@ -14,6 +14,7 @@ use rdkafka::{
     admin::{AdminClient, AdminOptions, AlterConfig, ConfigSource, ResourceSpecifier},
     client::DefaultClientContext,
     consumer::{BaseConsumer, Consumer},
+    error::KafkaError,
 };
 use redis::{Client as RedisClient, ConnectionInfo, IntoConnectionInfo, RedisConnectionInfo};
 use scylla::client::{session::Session, session_builder::SessionBuilder};
@@ -47,6 +48,33 @@ impl Stack {
         let consumer: BaseConsumer = self.kafka_config(account).create()?;
         let metadata = tokio::task::spawn_blocking(move || consumer.fetch_metadata(None, TIMEOUT)).await??;
         Ok(metadata.topics().iter().map(|topic| topic.name().to_owned()).collect())
+    }
+
+    /// Returns the consumer groups of a tenant, in order.
+    pub async fn kafka_groups(&self, tenant_id: &str) -> anyhow::Result<Vec<String>> {
+        let consumer: BaseConsumer = self.kafka_config(&self.kafka_admin).create()?;
+        let listed = tokio::task::spawn_blocking(move || consumer.fetch_group_list(None, TIMEOUT)).await??;
+        let prefix = format!("{tenant_id}.");
+        let names = listed.groups().iter().map(|group| group.name().to_owned());
+        let mut names: Vec<String> = names.filter(|name| name.starts_with(&prefix)).collect();
+        names.sort();
+        Ok(names)
+    }
+
+    /// Returns the end of each partition of a topic: the offset of the next record.
+    pub async fn topic_ends(&self, topic: &str) -> anyhow::Result<BTreeMap<i32, i64>> {
+        let consumer: BaseConsumer = self.kafka_config(&self.kafka_admin).create()?;
+        let topic = topic.to_owned();
+        let read = move || -> Result<BTreeMap<i32, i64>, KafkaError> {
+            let metadata = consumer.fetch_metadata(Some(&topic), TIMEOUT)?;
+            let mut ends = BTreeMap::new();
+            for partition in metadata.topics().iter().flat_map(|of| of.partitions()) {
+                let (_, end) = consumer.fetch_watermarks(&topic, partition.id(), TIMEOUT)?;
+                ends.insert(partition.id(), end);
+            }
+            Ok(ends)
+        };
+        Ok(tokio::task::spawn_blocking(read).await??)
     }
 
     pub async fn topic_setting(&self, topic: &str, setting: &str) -> anyhow::Result<String> {

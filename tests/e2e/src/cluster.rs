@@ -34,6 +34,12 @@ pub struct Cluster {
     pub client: Client,
 }
 
+/// Returns `spec.services` with every service on that a tenant may be without, or off.
+pub fn optional_services(is_enabled: bool) -> serde_json::Value {
+    let optional = catalog::Service::ALL.iter().filter(|service| service.is_optional);
+    optional.map(|service| (service.to_string(), json!({ "enabled": is_enabled }))).collect()
+}
+
 impl Cluster {
     pub async fn connect() -> anyhow::Result<Self> {
         let client = Client::try_default().await?;
@@ -103,6 +109,14 @@ impl Cluster {
 
     /// Deletes a tenant and waits until it is gone; its namespace goes too. Returns how long the tenant took.
     pub async fn delete_tenant(&self, name: &str, limit: Duration) -> anyhow::Result<Duration> {
+        let took = self.delete_resource(name, limit).await?;
+        let namespaces = Api::<Namespace>::all(self.client.clone());
+        let _ = namespaces.delete(name, &DeleteParams::default()).await;
+        Ok(took)
+    }
+
+    /// Deletes a tenant like [`Self::delete_tenant`], and leaves its namespace.
+    pub async fn delete_resource(&self, name: &str, limit: Duration) -> anyhow::Result<Duration> {
         let began = Instant::now();
         let api = self.tenants(name);
         match api.delete(name, &DeleteParams::default()).await {
@@ -120,10 +134,24 @@ impl Cluster {
             Ok(())
         })
         .await?;
-        let took = began.elapsed();
-        let namespaces = Api::<Namespace>::all(self.client.clone());
-        let _ = namespaces.delete(name, &DeleteParams::default()).await;
-        Ok(took)
+        Ok(began.elapsed())
+    }
+
+    /// Waits until nothing of a tenant is left in the namespace that it was in: what the operator made there goes with the tenant.
+    pub async fn await_nothing_of(&self, name: &str, limit: Duration) -> anyhow::Result<()> {
+        let all = ListParams::default();
+        eventually(&format!("nothing of tenant {name} is left in its namespace"), limit, || async {
+            let secrets = self.secrets(name).list(&all).await?.items;
+            let services = self.services(name).list(&all).await?.items;
+            let deployments = self.deployments(name).list(&all).await?.items;
+            let secrets = secrets.iter().map(|left| format!("Secret {}", left.name_any()));
+            let services = services.iter().map(|left| format!("Service {}", left.name_any()));
+            let deployments = deployments.iter().map(|left| format!("Deployment {}", left.name_any()));
+            let left: Vec<String> = secrets.chain(services).chain(deployments).collect();
+            ensure!(left.is_empty(), "{left:?}");
+            Ok(())
+        })
+        .await
     }
 
     /// Returns the owner marker of everything that a tenant's resource owns.

@@ -29,6 +29,16 @@ impl Part {
         Self::Backend(Backend::Cassandra),
     ];
 
+    /// What messages go on without: the optional services, and the store of files.
+    pub const BESIDE_PATH: [Self; 6] = [
+        Self::Pods("media"),
+        Self::Pods("search"),
+        Self::Pods("notification"),
+        Self::Pods("moderation"),
+        Self::Pods("presence"),
+        Self::Backend(Backend::S3),
+    ];
+
     /// Returns it in words.
     pub fn name(self) -> String {
         match self {
@@ -42,14 +52,28 @@ impl Part {
         let killed = async {
             match self {
                 Self::Pods(service) => world.cluster.replace_pods(tenant, service, RECOVERY).await,
-                Self::Backend(backend) => {
-                    world.stack.signal(backend, Signal::Kill)?;
-                    world.stack.await_end(backend).await?;
-                    world.stack.start_backends().await
-                }
+                Self::Backend(backend) => Killed::kill(&world.stack, backend).await?.start().await,
             }
         };
         killed.await.with_context(|| format!("killing the {}", self.name()))
+    }
+}
+
+/// A backend that is gone.
+#[must_use = "it does not come back by itself"]
+pub struct Killed<'a>(&'a Stack);
+
+impl<'a> Killed<'a> {
+    /// Kills a backend without a grace period.
+    pub async fn kill(stack: &'a Stack, backend: Backend) -> anyhow::Result<Self> {
+        stack.signal(backend, Signal::Kill)?;
+        stack.await_end(backend).await?;
+        Ok(Self(stack))
+    }
+
+    /// Starts it, and waits until it responds.
+    pub async fn start(self) -> anyhow::Result<()> {
+        self.0.start_backends().await
     }
 }
 

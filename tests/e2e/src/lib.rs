@@ -16,11 +16,15 @@ pub mod checker;
 pub mod cluster;
 pub mod faults;
 pub mod histories;
+pub mod notifier;
+pub mod pairs;
 pub mod processes;
+pub mod rest;
 pub mod stack;
 pub mod stories;
 pub mod streams;
 pub mod users;
+pub mod witnesses;
 
 pub use cluster::Cluster;
 pub use stack::Stack;

@@ -70,6 +70,13 @@ pub fn memory_line(usage: &BTreeMap<(String, String), Usage>) -> String {
     parts.collect::<Vec<_>>().join(", ")
 }
 
+/// Returns the memory of every service of one resource on one line.
+pub fn memory_of(usage: &BTreeMap<(String, String), Usage>, resource: &str) -> String {
+    let own = usage.iter().filter(|((_, of), _)| of == resource);
+    let parts = own.map(|((service, _), usage)| format!("{service} {} MiB", usage.resident_mebibytes));
+    parts.collect::<Vec<_>>().join(", ")
+}
+
 #[cfg(test)]
 mod tests {
     use super::*;

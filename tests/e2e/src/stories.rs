@@ -2,6 +2,7 @@
 
 mod files;
 mod joining;
+pub mod moderation;
 mod scheduled;
 mod search;
 mod sync;

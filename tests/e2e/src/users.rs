@@ -48,6 +48,11 @@ async fn sign_in(messenger: &Messenger, username: &str, password: &str) -> Resul
     patiently(async || Identity::sign_in(messenger, username, password).await).await
 }
 
+/// Returns a username that begins with `name` and that no user has.
+pub fn unused(name: &str) -> String {
+    format!("{name}-{:08x}", rand::random::<u32>())
+}
+
 /// A user with an account, signed in.
 pub struct TestUser {
     pub identity: Identity,
@@ -57,7 +62,11 @@ pub struct TestUser {
 impl TestUser {
     /// Registers a user under an unused name that begins with `name`.
     pub async fn register(messenger: &Messenger, name: &str) -> anyhow::Result<Self> {
-        let username = format!("{name}-{:08x}", rand::random::<u32>());
+        Self::register_as(messenger, unused(name)).await
+    }
+
+    /// Registers a user under this name, which no other has.
+    pub async fn register_as(messenger: &Messenger, username: String) -> anyhow::Result<Self> {
         let password = format!("Story-{:032x}", rand::random::<u128>());
         let request =
             RegisterRequest { username: username.clone(), password: password.clone(), display_name: None };

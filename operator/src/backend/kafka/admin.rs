@@ -174,7 +174,8 @@ impl Backend for KafkaAdmin {
         }
         self.delete_topics(&topics).await?;
         removed.extend(topics.iter().map(|topic| format!("topic {topic}")));
-        let groups = self.delete_groups(&own_groups(user)).await?;
+        let groups = self.group_names(&format!("{user}.")).await?.into_iter();
+        let groups = self.delete_groups(&groups.filter(|name| is_own_group(user, name)).collect()).await?;
         removed.extend(groups.iter().map(|group| format!("group {group}")));
         all(self.delete_acls(user, &markers).await?)?;
         self.settle(Expected::Removed { user }).await;
@@ -515,9 +516,10 @@ fn own_topics(user: &str) -> BTreeSet<String> {
     Topic::ALL.iter().map(|topic| topic.of(user)).collect()
 }
 
-/// Returns the names of the tenant's consumer groups: each is called after the service that forms it.
-fn own_groups(user: &str) -> BTreeSet<String> {
-    Service::ALL.iter().map(|service| format!("{user}.{service}")).collect()
+/// Reports whether a consumer group is the tenant's: each is called after the service that forms it, and may say behind a dot what it is for.
+fn is_own_group(user: &str, group: &str) -> bool {
+    let name = group.strip_prefix(user).and_then(|rest| rest.strip_prefix('.'));
+    name.and_then(|name| name.split('.').next()).is_some_and(|service| Service::parse(service).is_some())
 }
 
 fn all(results: Vec<Result<(), BackendError>>) -> Result<(), BackendError> {
@@ -526,3 +528,15 @@ fn all(results: Vec<Result<(), BackendError>>) -> Result<(), BackendError> {
 
 /// Topics by name.
 pub(super) type Topics = BTreeMap<String, TopicObserved>;
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_group_is_the_tenants_by_the_service_that_forms_it() {
+        let is_own = |group| is_own_group("acme", group);
+        assert!(is_own("acme.message") && is_own("acme.notification.message.delivered"));
+        assert!(!is_own("acme.reports") && !is_own("acme2.message") && !is_own("acme") && !is_own("message"));
+    }
+}

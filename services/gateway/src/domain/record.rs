@@ -65,8 +65,7 @@ pub(crate) fn news(key: Option<&[u8]>, payload: Option<&[u8]>) -> Result<News, U
 fn place(key: Option<&[u8]>, payload: Option<&[u8]>) -> Result<News, Unreadable> {
     let (chat, user) = key.and_then(MembershipRecord::parse_key).ok_or(Unreadable::Key)?;
     let Some(payload) = payload else { return Ok(News::Place(chat, user, Place::default())) };
-    let record: MembershipRecord = serde_json::from_slice(payload)?;
-    known(record.v)?;
+    let record = MembershipRecord::read(payload)?;
     if (record.chat, record.user) != (chat, user) {
         return Err(Unreadable::Ids);
     }

@@ -19,7 +19,6 @@ use kit::{
     extract::{Json, Path, Query},
 };
 use serde::Deserialize;
-use tokio::sync::Notify;
 use utoipa::IntoParams;
 
 use super::{
@@ -29,7 +28,7 @@ use super::{
     problems::{DoneBefore, NotAModerator, NotThere, QueryProblems, RequestProblems},
     without_name,
 };
-use crate::{domain::Change, error::Error, store::ModerationStore};
+use crate::{carrying_out::Wake, domain::Change, error::Error, store::ModerationStore};
 
 /// Longest text of an appeal, in characters.
 const MAX_TEXT_CHARS: usize = 2_000;
@@ -171,7 +170,7 @@ pub(super) async fn list(
 pub(super) async fn decide(
     Moderator(by): Moderator,
     State(store): State<Arc<dyn ModerationStore>>,
-    State(wake): State<Arc<Notify>>,
+    State(wake): State<Wake>,
     Path(id): Path<AppealId>,
     Json(DecideAppealRequest { accepted, note }): Json<DecideAppealRequest>,
 ) -> Result<Json<Appeal>, ApiError> {
@@ -193,6 +192,6 @@ pub(super) async fn decide(
         changes.push(Change::Lifted(lifted));
     }
     store.act(&changes).await.map_err(Error::from)?;
-    wake.notify_one();
+    wake.notify();
     Ok(Json(appeal))
 }

@@ -16,7 +16,6 @@ use utoipa::IntoParams;
 use super::{
     PAGE_SIZES,
     callers::Moderator,
-    page,
     problems::{NotAModerator, QueryProblems},
 };
 use crate::{error::Error, store::ModerationStore};
@@ -50,5 +49,5 @@ pub(super) async fn list(
 ) -> Result<Json<Page<AuditEntry>>, ApiError> {
     let size = PAGE_SIZES.of(limit)?;
     let entries = store.audit(cursor.unwrap_or(i64::MAX), size.with_next()).await.map_err(Error::from)?;
-    Ok(Json(page(size, entries.into_iter().map(|entry| (entry.id, entry)).collect())))
+    Ok(Json(size.page(entries, |entry| entry.id.to_string())))
 }

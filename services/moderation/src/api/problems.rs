@@ -2,37 +2,14 @@
 
 use std::collections::BTreeMap;
 
-use kit::docs::{BodyProblems, CallerProblems, FaultProblems, ParameterProblems, problem};
+use kit::docs::problem;
+pub(super) use kit::docs::{QueryProblems, RequestProblems};
 use utoipa::{
     IntoResponses,
     openapi::{RefOr, Response},
 };
 
 type Responses = BTreeMap<String, RefOr<Response>>;
-
-/// Of every endpoint that takes no body.
-pub(super) struct QueryProblems;
-
-/// Of every endpoint that takes a body.
-pub(super) struct RequestProblems;
-
-impl IntoResponses for QueryProblems {
-    fn responses() -> Responses {
-        [ParameterProblems::responses(), CallerProblems::responses(), FaultProblems::responses()]
-            .into_iter()
-            .flatten()
-            .collect()
-    }
-}
-
-impl IntoResponses for RequestProblems {
-    fn responses() -> Responses {
-        [BodyProblems::responses(), CallerProblems::responses(), FaultProblems::responses()]
-            .into_iter()
-            .flatten()
-            .collect()
-    }
-}
 
 /// Of what moderators do.
 pub(super) struct NotAModerator;

@@ -15,7 +15,6 @@ use kit::{
     extract::{Json, Path, Query},
 };
 use serde::Deserialize;
-use tokio::sync::Notify;
 use utoipa::IntoParams;
 
 use super::{
@@ -26,6 +25,7 @@ use super::{
     without_name,
 };
 use crate::{
+    carrying_out::Wake,
     domain::{Change, Deletion, check_terms, sanction},
     error::Error,
     metrics::Metrics,
@@ -147,7 +147,7 @@ pub(super) async fn list(
 pub(super) async fn decide(
     Moderator(by): Moderator,
     State(store): State<Arc<dyn ModerationStore>>,
-    State(wake): State<Arc<Notify>>,
+    State(wake): State<Wake>,
     Path(id): Path<ReportId>,
     Json(request): Json<DecideReportRequest>,
 ) -> Result<Json<Report>, ApiError> {
@@ -172,6 +172,6 @@ pub(super) async fn decide(
         changes.push(noted_sanction("sanction_created", id, by, user, at_ms));
     }
     store.act(&changes).await.map_err(Error::from)?;
-    wake.notify_one();
+    wake.notify();
     Ok(Json(report))
 }

@@ -16,7 +16,6 @@ use kit::{
     idempotency::IdempotencyKey,
 };
 use serde::Deserialize;
-use tokio::sync::Notify;
 use utoipa::IntoParams;
 
 use super::{
@@ -26,6 +25,7 @@ use super::{
     problems::{DoneBefore, NotAModerator, NotThere, QueryProblems, RequestProblems},
 };
 use crate::{
+    carrying_out::Wake,
     domain::{Change, check_terms, derived_id},
     error::Error,
     store::ModerationStore,
@@ -58,7 +58,7 @@ use crate::{
 pub(super) async fn create(
     Moderator(by): Moderator,
     State(store): State<Arc<dyn ModerationStore>>,
-    State(wake): State<Arc<Notify>>,
+    State(wake): State<Wake>,
     key: Option<IdempotencyKey>,
     Json(request): Json<CreateSanctionRequest>,
 ) -> Result<(StatusCode, Json<Sanction>), ApiError> {
@@ -87,7 +87,7 @@ pub(super) async fn create(
     };
     let note = noted_sanction("sanction_created", sanction.id, by, user, at_ms);
     store.act(&[Change::Sanctioned(sanction.clone()), note]).await.map_err(Error::from)?;
-    wake.notify_one();
+    wake.notify();
     Ok((StatusCode::CREATED, Json(sanction)))
 }
 
@@ -149,7 +149,7 @@ pub(super) async fn list(
 pub(super) async fn lift(
     Moderator(by): Moderator,
     State(store): State<Arc<dyn ModerationStore>>,
-    State(wake): State<Arc<Notify>>,
+    State(wake): State<Wake>,
     Path(id): Path<SanctionId>,
     Json(LiftRequest { note }): Json<LiftRequest>,
 ) -> Result<Json<Sanction>, ApiError> {
@@ -160,6 +160,6 @@ pub(super) async fn lift(
     let sanction = Sanction { lifted: Some(Decision { by: Some(by), at_ms, note }), ..sanction };
     let note = noted_sanction("sanction_lifted", id, by, sanction.user, at_ms);
     store.act(&[Change::Lifted(sanction.clone()), note]).await.map_err(Error::from)?;
-    wake.notify_one();
+    wake.notify();
     Ok(Json(sanction))
 }

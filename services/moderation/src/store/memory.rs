@@ -197,6 +197,15 @@ impl ModerationStore for MemoryStore {
         Ok(tables.rule_sets.iter().filter(|set| states.contains(&set.state)).cloned().collect())
     }
 
+    async fn rule_sets_from(&self, sent_at_ms: i64) -> Result<Vec<RuleSet>, StoreError> {
+        let tables = self.tables();
+        let may_judge = |set: &&RuleSet| {
+            let is_retired_later = set.retired_from_ms.is_some_and(|from_ms| from_ms > sent_at_ms);
+            set.state == RuleSetState::Enforced || is_retired_later
+        };
+        Ok(tables.rule_sets.iter().filter(may_judge).cloned().collect())
+    }
+
     async fn figures(&self, id: RuleSetId) -> Result<Figures, StoreError> {
         let tables = self.tables();
         let mut tally = Tally::default();

@@ -226,6 +226,18 @@ impl ModerationStore for PostgresStore {
         Ok(bodies.into_iter().map(|Json(set)| set).collect())
     }
 
+    async fn rule_sets_from(&self, sent_at_ms: i64) -> Result<Vec<RuleSet>, StoreError> {
+        let bodies: Vec<Json<RuleSet>> = sqlx::query_scalar(
+            "SELECT body FROM rule_sets WHERE state = 'enforced' OR retired_from_ms > $1
+             ORDER BY created_at_ms, rule_set_id",
+        )
+        .bind(sent_at_ms)
+        .fetch_all(&self.pool)
+        .await
+        .map_err(StoreError::Read)?;
+        Ok(bodies.into_iter().map(|Json(set)| set).collect())
+    }
+
     async fn figures(&self, id: RuleSetId) -> Result<Figures, StoreError> {
         let all: FiguresRow = sqlx::query_as(
             "SELECT count(*) AS caught, count(*) FILTER (WHERE is_deletion) AS deletions,
@@ -554,11 +566,13 @@ async fn apply(connection: &mut PgConnection, change: &Change) -> Result<bool, s
     match change {
         Change::RuleSetCreated(set) => {
             let query = sqlx::query(
-                "INSERT INTO rule_sets (rule_set_id, state, created_at_ms, body) VALUES ($1, $2, $3, $4)",
+                "INSERT INTO rule_sets (rule_set_id, state, created_at_ms, retired_from_ms, body)
+                 VALUES ($1, $2, $3, $4, $5)",
             )
             .bind(set.id.0)
             .bind(rule_set_state(set.state))
             .bind(set.created_at_ms)
+            .bind(set.retired_from_ms)
             .bind(Json(set.clone()));
             query.execute(connection).await.map(|_| true)
         }
@@ -636,14 +650,17 @@ async fn replace_set(
     set: &RuleSet,
     before: RuleSetState,
 ) -> Result<bool, sqlx::Error> {
-    sqlx::query("UPDATE rule_sets SET state = $2, body = $3 WHERE rule_set_id = $1 AND state = $4")
-        .bind(set.id.0)
-        .bind(rule_set_state(set.state))
-        .bind(Json(set.clone()))
-        .bind(rule_set_state(before))
-        .execute(connection)
-        .await
-        .map(|done| done.rows_affected() == 1)
+    sqlx::query(
+        "UPDATE rule_sets SET state = $2, retired_from_ms = $3, body = $4 WHERE rule_set_id = $1 AND state = $5",
+    )
+    .bind(set.id.0)
+    .bind(rule_set_state(set.state))
+    .bind(set.retired_from_ms)
+    .bind(Json(set.clone()))
+    .bind(rule_set_state(before))
+    .execute(connection)
+    .await
+    .map(|done| done.rows_affected() == 1)
 }
 
 async fn insert_report(connection: &mut PgConnection, report: &Report) -> Result<(), sqlx::Error> {

@@ -6,11 +6,11 @@ use contracts::{
     event::{DeliveredRecord, EntryKind},
 };
 use kit::testing::wait_for;
-use moderation::store::ModerationStore as _;
+use moderation::{domain::Change, store::ModerationStore as _};
 use serde_json::{Value, json};
 use uuid::Uuid;
 
-use super::stand::{PATIENCE, Stand, entry, text, words};
+use super::stand::{PATIENCE, Stand, entry, sanction, text, words};
 
 #[tokio::test]
 async fn a_word_is_deleted_by_an_entry_of_its_chat_once() {
@@ -61,6 +61,22 @@ async fn a_sanction_of_a_rule_is_carried_out_by_the_other_services() {
     assert_eq!((sanction.kind, sanction.until_ms, sanction.by), (SanctionKind::Ban, None, None));
     let reports = stand.store.reports(None, 0, 10).await.expect("a read");
     assert_eq!(reports[0].1.evidence.text, "scam");
+}
+
+#[tokio::test]
+async fn a_service_that_hangs_holds_up_no_deletion() {
+    let stand = Stand::start().await;
+    stand.enforce(words(&["scam"])).await;
+    stand.peers.hang();
+    let chat = ChatId::generate();
+    let mute = |_| sanction(UserId::generate(), Some(chat), SanctionKind::Mute, None);
+    // Each is given up after four seconds: one after the other, they take longer than the entry is waited for.
+    let mutes: Vec<_> = (0..20).map(mute).map(Change::Sanctioned).collect();
+    stand.store.act(&mutes).await.expect("they are decided");
+    stand.peers.is_hanging().await;
+    stand.announce([text(chat, UserId::generate(), 1, "scam")]).await;
+    let sent = stand.sent(1).await;
+    assert_eq!((sent[0].kind, sent[0].chat, sent[0].target_seq), (EntryKind::Delete, chat, Some(1)));
 }
 
 /// Returns what users of two chats write, with floods, edits and what is caught by nothing.

@@ -2,13 +2,17 @@
 
 use std::{
     collections::{BTreeMap, BTreeSet},
-    sync::{Arc, Mutex},
+    future::pending,
+    sync::{
+        Arc, Mutex,
+        atomic::{AtomicBool, AtomicUsize, Ordering},
+    },
     time::Duration,
 };
 
 use contracts::{
-    ChatId, DeviceId, MessageKey, RuleSetId, UserId,
-    api::{Figures, Rule, RuleSet, RuleSetState},
+    ChatId, DeviceId, MessageKey, RuleSetId, SanctionId, UserId,
+    api::{Figures, Rule, RuleSet, RuleSetState, Sanction, SanctionKind},
     event::{DeliveredRecord, DeliveryOutcome, EntryKind, SendRecord, VERSION},
     rpc::{
         self, EntriesRequest, EntriesResponse, EntryRequest, EntryResponse, HistoryRequest, HistoryResponse,
@@ -30,7 +34,7 @@ use kit::{
 };
 use moderation::{
     api::{self, AppState, Moderators, Pace},
-    carrying_out::Worker,
+    carrying_out::{Wake, Worker},
     domain::Change,
     events::Follower,
     metrics::Metrics,
@@ -39,7 +43,6 @@ use moderation::{
     store::{MemoryStore, ModerationStore as _},
 };
 use serde_json::{Value, json};
-use tokio::sync::Notify;
 use tokio_util::{sync::CancellationToken, task::TaskTracker};
 use tonic::{Request, Response, Status, async_trait, service::Routes};
 use uuid::Uuid;
@@ -67,7 +70,7 @@ impl Drop for Stand {
 impl Stand {
     pub async fn start() -> Self {
         let (realm, log, stop) = (TestRealm::start(TENANT).await, Log::memory(), CancellationToken::new());
-        let (store, wake) = (Arc::new(MemoryStore::default()), Arc::new(Notify::new()));
+        let (store, wake) = (Arc::new(MemoryStore::default()), Wake::default());
         let peers = Peers::default();
         let channel = peers.channel().await;
         let called = peers::Peers::new(channel.clone(), channel.clone(), channel);
@@ -185,6 +188,21 @@ pub fn words(words: &[&str]) -> Value {
     json!([{"name": "words", "test": {"words": {"words": words}}, "action": {"delete": true}}])
 }
 
+/// Returns what was decided about a user.
+pub fn sanction(user: UserId, chat: Option<ChatId>, kind: SanctionKind, until_ms: Option<i64>) -> Sanction {
+    Sanction {
+        id: SanctionId::generate(),
+        user,
+        chat,
+        kind,
+        until_ms,
+        note: "a note".to_owned(),
+        by: Some(UserId::generate()),
+        created_at_ms: 1,
+        lifted: None,
+    }
+}
+
 /// Returns the announcement of an entry.
 pub fn entry(
     chat: ChatId,
@@ -234,6 +252,9 @@ pub struct Peers {
     pub restricted: Arc<Mutex<BTreeMap<(String, String), (i64, bool)>>>,
     /// Messages with those who read them.
     messages: Arc<Mutex<Vec<(rpc::Message, Vec<String>)>>>,
+    /// Whether the chat service hangs, and how many calls did.
+    hangs: Arc<AtomicBool>,
+    hung: Arc<AtomicUsize>,
 }
 
 impl Peers {
@@ -260,6 +281,19 @@ impl Peers {
         let mut messages = self.messages.lock().expect("no panic");
         messages.retain(|(other, _)| (&other.chat_id, other.seq) != (&message.chat_id, seq));
         messages.push((message, readers));
+    }
+
+    /// Lets every call of the chat service hang from here on.
+    pub fn hang(&self) {
+        self.hangs.store(true, Ordering::Relaxed);
+    }
+
+    /// Waits until one does.
+    pub async fn is_hanging(&self) {
+        wait_for("a call that hangs", PATIENCE, || async {
+            (self.hung.load(Ordering::Relaxed) > 0).then_some(())
+        })
+        .await;
     }
 
     /// Waits until an account is closed, or open again.
@@ -301,6 +335,10 @@ impl ChatRestrictions for Peers {
         &self,
         request: Request<RestrictRequest>,
     ) -> Result<Response<RestrictResponse>, Status> {
+        if self.hangs.load(Ordering::Relaxed) {
+            self.hung.fetch_add(1, Ordering::Relaxed);
+            pending::<()>().await;
+        }
         let RestrictRequest { user_id, chat_id, until_ms, remove } = request.into_inner();
         self.restricted.lock().expect("no panic").insert((user_id, chat_id), (until_ms, remove));
         Ok(Response::new(RestrictResponse {}))

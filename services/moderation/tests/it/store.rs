@@ -3,7 +3,7 @@
 use std::{collections::HashMap, sync::Arc};
 
 use contracts::{
-    AppealId, ChatId, ReportId, RuleSetId, SanctionId, UserId,
+    AppealId, ChatId, ReportId, RuleSetId, UserId,
     api::{
         Appeal, AppealState, Decision, Evidence, Report, ReportReason, ReportState, RuleAction, RuleSet,
         RuleSetState, Sanction, SanctionKind, SanctionTerms,
@@ -16,7 +16,7 @@ use moderation::{
 };
 use sqlx::PgPool;
 
-use super::stand::{rule_set, words};
+use super::stand::{rule_set, sanction, words};
 
 type Store = Arc<dyn ModerationStore>;
 
@@ -45,6 +45,7 @@ macro_rules! suite {
 suite![
     what_was_judged_is_written_once,
     a_rule_set_goes_from_draft_to_retired,
+    a_retired_set_counts_for_what_was_sent_before,
     a_report_is_decided_once,
     changes_are_made_together_or_not_at_all,
     a_standing_is_the_sum_of_what_is_not_lifted,
@@ -72,20 +73,6 @@ fn verdict(rule_set: RuleSetId, chat: ChatId, entry_seq: i64, sender: UserId) ->
         rules: vec!["a".to_owned(), "b".to_owned()],
         action: RuleAction { delete: true, report: true, sanction: Some(terms) },
         evidence: Evidence { text: "scam".to_owned(), files: Vec::new(), sent_at_ms: 1_000 },
-    }
-}
-
-fn sanction(user: UserId, chat: Option<ChatId>, kind: SanctionKind, until_ms: Option<i64>) -> Sanction {
-    Sanction {
-        id: SanctionId::generate(),
-        user,
-        chat,
-        kind,
-        until_ms,
-        note: "a note".to_owned(),
-        by: Some(UserId::generate()),
-        created_at_ms: 1,
-        lifted: None,
     }
 }
 
@@ -170,6 +157,30 @@ async fn a_rule_set_goes_from_draft_to_retired(store: Store) {
         [retired]
     );
     assert_eq!(store.shadow_run(draft.id).await.expect("a read"), None);
+}
+
+async fn a_retired_set_counts_for_what_was_sent_before(store: Store) {
+    let set = |created_at_ms: i64, state: RuleSetState, retired_from_ms: Option<i64>| RuleSet {
+        created_at_ms,
+        retired_from_ms,
+        ..rule_set(words(&["scam"]), state)
+    };
+    let draft = set(1, RuleSetState::Draft, None);
+    let retired = set(2, RuleSetState::Retired, Some(100));
+    let enforced = set(3, RuleSetState::Enforced, None);
+    for set in [&draft, &retired, &enforced] {
+        act(&store, &[Change::RuleSetCreated(set.clone())]).await;
+    }
+    let from = async |sent_at_ms: i64| {
+        let sets = store.rule_sets_from(sent_at_ms).await.expect("a read");
+        sets.into_iter().map(|set| set.id).collect::<Vec<_>>()
+    };
+    assert_eq!(from(99).await, [retired.id, enforced.id]);
+    assert_eq!(from(100).await, [enforced.id], "the other one judges what was sent before it alone");
+    let late = RuleSet { state: RuleSetState::Retired, retired_from_ms: Some(200), ..enforced.clone() };
+    act(&store, &[Change::RuleSetRetired(late.clone())]).await;
+    assert_eq!(store.rule_sets_from(199).await.expect("a read"), [late]);
+    assert!(from(200).await.is_empty());
 }
 
 async fn a_report_is_decided_once(store: Store) {

@@ -5,7 +5,7 @@ use std::collections::{BTreeMap, BTreeSet};
 use chrono::{DateTime, Utc};
 use contracts::{
     ChatId, UserId,
-    event::{DeliveredRecord, DeliveryOutcome, EntryKind, MembershipRecord},
+    event::{DeliveredRecord, DeliveryOutcome, EntryKind, MembershipRecord, Unreadable},
 };
 
 use super::TOLD_FOR;
@@ -77,7 +77,7 @@ impl Batch {
     }
 
     /// Adds a record of `chat.events`. One without a payload is a tombstone.
-    pub fn add_membership(&mut self, key: &[u8], payload: Option<&[u8]>) -> Result<(), serde_json::Error> {
+    pub fn add_membership(&mut self, key: &[u8], payload: Option<&[u8]>) -> Result<(), Unreadable> {
         // Other keys are of other records.
         let Some((chat, user)) = MembershipRecord::parse_key(key) else { return Ok(()) };
         let seat = match payload {
@@ -87,7 +87,7 @@ impl Batch {
                 Seat { is_member: false, version: said }
             }
             Some(payload) => {
-                let record: MembershipRecord = serde_json::from_slice(payload)?;
+                let record = MembershipRecord::read(payload)?;
                 Seat { is_member: record.role.is_some(), version: Some(record.version) }
             }
         };
@@ -167,5 +167,21 @@ mod tests {
         let own = format!("{key}/own");
         batch.add_membership(own.as_bytes(), Some(b"of another kind")).unwrap();
         assert_eq!(batch.seats.len(), 1);
+    }
+
+    #[test]
+    fn a_membership_of_a_newer_version_says_nothing_here_and_is_not_quoted() {
+        let (chat, user) = (ChatId::generate(), UserId::generate());
+        let key = MembershipRecord::key(chat, user);
+        let mut batch = Batch::default();
+        let mut refusal = |payload: serde_json::Value| {
+            let payload = payload.to_string();
+            batch.add_membership(key.as_bytes(), Some(payload.as_bytes())).unwrap_err()
+        };
+        let newer = json!({"v": 2, "chat": chat, "user": user, "version": 1, "role": "member"});
+        assert_eq!(refusal(newer), Unreadable::Version(2));
+        let quoted = refusal(json!({"v": 1, "chat": "the secret one"}));
+        assert!(matches!(quoted, Unreadable::Form(_)) && !quoted.to_string().contains("secret"), "{quoted}");
+        assert!(batch.is_empty());
     }
 }

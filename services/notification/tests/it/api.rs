@@ -1,8 +1,9 @@
 //! Stories over REST.
 
+use kit::testing::receivers::Browser;
 use serde_json::json;
 
-use super::{receivers::Browser, stand::Stand};
+use super::stand::Stand;
 
 const SUBSCRIPTIONS: &str = "/api/notifications/subscriptions";
 const PREFERENCES: &str = "/api/notifications/preferences";

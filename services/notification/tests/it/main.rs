@@ -4,7 +4,6 @@
 
 mod api;
 mod peers;
-mod receivers;
 mod sending;
 mod stand;
 mod store;

@@ -4,7 +4,10 @@ use std::time::Duration;
 
 use chrono::{TimeDelta, Utc};
 use contracts::{ChatId, UserId, api::NotificationChannel};
-use kit::testing::TestUser;
+use kit::testing::{
+    TestUser,
+    receivers::{Browser, Receiver, verify_sender, verify_webhook},
+};
 use notification::{
     departures,
     domain::Batch,
@@ -13,10 +16,7 @@ use notification::{
 use serde_json::{Value, json};
 use tokio::time::sleep;
 
-use super::{
-    receivers::{Browser, Receiver, verify_sender, verify_webhook},
-    stand::Stand,
-};
+use super::stand::Stand;
 
 const SUBSCRIPTIONS: &str = "/api/notifications/subscriptions";
 /// What comes twice comes within so long: several rounds of everything.

@@ -1,24 +1,37 @@
-//! Files and search: a photo that reaches one user and no other, and services that come and go with what they keep.
+//! Files and search: a photo that reaches one user and no other; and services that come and go with what they keep.
 
 use std::{path::Path, process::Stdio, time::Duration};
 
 use anyhow::{Context, ensure};
+use catalog::Service;
 use contracts::{
-    ErrorCode, FileId,
+    ChatId, ErrorCode, FileId,
     api::{FilePurpose, FileState},
+    wire::{PresenceState, Watch},
 };
 use crds::TenantId;
 use e2e::{
-    World, eventually, report,
-    stack::{Account, Backend, Signal, root},
-    stories, story,
-    users::{TestUser, refused},
+    World,
+    cluster::optional_services,
+    eventually,
+    faults::{Killed, Part},
+    report,
+    rest::request,
+    stack::{Account, Backend},
+    stories::{
+        self,
+        moderation::{self, Moderated},
+    },
+    story,
+    users::{TestUser, refused, unused},
+    witnesses::{Witnesses, photo},
 };
+use kit::testing::receivers::Browser;
 use kube::{ResourceExt, api::ListParams};
 use posthouse_client::{Messenger, Post};
 use reqwest::StatusCode;
 use rusty_s3::{Bucket, Credentials, S3Action, UrlStyle, actions};
-use serde_json::json;
+use serde_json::{Value, json};
 use tokio::{io::AsyncWriteExt, process::Command, sync::watch, time::Instant};
 
 const OURS: &str = "acme";
@@ -29,9 +42,6 @@ const CONVERGENCE: Duration = Duration::from_secs(150);
 /// What the programs of users need for one file.
 const MOMENT: Duration = Duration::from_secs(20);
 const MINUTE: Duration = Duration::from_secs(60);
-
-/// A picture of 48 x 32 pixels in whose metadata `SECRET` stands several times.
-const PHOTO: &str = "services/media/tests/fixtures/metadata.png";
 
 #[tokio::test(flavor = "multi_thread")]
 async fn users_send_each_other_files() {
@@ -53,7 +63,7 @@ async fn two_users_exchange_a_photo_and_no_other_gets_it_by_any_door() {
         let chat = ann.group("holidays", &[ben.id()]).await?;
 
         // Ann sends it from her terminal.
-        let photo = root().join(PHOTO);
+        let photo = photo();
         let sent = std::fs::read(&photo)?;
         ensure!(contains(&sent, b"SECRET"), "the photo has metadata");
         terminal(&ann, chat, &format!("/file {}", photo.display())).await?;
@@ -107,120 +117,223 @@ async fn two_users_exchange_a_photo_and_no_other_gets_it_by_any_door() {
 }
 
 #[tokio::test(flavor = "multi_thread")]
-async fn services_on_request_come_and_go_and_what_they_keep_comes_back() {
-    story(LIMIT, async |world: &World| {
-        let with = json!({ "media": { "enabled": true }, "search": { "enabled": true } });
-        let spec = |services: &serde_json::Value, policy: &str| json!({ "deletionPolicy": policy, "services": services });
+async fn optional_services_come_and_go_and_what_they_keep_comes_back() {
+    // The tenant is set up six times.
+    story(2 * LIMIT, async |world: &World| {
+        let (on, off) = (optional_services(true), optional_services(false));
+        let name = unused("mod");
+        let spec = |services: &Value, policy: &str| {
+            json!({ "deletionPolicy": policy, "services": services, "moderation": { "moderators": [name] } })
+        };
         world.cluster.delete_tenant(TENANT, CONVERGENCE).await?;
 
         // Off: the tenant has nothing of them.
-        settle(world, &spec(&json!({}), "Retain")).await?;
+        settle(world, &spec(&off, "Retain")).await?;
         let remains = world.stack.remains(TENANT).await?;
         ensure!(remains.iter().all(|left| !left.starts_with("S3")), "it has a bucket: {remains:#?}");
         let messenger = world.stack.messenger(TENANT);
         let (ann, ben, chat) = TestUser::two(&messenger).await?;
+        let moderator = TestUser::register_as(&messenger, name.clone()).await?;
+        let house = Moderated { messenger: messenger.clone(), moderator };
         let phone = ann.online(&[chat]).await;
         phone.send(chat, "the harbour at dawn").await?;
         refused(
-            ann.identity.upload(FilePurpose::Chat(chat), &root().join(PHOTO)).await,
+            ann.identity.upload(FilePurpose::Chat(chat), &photo()).await,
             ErrorCode::NotFound,
         )?;
-        refused(ann.identity.file(FileId::generate()).await, ErrorCode::NotFound)?;
-        refused(ben.search("harbour").await, ErrorCode::NotFound)?;
-        let listed = async |service: &str| {
-            anyhow::Ok(contains(&fetched(&messenger, "/docs").await?, format!("/docs/{service}\"").as_bytes()))
+        are_refused(&house, &ben, FileId::generate()).await?;
+        let listed = async |is_there: bool| {
+            let index = fetched(&messenger, "/docs").await?;
+            for service in optional() {
+                let found = contains(&index, format!("/docs/{service}\"").as_bytes());
+                ensure!(found == is_there, "the index of all services has {service}: {found}");
+            }
+            ensure!(contains(&index, b"/docs/chat\""), "the index has no services");
+            anyhow::Ok(())
         };
-        ensure!(listed("chat").await? && !listed("media").await? && !listed("search").await?, "the index is of all");
+        listed(false).await?;
 
-        // On: files are sent, and what was written before is found.
-        settle(world, &spec(&with, "Retain")).await?;
-        eventually("the index lists them", MINUTE, || async {
-            ensure!(listed("media").await? && listed("search").await?, "they are not there");
-            Ok(())
-        })
-        .await?;
-        let file = ann.identity.upload(FilePurpose::Chat(chat), &root().join(PHOTO)).await?;
+        // On: what was written before is found, and each of them keeps something.
+        settle(world, &spec(&on, "Retain")).await?;
+        eventually("the index lists them", MINUTE, || async { listed(true).await }).await?;
+        let file = ann.identity.upload(FilePurpose::Chat(chat), &photo()).await?;
         phone.post(chat, Post::files("look", vec![file.id])).await?;
-        let reads = async |ben: &TestUser| {
-            eventually("ben reads the photo and finds the words", MINUTE, || async {
-                ensure!(!ben.content(file.id).await?.is_empty(), "the file is empty");
-                let found = ben.search("harbour").await?.items.len();
-                ensure!(found == 1, "{found} messages are found");
-                Ok(())
-            })
-            .await
-        };
-        reads(&ben).await?;
+        let kept = Kept::begin(&house, &ben, file.id).await?;
+        kept.is_there(&house, &ann, &ben, chat).await?;
+        let key = push_key(&house).await?;
 
-        // Its account opens its own bucket and no other.
+        // The account of the store of files opens its own bucket and no other.
         let account = world.cluster.account(TENANT, "s3").await?;
         let own = Door::new(&world.stack.s3_addr, TENANT, Some(&account))?;
         ensure!(own.list().await? == StatusCode::OK, "it does not open its own bucket");
         Door::new(&world.stack.s3_addr, OURS, Some(&account))?.is_shut(FileId::generate()).await?;
 
         // Off again: nothing of them runs, talk goes on, and what they keep stays.
-        settle(world, &spec(&json!({}), "Retain")).await?;
+        settle(world, &spec(&off, "Retain")).await?;
         eventually("no workload of them is left", MINUTE, || async {
             let deployments = world.cluster.deployments(TENANT).list(&ListParams::default()).await?;
             let names: Vec<String> = deployments.items.iter().map(ResourceExt::name_any).collect();
-            let left = names.iter().any(|name| name.ends_with("-media") || name.ends_with("-search"));
-            ensure!(!left, "{names:?}");
+            let is_left = |service: &Service| names.contains(&format!("{TENANT}-{service}"));
+            ensure!(!optional().any(is_left), "{names:?}");
             Ok(())
         })
         .await?;
         // A gateway of before may still answer, and says that it waits for them.
-        eventually("no client waits for files and search", MOMENT, || async {
-            refused(ben.identity.file(file.id).await, ErrorCode::NotFound)?;
-            refused(ben.search("harbour").await, ErrorCode::NotFound)
-        })
-        .await?;
-        phone.send(chat, "talk goes on").await?;
+        eventually("no client waits for them", MOMENT, || are_refused(&house, &ben, file.id)).await?;
+        let missed = phone.send(chat, "talk goes on, a scam or not").await?;
 
-        // On again, and once more after a deletion that retains: the same file, the same words.
-        settle(world, &spec(&with, "Retain")).await?;
-        reads(&ben).await?;
+        // On again, and once more after a deletion that retains: the same files, words, subscriptions and rules.
+        settle(world, &spec(&on, "Retain")).await?;
+        kept.is_there(&house, &ann, &ben, chat).await?;
+        // Also of what was said while the service was off.
+        is_hidden(&ben, chat, missed).await?;
+        let now = push_key(&house).await?;
+        ensure!(now == key, "browsers would have to subscribe again: {key} became {now}");
         drop(phone);
         world.cluster.delete_tenant(TENANT, MINUTE).await?;
-        settle(world, &spec(&with, "Delete")).await?;
-        reads(&ben.sign_in_again().await?).await?;
+        settle(world, &spec(&on, "Delete")).await?;
+        let (ann, ben) = (ann.sign_in_again().await?, ben.sign_in_again().await?);
+        let moderator = house.moderator.sign_in_again().await?;
+        let house = Moderated { messenger, moderator };
+        kept.is_there(&house, &ann, &ben, chat).await?;
 
-        world.cluster.delete_tenant(TENANT, MINUTE).await?;
+        world.cluster.delete_resource(TENANT, MINUTE).await?;
         let remains = world.stack.remains(TENANT).await?;
         ensure!(remains.is_empty(), "left behind: {remains:#?}");
+        let groups = world.stack.kafka_groups(TENANT).await?;
+        ensure!(groups.is_empty(), "left behind: consumer groups {groups:?}");
+        world.cluster.await_nothing_of(TENANT, MINUTE).await?;
+        world.cluster.delete_tenant(TENANT, MINUTE).await?;
         Ok(())
     })
     .await;
 }
 
+/// Returns the services that a tenant may be without.
+fn optional() -> impl Iterator<Item = &'static Service> {
+    Service::ALL.iter().filter(|service| service.is_optional)
+}
+
+/// What the optional services of a tenant keep.
+struct Kept {
+    file: FileId,
+    /// What the user has at the notification service.
+    subscriptions: Value,
+    preferences: Value,
+    /// Rules that are in force.
+    rules: String,
+}
+
+impl Kept {
+    async fn begin(house: &Moderated, ben: &TestUser, file: FileId) -> anyhow::Result<Self> {
+        let token = ben.token().await?;
+        // Nothing is pushed there: ben wants none.
+        let browser = Browser::new().subscription("https://push.example/1");
+        let preferences = json!({ "level": "none", "shows_text": false });
+        for (line, body) in [
+            ("PUT /api/notifications/preferences", preferences),
+            ("POST /api/notifications/subscriptions", browser),
+        ] {
+            request(&house.messenger, line, Some(&token), Some(&body)).await?.ok()?;
+        }
+        let (subscriptions, preferences) = notified(&house.messenger, ben).await?;
+        let rules = house.enforce(&moderation::rules()).await?;
+        Ok(Self { file, subscriptions, preferences, rules })
+    }
+
+    /// Waits until users have all of it, and see each other.
+    async fn is_there(
+        &self,
+        house: &Moderated,
+        ann: &TestUser,
+        ben: &TestUser,
+        chat: ChatId,
+    ) -> anyhow::Result<()> {
+        eventually("the file and the words are there", MINUTE, || async {
+            ensure!(!ben.content(self.file).await?.is_empty(), "the file is empty");
+            let found = ben.search("harbour").await?.items.len();
+            ensure!(found == 1, "{found} messages are found");
+            Ok(())
+        })
+        .await?;
+        let (subscriptions, preferences) = notified(&house.messenger, ben).await?;
+        ensure!(subscriptions == self.subscriptions, "{subscriptions}");
+        ensure!(preferences == self.preferences, "{preferences}");
+        let set = house.request(&format!("GET rule-sets/{}", self.rules), None).await?.ok()?;
+        ensure!(set["state"] == "enforced", "{set}");
+
+        // The rules are in force, and presence is seen.
+        let (phone, other) = (ann.online(&[chat]).await, ben.online(&[chat]).await);
+        let seq = phone.send(chat, "another scam").await?;
+        is_hidden(ben, chat, seq).await?;
+        phone.session.watch(Watch { users: vec![ben.id()], chats: vec![chat] }).await;
+        stories::seen_as(&phone, ben, PresenceState::Online).await?;
+        drop(other);
+        Ok(())
+    }
+}
+
+/// Waits until a message that breaks the rules is hidden from a user.
+async fn is_hidden(user: &TestUser, chat: ChatId, seq: i64) -> anyhow::Result<()> {
+    eventually(&format!("message {seq} is hidden"), MINUTE, || async {
+        let stored = user.history(chat).await?.into_iter().find(|entry| entry.seq == seq);
+        let stored = stored.context("the message is lost")?;
+        ensure!(stored.changes.deleted_seq.is_some() && stored.body.is_empty(), "{stored:?}");
+        Ok(())
+    })
+    .await
+}
+
+/// Returns where and how a user is notified.
+async fn notified(messenger: &Messenger, user: &TestUser) -> anyhow::Result<(Value, Value)> {
+    let token = user.token().await?;
+    let get = async |path: &str| {
+        let line = format!("GET /api/notifications/{path}");
+        request(messenger, &line, Some(&token), None).await?.ok()
+    };
+    Ok((get("subscriptions").await?, get("preferences").await?))
+}
+
+/// Returns the key by which push services know the tenant.
+async fn push_key(house: &Moderated) -> anyhow::Result<Value> {
+    let token = house.moderator.token().await?;
+    let line = "GET /api/notifications/channels";
+    let channels = request(&house.messenger, line, Some(&token), None).await?.ok()?;
+    Ok(channels["web_push_key"].clone())
+}
+
+/// Fails if one of the optional services answers a user as if the tenant had it.
+async fn are_refused(house: &Moderated, user: &TestUser, file: FileId) -> anyhow::Result<()> {
+    refused(user.identity.file(file).await, ErrorCode::NotFound)?;
+    refused(user.search("harbour").await, ErrorCode::NotFound)?;
+    house.request("GET own", None).await?.refused(StatusCode::NOT_FOUND)?;
+    let line = "GET /api/notifications/channels";
+    request(&house.messenger, line, Some(&user.token().await?), None).await?.refused(StatusCode::NOT_FOUND)
+}
+
 #[tokio::test(flavor = "multi_thread")]
 async fn talk_goes_on_while_what_keeps_and_finds_it_is_killed() {
     story(LIMIT, async |world: &World| {
-        let messenger = world.stack.messenger(OURS);
-        let (ann, ben, chat) = TestUser::two(&messenger).await?;
-        let (phone, other) = (ann.online(&[chat]).await, ben.online(&[chat]).await);
-        let photo = root().join(PHOTO);
-        let before = ann.identity.upload(FilePurpose::Chat(chat), &photo).await?;
-        phone.post(chat, Post::files("look", vec![before.id])).await?;
-
+        let users = Witnesses::begin(&world.stack.messenger(OURS)).await?;
+        let Witnesses { ann, ben, chat, phone, other, .. } = &users;
         let (stop, stopped) = watch::channel(false);
         let talk = async {
             let (mut head, mut slowest) = (0, Duration::ZERO);
             while !*stopped.borrow() {
                 let began = Instant::now();
-                head = phone.send(chat, "the kettle is on").await?;
-                other.sees(chat, head, MOMENT).await?;
+                head = phone.send(*chat, "the kettle is on").await?;
+                other.sees(*chat, head, MOMENT).await?;
                 slowest = slowest.max(began.elapsed());
             }
             anyhow::Ok((head, slowest))
         };
         let kills = async {
-            world.cluster.replace_pods(OURS, "media", MINUTE).await?;
-            world.cluster.replace_pods(OURS, "search", MINUTE).await?;
-            world.stack.signal(Backend::S3, Signal::Kill)?;
-            world.stack.await_end(Backend::S3).await?;
-            ensure!(ann.identity.upload(FilePurpose::Chat(chat), &photo).await.is_err(), "it takes files");
-            ensure!(ben.content(before.id).await.is_err(), "it serves files");
-            world.stack.start_backends().await?;
+            Part::Pods("media").kill(world, OURS).await?;
+            Part::Pods("search").kill(world, OURS).await?;
+            let killed = Killed::kill(&world.stack, Backend::S3).await?;
+            ensure!(ann.identity.upload(FilePurpose::Chat(*chat), &photo()).await.is_err(), "it takes files");
+            ensure!(ben.content(users.photo).await.is_err(), "it serves files");
+            killed.start().await?;
             stop.send_replace(true);
             anyhow::Ok(())
         };
@@ -232,18 +345,8 @@ async fn talk_goes_on_while_what_keeps_and_finds_it_is_killed() {
         ));
 
         // Both services go on where they were.
-        eventually("files come and go again", MINUTE, || async {
-            ben.content(before.id).await?;
-            Ok(ann.identity.upload(FilePurpose::Chat(chat), &photo).await?)
-        })
-        .await?;
-        let last = phone.send(chat, "the porridge is ready").await?;
-        eventually("the last words are found", MINUTE, || async {
-            let found = ben.search("porridge").await?;
-            ensure!(found.items.iter().any(|of| of.seq == last) && found.complete, "{found:?}");
-            Ok(())
-        })
-        .await
+        users.see_files().await?;
+        users.see_words().await
     })
     .await;
 }
@@ -267,7 +370,7 @@ fn contains(bytes: &[u8], what: &[u8]) -> bool {
 }
 
 /// Gives a line to `posthouse chat` of a user, in a chat, and waits until it is carried out.
-async fn terminal(user: &TestUser, chat: contracts::ChatId, line: &str) -> anyhow::Result<()> {
+async fn terminal(user: &TestUser, chat: ChatId, line: &str) -> anyhow::Result<()> {
     let own = std::env::current_exe()?;
     let folder = own.parent().and_then(Path::parent).context("a test lies in a folder of the target")?;
     let url = user.messenger().url("/");

@@ -6,7 +6,7 @@ use anyhow::{Context, ensure};
 use base64::{Engine, engine::general_purpose::URL_SAFE_NO_PAD};
 use catalog::Topic;
 use contracts::{
-    DeviceId, ErrorCode, UserId,
+    DeviceId, ErrorCode, SubscriptionId, UserId,
     rpc::{
         GetMembershipRequest, HistoryRequest, chat_service_client::ChatServiceClient,
         message_service_client::MessageServiceClient,
@@ -16,12 +16,19 @@ use contracts::{
 use e2e::{
     World,
     cluster::{OPERATOR_NAMESPACE, management},
+    rest::request,
     stack::Account,
     story,
     users::TestUser,
 };
 use futures_util::{SinkExt, StreamExt};
-use kube::api::ListParams;
+use k8s_openapi::api::authorization::v1::{ResourceAttributes, SubjectAccessReview, SubjectAccessReviewSpec};
+use kit::testing::receivers::Browser;
+use kube::{
+    Api,
+    api::{ListParams, PostParams},
+};
+use notification::api::Tokens;
 use posthouse_client::ClientError;
 use rdkafka::{
     consumer::{BaseConsumer, Consumer},
@@ -29,6 +36,8 @@ use rdkafka::{
     producer::{FutureProducer, FutureRecord},
 };
 use redis::AsyncCommands;
+use reqwest::StatusCode;
+use serde_json::json;
 use sqlx::{Executor, Row};
 use tokio_tungstenite::tungstenite::Message as Raw;
 use tonic::{Code, Request, metadata::MetadataValue};
@@ -45,7 +54,7 @@ async fn a_tenant_gets_no_host_of_another_one_or_of_the_installation() {
         world.cluster.delete_tenant(name, LIMIT).await?;
         let hosts = [name, OURS, "e2elater"].map(|id| format!("{id}.localhost"));
         let wanted = [hosts.as_slice(), &["localhost".to_owned()]].concat();
-        let spec = serde_json::json!({ "deletionPolicy": "Delete", "hosts": wanted });
+        let spec = json!({ "deletionPolicy": "Delete", "hosts": wanted });
         world.cluster.apply_tenant(name, spec).await?;
         let message = world.cluster.await_reason(name, "RoutesReady", "HostNotAllowed", LIMIT).await?;
         for host in &wanted[1..] {
@@ -250,6 +259,107 @@ async fn a_database_role_enters_no_other_database() {
         Ok(())
     })
     .await;
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn push_keys_subscriptions_and_reports_are_a_tenants_own() {
+    story(LIMIT * 3, async |world: &World| {
+        let (name, limit) = ("e2eowned", LIMIT + MOMENT);
+        world.cluster.delete_tenant(name, limit).await?;
+        let services = json!({ "notification": { "enabled": true }, "moderation": { "enabled": true } });
+        world.cluster.apply_tenant(name, json!({ "deletionPolicy": "Delete", "services": services })).await?;
+        world.cluster.await_ready(name, limit).await?;
+        let theirs = world.stack.messenger(name);
+        let ann = TestUser::register(&theirs, "ann").await?;
+        let token = ann.token().await?;
+        let body = Browser::new().subscription("https://push.example/1");
+        let line = "POST /api/notifications/subscriptions";
+        let subscription = request(&theirs, line, Some(&token), Some(&body)).await?.ok()?;
+
+        // What their push key follows from is in a Secret of theirs, which no account of our namespace reads.
+        let secret = async |tenant: &str| {
+            let secret = world.cluster.secret(tenant, &format!("{tenant}-vapid")).await?;
+            secret.get("secret").cloned().context("the Secret has a secret")
+        };
+        let (our_secret, their_secret) = (secret(OURS).await?, secret(name).await?);
+        ensure!(our_secret != their_secret, "two tenants have one push key");
+        for deployment in world.cluster.deployments(OURS).list(&ListParams::default()).await? {
+            let pod = deployment.spec.and_then(|spec| spec.template.spec).context("a Deployment has pods")?;
+            let account = pod.service_account_name.context("pods have an account of their own")?;
+            for namespace in [name, OURS] {
+                let may = may_read_secrets(world, OURS, &account, namespace).await?;
+                ensure!(!may, "account {account} of {OURS} reads Secrets of {namespace}");
+            }
+        }
+
+        // A link that is signed with our secret confirms and ends nothing of theirs; one with theirs does.
+        let id: SubscriptionId = serde_json::from_value(subscription["id"].clone())?;
+        let (ours_made, theirs_made) = (Tokens::new(&our_secret.into()), Tokens::new(&their_secret.into()));
+        let end = async |tokens: &Tokens| {
+            let line = format!("POST /api/notifications/unsubscriptions/{}", tokens.ending(id));
+            request(&theirs, &line, None, None).await
+        };
+        end(&ours_made).await?.refused(StatusCode::NOT_FOUND)?;
+        let confirm = json!({ "token": ours_made.confirming(id) });
+        let line = "POST /api/notifications/confirmations";
+        request(&theirs, line, None, Some(&confirm)).await?.refused(StatusCode::NOT_FOUND)?;
+        let listed = async || {
+            let line = "GET /api/notifications/subscriptions";
+            let listed = request(&theirs, line, Some(&token), None).await?.ok()?;
+            listed["items"].as_array().map(Vec::len).context("a list")
+        };
+        ensure!(listed().await? == 1, "a link of another tenant ended a subscription");
+        end(&theirs_made).await?.ok()?;
+        ensure!(listed().await? == 0, "the link of a mail ends nothing");
+
+        // A user of ours is none of theirs.
+        let eve = TestUser::register(&world.stack.messenger(OURS), "eve").await?;
+        let token = eve.token().await?;
+        for line in [
+            "GET /api/notifications/channels",
+            "GET /api/notifications/subscriptions",
+            "GET /api/notifications/preferences",
+            "GET /api/moderation/own",
+            "GET /api/moderation/reports",
+        ] {
+            request(&theirs, line, Some(&token), None).await?.refused(StatusCode::UNAUTHORIZED)?;
+        }
+
+        // Their schemas are in their database, which our role does not enter.
+        let mut admin = world.stack.postgres(&world.stack.pg_admin, &format!("mt_{name}")).await?;
+        let query = "SELECT count(*) FROM pg_namespace WHERE nspname IN ('notification_service', 'moderation_service')";
+        let schemas: i64 = sqlx::query_scalar(query).fetch_one(&mut admin).await?;
+        ensure!(schemas == 2, "{schemas} schemas are there");
+        let account = world.cluster.account(OURS, "postgres").await?;
+        let entered = world.stack.postgres(&account, &format!("mt_{name}")).await;
+        ensure!(entered.is_err(), "role {} enters the database of {name}", account.username);
+        drop(admin);
+        world.cluster.delete_tenant(name, limit).await?;
+        Ok(())
+    })
+    .await;
+}
+
+/// Returns whether a service account of a namespace may read the Secrets of one.
+async fn may_read_secrets(world: &World, of: &str, account: &str, namespace: &str) -> anyhow::Result<bool> {
+    let attributes = ResourceAttributes {
+        namespace: Some(namespace.to_owned()),
+        verb: Some("get".to_owned()),
+        resource: Some("secrets".to_owned()),
+        ..ResourceAttributes::default()
+    };
+    let review = SubjectAccessReview {
+        spec: SubjectAccessReviewSpec {
+            user: Some(format!("system:serviceaccount:{of}:{account}")),
+            groups: Some(vec!["system:serviceaccounts".to_owned(), format!("system:serviceaccounts:{of}")]),
+            resource_attributes: Some(attributes),
+            ..SubjectAccessReviewSpec::default()
+        },
+        ..SubjectAccessReview::default()
+    };
+    let reviews: Api<SubjectAccessReview> = Api::all(world.cluster.client.clone());
+    let answer = reviews.create(&PostParams::default(), &review).await?;
+    Ok(answer.status.context("a review has an answer")?.allowed)
 }
 
 #[tokio::test(flavor = "multi_thread")]

@@ -8,6 +8,8 @@ mod files;
 mod histories;
 mod isolation;
 mod lifecycle;
+mod moderation;
+mod notifications;
 mod presence;
 mod removal;
 mod repair;

@@ -1,8 +1,11 @@
-//! What is on the other side: a server that takes pushes and webhooks, and a browser that decrypts.
+//! What is on the other side of notifications: a server that takes pushes and webhooks, and a browser that decrypts.
 
-use std::sync::{
-    Arc, Mutex,
-    atomic::{AtomicU16, Ordering},
+use std::{
+    sync::{
+        Arc, Mutex,
+        atomic::{AtomicU16, Ordering},
+    },
+    time::{Duration, Instant},
 };
 
 use aws_lc_rs::{
@@ -20,15 +23,19 @@ use axum::{
     routing::post,
 };
 use base64::{Engine as _, prelude::BASE64_URL_SAFE_NO_PAD};
-use kit::testing::wait_for;
 use serde_json::{Value, json};
 use tokio::net::TcpListener;
 
-use super::stand::PATIENCE;
+use super::wait_for;
+
+/// Longer than anything here takes on a busy machine.
+const PATIENCE: Duration = Duration::from_secs(60);
 
 /// One request.
 #[derive(Clone, Debug)]
 pub struct Received {
+    /// When it came.
+    pub at: Instant,
     pub headers: HeaderMap,
     pub body: Bytes,
     /// What it was answered with.
@@ -36,6 +43,7 @@ pub struct Received {
 }
 
 impl Received {
+    /// Returns a header as text; an absent one is empty.
     pub fn header(&self, name: &str) -> &str {
         self.headers.get(name).map_or("", |value| value.to_str().expect("text"))
     }
@@ -44,6 +52,7 @@ impl Received {
 /// A server on a loopback port.
 #[derive(Clone)]
 pub struct Receiver {
+    /// Where it takes requests, whatever their query is.
     pub url: String,
     shared: Shared,
 }
@@ -55,6 +64,7 @@ struct Shared {
 }
 
 impl Receiver {
+    /// Starts a server that answers with 201. It serves until the test ends.
     pub async fn start() -> Self {
         let listener = TcpListener::bind("127.0.0.1:0").await.expect("a loopback port");
         let url = format!("http://{}/send", listener.local_addr().expect("an address"));
@@ -69,6 +79,7 @@ impl Receiver {
         self.shared.status.store(status, Ordering::Relaxed);
     }
 
+    /// Returns all requests so far, in the order in which they came.
     pub fn all(&self) -> Vec<Received> {
         self.shared.received.lock().expect("no panic").clone()
     }
@@ -99,7 +110,8 @@ impl Receiver {
 
 async fn receive(State(shared): State<Shared>, headers: HeaderMap, body: Bytes) -> StatusCode {
     let status = shared.status.load(Ordering::Relaxed);
-    shared.received.lock().expect("no panic").push(Received { headers, body, status });
+    let received = Received { at: Instant::now(), headers, body, status };
+    shared.received.lock().expect("no panic").push(received);
     StatusCode::from_u16(status).expect("a status")
 }
 
@@ -126,11 +138,19 @@ fn derive(salt: &[u8], secret: &[u8], info: &[u8], length: usize) -> Vec<u8> {
     derived
 }
 
+impl Default for Browser {
+    fn default() -> Self {
+        Self::new()
+    }
+}
+
 impl Browser {
+    /// Returns a browser with a key of its own.
     pub fn new() -> Self {
         Self { private: PrivateKey::generate(&ECDH_P256).expect("a key"), auth: *b"sixteen bytes ok" }
     }
 
+    /// Returns the public key: a point of P-256.
     pub fn public(&self) -> Vec<u8> {
         self.private.compute_public_key().expect("a key").as_ref().to_vec()
     }

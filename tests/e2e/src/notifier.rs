@@ -1,0 +1,404 @@
+//! The notification service of a tenant of the cluster, in the process of a story, with receivers on loopback.
+//!
+//! Users name the endpoints that the service requests from inside the network, so its way leads to port 443 of public addresses alone, and no
+//! setting gives it another one: what a test could set, an operator could be made to render. A story has no public address. It therefore runs
+//! the service itself: the same code, with the arguments and the Secrets that the operator gave the pod, on the Kafka, the PostgreSQL and the
+//! services of the tenant. Two things differ: its way to endpoints leads to loopback, and its mail server is the story's. The tenant is paused
+//! meanwhile, so that the pod whose place it takes does not come back.
+
+use std::{
+    collections::{BTreeMap, HashMap, HashSet},
+    time::{Duration, Instant},
+};
+
+use anyhow::{Context, ensure};
+use catalog::Service;
+use contracts::{ChatId, UserId};
+use futures_util::{StreamExt, TryStreamExt, stream};
+use kit::{
+    Process, Program,
+    reach::Reach,
+    testing::{
+        receivers::{Browser, Receiver, verify_webhook},
+        smtp::{self, MailServer},
+    },
+};
+use kube::api::{ListParams, Patch, PatchParams};
+use notification::{Notification, channels::Outside};
+use posthouse_client::Messenger;
+use serde_json::{Value, json};
+use sqlx::PgConnection;
+use tokio::{
+    sync::Mutex,
+    task::JoinHandle,
+    time::{Interval, interval, sleep_until},
+};
+use tokio_util::sync::CancellationToken;
+use uuid::Uuid;
+
+use crate::{World, checker, eventually, report, rest::request, users::TestUser};
+
+const SUBSCRIPTIONS: &str = "/api/notifications/subscriptions";
+/// A pod ends, or a pass of the operator is over, within this time, also where another story kills the operator on the way.
+const CONVERGENCE: Duration = Duration::from_secs(150);
+/// What is due is sent, on a busy machine.
+const PATIENCE: Duration = Duration::from_secs(120);
+
+/// The service. It ends with [`Self::stop`], or with the runtime.
+pub struct Notifier {
+    /// Its REST API, without the router of the tenant.
+    pub messenger: Messenger,
+    pub mail: MailServer,
+    tenant: String,
+    database: Mutex<PgConnection>,
+    shutdown: CancellationToken,
+    served: JoinHandle<anyhow::Result<()>>,
+}
+
+impl Notifier {
+    /// Takes the place of the pod of a tenant that is ready, distributed, and has the service. A device has `notify_after` to take a message.
+    pub async fn start(world: &World, tenant: &str, notify_after: Duration) -> anyhow::Result<Self> {
+        let mail = MailServer::start().await;
+        let line = command_line(world, tenant, &mail, notify_after).await?;
+        pause(world, tenant).await?;
+        let account = world.cluster.account(tenant, "postgres").await?;
+        let mut database = world.stack.postgres(&account, &format!("mt_{tenant}")).await?;
+        sqlx::query("SET search_path TO notification_service").execute(&mut database).await?;
+
+        let invocation = Program::of::<Notification>().read(line)?;
+        let process = Process::start(invocation.process.clone())?;
+        let scope = process.scope(Service::Notification);
+        let reach = Reach { address: |address| address.is_loopback(), port: |_| true, ..Reach::internet() };
+        let settings = invocation.settings::<Notification>()?;
+        let surface = Notification::reaching(settings, &scope, Outside::new(reach, true)?)?;
+        let (listeners, shutdown) = (process.listen()?, process.shutdown().clone());
+        let messenger = Messenger::new(&format!("http://{}", listeners.http_addr()?).parse()?)?;
+        let served = tokio::spawn(process.serve_on(listeners, vec![(Service::Notification, surface)]));
+        let tenant = tenant.to_owned();
+        Ok(Self { messenger, mail, tenant, database: Mutex::new(database), shutdown, served })
+    }
+
+    /// Ends the service and gives the tenant back to the operator.
+    pub async fn stop(self, world: &World) -> anyhow::Result<()> {
+        self.shutdown.cancel();
+        self.served.await??;
+        set_paused(world, &self.tenant, false).await
+    }
+
+    /// Returns the key by which push services know the tenant.
+    pub async fn public_key(&self, user: &TestUser) -> anyhow::Result<String> {
+        let line = "GET /api/notifications/channels";
+        let channels = request(&self.messenger, line, Some(&user.token().await?), None).await?.ok()?;
+        Ok(channels["web_push_key"].as_str().context("there is a key")?.to_owned())
+    }
+
+    /// Subscribes a user, as the client in a browser or a terminal does.
+    pub async fn subscribe(&self, user: &TestUser, body: Value) -> anyhow::Result<Value> {
+        let line = format!("POST {SUBSCRIPTIONS}");
+        request(&self.messenger, &line, Some(&user.token().await?), Some(&body)).await?.ok()
+    }
+
+    /// Subscribes a user to mails, and opens the link that is sent to the address.
+    pub async fn subscribe_to_mails(&self, user: &TestUser, address: &str) -> anyhow::Result<()> {
+        self.subscribe(user, json!({ "email": { "address": address } })).await?;
+        let mail = self.mail.next().await;
+        ensure!(mail.to == address, "it went to {}", mail.to);
+        let body = json!({ "token": mail.token("notifications_confirmation") });
+        request(&self.messenger, "POST /api/notifications/confirmations", None, Some(&body)).await?.ok()?;
+        Ok(())
+    }
+
+    /// Waits until the service knows so many users of these chats as members: its subscribers there.
+    pub async fn knows(&self, chats: &[ChatId], members: usize) -> anyhow::Result<()> {
+        let ids: Vec<Uuid> = chats.iter().map(|chat| chat.0).collect();
+        eventually("the service knows who is in the chats", PATIENCE, || async {
+            let query = "SELECT count(*) FROM seats WHERE is_member AND chat_id = ANY ($1)";
+            let known: i64 =
+                sqlx::query_scalar(query).bind(&ids).fetch_one(&mut *self.database.lock().await).await?;
+            ensure!(usize::try_from(known)? == members, "it knows {known} of {members}");
+            Ok(())
+        })
+        .await
+    }
+
+    /// Returns how many jobs a user has: what is to be sent, and what was given up.
+    pub async fn jobs(&self, user: UserId) -> anyhow::Result<i64> {
+        let query = "SELECT count(*) FROM jobs JOIN subscriptions USING (subscription_id) WHERE user_id = $1";
+        Ok(sqlx::query_scalar(query).bind(user.0).fetch_one(&mut *self.database.lock().await).await?)
+    }
+
+    /// Waits until no text waits for its time and nothing is left to be sent, digests apart, which are for later; nothing was given up.
+    pub async fn is_done(&self, limit: Duration) -> anyhow::Result<()> {
+        eventually("everything is sent", limit, || async {
+            let query =
+                "SELECT (SELECT count(*) FROM news), count(*) FILTER (WHERE dead_at IS NULL), count(dead_at)
+                FROM jobs WHERE channel <> 'email'";
+            let (news, jobs, dead): (i64, i64, i64) =
+                sqlx::query_as(query).fetch_one(&mut *self.database.lock().await).await?;
+            ensure!(
+                (news, jobs, dead) == (0, 0, 0),
+                "{news} texts and {jobs} jobs wait, {dead} were given up"
+            );
+            Ok(())
+        })
+        .await
+    }
+
+    /// Lets the digest of a user be due. It is for half an hour after the first text that was missed, which no story waits for.
+    pub async fn hurry_digest(&self, user: UserId) -> anyhow::Result<()> {
+        eventually("the user has a digest to come", PATIENCE, || async {
+            let change = "UPDATE jobs SET due_at = now() FROM subscriptions
+                WHERE subscriptions.subscription_id = jobs.subscription_id AND user_id = $1 AND jobs.channel = 'email'";
+            let mut database = self.database.lock().await;
+            let done = sqlx::query(change).bind(user.0).execute(&mut *database).await?;
+            ensure!(done.rows_affected() == 1, "{} digests wait", done.rows_affected());
+            Ok(())
+        })
+        .await
+    }
+}
+
+/// A user with a browser and a server of their own.
+pub struct Away {
+    pub user: TestUser,
+    pub browser: Browser,
+    pub pushes: Receiver,
+    pub hooks: Receiver,
+    /// What requests to the server are signed with.
+    secret: String,
+}
+
+impl Away {
+    /// Subscribes a user with both.
+    pub async fn start(notifier: &Notifier, user: TestUser) -> anyhow::Result<Self> {
+        let (browser, pushes, hooks) = (Browser::new(), Receiver::start().await, Receiver::start().await);
+        notifier.subscribe(&user, browser.subscription(&pushes.url)).await?;
+        let created = notifier.subscribe(&user, json!({ "webhook": { "url": hooks.url } })).await?;
+        let secret = created["secret"].as_str().context("a new webhook shows its secret")?.to_owned();
+        Ok(Self { user, browser, pushes, hooks, secret })
+    }
+
+    /// Returns what the pushes that were taken say, each decrypted.
+    pub fn pushed(&self) -> Vec<Value> {
+        self.pushes.taken().iter().map(|received| self.browser.open(received)).collect()
+    }
+
+    /// Returns what the requests to the server said and when they came, each with its signature checked.
+    pub fn hooked(&self) -> Vec<(Instant, Value)> {
+        let all = self.hooks.taken().into_iter();
+        all.map(|received| (received.at, verify_webhook(&received, &self.secret))).collect()
+    }
+}
+
+/// Returns the command line of the pod, with the story's addresses in place of those that only a pod has.
+async fn command_line(
+    world: &World,
+    tenant: &str,
+    mail: &MailServer,
+    notify_after: Duration,
+) -> anyhow::Result<Vec<String>> {
+    let service = Service::Notification;
+    let deployment = world.cluster.deployments(tenant).get(&format!("{tenant}-{service}")).await?;
+    let pod = deployment.spec.and_then(|spec| spec.template.spec).context("a Deployment has a pod")?;
+    let container = pod.containers.into_iter().next().context("a pod has a container")?;
+    let words = container.args.unwrap_or_default();
+    let pairs = words.get(1..).context("the first argument is the command")?.chunks_exact(2);
+    let mut settings: BTreeMap<String, String> =
+        pairs.map(|pair| (pair[0].clone(), pair[1].clone())).collect();
+    for variable in container.env.unwrap_or_default() {
+        let Some(source) = variable.value_from.and_then(|from| from.secret_key_ref) else { continue };
+        match world.cluster.secret(tenant, &source.name).await {
+            Ok(mut secret) => {
+                let flag = format!("--{}", variable.name.to_lowercase().replace('_', "-"));
+                settings.extend(secret.remove(&source.key).map(|value| (flag, value)));
+            }
+            Err(_) if source.optional == Some(true) => {}
+            Err(error) => return Err(error),
+        }
+    }
+    for peer in service.all_peers() {
+        let url = world.cluster.service_address(tenant, &format!("{tenant}-{peer}"), "grpc").await?;
+        settings.insert(peer.peer_flag(), url);
+    }
+    let own = [
+        ("--http-addr", "127.0.0.1:0".to_owned()),
+        ("--grpc-addr", "127.0.0.1:0".to_owned()),
+        ("--management-addr", "127.0.0.1:0".to_owned()),
+        ("--unready-seconds", "0".to_owned()),
+        ("--log-format", "text".to_owned()),
+        ("--notify-after-seconds", notify_after.as_secs().to_string()),
+        ("--smtp-url", format!("smtp://{}", mail.address)),
+        ("--smtp-from", "no-reply@acme.example".to_owned()),
+        ("--smtp-username", smtp::USERNAME.to_owned()),
+        ("--smtp-password", smtp::PASSWORD.to_owned()),
+    ];
+    settings.extend(own.map(|(flag, value)| (flag.to_owned(), value)));
+    // A value may begin with a hyphen.
+    let settings = settings.into_iter().map(|(flag, value)| format!("{flag}={value}"));
+    Ok([service.to_string(), "run".to_owned()].into_iter().chain(settings).collect())
+}
+
+/// Pauses a tenant and ends the pods of its notification service.
+async fn pause(world: &World, tenant: &str) -> anyhow::Result<()> {
+    set_paused(world, tenant, true).await?;
+    world.cluster.await_reason(tenant, "Ready", "Paused", CONVERGENCE).await?;
+    let none = Patch::Merge(json!({ "spec": { "replicas": 0 } }));
+    let name = format!("{tenant}-{}", Service::Notification);
+    world.cluster.deployments(tenant).patch(&name, &PatchParams::default(), &none).await?;
+    let selector = format!("app.kubernetes.io/name={}", Service::Notification);
+    eventually("the pods of the service are gone", CONVERGENCE, || async {
+        let pods = world.cluster.pods(tenant).list(&ListParams::default().labels(&selector)).await?;
+        ensure!(pods.items.is_empty(), "{} are there", pods.items.len());
+        Ok(())
+    })
+    .await
+}
+
+async fn set_paused(world: &World, tenant: &str, is_paused: bool) -> anyhow::Result<()> {
+    let patch = Patch::Merge(json!({ "spec": { "paused": is_paused } }));
+    world.cluster.tenants(tenant).patch(tenant, &PatchParams::default(), &patch).await?;
+    Ok(())
+}
+
+/// How much is sent while a provider is down.
+#[derive(Clone, Copy, Debug)]
+pub struct Outage {
+    /// Each in a chat of its own, so that none takes the place of another one.
+    pub messages: usize,
+    pub users: usize,
+    pub lasts: Duration,
+}
+
+/// The longest that webhooks take at p99 from a send, beside the time that devices have, while pushes fail.
+const ON_TIME: Duration = Duration::from_secs(15);
+/// How long a device has to take a message.
+const NOTIFY_AFTER: Duration = Duration::from_secs(2);
+/// Senders at a time.
+const SENDING: usize = 16;
+
+/// Messages to users who are away, while the push service of all of them is down: webhooks are on time meanwhile, and afterwards every push has
+/// come, once. The tenant is ready, distributed, and has the service; its limits let one user send all of it.
+pub async fn outage(world: &World, tenant: &str, outage: Outage) -> anyhow::Result<()> {
+    let Outage { messages, users, lasts } = outage;
+    let notifier = Notifier::start(world, tenant, NOTIFY_AFTER).await?;
+    let messenger = world.stack.messenger(tenant);
+    let ann = TestUser::register(&messenger, "ann").await?;
+    let mut away = Vec::with_capacity(users);
+    let crowd = TestUser::crowd(&messenger, "away", users).await?;
+    let chats = chats(world, tenant, &ann, &crowd, messages).await?;
+    for user in crowd {
+        away.push(Away::start(&notifier, user).await?);
+    }
+    notifier.knows(&chats, messages).await?;
+
+    let began = tokio::time::Instant::now();
+    away.iter().for_each(|of| of.pushes.answer(503));
+    let online = ann.online(&[]).await;
+    // Over the first half of the outage: what is sent last is due before its end.
+    let pace = interval(lasts / 2 / u32::try_from(messages)?);
+    let paced = stream::unfold((pace, 0), |(mut pace, next): (Interval, usize)| {
+        let chat = chats.get(next).copied();
+        async move {
+            pace.tick().await;
+            Some((chat?, (pace, next + 1)))
+        }
+    });
+    let sent: HashMap<String, Instant> = paced
+        .map(|chat| {
+            let online = &online;
+            async move {
+                let at = Instant::now();
+                online.send(chat, "are you there?").await?;
+                anyhow::Ok((chat.to_string(), at))
+            }
+        })
+        .buffer_unordered(SENDING)
+        .try_collect()
+        .await?;
+    ensure!(sent.len() == messages, "{} messages were sent", sent.len());
+
+    eventually("every webhook has come, and every push was tried", PATIENCE, || async {
+        let tried: usize = away.iter().map(|of| of.pushes.all().len()).sum();
+        let hooked: usize = away.iter().map(|of| of.hooks.taken().len()).sum();
+        ensure!(
+            tried >= messages && hooked >= messages,
+            "{hooked} came and {tried} were tried of {messages}"
+        );
+        Ok(())
+    })
+    .await?;
+    sleep_until(began + lasts).await;
+    ensure!(away.iter().all(|of| of.pushes.taken().is_empty()), "a push was taken by a service that is down");
+    let down = began.elapsed();
+    let back = Instant::now();
+    away.iter().for_each(|of| of.pushes.answer(201));
+    // A push that has failed for so long is tried again after as long, at the latest.
+    notifier.is_done(lasts * 2 + PATIENCE).await?;
+    let healed = back.elapsed();
+
+    let (mut told, mut late, mut attempts) = (HashSet::new(), Vec::with_capacity(messages), 0);
+    for of in &away {
+        attempts += of.pushes.all().len();
+        for push in of.pushed() {
+            let chat = push["chat"].as_str().context("a push names its chat")?.to_owned();
+            ensure!(sent.contains_key(&chat), "a push is about chat {chat}");
+            ensure!(told.insert(chat.clone()), "the push about chat {chat} came twice");
+        }
+        for (at, body) in of.hooked() {
+            let chat = body["chat"].as_str().context("a webhook names its chat")?;
+            let sent_at = sent.get(chat).with_context(|| format!("a webhook is about chat {chat}"))?;
+            late.push((at - *sent_at).as_secs_f64() * 1_000.0);
+        }
+    }
+    ensure!(told.len() == messages, "{} of {messages} pushes came", told.len());
+    ensure!(late.len() == messages, "{} webhooks came of {messages} messages", late.len());
+    late.sort_by(f64::total_cmp);
+    let (p50, p99) = (checker::percentile(&late, 50), checker::percentile(&late, 99));
+    report(format!(
+        "{messages} messages to {users} users who are away, while their push service is down for {:.0} s: {attempts} requests until each push \
+         was taken once, the last {:.0} s after it was back; webhooks {p50:.0} ms after the send at p50, {p99:.0} ms at p99, {} s of it for \
+         devices to take the message",
+        down.as_secs_f64(),
+        healed.as_secs_f64(),
+        NOTIFY_AFTER.as_secs(),
+    ));
+    let limit = NOTIFY_AFTER + ON_TIME;
+    ensure!(p99 <= limit.as_secs_f64() * 1_000.0, "webhooks waited for another channel: {p99:.0} ms at p99");
+    notifier.stop(world).await
+}
+
+/// Founds chats of one user with each of the others in turn, as rows: as many requests would take longer than what is measured.
+async fn chats(
+    world: &World,
+    tenant: &str,
+    founder: &TestUser,
+    others: &[TestUser],
+    number: usize,
+) -> anyhow::Result<Vec<ChatId>> {
+    let account = world.cluster.account(tenant, "postgres").await?;
+    let mut database = world.stack.postgres(&account, &format!("mt_{tenant}")).await?;
+    sqlx::query("SET search_path TO chat_service").execute(&mut database).await?;
+    let chats: Vec<ChatId> = (0..number).map(|_| ChatId::generate()).collect();
+    let ids: Vec<Uuid> = chats.iter().map(|chat| chat.0).collect();
+    let members: Vec<Uuid> = others.iter().cycle().take(number).map(|user| user.id().0).collect();
+    sqlx::query(
+        "INSERT INTO chats (chat_id, kind, title, member_count, created_at, founder_id)
+         SELECT id, 'group', 'one of many', 2, now(), $2 FROM unnest($1::uuid[]) AS id",
+    )
+    .bind(&ids)
+    .bind(founder.id().0)
+    .execute(&mut database)
+    .await?;
+    sqlx::query(
+        "INSERT INTO members (chat_id, user_id, role, joined_at)
+         SELECT id, $2, 'owner', now() - interval '1 day' FROM unnest($1::uuid[]) AS id
+         UNION ALL
+         SELECT seat.id, seat.member, 'member', now() - interval '1 day' FROM unnest($1::uuid[], $3::uuid[]) AS seat (id, member)",
+    )
+    .bind(&ids)
+    .bind(founder.id().0)
+    .bind(&members)
+    .execute(&mut database)
+    .await?;
+    Ok(chats)
+}

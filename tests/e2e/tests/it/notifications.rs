@@ -1,0 +1,128 @@
+//! Notifications on the cluster: what reaches a user who is away, and what a provider that is down does to it.
+//!
+//! The service of these stories is the one of [`e2e::notifier`]: in the place of the tenant's pod, with a way to receivers on loopback.
+
+use std::{env, time::Duration};
+
+use anyhow::ensure;
+use e2e::{
+    World, eventually,
+    notifier::{Away, Notifier, Outage, outage},
+    story,
+    users::TestUser,
+};
+use kit::testing::receivers::verify_sender;
+use serde_json::{Value, json};
+
+const TENANT: &str = "e2enotify";
+const LIMIT: Duration = Duration::from_secs(480);
+const CONVERGENCE: Duration = Duration::from_secs(150);
+/// What is due is sent, on a busy machine.
+const MOMENT: Duration = Duration::from_secs(60);
+/// Longer than a connected device takes for a message.
+const NOTIFY_AFTER: Duration = Duration::from_secs(5);
+
+#[tokio::test(flavor = "multi_thread")]
+async fn a_user_who_is_away_is_told_once_by_each_channel_and_one_who_is_online_is_not() {
+    story(LIMIT, async |world: &World| {
+        apply(world).await?;
+        let messenger = world.stack.messenger(TENANT);
+        let notifier = Notifier::start(world, TENANT, NOTIFY_AFTER).await?;
+        let ann = TestUser::register(&messenger, "ann").await?;
+        let ben = Away::start(&notifier, TestUser::register(&messenger, "ben").await?).await?;
+        let eve = Away::start(&notifier, TestUser::register(&messenger, "eve").await?).await?;
+        notifier.subscribe_to_mails(&ben.user, "ben@corp.test").await?;
+        notifier.subscribe_to_mails(&eve.user, "eve@corp.test").await?;
+        let key = notifier.public_key(&ben.user).await?;
+        let chat = ann.group("Harbour", &[ben.user.id(), eve.user.id()]).await?;
+        notifier.knows(&[chat], 2).await?;
+
+        let (phone, screen) = (ann.online(&[chat]).await, eve.user.online(&[chat]).await);
+        let first = phone.send(chat, "the boat is in").await?;
+        screen.sees(chat, first, NOTIFY_AFTER).await?;
+        screen.session.delivered(chat, first).await;
+        told(&ben, 1).await?;
+        let push = ben.pushed().remove(0);
+        ensure!(push["seq"] == first && push["unread"] == 1, "{push}");
+        ensure!(push["message"]["text"] == "the boat is in", "{push}");
+        let received = ben.pushes.all().remove(0);
+        let claims = verify_sender(&received, &key);
+        let audience = claims["aud"].as_str().unwrap_or_default();
+        ensure!(ben.pushes.url == format!("{audience}/send"), "the token is for {audience}");
+        let (_, hook) = ben.hooked().remove(0);
+        ensure!(hook["message"] == push["message"], "the webhook says something else: {hook}");
+        // The jobs of a text are made together: eve has none of it.
+        ensure!(notifier.jobs(eve.user.id()).await? == 0, "there is something to tell eve");
+        notifier.hurry_digest(ben.user.id()).await?;
+        let mail = notifier.mail.next().await;
+        ensure!(mail.to == "ben@corp.test", "it went to {}", mail.to);
+        ensure!(mail.content.contains("Subject: 1 unread message at "), "{}", mail.content);
+        ensure!(mail.content.contains("Harbour: 1") && !mail.content.contains("boat"), "{}", mail.content);
+        ensure!(
+            mail.content.contains("List-Unsubscribe-Post: List-Unsubscribe=One-Click"),
+            "{}",
+            mail.content
+        );
+
+        // Once eve is away, the next text is the first that comes to her, and nothing comes twice.
+        drop(screen);
+        let second = phone.send(chat, "and out again").await?;
+        told(&ben, 2).await?;
+        told(&eve, 1).await?;
+        notifier.is_done(MOMENT).await?;
+        let seqs = |pushed: Vec<Value>| -> Vec<i64> {
+            pushed.iter().filter_map(|push| push["seq"].as_i64()).collect()
+        };
+        ensure!(seqs(ben.pushed()) == [first, second], "ben learns of {:?}", ben.pushed());
+        ensure!(seqs(eve.pushed()) == [second], "eve learns of {:?}", eve.pushed());
+        let all = |of: &Away| (of.pushes.all().len(), of.hooks.all().len());
+        ensure!((all(&ben), all(&eve)) == ((2, 2), (1, 1)), "{:?} and {:?} requests", all(&ben), all(&eve));
+        notifier.stop(world).await?;
+        world.cluster.delete_tenant(TENANT, CONVERGENCE).await?;
+        Ok(())
+    })
+    .await;
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn a_push_service_that_is_down_loses_and_doubles_nothing_and_delays_itself_alone() {
+    let number = |name: &str, usual| env::var(name).ok().and_then(|text| text.parse().ok()).unwrap_or(usual);
+    let size = Outage {
+        messages: number("PH_NOTICES", 200),
+        users: 10,
+        // `make bench` has 1,000 in 60 seconds.
+        lasts: Duration::from_secs(number("PH_NOTICES_OUTAGE", 15) as u64),
+    };
+    story(LIMIT + 4 * size.lasts, async |world: &World| {
+        apply(world).await?;
+        outage(world, TENANT, size).await?;
+        world.cluster.delete_tenant(TENANT, CONVERGENCE).await?;
+        Ok(())
+    })
+    .await;
+}
+
+/// Waits until so many pushes and as many webhooks of a user have come.
+async fn told(user: &Away, times: usize) -> anyhow::Result<()> {
+    let name = user.user.identity.username();
+    eventually(&format!("{times} notifications of {name} have come"), MOMENT, || async {
+        let found = (user.pushes.taken().len(), user.hooks.taken().len());
+        ensure!(found.0 >= times && found.1 >= times, "{found:?} requests have");
+        Ok(())
+    })
+    .await
+}
+
+/// Creates the tenant again, with the service and with limits that let one user send what many would.
+async fn apply(world: &World) -> anyhow::Result<()> {
+    world.cluster.delete_tenant(TENANT, CONVERGENCE).await?;
+    let much = json!({ "perSecond": 10_000, "burst": 20_000 });
+    let spec = json!({
+        "deletionPolicy": "Delete",
+        "services": { "notification": { "enabled": true } },
+        "limits": { "userSends": much, "chatSends": much, "tenantSends": much, "userQueries": much },
+    });
+    world.cluster.apply_tenant(TENANT, spec).await?;
+    world.cluster.await_ready(TENANT, CONVERGENCE).await?;
+    Ok(())
+}
