@@ -170,7 +170,7 @@ impl<'a> Shape<'a> {
         let forms = schema.get("oneOf").and_then(Value::as_array);
         let parts: Vec<_> = forms.into_iter().flatten().filter(|form| !is_null(form)).collect();
         match (forms.map(Vec::len), parts.as_slice()) {
-            (Some(2), [part]) => Self { schema: part, is_nullable: true },
+            (Some(2), [part]) => Self { schema: *part, is_nullable: true },
             _ => {
                 let types = schema.get("type").and_then(Value::as_array);
                 let is_nullable = types.is_some_and(|types| types.iter().any(|name| name == "null"));

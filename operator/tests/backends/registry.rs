@@ -1,11 +1,7 @@
 //! The schema registry: Apicurio, and a stand-in that does as Confluent's documentation says where Apicurio differs, and wants an
 //! account.
 
-use std::{
-    collections::BTreeMap,
-    marker::PhantomData,
-    sync::{LazyLock, Mutex},
-};
+use std::{collections::BTreeMap, marker::PhantomData, sync::Mutex};
 
 use catalog::Topic;
 use crds::{Reason, TenantId};
@@ -105,7 +101,7 @@ fn other_schema(kind: &str) -> Value {
 }
 
 /// How often what a tenant has there was used, by tenant id: a reader leaves nothing in a registry.
-static READS: LazyLock<Mutex<BTreeMap<String, i64>>> = LazyLock::new(Mutex::default);
+static READS: Mutex<BTreeMap<String, i64>> = Mutex::new(BTreeMap::new());
 
 pub struct At<R>(PhantomData<R>);
 

@@ -259,7 +259,7 @@ mod tests {
     #[test]
     fn the_id_of_a_schema_is_a_number_behind_a_topic() {
         let id = SchemaId { topic: "acme.message.send".to_owned(), id: 3 };
-        assert_eq!("acme.message.send=3".parse(), Ok(id));
+        assert_eq!("acme.message.send=3".parse::<SchemaId>(), Ok(id));
         for wrong in ["", "acme.message.send", "acme.message.send=", "acme.message.send=three"] {
             let refused = wrong.parse::<SchemaId>().expect_err("it is refused");
             assert!(refused.starts_with(&format!("{wrong} is not TOPIC=ID")), "{refused}");
