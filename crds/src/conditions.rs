@@ -130,7 +130,7 @@ reasons! {
     BackendRefused,
     /// Something of that name has another owner; it is left alone.
     ResourceConflict,
-    /// A Secret of the tenant holds no usable credential; neither the backend nor the pods are changed.
+    /// A Secret of the tenant, or one that its manifest names, holds nothing usable; neither the backend nor the pods are changed.
     SecretInvalid,
     /// IdentityReady: the Secret of an external identity provider, or a key in it, cannot be used; the provider is left as it is.
     ProviderSecretInvalid,

@@ -22,10 +22,10 @@ pub use messenger_cell::{
 };
 pub use messenger_tenant::{
     ByteLimit, CellRef, ClientSecretRef, DEFAULT_ACCESS_TOKEN_LIFETIME, DEFAULT_PARTITIONS,
-    DEFAULT_RATE_LIMIT, DEFAULT_RETENTION, DeletionPolicy, Endpoints, IdentityProvider, IdentitySpec,
-    KafkaQuotas, KafkaSpec, KafkaStatus, LimitsSpec, MediaSpec, MessengerTenant, MessengerTenantSpec,
-    ModerationSpec, OptionalTopic, RateLimit, Registration, RoutingSpec, SendLimit, StoreStatus,
-    TenantStatus,
+    DEFAULT_RATE_LIMIT, DEFAULT_RETENTION, DeletionPolicy, Endpoints, FcmSpec, IdentityProvider,
+    IdentitySpec, KafkaQuotas, KafkaSpec, KafkaStatus, LimitsSpec, MediaSpec, MessengerTenant,
+    MessengerTenantSpec, ModerationSpec, NotificationsSpec, OptionalTopic, RateLimit, Registration,
+    RoutingSpec, SecretKeyRef, SendLimit, SmsSpec, StoreStatus, TenantStatus,
 };
 pub use names::{
     BucketName, CacheUser, DatabaseName, Host, KafkaUser, KeyspaceName, NameError, RealmName, TenantId,
@@ -50,6 +50,8 @@ pub const ACCEPT_LOSS_ANNOTATION: &str = "messenger.posthouse.dev/accept-loss";
 pub const ADOPT_ANNOTATION: &str = "messenger.posthouse.dev/adopt";
 /// Annotation of a Secret that a tenant names in `identity.providers`: the issuer to which its content may be sent.
 pub const ISSUER_ANNOTATION: &str = "messenger.posthouse.dev/issuer";
+/// Annotation of a Secret that a tenant names in `notifications.sms`: the URL of which requests may be signed with its content.
+pub const SMS_URL_ANNOTATION: &str = "messenger.posthouse.dev/sms-url";
 /// Finalizer on tenants: the outside systems are released or cleaned before the resource goes.
 pub const FINALIZER: &str = "messenger.posthouse.dev/backends";
 /// Finalizer on cells: where the data of tenants is must be known for as long as there is any.

@@ -24,6 +24,8 @@ pub const DEFAULT_RETENTION: Period = Period::hours(168);
 pub const DEFAULT_ACCESS_TOKEN_LIFETIME: Period = Period::seconds(300);
 /// Services remember for this long what has ended.
 const MAX_ACCESS_TOKEN_LIFETIME: Period = Period::seconds(MAX_ACCESS_TOKEN_SECONDS);
+/// A text message costs the tenant something.
+const DEFAULT_SMS_INTERVAL: Period = Period::hours(1);
 /// Requests a second and client address, with bursts.
 pub const DEFAULT_RATE_LIMIT: RateLimit = RateLimit { average: 100, burst: 200 };
 
@@ -125,6 +127,10 @@ pub struct MessengerTenantSpec {
     /// Who moderates the messenger. Without the moderation service it has no effect.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub moderation: Option<ModerationSpec>,
+
+    /// By what users are notified beside Web Push, webhooks and mails. Without the notification service it has no effect.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub notifications: Option<NotificationsSpec>,
 
     /// How the services are spread over pods; see [`Topology`].
     #[serde(default, skip_serializing_if = "Option::is_none")]
@@ -506,6 +512,93 @@ pub struct ModerationSpec {
     #[serde(default, skip_serializing_if = "Option::is_none")]
     #[schemars(length(max = 100), inner(length(max = 32)))]
     pub moderators: Option<Vec<String>>,
+}
+
+/// By what users are notified beside Web Push, webhooks and mails.
+#[derive(KubeSchema, Clone, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(rename_all = "camelCase")]
+pub struct NotificationsSpec {
+    /// Firebase Cloud Messaging, which reaches apps of the tenant's own. Default: none. May change at any time, and the pods of the notification
+    /// service are replaced then. Subscriptions stay: those of another project are given up or forgotten, as Firebase says.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub fcm: Option<FcmSpec>,
+
+    /// Text messages, which say how many messages a user has missed. Default: none. May change at any time, likewise.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub sms: Option<SmsSpec>,
+}
+
+/// A project of Firebase.
+#[derive(KubeSchema, Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(rename_all = "camelCase")]
+pub struct FcmSpec {
+    /// Where the service account is that may send in this project: the file of Google's console, as it is, below the key `serviceAccount` unless
+    /// `key` says otherwise. It is checked, and copied into `<name>-fcm`, from which the pods have it. While it cannot be used, pods
+    /// stay as they are and `WorkloadsReady` names the next step, with reason `SecretInvalid`. What is changed in it reaches the pods within
+    /// minutes. Tokens are requested of its `token_uri`, an https URL of a public host.
+    pub service_account_secret_ref: SecretKeyRef,
+}
+
+impl FcmSpec {
+    /// Returns the key in the Secret.
+    pub fn key(&self) -> &str {
+        self.service_account_secret_ref.key.as_deref().unwrap_or("serviceAccount")
+    }
+}
+
+/// The tenant's hook for text messages.
+#[derive(KubeSchema, Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(rename_all = "camelCase")]
+pub struct SmsSpec {
+    /// An https URL on port 443 of a public host. It is sent `{"id", "to", "text"}` as JSON, signed like webhooks of users: the header
+    /// `posthouse-signature: t=<seconds>,v1=<hex>` has the HMAC-SHA256 of `<seconds>.<body>`. The same `id` is the same message. Any status of the
+    /// 2xx family is success, 400 and 422 say that the number takes no text message, and anything else is repeated later. Users who want no more
+    /// messages and say so to the provider are the provider's to remember.
+    #[x_kube(
+        validation = Rule::new(r"self.matches('^https://[a-z0-9-]+([.][a-z0-9-]+)+(:443)?(/[A-Za-z0-9._~/-]*)?$')").message("sms.url must be an https URL of a host name in lower case on port 443, without a user, query or fragment"),
+        validation = Rule::new(r"!self.matches('^https://[^/:]*[.]([0-9]+|0x[0-9a-f]*)([/:].*)?$')").message("sms.url must name a host: what ends in a number is an IP address")
+    )]
+    #[schemars(length(max = 512))]
+    pub url: String,
+
+    /// Where the key is that requests are signed with: 16 to 1024 printable ASCII characters, below the key `signingKey` unless `key` says
+    /// otherwise. The Secret consents to this URL: its annotation `messenger.posthouse.dev/sms-url` has it. Without that, an author of
+    /// tenants who may not read Secrets could have a server of their own guess what is in any of them. It is copied into `<name>-sms`; while it
+    /// cannot be used, see `fcm`.
+    pub signing_key_secret_ref: SecretKeyRef,
+
+    /// A user is sent one text message in so long, beside codes that confirm numbers. Default `1h`, at least `5m`, at most `24h`.
+    #[x_kube(validation = Rule::new("duration(self) >= duration('5m') && duration(self) <= duration('24h')").message("sms.interval must lie between 5m and 24h"))]
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub interval: Option<Period>,
+}
+
+impl SmsSpec {
+    /// Returns the key in the Secret.
+    pub fn key(&self) -> &str {
+        self.signing_key_secret_ref.key.as_deref().unwrap_or("signingKey")
+    }
+
+    /// Returns how long after a text message a user may be sent the next one.
+    pub fn interval(&self) -> Period {
+        self.interval.unwrap_or(DEFAULT_SMS_INTERVAL)
+    }
+}
+
+/// A key of a Secret beside the tenant.
+#[derive(KubeSchema, Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(rename_all = "camelCase")]
+pub struct SecretKeyRef {
+    /// Name of the Secret.
+    #[x_kube(validation = Rule::new(r"self.matches('^[a-z0-9]([a-z0-9.-]*[a-z0-9])?$')").message("secretRef.name must be the name of a Secret"))]
+    #[schemars(length(max = 253))]
+    pub name: String,
+
+    /// Key in it.
+    #[x_kube(validation = Rule::new(r"self.matches('^[A-Za-z0-9._-]+$')").message("secretRef.key must be a key of a Secret"))]
+    #[schemars(length(min = 1, max = 253))]
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub key: Option<String>,
 }
 
 /// A token bucket of messages or requests.

@@ -22,7 +22,8 @@ use crate::{
     api::{self, server_message},
     config::OPERATOR_NAME,
     desired::{self, ChildKey, Kind, Object},
-    providers::{self, ProviderSecret, ProviderSecrets},
+    notifications, providers,
+    referenced::{ReferencedSecret, ReferencedSecrets},
     secrets::{ObservedSecret, ObservedSecrets},
     tenant::Tenant,
     text::one_line,
@@ -71,8 +72,8 @@ pub(crate) struct Observed {
     pub foreign: BTreeSet<ChildKey>,
     /// Names that the tenant needs and that objects of a resource have that is gone: Kubernetes removes them in a moment.
     pub outlived: BTreeSet<ChildKey>,
-    /// Secrets that its identity providers name. They are no children.
-    pub provider_secrets: ProviderSecrets,
+    /// Secrets that its manifest names. They are no children.
+    pub referenced: ReferencedSecrets,
     /// Kinds the API server does not know: Traefik's, where Traefik is not installed.
     pub unknown_kinds: Vec<Kind>,
 }
@@ -187,22 +188,22 @@ pub(crate) async fn children(
             observed.foreign.insert(key);
         }
     }
-    observed.provider_secrets = provider_secrets(client, resource).await?;
+    observed.referenced = referenced(client, resource).await?;
     Ok(observed)
 }
 
-/// Reads the Secrets that the tenant's identity providers name.
-async fn provider_secrets(client: &Client, resource: &MessengerTenant) -> Result<ProviderSecrets, ReadError> {
-    let names: BTreeSet<_> = providers::secret_names(&resource.spec).collect();
+/// Reads the Secrets that the tenant's manifest names.
+async fn referenced(client: &Client, resource: &MessengerTenant) -> Result<ReferencedSecrets, ReadError> {
+    let spec = &resource.spec;
+    let names: BTreeSet<_> = providers::secret_names(spec).chain(notifications::secret_names(spec)).collect();
     let names = names.into_iter().map(|name| (Kind::Secret, name.to_owned())).collect();
     let found = by_name(client, resource, names).await?;
-    Ok(found.into_iter().map(|((_, name), secret)| (name, provider_secret(&secret))).collect())
+    Ok(found.into_iter().map(|((_, name), secret)| (name, referenced_secret(&secret))).collect())
 }
 
-fn provider_secret(secret: &DynamicObject) -> ProviderSecret {
-    let annotations = secret.metadata.annotations.as_ref();
-    let issuer = annotations.and_then(|all| all.get(crds::ISSUER_ANNOTATION)).cloned();
-    ProviderSecret { issuer, data: content(secret) }
+fn referenced_secret(secret: &DynamicObject) -> ReferencedSecret {
+    let annotations = secret.metadata.annotations.clone().unwrap_or_default();
+    ReferencedSecret { annotations, data: content(secret) }
 }
 
 /// Returns keys and values of a Secret. A value that is no text is missing.

@@ -3,28 +3,16 @@
 //! Keycloak sends a client secret to the server that the issuer names, and calls that server from inside the cell. So two others
 //! have to agree with an author of tenants: the cell to the host, and those who write the Secret to the issuer.
 
-use std::collections::BTreeMap;
-
 use crds::{IdentityProvider, MessengerTenantSpec, Reason, Scheme};
 use secrecy::{ExposeSecret, SecretString};
 use url::Url;
+
+use crate::referenced::{Consent, Reference, ReferencedSecrets};
 
 /// What is requested of a provider that names no scopes, beside `openid`.
 const DEFAULT_SCOPES: [&str; 2] = ["profile", "email"];
 /// Longest client secret in bytes.
 const MAX_SECRET_BYTES: usize = 1024;
-
-/// Secrets with the clients of providers, as read by name. One that does not exist is not among them.
-pub(crate) type ProviderSecrets = BTreeMap<String, ProviderSecret>;
-
-/// One Secret as read.
-#[derive(Clone, Debug, Default)]
-pub(crate) struct ProviderSecret {
-    /// The issuer that its content may be sent to.
-    pub issuer: Option<String>,
-    /// Keys and values. A value that is no text is missing.
-    pub data: BTreeMap<String, Option<SecretString>>,
-}
 
 /// An external identity provider that the realm is to have.
 #[derive(Clone, Debug)]
@@ -73,7 +61,7 @@ pub(crate) fn providers(
     spec: &MessengerTenantSpec,
     namespace: &str,
     cell: CellRules<'_>,
-    secrets: &ProviderSecrets,
+    secrets: &ReferencedSecrets,
 ) -> Providers {
     let mut providers = Providers::default();
     for declared in declared(spec) {
@@ -160,44 +148,35 @@ pub(crate) fn check_endpoint(
 fn client_secret(
     declared: &IdentityProvider,
     namespace: &str,
-    secrets: &ProviderSecrets,
+    secrets: &ReferencedSecrets,
 ) -> Result<SecretString, String> {
     let (name, key) = (&declared.client_secret_ref.name, declared.client_secret_ref.key());
-    let Some(secret) = secrets.get(name) else {
-        return Err(format!(
-            "Secret {namespace}/{name} does not exist; create it with the key {key} and the annotation {}={}",
-            crds::ISSUER_ANNOTATION,
-            declared.issuer
-        ));
+    let consent = Consent {
+        annotation: crds::ISSUER_ANNOTATION,
+        value: &declared.issuer,
+        to: "be sent to this issuer",
     };
-    if secret.issuer.as_ref() != Some(&declared.issuer) {
-        return Err(format!(
-            "Secret {namespace}/{name} does not consent to be sent to this issuer; to consent, `kubectl -n {namespace} annotate \
-             --overwrite secret {name} {}={}`",
-            crds::ISSUER_ANNOTATION,
-            declared.issuer
-        ));
-    }
-    let Some(value) = secret.data.get(key) else {
-        return Err(format!("Secret {namespace}/{name} has no key {key}; add it"));
-    };
+    let value = Reference { namespace, name, key, consent: Some(consent) }.read(secrets)?;
     let is_usable = |text: &str| {
         (1..=MAX_SECRET_BYTES).contains(&text.len()) && text.bytes().all(|byte| matches!(byte, b' '..=b'~'))
     };
-    match value {
-        Some(value) if is_usable(value.expose_secret()) => Ok(value.clone()),
-        _ => Err(format!(
-            "key {key} of Secret {namespace}/{name} is empty, longer than {MAX_SECRET_BYTES} bytes, or has a line break or another \
-             character that is not printable ASCII; correct it"
-        )),
+    if is_usable(value.expose_secret()) {
+        return Ok(value.clone());
     }
+    Err(format!(
+        "key {key} of Secret {namespace}/{name} is empty, longer than {MAX_SECRET_BYTES} bytes, or has a line break or another \
+         character that is not printable ASCII; correct it"
+    ))
 }
 
 #[cfg(test)]
 mod tests {
+    use std::collections::BTreeMap;
+
     use serde_json::json;
 
     use super::*;
+    use crate::referenced::ReferencedSecret;
 
     fn check(
         issuer: &str,
@@ -213,8 +192,9 @@ mod tests {
         let spec =
             json!({"tenantId": "acme", "cellRef": {"name": "local"}, "identity": {"providers": [provider]}});
         let spec: MessengerTenantSpec = serde_json::from_value(spec).expect("a spec");
-        let secret = value.map(|value| ProviderSecret {
-            issuer: annotated.map(str::to_owned),
+        let annotation = |issuer: &str| (crds::ISSUER_ANNOTATION.to_owned(), issuer.to_owned());
+        let secret = value.map(|value| ReferencedSecret {
+            annotations: annotated.map(annotation).into_iter().collect(),
             data: BTreeMap::from([("clientSecret".to_owned(), Some(value.into()))]),
         });
         let secrets = secret.map(|secret| ("corp-client".to_owned(), secret)).into_iter().collect();

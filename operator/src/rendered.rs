@@ -13,9 +13,10 @@ use crate::{
     backend,
     config::{Images, PullPolicy},
     desired::{self, Facts},
+    notifications,
     placement::Hosts,
-    providers::{ProviderSecret, ProviderSecrets},
-    secrets::{CellSecrets, ObservedSecrets, TenantSecrets},
+    referenced::{ReferencedSecret, ReferencedSecrets},
+    secrets::{Copies, ObservedSecrets, TenantSecrets},
     tenant::{Cell, Tenant, hosts, tenant_id},
     workload::{COMPACT, Workload},
 };
@@ -106,20 +107,30 @@ pub fn rendered_backends(example_path: impl AsRef<Path>) -> Vec<RenderedBackend>
 }
 
 /// Returns what the cell's account at its mail server is called.
-fn cell_secrets() -> CellSecrets {
+fn cell_copies() -> Copies {
     let value =
         |key: &SecretKey| (key.key.to_owned(), SecretString::from(format!("{}-of-the-cell", key.key)));
     [(Secret::Smtp, Ok(Secret::Smtp.keys.iter().map(value).collect()))].into()
 }
 
+/// Returns what the Secrets hold that the notifications of an example need.
+fn notification_copies(spec: &MessengerTenantSpec) -> Copies {
+    let declared = notifications::declared(spec);
+    let copy = |(secret, _, _): notifications::Declared<'_>| {
+        let key = secret.keys[0].key;
+        (secret, Ok(BTreeMap::from([(key.to_owned(), SecretString::from(format!("{key}-of-the-manifest")))])))
+    };
+    declared.into_iter().map(copy).collect()
+}
+
 /// Returns Secrets as the providers of an example need them.
-fn provider_secrets(spec: &MessengerTenantSpec) -> ProviderSecrets {
+fn provider_secrets(spec: &MessengerTenantSpec) -> ReferencedSecrets {
     let providers = spec.identity.iter().flat_map(|identity| identity.providers.iter().flatten());
     let secret = |provider: &IdentityProvider| {
         let reference = &provider.client_secret_ref;
         let value = format!("{}-of-{}", reference.key(), provider.alias).into();
-        let secret = ProviderSecret {
-            issuer: Some(provider.issuer.clone()),
+        let secret = ReferencedSecret {
+            annotations: BTreeMap::from([(crds::ISSUER_ANNOTATION.to_owned(), provider.issuer.clone())]),
             data: BTreeMap::from([(reference.key().to_owned(), Some(value))]),
         };
         (reference.name.clone(), secret)
@@ -141,7 +152,9 @@ fn tenant(path: &Path, edit: impl FnOnce(&mut MessengerTenant)) -> Tenant {
     let cell: MessengerCell = serde_saphyr::from_str(ANY_CELL).expect("the local cell");
     let id = tenant_id(&resource).expect("a legal tenant id");
     let usernames = backend::usernames(&id, &Workload::of(&resource.spec));
-    let secrets = TenantSecrets::complete(&usernames, &ObservedSecrets::new(), &cell_secrets(), |kind| {
+    let mut copies = cell_copies();
+    copies.extend(notification_copies(&resource.spec));
+    let secrets = TenantSecrets::complete(&usernames, &ObservedSecrets::new(), &copies, |kind| {
         format!("generated-{kind}")
     });
     let cell = Cell::new(&cell).expect("a valid cell");

@@ -21,8 +21,8 @@ const RANDOM_BYTES: usize = 32;
 /// Longest credential in bytes: the CQL store compares no more of a password.
 const MAX_BYTES: usize = 72;
 
-/// What Secrets of the cell hold that tenants get a copy of. One that the cell does not have is not in it.
-pub type CellSecrets = BTreeMap<Secret, Result<BTreeMap<String, SecretString>, Unusable>>;
+/// What Secrets of the cell and those of the manifest hold that a tenant gets a copy of. One that there is not is not in it.
+pub type Copies = BTreeMap<Secret, Result<BTreeMap<String, SecretString>, Unusable>>;
 
 /// The Secrets that were found.
 pub type ObservedSecrets = BTreeMap<Secret, ObservedSecret>;
@@ -37,7 +37,7 @@ pub enum ObservedSecret {
 }
 
 /// Why a Secret cannot be used. It is left as it is.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+#[derive(Clone, Debug, PartialEq, Eq)]
 pub enum Unusable {
     /// It belongs to another owner.
     Foreign,
@@ -45,20 +45,22 @@ pub enum Unusable {
     Key { key: &'static str, problem: &'static str },
     /// The cell's Secret, which it copies, is not complete.
     OfCell,
+    /// The Secret that the manifest names, which it copies, cannot be used: why, and the next step.
+    OfManifest(String),
 }
 
 impl Unusable {
     /// Returns the reason used in conditions and metric labels.
-    pub fn reason(self) -> Reason {
+    pub fn reason(&self) -> Reason {
         match self {
             Self::Foreign => Reason::ResourceConflict,
-            Self::Key { .. } => Reason::SecretInvalid,
+            Self::Key { .. } | Self::OfManifest(_) => Reason::SecretInvalid,
             Self::OfCell => Reason::AdminSecretMissing,
         }
     }
 
     /// Returns what is wrong with the Secret of this name, and the next step.
-    pub fn message(self, name: &str) -> String {
+    pub fn message(&self, name: &str) -> String {
         match self {
             Self::Foreign => {
                 format!("Secret {name} exists and does not belong to this tenant; delete or rename it")
@@ -68,6 +70,7 @@ impl Unusable {
                     "Secret {name} is a copy of one of the cell, which is not complete; see the condition Ready of the cell"
                 )
             }
+            Self::OfManifest(why) => why.clone(),
             Self::Key { key, problem } => format!(
                 "key {key} of Secret {name} {problem}; correct it, or delete the Secret to have a new credential generated"
             ),
@@ -83,12 +86,12 @@ pub struct TenantSecrets {
 
 impl TenantSecrets {
     /// Completes what was observed: a name is the one in `usernames`, whatever was found; what is generated is kept, and
-    /// generated where the Secret does not exist; what is the cell's is as the cell has it. The Secret of a backend that has no
+    /// generated where the Secret does not exist; a copy is as what it is copied from. The Secret of a backend that has no
     /// name in `usernames` is none of the tenant's.
     pub fn complete(
         usernames: &BTreeMap<Secret, String>,
         observed: &ObservedSecrets,
-        of_cell: &CellSecrets,
+        copies: &Copies,
         mut generate: impl FnMut(Secret) -> String,
     ) -> Self {
         let mut value = |kind: Secret, key: &'static SecretKey| {
@@ -104,9 +107,9 @@ impl TenantSecrets {
         let mut values = BTreeMap::new();
         let is_had = |kind: &&Secret| kind.backend().is_none() || usernames.contains_key(*kind);
         for kind in Secret::ALL.iter().filter(is_had) {
-            if kind.is_of_cell {
+            if kind.is_copy() {
                 let is_foreign = matches!(observed.get(kind), Some(ObservedSecret::Foreign));
-                let data = of_cell.get(kind).cloned().unwrap_or_else(|| Ok(BTreeMap::new()));
+                let data = copies.get(kind).cloned().unwrap_or_else(|| Ok(BTreeMap::new()));
                 values.insert(*kind, if is_foreign { Err(Unusable::Foreign) } else { data });
                 continue;
             }
@@ -123,7 +126,7 @@ impl TenantSecrets {
 
     /// Returns keys and values of one Secret of the tenant.
     pub fn data(&self, kind: Secret) -> Result<&BTreeMap<String, SecretString>, Unusable> {
-        self.values[&kind].as_ref().map_err(|unusable| *unusable)
+        self.values[&kind].as_ref().map_err(Clone::clone)
     }
 
     /// Returns what is secret in one Secret.
@@ -135,7 +138,7 @@ impl TenantSecrets {
 
     /// Returns the Secrets that cannot be used.
     pub fn unusable(&self) -> impl Iterator<Item = (Secret, Unusable)> {
-        self.values.iter().filter_map(|(kind, data)| Some((*kind, *data.as_ref().err()?)))
+        self.values.iter().filter_map(|(kind, data)| Some((*kind, data.as_ref().err()?.clone())))
     }
 
     /// Returns a digest over some Secrets, or nothing when one of them cannot be used. It stands in a pod template, so that
@@ -190,12 +193,11 @@ mod tests {
 
     #[test]
     fn what_was_generated_once_is_kept() {
-        let first =
-            TenantSecrets::complete(&usernames(), &ObservedSecrets::new(), &CellSecrets::new(), |kind| {
-                format!("secret-{kind:?}")
-            });
+        let first = TenantSecrets::complete(&usernames(), &ObservedSecrets::new(), &Copies::new(), |kind| {
+            format!("secret-{kind:?}")
+        });
         let stored = Secret::ALL.iter().map(|kind| (*kind, ours(first.data(*kind).expect("complete"))));
-        let again = TenantSecrets::complete(&usernames(), &stored.collect(), &CellSecrets::new(), |_| {
+        let again = TenantSecrets::complete(&usernames(), &stored.collect(), &Copies::new(), |_| {
             panic!("nothing is missing")
         });
         for kind in Secret::ALL {
@@ -225,11 +227,12 @@ mod tests {
         ] {
             let mut generated = Vec::new();
             let observed = [(Secret::Cql, found)].into();
-            let secrets = TenantSecrets::complete(&usernames(), &observed, &CellSecrets::new(), |kind| {
+            let secrets = TenantSecrets::complete(&usernames(), &observed, &Copies::new(), |kind| {
                 generated.push(kind);
                 "x".to_owned()
             });
-            assert!(!generated.contains(&Secret::Cql) && generated.len() == Secret::ALL.len() - 2);
+            let made = Secret::ALL.iter().filter(|kind| !kind.is_copy()).count();
+            assert!(!generated.contains(&Secret::Cql) && generated.len() == made - 1);
             let unusable = secrets.password(Secret::Cql).expect_err("unusable");
             assert!(unusable.message("acme-cql").contains(expected), "{}", unusable.message("acme-cql"));
             assert_eq!(secrets.unusable().collect::<Vec<_>>(), [(Secret::Cql, unusable)]);
@@ -244,7 +247,7 @@ mod tests {
         usernames.remove(&Secret::S3);
         let data = [("secretKey".to_owned(), SecretString::from("of before"))].into();
         for observed in [ObservedSecrets::new(), [(Secret::S3, ours(&data))].into()] {
-            let secrets = TenantSecrets::complete(&usernames, &observed, &CellSecrets::new(), |kind| {
+            let secrets = TenantSecrets::complete(&usernames, &observed, &Copies::new(), |kind| {
                 assert_ne!(kind, Secret::S3);
                 "x".to_owned()
             });
@@ -257,8 +260,7 @@ mod tests {
         let chosen = r#"it"s, a = 'new' one;"#;
         let data = [("password".to_owned(), SecretString::from(chosen))].into();
         let observed = [(Secret::Kafka, ours(&data))].into();
-        let secrets =
-            TenantSecrets::complete(&usernames(), &observed, &CellSecrets::new(), |_| "x".to_owned());
+        let secrets = TenantSecrets::complete(&usernames(), &observed, &Copies::new(), |_| "x".to_owned());
         assert_eq!(secrets.password(Secret::Kafka).expect("usable").expose_secret(), chosen);
     }
 
@@ -267,7 +269,7 @@ mod tests {
         let text = |key: &str, value: &str| (key.to_owned(), SecretString::from(value));
         let data = [text("username", "mt_globex"), text("password", "x")].into();
         let forged = [(Secret::Postgres, ours(&data))].into();
-        let secrets = TenantSecrets::complete(&usernames(), &forged, &CellSecrets::new(), |_| "x".to_owned());
+        let secrets = TenantSecrets::complete(&usernames(), &forged, &Copies::new(), |_| "x".to_owned());
         let data = secrets.data(Secret::Postgres).expect("usable");
         assert_eq!(data["username"].expose_secret(), "postgres-of-acme");
     }
@@ -278,30 +280,36 @@ mod tests {
         assert_ne!(one, two);
         assert_eq!(one.len(), 43);
         let secrets =
-            TenantSecrets::complete(&usernames(), &ObservedSecrets::new(), &CellSecrets::new(), |_| {
-                one.clone()
-            });
+            TenantSecrets::complete(&usernames(), &ObservedSecrets::new(), &Copies::new(), |_| one.clone());
         assert!(!format!("{secrets:?}").contains(&one));
     }
 
     #[test]
     fn what_the_cell_has_is_copied_and_nothing_is_made_up_for_it() {
-        let complete = |of_cell: CellSecrets| {
-            TenantSecrets::complete(&usernames(), &ObservedSecrets::new(), &of_cell, |_| "x".to_owned())
+        let complete = |copies: Copies| {
+            TenantSecrets::complete(&usernames(), &ObservedSecrets::new(), &copies, |_| "x".to_owned())
         };
-        assert!(complete(CellSecrets::new()).data(Secret::Smtp).expect("nothing").is_empty());
+        assert!(complete(Copies::new()).data(Secret::Smtp).expect("nothing").is_empty());
         let data = BTreeMap::from([("password".to_owned(), SecretString::from("of the cell"))]);
         let secrets = complete([(Secret::Smtp, Ok(data))].into());
         assert_eq!(secrets.data(Secret::Smtp).expect("a copy")["password"].expose_secret(), "of the cell");
         let secrets = complete([(Secret::Smtp, Err(Unusable::OfCell))].into());
         assert_eq!(secrets.unusable().collect::<Vec<_>>(), [(Secret::Smtp, Unusable::OfCell)]);
         assert_eq!(secrets.digest(&[Secret::Smtp]), None, "no pod is replaced");
+        let why = "spec.notifications.fcm: Secret acme/firebase does not exist".to_owned();
+        let secrets = complete([(Secret::Fcm, Err(Unusable::OfManifest(why.clone())))].into());
+        let (kind, unusable) = secrets.unusable().next().expect("it cannot be used");
+        assert_eq!(
+            (kind, unusable.reason(), unusable.message("acme-fcm")),
+            (Secret::Fcm, Reason::SecretInvalid, why)
+        );
+        assert!(secrets.digest(&[Secret::Sms]).is_some());
     }
 
     #[test]
     fn a_new_password_changes_the_digest() {
         let secrets = |text: &str| {
-            TenantSecrets::complete(&usernames(), &ObservedSecrets::new(), &CellSecrets::new(), |_| {
+            TenantSecrets::complete(&usernames(), &ObservedSecrets::new(), &Copies::new(), |_| {
                 text.to_owned()
             })
         };

@@ -7,7 +7,8 @@ use catalog::{Backend, Service, Topic};
 use crds::{
     CellS3, CqlFlavor, DEFAULT_ACCESS_TOKEN_LIFETIME, DEFAULT_PARTITIONS, DEFAULT_RATE_LIMIT,
     DEFAULT_RETENTION, Host, KafkaQuotas, LimitsSpec, MediaSpec, MessengerCell, MessengerCellSpec,
-    MessengerTenant, NameError, OptionalTopic, Period, RateLimit, Registration, Scheme, TenantId, TopicName,
+    MessengerTenant, NameError, OptionalTopic, Period, RateLimit, Registration, Scheme, SmsSpec, TenantId,
+    TopicName,
 };
 use k8s_openapi::apimachinery::pkg::apis::meta::v1::OwnerReference;
 use kube::Resource;
@@ -19,7 +20,8 @@ use crate::{
     backend::{self, DataExpected},
     consent,
     placement::Hosts,
-    providers::{self, CellRules, ProviderSecrets, Providers},
+    providers::{self, CellRules, Providers},
+    referenced::ReferencedSecrets,
     secrets::{TenantSecrets, Unusable},
     text::hex,
     workload::{Workload, has_part},
@@ -55,6 +57,8 @@ pub struct Tenant {
     pub media: MediaSpec,
     /// Usernames of those who moderate it.
     pub moderators: Vec<String>,
+    /// Its hook of text messages.
+    pub sms: Option<SmsSpec>,
     /// What may open a WebSocket beside pages of its hosts.
     pub allowed_origins: Vec<String>,
     /// Together they run every enabled service once.
@@ -208,13 +212,13 @@ impl Cell {
 
 impl Tenant {
     /// Checks a resource against its cell. `secrets` are those beside it, completed; `hosts` are decided on;
-    /// `provider_secrets` are those that its identity providers name.
+    /// `referenced` are those that it names.
     pub(crate) fn new(
         resource: &MessengerTenant,
         cell: Cell,
         secrets: TenantSecrets,
         hosts: Hosts,
-        provider_secrets: &ProviderSecrets,
+        referenced: &ReferencedSecrets,
     ) -> Result<Self, Invalid> {
         let spec = &resource.spec;
         let id = tenant_id(resource)?;
@@ -230,7 +234,7 @@ impl Tenant {
             providers: {
                 let hosts = cell.spec.keycloak.provider_hosts.as_deref().unwrap_or_default();
                 let rules = CellRules { name: &cell.name, scheme: cell.scheme, hosts };
-                providers::providers(spec, &namespace, rules, provider_secrets)
+                providers::providers(spec, &namespace, rules, referenced)
             },
             namespace,
             uid: resource.metadata.uid.clone().ok_or(Invalid::Incomplete("uid"))?,
@@ -253,6 +257,7 @@ impl Tenant {
             limits: spec.limits.clone().unwrap_or_default(),
             media: spec.media.clone().unwrap_or_default(),
             moderators: spec.moderation.clone().unwrap_or_default().moderators.unwrap_or_default(),
+            sms: spec.notifications.clone().unwrap_or_default().sms,
             allowed_origins: routing.allowed_origins.unwrap_or_default(),
             workloads,
             secrets,

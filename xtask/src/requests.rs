@@ -5,7 +5,7 @@ use std::{collections::BTreeSet, fs, path::Path};
 use serde_json::Value;
 
 /// Requests that need no `idempotency-key`, and why a repetition does no harm. All others have one.
-const WITHOUT_KEY: [(&str, &str); 28] = [
+const WITHOUT_KEY: [(&str, &str); 29] = [
     ("/api/auth/change-password", "the second is refused: the current password is another one"),
     ("/api/auth/delete-account", "an account is deleted once"),
     ("/api/auth/email/confirm", "a link is good once"),
@@ -33,6 +33,7 @@ const WITHOUT_KEY: [(&str, &str); 28] = [
     ("/api/moderation/sanctions/{sanction}/lift", "a sanction is lifted once"),
     ("/api/notifications/confirmations", "an address is confirmed once"),
     ("/api/notifications/subscriptions", "an endpoint is subscribed once for a user"),
+    ("/api/notifications/subscriptions/{subscription}/confirmation", "a number is confirmed once"),
     ("/api/notifications/unsubscriptions/{token}", "a subscription ends once"),
 ];
 

@@ -34,7 +34,7 @@ use crate::{
     observe::{self, Children, Prober, ReadError},
     plan::Left,
     retry::Retries,
-    secrets::{CellSecrets, Unusable},
+    secrets::{Copies, Unusable},
     status,
     tenant::Cell,
     time_limit::TimedOut,
@@ -230,10 +230,10 @@ impl Context {
         .map(|login| Some(login.account))
     }
 
-    /// Returns what a tenant of a cell gets a copy of.
-    pub fn cell_secrets(&self, cell: &Cell) -> CellSecrets {
+    /// Returns what a tenant of a cell gets a copy of from the cell.
+    pub fn cell_copies(&self, cell: &Cell) -> Copies {
         let data = match self.smtp_account(cell) {
-            Ok(None) => return CellSecrets::new(),
+            Ok(None) => return Copies::new(),
             Ok(Some(Credentials { username, password })) => {
                 let keys = catalog::Secret::Smtp.keys;
                 Ok([(keys[0].key.to_owned(), username.into()), (keys[1].key.to_owned(), password)].into())

@@ -17,6 +17,7 @@ use crate::{
     fleet::{Fleet, Member},
     limits,
     mode::Mode,
+    notifications,
     observe::{self, Observed, ReadError},
     placement::{self, HostRefusal, Hosts},
     plan::{self, Left, ObjectChange},
@@ -397,9 +398,11 @@ fn validate(
 ) -> Result<Tenant, Invalid> {
     let found = observe::credentials(&resource.name_any(), observed);
     let usernames = backend::usernames(&tenant_id(resource)?, &Workload::of(&resource.spec));
-    let of_cell = context.cell_secrets(cell);
-    let secrets = TenantSecrets::complete(&usernames, &found, &of_cell, |_| (context.credential)());
-    Tenant::new(resource, cell.clone(), secrets, hosts.clone(), &observed.provider_secrets)
+    let namespace = resource.namespace().unwrap_or_default();
+    let mut copies = context.cell_copies(cell);
+    copies.extend(notifications::copies(&resource.spec, &namespace, &observed.referenced));
+    let secrets = TenantSecrets::complete(&usernames, &found, &copies, |_| (context.credential)());
+    Tenant::new(resource, cell.clone(), secrets, hosts.clone(), &observed.referenced)
 }
 
 /// Reports the hosts that the tenant does not get.

@@ -221,6 +221,10 @@ fn setting_value(tenant: &Tenant, facts: &Facts, setting: Setting) -> Option<Str
         Setting::SmtpFrom => {
             Some(tenant.cell.spec.smtp.as_ref().map(|smtp| smtp.from.clone()).unwrap_or_default())
         }
+        Setting::SmsUrl => Some(tenant.sms.as_ref().map(|sms| sms.url.clone()).unwrap_or_default()),
+        Setting::SmsIntervalSeconds => {
+            Some(tenant.sms.as_ref().map(|sms| sms.interval().as_secs().to_string()).unwrap_or_default())
+        }
         Setting::Rate(limit) => Some(tenant.limits.rate(limit).to_string()),
         Setting::TenantConnections => Some(tenant.limits.connections().to_string()),
         Setting::ConnectionsPerUser => Some(tenant.limits.connections_per_user().to_string()),
@@ -305,7 +309,7 @@ pub(crate) fn environment(tenant: &Tenant, workload: &Workload) -> Vec<Variable>
             name: key.variable,
             secret: tenant.child(secret),
             key: key.key,
-            is_optional: secret.is_of_cell,
+            is_optional: secret.is_copy(),
         })
         .collect()
 }

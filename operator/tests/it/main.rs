@@ -11,6 +11,7 @@ mod hosts;
 mod identity;
 mod leader;
 mod media;
+mod notifications;
 mod reconcile;
 mod schemas;
 mod snapshots;

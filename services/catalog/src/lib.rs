@@ -25,7 +25,7 @@ pub use ports::{
     REALM_FAILURES, REALM_FAILURES_SECONDS, REFRESH_RETRIES, SIGN_IN_CALLBACK_PATH, TENANT_HEADER,
     TOKEN_AUDIENCE, TOKEN_CLIENTS, UNREADY_SECONDS, USERNAME_PATTERN, USERNAME_RULE,
 };
-pub use secret::{Secret, SecretEntry, SecretKey};
+pub use secret::{Secret, SecretEntry, SecretKey, SecretSource};
 pub use service::{Folder, Service, ServiceEntry, Setting};
 pub use topic::{
     MAX_ACCESS_TOKEN_SECONDS, PRESENCE_CHANGES_SECONDS, PRESENCE_SAMPLE_SECONDS, Retention,

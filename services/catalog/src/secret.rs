@@ -9,8 +9,19 @@ pub struct SecretEntry {
     pub name: &'static str,
     /// What it holds, in the order of its environment variables.
     pub keys: &'static [SecretKey],
-    /// The cell has what it holds, or has nothing: then it is empty, and a pod receives no variable.
-    pub is_of_cell: bool,
+    /// Where that comes from.
+    pub source: SecretSource,
+}
+
+/// Where the content of a Secret comes from.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum SecretSource {
+    /// The operator makes it: what is secret is generated once.
+    Operator,
+    /// It is a copy of a Secret of the cell. Where the cell has none it is empty, and a pod receives no variable.
+    Cell,
+    /// It is a copy of a Secret that the tenant's manifest names. Where it names none it is empty, likewise.
+    Manifest,
 }
 
 /// One key of a Secret.
@@ -20,7 +31,7 @@ pub struct SecretKey {
     pub key: &'static str,
     /// Environment variable of a pod that receives it; a service reads the flag of the same name.
     pub variable: &'static str,
-    /// The value is secret and generated. The others are names that follow from the tenant id.
+    /// The value is secret and generated. Of a Secret that the operator makes, the others are names that follow from the tenant id.
     pub is_generated: bool,
 }
 
@@ -40,54 +51,67 @@ table! {
     Kafka = SecretEntry {
         name: "kafka",
         keys: &[name("username", "KAFKA_USERNAME"), generated("password", "KAFKA_PASSWORD")],
-        is_of_cell: false,
+        source: SecretSource::Operator,
     };
     /// The tenant's role in the message store.
     Cql = SecretEntry {
         name: "cql",
         keys: &[name("username", "CQL_USERNAME"), generated("password", "CQL_PASSWORD")],
-        is_of_cell: false,
+        source: SecretSource::Operator,
     };
     /// The tenant's role in the relational store.
     Postgres = SecretEntry {
         name: "postgres",
         keys: &[name("username", "POSTGRES_USERNAME"), generated("password", "POSTGRES_PASSWORD")],
-        is_of_cell: false,
+        source: SecretSource::Operator,
     };
     /// The tenant's user of the cache.
     Redis = SecretEntry {
         name: "redis",
         keys: &[name("username", "REDIS_USERNAME"), generated("password", "REDIS_PASSWORD")],
-        is_of_cell: false,
+        source: SecretSource::Operator,
     };
     /// The tenant's account at the object store.
     S3 = SecretEntry {
         name: "s3",
         keys: &[name("accessKey", "S3_ACCESS_KEY"), generated("secretKey", "S3_SECRET_KEY")],
-        is_of_cell: false,
+        source: SecretSource::Operator,
     };
     /// The auth service's client in the tenant's realm.
     Oidc = SecretEntry {
         name: "oidc",
         keys: &[name("clientId", "OIDC_CLIENT_ID"), generated("clientSecret", "OIDC_CLIENT_SECRET")],
-        is_of_cell: false,
+        source: SecretSource::Operator,
     };
     /// The account at the cell's mail server.
     Smtp = SecretEntry {
         name: "smtp",
         keys: &[name("username", "SMTP_USERNAME"), name("password", "SMTP_PASSWORD")],
-        is_of_cell: true,
+        source: SecretSource::Cell,
     };
+    /// The service account by which Firebase Cloud Messaging knows the tenant: the file of Google's console.
+    Fcm = SecretEntry {
+        name: "fcm",
+        keys: &[name("serviceAccount", "FCM_SERVICE_ACCOUNT")],
+        source: SecretSource::Manifest,
+    };
+    /// What requests to the tenant's hook of text messages are signed with.
+    Sms = SecretEntry { name: "sms", keys: &[name("signingKey", "SMS_SIGNING_KEY")], source: SecretSource::Manifest };
     /// What the key follows from that push services know the tenant by.
-    Vapid = SecretEntry { name: "vapid", keys: &[generated("secret", "VAPID_SECRET")], is_of_cell: false };
+    Vapid = SecretEntry { name: "vapid", keys: &[generated("secret", "VAPID_SECRET")], source: SecretSource::Operator };
     /// The token of every gRPC call between the tenant's services.
-    Internal = SecretEntry { name: "internal", keys: &[generated("token", "INTERNAL_TOKEN")], is_of_cell: false };
+    Internal = SecretEntry { name: "internal", keys: &[generated("token", "INTERNAL_TOKEN")], source: SecretSource::Operator };
     /// What a scraper of the metrics of the tenant's pods presents. The tenant's own pods only check it.
-    Metrics = SecretEntry { name: "metrics", keys: &[generated("token", "METRICS_TOKEN")], is_of_cell: false };
+    Metrics = SecretEntry { name: "metrics", keys: &[generated("token", "METRICS_TOKEN")], source: SecretSource::Operator };
 }
 
 impl Secret {
-    /// Returns the key whose value is generated. Every Secret has one, except those of the cell.
+    /// Returns whether it is a copy of another Secret, or empty where there is none.
+    pub fn is_copy(self) -> bool {
+        self.entry().source != SecretSource::Operator
+    }
+
+    /// Returns the key whose value is generated. Every Secret has one, except copies.
     pub fn generated_key(self) -> Option<&'static SecretKey> {
         self.entry().keys.iter().find(|key| key.is_generated)
     }
@@ -106,8 +130,8 @@ mod tests {
     fn every_secret_of_a_tenant_has_one_generated_key() {
         for secret in Secret::ALL {
             let generated = secret.keys.iter().filter(|key| key.is_generated).count();
-            assert_eq!(generated, usize::from(!secret.is_of_cell), "{secret}");
-            assert_eq!(secret.generated_key().is_some(), !secret.is_of_cell);
+            assert_eq!(generated, usize::from(!secret.is_copy()), "{secret}");
+            assert_eq!(secret.generated_key().is_some(), !secret.is_copy());
         }
     }
 }

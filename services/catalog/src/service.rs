@@ -59,6 +59,10 @@ pub enum Setting {
     SmtpUrl,
     /// `--smtp-from`: the address that mail comes from.
     SmtpFrom,
+    /// `--sms-url`: the tenant's hook of text messages.
+    SmsUrl,
+    /// `--sms-interval-seconds`: a user is sent one text message in so long.
+    SmsIntervalSeconds,
     /// `--public-origins`: the tenant's addresses, separated by commas.
     PublicOrigins,
     /// `--user-sends` and its like: how much users may do.
@@ -109,6 +113,8 @@ impl Setting {
             Self::IdentityProviders => "--identity-providers",
             Self::SmtpUrl => "--smtp-url",
             Self::SmtpFrom => "--smtp-from",
+            Self::SmsUrl => "--sms-url",
+            Self::SmsIntervalSeconds => "--sms-interval-seconds",
             Self::PublicOrigins => "--public-origins",
             Self::Rate(limit) => limit.flag(),
             Self::TenantConnections => "--tenant-connections",
@@ -363,7 +369,7 @@ table! {
     /// Notifications.
     Notification = ServiceEntry {
         name: "notification",
-        about: "Tells users of messages that no device of theirs took: by Web Push, webhooks and mails.",
+        about: "Tells users of messages that no device of theirs took: by Web Push, Firebase, webhooks, mails and text messages.",
         is_optional: true,
         is_on_request: true,
         backends: &[Backend::Postgres, Backend::Kafka, Backend::Keycloak],
@@ -371,13 +377,21 @@ table! {
             Secret::Postgres,
             Secret::Kafka,
             Secret::Smtp,
+            Secret::Fcm,
+            Secret::Sms,
             Secret::Vapid,
             Secret::Internal,
             Secret::Metrics,
         ],
         peers: &[Service::Chat, Service::Message, Service::User],
         optional_peers: &[],
-        settings: &[Setting::PublicOrigins, Setting::SmtpUrl, Setting::SmtpFrom],
+        settings: &[
+            Setting::PublicOrigins,
+            Setting::SmtpUrl,
+            Setting::SmtpFrom,
+            Setting::SmsUrl,
+            Setting::SmsIntervalSeconds,
+        ],
         path_prefixes: &["/api/notifications"],
         paths: &[],
         sticky_paths: &[],

@@ -20,9 +20,9 @@ pub use self::{
         Sanction, SanctionKind, SanctionTerms, ShadowRequest, ShadowRun, ShadowState, WordsRule,
     },
     notifications::{
-        ConfirmSubscriptionRequest, CreateSubscriptionRequest, EmailTarget, NotificationChannel,
-        NotificationChannels, NotificationLevel, NotificationPreferences, QuietHours, Subscription,
-        WebPushKeys, WebPushTarget, WebhookTarget,
+        ConfirmNumberRequest, ConfirmSubscriptionRequest, CreateSubscriptionRequest, EmailTarget, FcmTarget,
+        NotificationChannel, NotificationChannels, NotificationLevel, NotificationPreferences, QuietHours,
+        SmsTarget, Subscription, WebPushKeys, WebPushTarget, WebhookTarget,
     },
     own::{MAX_DRAFT_BYTES, MUTED_FOR_GOOD_MS, SetDraft, UpdateOwnChatStateRequest},
     previews::{LinkPicture, LinkPreview, PreviewRequest},

@@ -18,9 +18,9 @@ CREATE INDEX users_by_list ON users (listed_at NULLS FIRST);
 CREATE TABLE subscriptions (
     subscription_id UUID PRIMARY KEY,
     user_id UUID NOT NULL REFERENCES users ON DELETE CASCADE,
-    -- web_push, webhook or email.
+    -- web_push, webhook, email, fcm or sms.
     channel TEXT NOT NULL,
-    -- A URL or an address.
+    -- A URL, an address, what Firebase calls an app, or a phone number.
     endpoint TEXT NOT NULL,
     -- Of a browser.
     public_key BYTEA,
@@ -36,8 +36,29 @@ CREATE TABLE subscriptions (
 
 CREATE INDEX subscriptions_by_user ON subscriptions (user_id);
 CREATE UNIQUE INDEX subscriptions_by_endpoint ON subscriptions (user_id, channel, endpoint);
--- A browser is one user's at a time: the one who signed in last.
-CREATE UNIQUE INDEX subscriptions_by_browser ON subscriptions (endpoint) WHERE channel = 'web_push';
+-- A browser or an app is one user's at a time: the one who signed in last.
+CREATE UNIQUE INDEX subscriptions_by_device ON subscriptions (channel, endpoint) WHERE channel IN ('web_push', 'fcm');
+-- So is a phone: the one who confirmed its number last.
+CREATE UNIQUE INDEX subscriptions_by_number ON subscriptions (endpoint) WHERE channel = 'sms' AND is_confirmed;
+
+-- Codes that were sent to phones, by which their users confirm them. Each counts for a day against its user and its number, also where its
+-- subscription or its user are gone. Digests stand for what would be secret or personal.
+CREATE TABLE codes (
+    code_id BIGINT GENERATED ALWAYS AS IDENTITY PRIMARY KEY,
+    -- It may be gone.
+    subscription_id UUID NOT NULL,
+    user_id UUID REFERENCES users ON DELETE SET NULL,
+    number BYTEA NOT NULL,
+    code BYTEA NOT NULL,
+    sent_at TIMESTAMPTZ NOT NULL,
+    -- Attempts at it.
+    tries INT NOT NULL DEFAULT 0
+);
+
+CREATE INDEX codes_by_subscription ON codes (subscription_id, code_id);
+CREATE INDEX codes_by_user ON codes (user_id);
+CREATE INDEX codes_by_number ON codes (number, sent_at);
+CREATE INDEX codes_by_time ON codes (sent_at);
 
 -- The chats of those users, as chat.events and lists of the chat service say, and how far each has one, as message.delivered says.
 CREATE TABLE seats (
@@ -69,6 +90,9 @@ CREATE TABLE news (
 
 CREATE INDEX news_by_time ON news (due_at);
 
+-- Versions of jobs: none is used twice.
+CREATE SEQUENCE job_versions;
+
 -- What is to be sent: at most one job for a subscription and a chat, and one for all chats where a subscription gets digests (the nil UUID).
 CREATE TABLE jobs (
     subscription_id UUID NOT NULL REFERENCES subscriptions ON DELETE CASCADE,
@@ -76,8 +100,9 @@ CREATE TABLE jobs (
     channel TEXT NOT NULL,
     seq BIGINT NOT NULL,
     is_called BOOLEAN NOT NULL,
-    -- Grows when there is more to say: a job that was sent meanwhile is done only as far as it was known.
-    version BIGINT NOT NULL DEFAULT 1,
+    -- Another one when there is more to say: a job that was sent meanwhile is done only as far as it was known. The receiver of a digest
+    -- knows it again by this number.
+    version BIGINT NOT NULL DEFAULT nextval('job_versions'),
     -- Of a job that a process has: when another one may take it.
     due_at TIMESTAMPTZ NOT NULL,
     attempts INT NOT NULL DEFAULT 0,

@@ -1,6 +1,7 @@
 //! The REST surface.
 
 mod confirming;
+mod numbers;
 mod preferences;
 mod problems;
 mod subscriptions;
@@ -17,7 +18,7 @@ use tokio::sync::Notify;
 
 pub use self::{confirming::Confirming, tokens::Tokens};
 use crate::{
-    channels::{Outside, VapidKey},
+    channels::{Outside, SmsHook, VapidKey},
     store::NotificationStore,
 };
 
@@ -39,6 +40,10 @@ pub struct ChannelFacts {
     pub outside: Outside,
     /// The mail server and the tenant's address, where there are mails.
     pub mail: Option<(Arc<Mailer>, String)>,
+    /// Whether apps are reached by Firebase.
+    pub has_fcm: bool,
+    /// The hook of text messages and the tenant's address, where there are text messages.
+    pub sms: Option<(SmsHook, String)>,
 }
 
 /// Returns the REST API with its state applied.
@@ -47,6 +52,7 @@ pub fn router(state: AppState) -> OpenApiRouter {
         .routes(routes!(subscriptions::channels))
         .routes(routes!(subscriptions::create, subscriptions::list))
         .routes(routes!(subscriptions::remove))
+        .routes(routes!(numbers::confirm))
         .routes(routes!(subscriptions::confirm))
         .routes(routes!(subscriptions::end))
         .routes(routes!(preferences::get, preferences::set))

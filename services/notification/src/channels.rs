@@ -1,11 +1,14 @@
 //! How users are notified: one implementation of a trait for each channel.
 
 mod email;
+mod fcm;
+mod sms;
 pub mod web_push;
 mod webhook;
 
 use std::{collections::BTreeMap, sync::Arc, time::Duration};
 
+use chrono::TimeDelta;
 use contracts::api::NotificationChannel;
 use http::{HeaderMap, StatusCode, header};
 use kit::reach::{NotPublic, Reach};
@@ -15,16 +18,20 @@ use url::Url;
 
 pub use self::{
     email::EmailChannel,
+    fcm::{AccountError, FcmChannel, GOOGLE, ServiceAccount},
+    sms::{SmsChannel, SmsHook},
     web_push::{VapidKey, WebPushChannel},
     webhook::{SIGNATURE_HEADER, WebhookChannel},
 };
-use crate::domain::{Digest, Notice, Subscription};
+use crate::domain::{DIGEST_EVERY, Digest, Notice, Subscription};
 
 /// A provider that takes longer is tried again later.
 const REQUEST_TIMEOUT: Duration = Duration::from_secs(10);
 const CONNECT_TIMEOUT: Duration = Duration::from_secs(3);
 /// Longest wait that a provider can ask for.
 const MAX_RETRY_AFTER: Duration = Duration::from_secs(3600);
+/// Most that is read of what a provider answers.
+const MAX_ANSWER_BYTES: usize = 16 * 1024;
 /// What providers read of who sends.
 const USER_AGENT: &str = concat!("Posthouse/", env!("CARGO_PKG_VERSION"));
 
@@ -34,7 +41,11 @@ pub enum Content {
     /// Of one chat.
     Notice(Notice),
     /// Of all chats.
-    Digest(Digest),
+    Digest {
+        /// The same for every attempt at one digest.
+        id: String,
+        digest: Digest,
+    },
 }
 
 /// One way to tell users.
@@ -42,13 +53,18 @@ pub enum Content {
 pub trait Channel: Send + Sync + 'static {
     /// Sends, and returns once the provider has it. What is sent again replaces what was sent of the same chat, as far as the channel can.
     async fn send(&self, to: &Subscription, content: &Content) -> Result<(), SendError>;
+
+    /// Returns how long after a digest the next one may follow.
+    fn digest_every(&self) -> TimeDelta {
+        DIGEST_EVERY
+    }
 }
 
 /// The channels that a tenant has.
 pub type Channels = BTreeMap<NotificationChannel, Arc<dyn Channel>>;
 
 /// Why something was not sent. Says nothing of where it was to go: an endpoint is as good as a password.
-#[derive(Debug, thiserror::Error)]
+#[derive(Clone, Debug, PartialEq, Eq, thiserror::Error)]
 pub enum SendError {
     /// The subscription is not there any more, and is forgotten.
     #[error("the endpoint is gone")]
@@ -59,9 +75,43 @@ pub enum SendError {
     /// It is tried again.
     #[error("the provider is not there at present: {why}")]
     Later { why: String, after: Option<Duration> },
+    /// Likewise: an administrator of the tenant has to do something first, and no subscription is at fault.
+    #[error("what the tenant has set up is not taken: {0}")]
+    Misconfigured(String),
 }
 
-/// The way to endpoints that users named. Cheap to clone.
+/// Why there is no response.
+enum Unanswered {
+    /// The address is not public: no request was made.
+    NotPublic,
+    /// It is tried again.
+    Failed(String),
+}
+
+impl From<Unanswered> for SendError {
+    /// As it is for an endpoint that a user named.
+    fn from(unanswered: Unanswered) -> Self {
+        match unanswered {
+            Unanswered::NotPublic => Self::Refused(NOT_PUBLIC.to_owned()),
+            Unanswered::Failed(why) => Self::Later { why, after: None },
+        }
+    }
+}
+
+impl Unanswered {
+    /// Returns what it is for an address that the tenant named.
+    fn of_tenant(self, what: &str) -> SendError {
+        match self {
+            Self::NotPublic => SendError::Misconfigured(format!("{what}: {NOT_PUBLIC}")),
+            Self::Failed(why) => SendError::Later { why, after: None },
+        }
+    }
+}
+
+/// Why an address is not requested.
+const NOT_PUBLIC: &str = "the address is not an https URL on port 443 of a public address";
+
+/// The way to addresses that users and the tenant named. Cheap to clone.
 #[derive(Clone)]
 pub struct Outside {
     client: Client,
@@ -97,24 +147,23 @@ impl Outside {
             && self.reach.allows(url)
     }
 
-    /// Posts a body.
+    /// Posts a body to an endpoint of a user.
     async fn post(&self, url: &Url, headers: HeaderMap, body: Vec<u8>) -> Result<(), SendError> {
+        outcome(&self.request(url, headers, body).await?)
+    }
+
+    /// Posts a body, and returns the response whatever its status is.
+    async fn request(&self, url: &Url, headers: HeaderMap, body: Vec<u8>) -> Result<Response, Unanswered> {
         // What may be reached may be less than when the subscription was made.
         if !self.allows(url) {
-            return Err(SendError::Refused("the address is not public".to_owned()));
+            return Err(Unanswered::NotPublic);
         }
         let request = self.client.post(url.clone()).headers(headers).body(body);
-        match request.send().await {
-            Ok(response) => outcome(&response),
-            Err(error) if NotPublic::caused(&error) => {
-                Err(SendError::Refused("the address is not public".to_owned()))
-            }
+        request.send().await.map_err(|error| match NotPublic::caused(&error) {
+            true => Unanswered::NotPublic,
             // The URL does not belong into a log.
-            Err(error) => {
-                let why = kit::error::chain(&error.without_url());
-                Err(SendError::Later { why, after: None })
-            }
-        }
+            false => Unanswered::Failed(kit::error::chain(&error.without_url())),
+        })
     }
 }
 
@@ -134,6 +183,18 @@ fn outcome(response: &Response) -> Result<(), SendError> {
         // A redirect is one, too: it may lead anywhere.
         _ => Err(SendError::Refused(why())),
     }
+}
+
+/// Returns what a response begins with. One that ends early is as good as one that says less.
+async fn beginning(mut response: Response) -> Vec<u8> {
+    let mut bytes = Vec::new();
+    while bytes.len() < MAX_ANSWER_BYTES
+        && let Ok(Some(chunk)) = response.chunk().await
+    {
+        let left = MAX_ANSWER_BYTES - bytes.len();
+        bytes.extend_from_slice(&chunk[..chunk.len().min(left)]);
+    }
+    bytes
 }
 
 fn retry_after(headers: &HeaderMap) -> Option<Duration> {

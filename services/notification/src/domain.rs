@@ -3,14 +3,19 @@
 mod batch;
 mod hours;
 mod notice;
+mod phone;
 mod subscription;
 
 use chrono::TimeDelta;
+use contracts::api::NotificationChannel;
 
 pub use self::{
     batch::{Batch, News, Seat},
     hours::{Quiet, time_of_day},
-    notice::{Digest, Notice, NoticeText, confirmation_mail, digest_mail, excerpt},
+    notice::{Digest, Notice, NoticeText, code_text, confirmation_mail, digest_mail, digest_text, excerpt},
+    phone::{
+        CODE_DIGITS, CODE_FOR, CODES_COUNT_FOR, CodeOutcome, MAX_CODES, MAX_TRIES, NewCode, PhoneNumber,
+    },
     subscription::{Job, NewSubscription, Subscription, Target},
 };
 
@@ -20,7 +25,7 @@ pub const MAX_SUBSCRIPTIONS: usize = 20;
 pub const TOLD_FOR: TimeDelta = TimeDelta::hours(24);
 /// A digest comes so long after the first text that was missed.
 pub const DIGEST_AFTER: TimeDelta = TimeDelta::minutes(30);
-/// The next one comes so long after it, at the earliest.
+/// The next mail comes so long after it, at the earliest.
 pub const DIGEST_EVERY: TimeDelta = TimeDelta::hours(4);
 /// A job that was given up is kept for so long, for administrators.
 pub const DEAD_DAYS: i64 = 7;
@@ -29,6 +34,21 @@ pub const MAX_ATTEMPTS: i32 = 20;
 /// Waits between attempts: twice as long each time, from the first to the last of these.
 const FIRST_WAIT_SECONDS: i64 = 5;
 const LAST_WAIT_SECONDS: i64 = 3600;
+
+/// Returns whether a channel sums up all chats, in place of a notice for each of them.
+pub const fn is_of_digests(channel: NotificationChannel) -> bool {
+    matches!(channel, NotificationChannel::Email | NotificationChannel::Sms)
+}
+
+/// Returns whether what a channel sends to is a device, which is one user's at a time: the one who signed in last.
+pub const fn is_of_one_device(channel: NotificationChannel) -> bool {
+    matches!(channel, NotificationChannel::WebPush | NotificationChannel::Fcm)
+}
+
+/// Returns whether nothing is sent before the user has shown that what a channel sends to is theirs.
+pub const fn needs_confirmation(channel: NotificationChannel) -> bool {
+    matches!(channel, NotificationChannel::Email | NotificationChannel::Sms)
+}
 
 /// Returns how long to wait after so many attempts have failed.
 pub fn wait_after(attempts: i32) -> TimeDelta {

@@ -8,7 +8,7 @@ use kit::{
     mail::MailError,
 };
 
-use crate::store::StoreError;
+use crate::{channels::SendError, store::StoreError};
 
 #[derive(Debug, thiserror::Error)]
 pub enum Error {
@@ -19,14 +19,26 @@ pub enum Error {
     NotFound(SubscriptionId),
     #[error("the link is not good, or not any more")]
     NoLink,
-    #[error("this messenger sends no mails")]
-    NoMail,
+    #[error("this messenger sends no {0}")]
+    NoChannel(&'static str),
     #[error("mails to confirm addresses were requested too often: wait")]
     TooManyMails { wait: Duration },
     #[error("the mail server takes no mail for this address ({0}): see whether it is right")]
     AddressRefused(u16),
     #[error("failed to send a mail")]
     Mail(#[source] MailError),
+    #[error("too many codes were sent to confirm this number, or numbers of yours: wait")]
+    TooManyCodes { wait: Duration },
+    #[error("it is not the code that was sent: {left} attempts are left")]
+    WrongCode { left: i32 },
+    #[error(
+        "there is no code that is good: it has ended, or was tried too often. Subscribe the number again to be sent another one"
+    )]
+    NoCode,
+    #[error("no text message can be sent to this number: see whether it is right")]
+    NumberRefused,
+    #[error("failed to send a text message")]
+    TextMessage(#[source] SendError),
     #[error("failed to query the {peer} service")]
     Peer { peer: &'static str, source: Box<tonic::Status> },
     #[error(transparent)]
@@ -40,10 +52,11 @@ impl ServiceError for Error {
         match self {
             Self::InvalidField(error) => error.code(),
             Self::NotFound(_) | Self::NoLink => ErrorCode::NotFound,
-            Self::NoMail => ErrorCode::NotConfigured,
-            Self::TooManyMails { .. } => ErrorCode::RateLimited,
-            Self::AddressRefused(_) => ErrorCode::Conflict,
-            Self::Mail(_) | Self::Peer { .. } => ErrorCode::Unavailable,
+            Self::NoChannel(_) => ErrorCode::NotConfigured,
+            Self::TooManyMails { .. } | Self::TooManyCodes { .. } => ErrorCode::RateLimited,
+            Self::AddressRefused(_) | Self::NumberRefused | Self::NoCode => ErrorCode::Conflict,
+            Self::WrongCode { .. } => ErrorCode::InvalidArgument,
+            Self::Mail(_) | Self::TextMessage(_) | Self::Peer { .. } => ErrorCode::Unavailable,
             Self::Unreadable(_) => ErrorCode::Internal,
             Self::Store(error) => match error {
                 StoreError::TooMany => ErrorCode::LimitReached,
@@ -60,7 +73,7 @@ impl ServiceError for Error {
 
     fn retry_after(&self) -> Option<Duration> {
         match self {
-            Self::TooManyMails { wait } => Some(*wait),
+            Self::TooManyMails { wait } | Self::TooManyCodes { wait } => Some(*wait),
             _ => None,
         }
     }

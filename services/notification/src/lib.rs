@@ -5,15 +5,15 @@
 //! announced and is not due yet, what is to be sent, and how far the log is read.
 //!
 //! # Endpoints
-//! REST below `/api/notifications`: `channels`, `subscriptions`, `preferences`, and for links in mails `confirmations` and
-//! `unsubscriptions/{token}`. No gRPC API.
+//! REST below `/api/notifications`: `channels`, `subscriptions` with the `confirmation` of a number, `preferences`, and for links in mails
+//! `confirmations` and `unsubscriptions/{token}`. No gRPC API.
 //!
 //! # Consumes
 //! `message.delivered`: texts, and what users took. `chat.events`: who is in which chat (see [`events`]). gRPC: `ChatService`, `MessageService`
 //! and `UserService` for how a chat is at the moment at which its user is notified (see [`sending`]), and the list of deleted accounts.
 //!
 //! # Publishes
-//! Nothing to the log. Web Push, webhooks and mails (see [`channels`]).
+//! Nothing to the log. Web Push, pushes by Firebase, webhooks, mails and text messages (see [`channels`]).
 
 pub mod api;
 pub mod channels;
@@ -39,10 +39,14 @@ use kit::{Memory, Scope, Service, Surface, catalog, catalog::Topic, log::Log, ma
 use secrecy::SecretString;
 use tokio::sync::Notify;
 use tonic::service::Routes;
+use url::Url;
 
 use crate::{
     api::{AppState, ChannelFacts, Confirming, Tokens},
-    channels::{Channels, EmailChannel, Outside, VapidKey, WebPushChannel, WebhookChannel},
+    channels::{
+        Channels, EmailChannel, FcmChannel, GOOGLE, Outside, ServiceAccount, SmsChannel, SmsHook, VapidKey,
+        WebPushChannel, WebhookChannel,
+    },
     config::Settings,
     events::Follower,
     making::Maker,
@@ -66,10 +70,21 @@ struct Parts {
     store: Arc<dyn NotificationStore>,
     log: Log,
     mail: Option<(Arc<Mailer>, String)>,
+    fcm: Option<ServiceAccount>,
+    sms: Option<Sms>,
     /// Whom push services may write to: the tenant's address.
     contact: Option<String>,
     secret: SecretString,
     delay: TimeDelta,
+}
+
+/// How text messages are sent.
+struct Sms {
+    url: Url,
+    key: SecretString,
+    /// The tenant's address.
+    origin: String,
+    every: TimeDelta,
 }
 
 impl Notification {
@@ -87,6 +102,10 @@ impl Notification {
             public_origins,
             oidc_ca_bundle,
             vapid_secret,
+            fcm_service_account,
+            sms_url,
+            sms_signing_key,
+            sms_interval_seconds,
             notify_after_seconds,
         } = settings;
         let origin = public_origins.into_iter().find(|origin| !origin.is_empty());
@@ -98,11 +117,24 @@ impl Notification {
                 Some((Arc::new(mailer), origin))
             }
         };
+        let fcm = fcm_service_account.as_ref().map(ServiceAccount::parse).transpose();
+        let fcm = fcm.context("failed to read the service account of Firebase")?;
+        let sms = match sms_url.zip(sms_signing_key) {
+            None => None,
+            Some((url, key)) => Some(Sms {
+                url,
+                key,
+                origin: origin.clone().context("text messages need --public-origins")?,
+                every: TimeDelta::seconds(sms_interval_seconds.into()),
+            }),
+        };
         let parts = Parts {
             outside,
             store: Arc::new(PostgresStore::new(SCHEMA.watched_pool(&postgres, scope))),
             log: Log::kafka(kafka),
             mail,
+            fcm,
+            sms,
             contact: origin.filter(|origin| origin.starts_with("https://")),
             secret: vapid_secret,
             delay: TimeDelta::seconds(notify_after_seconds.into()),
@@ -131,6 +163,8 @@ impl Service for Notification {
             store: Arc::new(MemoryStore::default()),
             log: memory.log.clone(),
             mail: None,
+            fcm: None,
+            sms: None,
             contact: None,
             secret: BASE64_STANDARD.encode(secret).into(),
             delay: DEV_DELAY,
@@ -144,7 +178,7 @@ fn internet() -> anyhow::Result<Outside> {
 }
 
 fn surface(parts: Parts, scope: &Scope) -> anyhow::Result<Surface> {
-    let Parts { outside, store, log, mail, contact, secret, delay } = parts;
+    let Parts { outside, store, log, mail, fcm, sms, contact, secret, delay } = parts;
     let metrics = scope.metrics(Metrics::register);
     let peers = Peers::new(
         scope.peer(catalog::Service::Chat)?,
@@ -171,14 +205,25 @@ fn surface(parts: Parts, scope: &Scope) -> anyhow::Result<Surface> {
     scope.spawn(maker.count(shutdown()));
     let key = Arc::new(VapidKey::derive(&secret).ok().context("failed to derive the key of Web Push")?);
     let tokens = Tokens::new(&secret);
-    let channels = channels(&outside, &key, contact, mail.as_ref(), &tokens);
+    let mut channels = channels(&outside, &key, contact, mail.as_ref(), &tokens);
+    let has_fcm = fcm.is_some();
+    if let Some(account) = fcm {
+        let fcm = FcmChannel::new(outside.clone(), account, GOOGLE).context("failed to prepare Firebase")?;
+        channels.insert(NotificationChannel::Fcm, Arc::new(fcm));
+    }
+    let sms = sms.map(|Sms { url, key, origin, every }| {
+        let hook = SmsHook::new(outside.clone(), url, key);
+        let channel = SmsChannel::new(hook.clone(), origin.clone(), every);
+        channels.insert(NotificationChannel::Sms, Arc::new(channel));
+        (hook, origin)
+    });
     for (name, channel) in channels {
         let (store, peers, metrics) = (store.clone(), peers.clone(), metrics.clone());
         scope.spawn(Sender { store, peers, name, channel, metrics }.run(shutdown()));
     }
     let state = AppState {
         store,
-        channels: ChannelFacts { key, outside, mail },
+        channels: ChannelFacts { key, outside, mail, has_fcm, sms },
         tokens,
         confirming: Confirming::default(),
         wake,
@@ -186,7 +231,7 @@ fn surface(parts: Parts, scope: &Scope) -> anyhow::Result<Surface> {
     Ok(Surface { api: api::router(state), grpc: Routes::default() })
 }
 
-/// Returns the channels that a tenant has. Without a mail server jobs of mails wait for one.
+/// Returns the channels that need no account beside the mail server's. Without one, jobs of mails wait for it; so do those of others.
 fn channels(
     outside: &Outside,
     key: &Arc<VapidKey>,

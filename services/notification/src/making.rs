@@ -10,7 +10,7 @@ use tokio::sync::Notify;
 use tokio_util::sync::CancellationToken;
 
 use crate::{
-    domain::DEAD_DAYS,
+    domain::{CODES_COUNT_FOR, DEAD_DAYS},
     error::Error,
     metrics::Metrics,
     peers::Peers,
@@ -27,7 +27,7 @@ const LIST_INTERVAL: Duration = Duration::from_secs(5);
 const LISTED_FOR: TimeDelta = TimeDelta::hours(6);
 /// Users whose chats are listed in one round.
 const LIST_USERS: usize = 50;
-/// How often jobs are counted, and those forgotten that were given up.
+/// How often jobs are counted, and those forgotten that were given up, with codes that count no more.
 const COUNT_INTERVAL: Duration = Duration::from_secs(15);
 /// After a failure.
 const BACKOFF: RangeInclusive<Duration> = Duration::from_millis(500)..=Duration::from_secs(15);
@@ -73,10 +73,11 @@ impl Maker {
         Ok(due.len())
     }
 
-    /// Counts jobs until the shutdown.
+    /// Counts jobs until the shutdown, and forgets what is over.
     pub async fn count(self, shutdown: CancellationToken) {
         let round = || async {
             self.store.forget_dead(now() - TimeDelta::days(DEAD_DAYS)).await?;
+            self.store.forget_codes(now() - CODES_COUNT_FOR).await?;
             let counts = self.store.counts().await?;
             for channel in NotificationChannel::ALL {
                 self.metrics.counts(channel, counts.get(&channel).copied().unwrap_or_default());

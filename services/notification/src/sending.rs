@@ -20,7 +20,7 @@ use tokio_util::sync::CancellationToken;
 
 use crate::{
     channels::{Channel, Content, SendError},
-    domain::{DIGEST_EVERY, Job, MAX_ATTEMPTS, Notice, wait_after},
+    domain::{Job, MAX_ATTEMPTS, Notice, wait_after},
     error::Error,
     metrics::Metrics,
     peers::{Peers, Standing},
@@ -52,6 +52,15 @@ pub struct Sender {
 const CLAIMING: &str = "claiming jobs";
 const DECIDING: &str = "deciding whether users are notified";
 
+/// What fails for many jobs at once: it is two lines of the log, and not one for each of them.
+struct Outages {
+    deciding: Outage,
+    /// What the tenant has set up for the channel is not taken.
+    taking: Outage,
+    /// What that is called.
+    what: String,
+}
+
 /// What is to be done with a job.
 enum Decision {
     Send(Content),
@@ -64,7 +73,12 @@ enum Decision {
 impl Sender {
     /// Sends until the shutdown, and finishes what was begun.
     pub async fn run(self, shutdown: CancellationToken) {
-        let (claiming, deciding) = (Outage::default(), Arc::new(Outage::default()));
+        let claiming = Outage::default();
+        let outages = Arc::new(Outages {
+            deciding: Outage::default(),
+            taking: Outage::default(),
+            what: format!("sending by {}", self.name.as_str()),
+        });
         let mut running = JoinSet::new();
         while !shutdown.is_cancelled() {
             let jobs = match self.claim(AT_ONCE - running.len()).await {
@@ -78,8 +92,8 @@ impl Sender {
                 }
             };
             for job in jobs {
-                let (sender, deciding) = (self.clone(), deciding.clone());
-                running.spawn(async move { sender.carry_out(&job, &deciding).await });
+                let (sender, outages) = (self.clone(), outages.clone());
+                running.spawn(async move { sender.carry_out(&job, &outages).await });
             }
             tokio::select! {
                 () = shutdown.cancelled() => {}
@@ -101,16 +115,23 @@ impl Sender {
     }
 
     /// Carries out a job, and notes what became of it. A note that fails leaves the job to the end of its lease.
-    async fn carry_out(&self, job: &Job, deciding: &Outage) {
+    async fn carry_out(&self, job: &Job, outages: &Outages) {
         let done = timeout(JOB_LIMIT, self.send(job)).await;
         if matches!(done, Ok(Ok(_) | Err(Failure::Unsent(_)))) {
-            deciding.worked(DECIDING);
+            outages.deciding.worked(DECIDING);
+        }
+        match &done {
+            Ok(Ok(Ok("sent"))) => outages.taking.worked(&outages.what),
+            Ok(Err(Failure::Unsent(error @ SendError::Misconfigured(_)))) => {
+                outages.taking.failed(&outages.what, error);
+            }
+            _ => {}
         }
         let (outcome, noted) = match done {
             Ok(Ok(Ok(outcome))) => (outcome, self.finish(job, outcome).await),
             Ok(Ok(Err(wait))) => ("quiet", self.store.put_off(job, now() + wait, false).await),
             Ok(Err(Failure::Undecided(error))) => {
-                deciding.failed(DECIDING, &error);
+                outages.deciding.failed(DECIDING, &error);
                 ("undecided", self.store.put_off(job, now() + PEER_WAIT, false).await)
             }
             Ok(Err(Failure::Unsent(error))) => self.unsent(job, error).await,
@@ -129,7 +150,7 @@ impl Sender {
     async fn finish(&self, job: &Job, outcome: &'static str) -> Result<(), StoreError> {
         let now = now();
         let is_digest = job.chat_id.is_none() && outcome == "sent";
-        self.store.finish(job, now, is_digest.then(|| now + DIGEST_EVERY)).await
+        self.store.finish(job, now, is_digest.then(|| now + self.channel.digest_every())).await
     }
 
     /// Notes a failure of the provider.
@@ -148,7 +169,11 @@ impl Sender {
                 let wait = asked.unwrap_or_default().max(wait_after(attempts));
                 ("later", self.store.put_off(job, now() + wait, true).await)
             }
-            SendError::Later { .. } | SendError::Refused(_) => {
+            SendError::Misconfigured(_) if attempts < MAX_ATTEMPTS => {
+                let wait = wait_after(attempts);
+                ("misconfigured", self.store.put_off(job, now() + wait, true).await)
+            }
+            SendError::Later { .. } | SendError::Misconfigured(_) | SendError::Refused(_) => {
                 tracing::warn!(%subscription, attempts, why, "a job of subscription {subscription} is given up: {why}");
                 ("dead", self.store.bury(job, now(), &why).await)
             }
@@ -186,7 +211,8 @@ impl Sender {
             return Ok(if is_empty {
                 Decision::Drop("taken")
             } else {
-                Decision::Send(Content::Digest(digest))
+                let id = format!("{}.{}", job.subscription.id, job.version);
+                Decision::Send(Content::Digest { id, digest })
             });
         };
         let Some(standing) = self.peers.standing(user_id, chat, now_ms).await? else {

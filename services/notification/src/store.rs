@@ -17,7 +17,9 @@ pub use self::{
     memory::MemoryStore,
     postgres::{PostgresStore, SCHEMA},
 };
-use crate::domain::{Batch, Job, MAX_SUBSCRIPTIONS, NewSubscription, Quiet, Subscription};
+use crate::domain::{
+    Batch, CodeOutcome, Job, MAX_SUBSCRIPTIONS, NewCode, NewSubscription, Quiet, Subscription,
+};
 
 /// Of what and when a user is notified.
 #[derive(Clone, Debug, PartialEq, Eq)]
@@ -39,8 +41,8 @@ impl Default for Preferences {
 /// one transaction with `told_seq` of each seat. A record that is read again notifies no user again.
 #[async_trait]
 pub trait NotificationStore: Send + Sync + 'static {
-    /// Adds a subscription. One of the user with the same endpoint keeps its id and has the new keys; a browser is taken from the user who
-    /// had it before.
+    /// Adds a subscription. One of the user with the same endpoint keeps its id and has the new keys; a browser or an app is taken from the
+    /// user who had it before.
     async fn subscribe(&self, new: &NewSubscription) -> Result<Subscription, StoreError>;
 
     /// Returns the subscriptions of a user, the oldest first.
@@ -48,6 +50,23 @@ pub trait NotificationStore: Send + Sync + 'static {
 
     /// Lets a subscription be sent to. Returns whether there is one.
     async fn confirm(&self, id: SubscriptionId) -> Result<bool, StoreError>;
+
+    /// Notes a code that is about to be sent, in place of the one before. Returns how long to wait where its user or its number had as many as
+    /// there may be: then nothing is noted.
+    async fn note_code(&self, new: &NewCode) -> Result<Option<TimeDelta>, StoreError>;
+
+    /// Confirms the number of a subscription of a user by the digest of a code, and counts the attempt. Users who confirmed the number before lose
+    /// it: it is another user's now.
+    async fn try_code(
+        &self,
+        id: SubscriptionId,
+        user_id: UserId,
+        code: &[u8],
+        now: DateTime<Utc>,
+    ) -> Result<CodeOutcome, StoreError>;
+
+    /// Forgets codes that were sent before this moment.
+    async fn forget_codes(&self, before: DateTime<Utc>) -> Result<u64, StoreError>;
 
     /// Removes a subscription, with what was to be sent there; of this user only, where one is named. Returns whether there was one.
     async fn unsubscribe(&self, id: SubscriptionId, of: Option<UserId>) -> Result<bool, StoreError>;

@@ -19,6 +19,10 @@ pub enum CreateSubscriptionRequest {
     Webhook(WebhookTarget),
     /// Mails that sum up what was missed.
     Email(EmailTarget),
+    /// An app that Firebase Cloud Messaging reaches.
+    Fcm(FcmTarget),
+    /// Text messages that say how much was missed. The number counts once its code was confirmed.
+    Sms(SmsTarget),
 }
 
 /// A subscription as browsers have it.
@@ -68,6 +72,28 @@ pub struct EmailTarget {
 
 object!(EmailTarget);
 
+/// An app as Firebase Cloud Messaging knows it.
+#[derive(Clone, Debug, Serialize, Deserialize, ToSchema)]
+#[serde(deny_unknown_fields, remote = "Self")]
+pub struct FcmTarget {
+    /// What the app received from `FirebaseMessaging.getToken`, in the project of the messenger.
+    #[schema(schema_with = schema::registration_token)]
+    pub token: String,
+}
+
+object!(FcmTarget);
+
+/// A phone of the user.
+#[derive(Clone, Debug, Serialize, Deserialize, ToSchema)]
+#[serde(deny_unknown_fields, remote = "Self")]
+pub struct SmsTarget {
+    /// In E.164: `+`, the code of the country, and the number, without blanks.
+    #[schema(schema_with = schema::phone_number)]
+    pub number: String,
+}
+
+object!(SmsTarget);
+
 /// How a user is notified.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, Hash, Serialize, Deserialize, ToSchema)]
 #[serde(rename_all = "snake_case", remote = "Self")]
@@ -75,12 +101,14 @@ pub enum NotificationChannel {
     WebPush,
     Webhook,
     Email,
+    Fcm,
+    Sms,
 }
 
 word!(NotificationChannel);
 
 impl NotificationChannel {
-    pub const ALL: [Self; 3] = [Self::WebPush, Self::Webhook, Self::Email];
+    pub const ALL: [Self; 5] = [Self::WebPush, Self::Webhook, Self::Email, Self::Fcm, Self::Sms];
 
     /// Returns the channel as it is stored and sent.
     pub const fn as_str(self) -> &'static str {
@@ -88,6 +116,8 @@ impl NotificationChannel {
             Self::WebPush => "web_push",
             Self::Webhook => "webhook",
             Self::Email => "email",
+            Self::Fcm => "fcm",
+            Self::Sms => "sms",
         }
     }
 
@@ -102,10 +132,10 @@ impl NotificationChannel {
 pub struct Subscription {
     pub id: SubscriptionId,
     pub channel: NotificationChannel,
-    /// The host of an endpoint, or the address of mails.
+    /// The host of an endpoint, the address of mails, the number of text messages, or `app`.
     #[schema(example = "push.example")]
     pub name: String,
-    /// Nothing is sent to an address before its user confirmed it.
+    /// Nothing is sent to an address or a number before its user confirmed it.
     pub confirmed: bool,
     pub created_at_ms: i64,
     /// Of a new webhook, and never shown again: what its requests are signed with.
@@ -120,6 +150,10 @@ pub struct NotificationChannels {
     pub web_push_key: String,
     /// Whether the messenger sends mails.
     pub email: bool,
+    /// Whether it reaches apps by Firebase Cloud Messaging.
+    pub fcm: bool,
+    /// Whether it sends text messages.
+    pub sms: bool,
 }
 
 /// `POST /api/notifications/confirmations`
@@ -129,6 +163,15 @@ pub struct ConfirmSubscriptionRequest {
     /// The token of the link in the mail.
     #[schema(schema_with = schema::subscription_token)]
     pub token: String,
+}
+
+/// `POST /api/notifications/subscriptions/{subscription}/confirmation`
+#[derive(Clone, Debug, Serialize, Deserialize, ToSchema)]
+#[serde(deny_unknown_fields)]
+pub struct ConfirmNumberRequest {
+    /// The code of the text message.
+    #[schema(schema_with = schema::confirmation_code)]
+    pub code: String,
 }
 
 /// Of what a user is notified.
@@ -169,7 +212,7 @@ impl NotificationLevel {
 #[serde(deny_unknown_fields)]
 pub struct NotificationPreferences {
     pub level: NotificationLevel,
-    /// Whether notifications have the text of the message. A mail never has.
+    /// Whether notifications have the text of the message. A mail and a text message never have.
     pub shows_text: bool,
     /// When nothing is sent. What was missed then, and still is, is sent behind it.
     #[serde(default, skip_serializing_if = "Option::is_none")]

@@ -238,6 +238,20 @@ pub(super) fn push_auth() -> Object {
     text(22..=22).pattern(Some("^[A-Za-z0-9_-]{21}[AQgw]$")).build()
 }
 
+/// What Firebase Cloud Messaging calls an app.
+pub(super) fn registration_token() -> Object {
+    text(32..=1024).pattern(Some("^[A-Za-z0-9:_-]+$")).build()
+}
+
+/// A number in E.164.
+pub(super) fn phone_number() -> Object {
+    text(8..=16).pattern(Some(r"^\+[1-9][0-9]{6,14}$")).build()
+}
+
+pub(super) fn confirmation_code() -> Object {
+    text(6..=6).pattern(Some("^[0-9]{6}$")).build()
+}
+
 /// The id of a subscription and a signature.
 pub(super) fn subscription_token() -> Object {
     text(80..=80).pattern(Some(r"^[0-9a-f-]{36}\.[A-Za-z0-9_-]{43}$")).build()

@@ -24,7 +24,7 @@ use secrecy::SecretString;
 use tokio::sync::Notify;
 
 use super::{
-    ChannelFacts, Confirming, Tokens,
+    ChannelFacts, Confirming, Tokens, numbers,
     problems::{NoLinkProblems, QueryProblems, RequestProblems},
 };
 use crate::{
@@ -47,20 +47,32 @@ pub(super) async fn channels(
     State(facts): State<ChannelFacts>,
 ) -> Result<Json<NotificationChannels>, ApiError> {
     let web_push_key = facts.key.public().to_owned();
-    Ok(Json(NotificationChannels { web_push_key, email: facts.mail.is_some() }))
+    Ok(Json(NotificationChannels {
+        web_push_key,
+        email: facts.mail.is_some(),
+        fcm: facts.has_fcm,
+        sms: facts.sms.is_some(),
+    }))
 }
 
-/// Lets the caller be notified of messages that no device takes: in a browser, at a server of the caller, or by mail.
+/// Lets the caller be notified of messages that no device takes: in a browser or an app, at a server of the caller, by mail or by text message.
 ///
-/// A user has at most 20 subscriptions. One with the same endpoint keeps its id and has the new keys. A browser belongs to the user who subscribed it
-/// last. An endpoint that answers 404 or 410 is forgotten.
+/// A user has at most 20 subscriptions. One with the same endpoint keeps its id and has the new keys. A browser or an app belongs to the user who
+/// subscribed it last. An endpoint that answers 404 or 410 is forgotten, and so is an app that Firebase does not know any more.
 ///
 /// A webhook is a POST with a JSON object: `chat`, `kind`, `title` of a group, `seq`, `message` (`sender`, `name`, `text`, `sent_at_ms`) unless it is gone or
 /// texts are not wanted, `unread` and `mentions` of the chat, and `badge`, what is unread in all chats. A push has the same. The header
 /// `posthouse-signature: t=<seconds>,v1=<hex>` has the HMAC-SHA256 of `<seconds>.<body>` with the `secret` of the response; `posthouse-id` is the same for all
 /// attempts at one notice. Any status of the 2xx family is success; what fails otherwise is repeated for half a day, unless it is refused.
 ///
+/// An app receives a data message whose values are text: `chat`, `seq`, `badge`, and where texts are wanted `title` and `body`. Of what waits for one
+/// chat, the last one is kept, for a day.
+///
 /// To an address a mail is sent first, whose link confirms it. Mails sum up what was missed, half an hour after it was, and every four hours at most.
+///
+/// To a number a text message is sent first, whose code confirms it with `POST /api/notifications/subscriptions/{subscription}/confirmation`. The same
+/// request again sends another code: at most 5 a day to a number and 5 a day for a user. Text messages say how many messages in how many chats were
+/// missed, half an hour after they were, and as often as the tenant lets them.
 #[utoipa::path(
     post,
     path = "/api/notifications/subscriptions",
@@ -70,10 +82,12 @@ pub(super) async fn channels(
     request_body = CreateSubscriptionRequest,
     responses(
         (status = OK, description = "The subscription, of this request or of before; a webhook with its new secret", body = Subscription),
-        (status = CONFLICT, description = "limit_reached (the caller has 20), conflict (the mail server takes no mail for the address)", body = Problem,
+        (status = CONFLICT, description = "limit_reached (the caller has 20), conflict (the mail server takes no mail for the address, or the tenant's hook no text message for the number)", body = Problem,
             content_type = "application/problem+json"),
-        (status = NOT_FOUND, description = "not_configured (the messenger sends no mails)", body = Problem,
+        (status = NOT_FOUND, description = "not_configured (the messenger sends no mails, no text messages, or nothing to apps)", body = Problem,
             content_type = "application/problem+json"),
+        (status = TOO_MANY_REQUESTS, description = "rate_limited (an address or a number was to be confirmed too often; retry-after says how long to wait)",
+            body = Problem, content_type = "application/problem+json"),
         RequestProblems,
     )
 )]
@@ -96,13 +110,20 @@ pub(super) async fn create(
         target,
         created_at: now(),
     };
-    if matches!(new.target, Target::Email { .. }) && facts.mail.is_none() {
-        return Err(Error::NoMail.into());
+    let lacking = match new.target {
+        Target::Email { .. } if facts.mail.is_none() => Some("mails"),
+        Target::Sms { .. } if facts.sms.is_none() => Some("text messages"),
+        Target::Fcm { .. } if !facts.has_fcm => Some("pushes by Firebase Cloud Messaging"),
+        _ => None,
+    };
+    if let Some(what) = lacking {
+        return Err(Error::NoChannel(what).into());
     }
     let subscription = store.subscribe(&new).await.map_err(Error::from)?;
     wake.notify_one();
     if !subscription.is_confirmed {
         request_confirmation(&facts, &tokens, &confirming, caller.user_id, &subscription).await?;
+        numbers::send_code(&facts, &tokens, &*store, &subscription, new.created_at).await?;
     }
     Ok(Json(subscription.shown_with_secret()))
 }

@@ -1,12 +1,17 @@
-//! Tokens of links in mails: the id of a subscription, and a signature that says what the link is for.
+//! Tokens of links in mails: the id of a subscription, and a signature that says what the link is for. And what stands for codes and numbers of
+//! text messages in the store.
 
 use aws_lc_rs::hmac;
 use base64::{Engine as _, prelude::BASE64_URL_SAFE_NO_PAD};
 use contracts::SubscriptionId;
 use secrecy::{ExposeSecret as _, SecretString};
 
+use crate::domain::PhoneNumber;
+
 const CONFIRMING: &str = "confirm";
 const ENDING: &str = "end";
+const CODE: &str = "code";
+const NUMBER: &str = "number";
 
 /// Makes and reads tokens. Cheap to clone.
 #[derive(Clone)]
@@ -40,9 +45,23 @@ impl Tokens {
         self.read(ENDING, token)
     }
 
+    /// Returns what stands for a code of a subscription. There are few codes: without the secret it tells which one it is.
+    pub fn code(&self, id: SubscriptionId, code: &str) -> Vec<u8> {
+        self.sign(&format!("{CODE}/{id}/{code}"))
+    }
+
+    /// Returns what stands for a number when codes are counted.
+    pub fn number(&self, number: &PhoneNumber) -> Vec<u8> {
+        self.sign(&format!("{NUMBER}/{}", number.expose()))
+    }
+
+    fn sign(&self, text: &str) -> Vec<u8> {
+        hmac::sign(&self.0, text.as_bytes()).as_ref().to_vec()
+    }
+
     fn token(&self, purpose: &str, id: SubscriptionId) -> String {
-        let signature = hmac::sign(&self.0, signed(purpose, id).as_bytes());
-        format!("{id}.{}", BASE64_URL_SAFE_NO_PAD.encode(signature.as_ref()))
+        let signature = self.sign(&signed(purpose, id));
+        format!("{id}.{}", BASE64_URL_SAFE_NO_PAD.encode(signature))
     }
 
     fn read(&self, purpose: &str, token: &str) -> Option<SubscriptionId> {
@@ -77,5 +96,17 @@ mod tests {
         for bad in ["", ".", "x.y", &id.to_string()] {
             assert_eq!(own.read_ending(bad), None);
         }
+    }
+
+    #[test]
+    fn a_code_is_of_one_subscription() {
+        let tokens = |secret: &str| Tokens::new(&secret.to_owned().into());
+        let (own, id) = (tokens("one"), SubscriptionId::generate());
+        let code = own.code(id, "012345");
+        assert_eq!(code, own.code(id, "012345"));
+        for other in [own.code(id, "012346"), own.code(SubscriptionId::generate(), "012345")] {
+            assert_ne!(code, other);
+        }
+        assert_ne!(code, tokens("two").code(id, "012345"));
     }
 }

@@ -28,7 +28,7 @@ impl EmailChannel {
 #[async_trait]
 impl Channel for EmailChannel {
     async fn send(&self, to: &Subscription, content: &Content) -> Result<(), SendError> {
-        let (Target::Email { address }, Content::Digest(digest)) = (&to.target, content) else {
+        let (Target::Email { address }, Content::Digest { digest, .. }) = (&to.target, content) else {
             return Err(misplaced());
         };
         let mail = digest_mail(digest, &self.origin, &self.tokens.ending(to.id));

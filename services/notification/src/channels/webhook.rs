@@ -9,7 +9,7 @@ use tonic::async_trait;
 use super::{Channel, Content, Outside, SendError, misplaced};
 use crate::domain::{Subscription, Target};
 
-/// The header with the time and the signature: `t=1700000000,v1=<hex>`. The signature is HMAC-SHA256 with the secret of the subscription over
+/// The header with the time and the signature: `t=1700000000,v1=<hex>`. The signature is HMAC-SHA256 with the secret of the receiver over
 /// `1700000000.` and the body. A server refuses a time that is minutes away, so that no request is worth anything later.
 pub const SIGNATURE_HEADER: HeaderName = HeaderName::from_static("posthouse-signature");
 /// The same for every attempt at one notice: a server that has seen it leaves it out.
@@ -33,12 +33,18 @@ impl Channel for WebhookChannel {
             return Err(misplaced());
         };
         let body = serde_json::to_vec(notice).map_err(|_| misplaced())?;
-        let mut headers = HeaderMap::new();
-        headers.insert(header::CONTENT_TYPE, HeaderValue::from_static("application/json"));
-        headers.insert(SIGNATURE_HEADER, value(&signature(secret, now_ms() / 1000, &body))?);
-        headers.insert(ID_HEADER, value(&format!("{}.{}.{}", to.id, notice.chat, notice.seq))?);
-        self.outside.post(url, headers, body).await
+        let id = format!("{}.{}.{}", to.id, notice.chat, notice.seq);
+        self.outside.post(url, signed(secret, &id, &body)?, body).await
     }
+}
+
+/// Returns the headers of a request with JSON whose receiver has the same secret.
+pub(super) fn signed(secret: &SecretString, id: &str, body: &[u8]) -> Result<HeaderMap, SendError> {
+    let mut headers = HeaderMap::new();
+    headers.insert(header::CONTENT_TYPE, HeaderValue::from_static("application/json"));
+    headers.insert(SIGNATURE_HEADER, value(&signature(secret, now_ms() / 1000, body))?);
+    headers.insert(ID_HEADER, value(id)?);
+    Ok(headers)
 }
 
 fn signature(secret: &SecretString, at_seconds: i64, body: &[u8]) -> String {

@@ -105,6 +105,22 @@ pub fn confirmation_mail(origin: &str, token: &str) -> Mail {
     }
 }
 
+/// Returns the text message of a digest. It names numbers, and nothing that others wrote: it may lie on a screen that is locked.
+pub fn digest_text(digest: &Digest, origin: &str) -> String {
+    let (host, chats) = (host(origin), digest.chats.len());
+    let messages = if digest.unread == 1 { "message" } else { "messages" };
+    let noun = if chats == 1 { "chat" } else { "chats" };
+    format!("{} unread {messages} in {chats} {noun} at {host}", digest.unread)
+}
+
+/// Returns the text message by which a user confirms a number.
+pub fn code_text(code: &str, origin: &str) -> String {
+    format!(
+        "{code} confirms this number for {} within 10 minutes. If it was not you, do nothing.",
+        host(origin)
+    )
+}
+
 fn host(origin: &str) -> &str {
     origin.split_once("://").map_or(origin, |(_, host)| host)
 }
@@ -124,6 +140,18 @@ mod tests {
             mail.unsubscribe.as_deref(),
             Some("https://acme.example/api/notifications/unsubscriptions/TOKEN")
         );
+    }
+
+    #[test]
+    fn a_text_message_has_numbers_and_no_names() {
+        let chats = |count: usize| (0..count).map(|n| (format!("secret {n}"), 2)).collect();
+        let text = |unread: i64, count: usize| {
+            digest_text(&Digest { chats: chats(count), unread }, "https://acme.example")
+        };
+        assert_eq!(text(7, 3), "7 unread messages in 3 chats at acme.example");
+        assert_eq!(text(1, 1), "1 unread message in 1 chat at acme.example");
+        let code = code_text("012345", "https://acme.example");
+        assert!(code.starts_with("012345 ") && code.contains("acme.example") && code.len() <= 160, "{code}");
     }
 
     #[test]

@@ -12,11 +12,17 @@ use kit::{error::InvalidField, mail::Email};
 use secrecy::{ExposeSecret as _, SecretString};
 use url::Url;
 
+use super::{PhoneNumber, is_of_one_device};
+
 /// Longest endpoint in bytes: those of browsers have a few hundred.
 const MAX_URL_BYTES: usize = 1_024;
 /// A point of P-256 that is not compressed.
 const PUBLIC_KEY_BYTES: usize = 65;
 const AUTH_BYTES: usize = 16;
+/// Length of what Firebase calls an app: about 160 characters today, and it promises nothing.
+const TOKEN_BYTES: std::ops::RangeInclusive<usize> = 32..=1_024;
+/// What an app is shown as: it has no name here.
+const APP: &str = "app";
 
 /// Where a user is notified.
 #[derive(Clone)]
@@ -33,6 +39,13 @@ pub enum Target {
     },
     Email {
         address: Email,
+    },
+    /// An app, by what Firebase calls it.
+    Fcm {
+        token: String,
+    },
+    Sms {
+        number: PhoneNumber,
     },
 }
 
@@ -61,6 +74,10 @@ impl Target {
             CreateSubscriptionRequest::Email(target) => {
                 Self::Email { address: Email::parse("email.address", &target.address)? }
             }
+            CreateSubscriptionRequest::Fcm(target) => Self::Fcm { token: parse_token(&target.token)? },
+            CreateSubscriptionRequest::Sms(target) => {
+                Self::Sms { number: PhoneNumber::parse("sms.number", &target.number)? }
+            }
         })
     }
 
@@ -69,14 +86,23 @@ impl Target {
             Self::WebPush { .. } => NotificationChannel::WebPush,
             Self::Webhook { .. } => NotificationChannel::Webhook,
             Self::Email { .. } => NotificationChannel::Email,
+            Self::Fcm { .. } => NotificationChannel::Fcm,
+            Self::Sms { .. } => NotificationChannel::Sms,
         }
     }
 
-    /// Returns the URL or the address, as the store keeps it.
+    /// Returns whether it is a device, which is one user's at a time.
+    pub fn is_device(&self) -> bool {
+        is_of_one_device(self.channel())
+    }
+
+    /// Returns the URL, the address, the token or the number, as the store keeps it.
     pub fn endpoint(&self) -> &str {
         match self {
             Self::WebPush { endpoint: url, .. } | Self::Webhook { url, .. } => url.as_str(),
             Self::Email { address } => address.expose(),
+            Self::Fcm { token } => token,
+            Self::Sms { number } => number.expose(),
         }
     }
 
@@ -84,15 +110,17 @@ impl Target {
     pub fn url(&self) -> Option<&Url> {
         match self {
             Self::WebPush { endpoint: url, .. } | Self::Webhook { url, .. } => Some(url),
-            Self::Email { .. } => None,
+            Self::Email { .. } | Self::Fcm { .. } | Self::Sms { .. } => None,
         }
     }
 
     /// Returns what its user knows it by.
     fn name(&self) -> String {
-        match self.url() {
-            Some(url) => url.host_str().unwrap_or_default().to_owned(),
-            None => self.endpoint().to_owned(),
+        match (self, self.url()) {
+            (_, Some(url)) => url.host_str().unwrap_or_default().to_owned(),
+            // A token is as good as a password.
+            (Self::Fcm { .. }, None) => APP.to_owned(),
+            (_, None) => self.endpoint().to_owned(),
         }
     }
 }
@@ -109,6 +137,20 @@ fn parse_url(field: &'static str, text: &str) -> Result<Url, InvalidField> {
     let url = Url::parse(text).ok().filter(|url| text.len() <= MAX_URL_BYTES && is_good(url));
     let problem = || format!("must be an https URL of at most {MAX_URL_BYTES} bytes, without a password");
     url.ok_or_else(|| InvalidField { field, problem: problem() })
+}
+
+/// Reads what Firebase calls an app.
+fn parse_token(text: &str) -> Result<String, InvalidField> {
+    let is_of_token = |byte: u8| byte.is_ascii_alphanumeric() || b":_-".contains(&byte);
+    if TOKEN_BYTES.contains(&text.len()) && text.bytes().all(is_of_token) {
+        return Ok(text.to_owned());
+    }
+    let problem = format!(
+        "must be a registration token of Firebase: {} to {} of A-Z a-z 0-9 : _ -",
+        TOKEN_BYTES.start(),
+        TOKEN_BYTES.end()
+    );
+    Err(InvalidField { field: "fcm.token", problem })
 }
 
 fn bytes(field: &'static str, text: &str, count: usize) -> Result<Vec<u8>, InvalidField> {
@@ -169,6 +211,7 @@ pub struct Job {
     /// The last text.
     pub seq: i64,
     pub is_called: bool,
+    /// Another one for each time at which there was more to say, and for each job.
     pub version: i64,
     /// How often it was begun, this time included.
     pub attempts: i32,
@@ -201,6 +244,20 @@ mod tests {
             &long,
         ] {
             assert!(hook(bad).is_err(), "{bad}");
+        }
+    }
+
+    #[test]
+    fn an_app_is_known_by_a_token_that_is_shown_nowhere() {
+        let app = |token: &str| parse(json!({"fcm": {"token": token}}));
+        let token = format!("cR4-Ab_9:APA91b{}", "x".repeat(130));
+        let target = app(&token).unwrap();
+        assert_eq!((target.endpoint(), target.name().as_str()), (token.as_str(), "app"));
+        assert_eq!(format!("{target:?}"), "Target(fcm)");
+        let (short, long) = ("a".repeat(31), "a".repeat(1_025));
+        for bad in ["", &short, &long, &format!("{token}/x"), &format!("{token}\r\n"), &format!("{token}ä")]
+        {
+            assert!(app(bad).is_err(), "{bad}");
         }
     }
 

@@ -11,7 +11,10 @@ use kit::catalog::Topic;
 use tonic::async_trait;
 
 use super::{NotificationStore, Place, Preferences, StoreError};
-use crate::domain::{Batch, DIGEST_AFTER, Job, MAX_SUBSCRIPTIONS, NewSubscription, Subscription};
+use crate::domain::{
+    Batch, CODE_FOR, CODES_COUNT_FOR, CodeOutcome, DIGEST_AFTER, Job, MAX_CODES, MAX_SUBSCRIPTIONS,
+    MAX_TRIES, NewCode, NewSubscription, Subscription, is_of_digests, needs_confirmation,
+};
 
 /// The one time zone that it knows.
 const UTC: &str = "UTC";
@@ -27,6 +30,10 @@ struct Tables {
     seats: BTreeMap<(ChatId, UserId), Seat>,
     news: BTreeMap<ChatId, News>,
     jobs: BTreeMap<(SubscriptionId, Option<ChatId>), Waiting>,
+    /// The last version of any job.
+    version: i64,
+    /// In the order in which they were sent.
+    codes: Vec<Code>,
     positions: BTreeMap<(Topic, i32), Option<i64>>,
     deletions_position: Option<String>,
 }
@@ -41,6 +48,12 @@ struct User {
 struct Entry {
     subscription: Subscription,
     next_at: Option<DateTime<Utc>>,
+}
+
+#[derive(Debug)]
+struct Code {
+    sent: NewCode,
+    tries: i32,
 }
 
 #[derive(Debug)]
@@ -134,7 +147,7 @@ impl Tables {
                 if subscription.user_id != user || !subscription.is_confirmed {
                     continue;
                 }
-                let is_digest = subscription.target.channel() == NotificationChannel::Email;
+                let is_digest = is_of_digests(subscription.target.channel());
                 let place = (subscription.id, (!is_digest).then_some(chat));
                 let digest_at = next_at.unwrap_or(now).max(now + DIGEST_AFTER);
                 let due_at = if is_digest { digest_at } else { now };
@@ -148,7 +161,8 @@ impl Tables {
                 });
                 waiting.seq = waiting.seq.max(news.seq);
                 waiting.is_called |= is_called;
-                waiting.version += 1;
+                self.version += 1;
+                waiting.version = self.version;
                 if waiting.dead_at.take().is_some() {
                     (waiting.due_at, waiting.attempts) = (due_at, 0);
                 }
@@ -178,7 +192,7 @@ impl NotificationStore for MemoryStore {
         let is_same =
             |one: &Subscription| one.target.channel() == channel && one.target.endpoint() == endpoint;
         let same = tables.subscriptions.values().map(|entry| &entry.subscription).find(|one| is_same(one));
-        let taken = same.filter(|one| one.user_id != new.user_id && channel == NotificationChannel::WebPush);
+        let taken = same.filter(|one| one.user_id != new.user_id && new.target.is_device());
         if let Some(taken) = taken.map(|one| one.id) {
             tables.remove(taken);
         }
@@ -197,7 +211,7 @@ impl NotificationStore for MemoryStore {
             id: new.id,
             user_id: new.user_id,
             target: new.target.clone(),
-            is_confirmed: channel != NotificationChannel::Email,
+            is_confirmed: !needs_confirmation(channel),
             created_at: new.created_at,
         };
         let entry = Entry { subscription: subscription.clone(), next_at: None };
@@ -213,6 +227,68 @@ impl NotificationStore for MemoryStore {
         let mut tables = self.tables();
         let found = tables.subscriptions.get_mut(&id);
         Ok(found.map(|entry| entry.subscription.is_confirmed = true).is_some())
+    }
+
+    async fn note_code(&self, new: &NewCode) -> Result<Option<TimeDelta>, StoreError> {
+        let mut tables = self.tables();
+        let since = new.sent_at - CODES_COUNT_FOR;
+        let wait = |is_same: &dyn Fn(&NewCode) -> bool| {
+            let counted = tables.codes.iter().map(|code| &code.sent).filter(|one| one.sent_at > since);
+            let sent: Vec<_> = counted.filter(|one| is_same(one)).map(|one| one.sent_at).collect();
+            let first = sent.first().filter(|_| i64::try_from(sent.len()).is_ok_and(|n| n >= MAX_CODES))?;
+            Some(*first + CODES_COUNT_FOR - new.sent_at)
+        };
+        let of_user = wait(&|one| one.user_id == new.user_id);
+        let wait = of_user.max(wait(&|one| one.number == new.number));
+        if wait.is_none() {
+            tables.codes.push(Code { sent: new.clone(), tries: 0 });
+        }
+        Ok(wait)
+    }
+
+    async fn try_code(
+        &self,
+        id: SubscriptionId,
+        user_id: UserId,
+        code: &[u8],
+        now: DateTime<Utc>,
+    ) -> Result<CodeOutcome, StoreError> {
+        let mut tables = self.tables();
+        let Tables { subscriptions, codes, .. } = &mut *tables;
+        let is_number = |one: &Subscription| one.target.channel() == NotificationChannel::Sms;
+        let own = subscriptions.get_mut(&id).map(|entry| &mut entry.subscription);
+        let Some(own) = own.filter(|one| one.user_id == user_id && is_number(one)) else {
+            return Ok(CodeOutcome::NoSubscription);
+        };
+        if own.is_confirmed {
+            return Ok(CodeOutcome::Confirmed);
+        }
+        let last = codes.iter_mut().rev().find(|code| code.sent.subscription == id);
+        let good = last.filter(|last| last.tries < MAX_TRIES && last.sent.sent_at > now - CODE_FOR);
+        let Some(last) = good else { return Ok(CodeOutcome::NoCode) };
+        last.tries += 1;
+        if last.sent.code != code {
+            return Ok(CodeOutcome::Wrong { left: MAX_TRIES - last.tries });
+        }
+        last.tries = MAX_TRIES;
+        own.is_confirmed = true;
+        let number = own.target.endpoint().to_owned();
+        let others = subscriptions.values().map(|entry| &entry.subscription);
+        let is_lost = |one: &&Subscription| {
+            is_number(one) && one.target.endpoint() == number && one.user_id != user_id && one.is_confirmed
+        };
+        let lost: Vec<_> = others.filter(is_lost).map(|one| one.id).collect();
+        for id in lost {
+            tables.remove(id);
+        }
+        Ok(CodeOutcome::Confirmed)
+    }
+
+    async fn forget_codes(&self, before: DateTime<Utc>) -> Result<u64, StoreError> {
+        let mut tables = self.tables();
+        let count = tables.codes.len();
+        tables.codes.retain(|code| code.sent.sent_at >= before);
+        Ok((count - tables.codes.len()) as u64)
     }
 
     async fn unsubscribe(&self, id: SubscriptionId, of: Option<UserId>) -> Result<bool, StoreError> {

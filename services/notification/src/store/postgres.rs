@@ -16,7 +16,9 @@ use uuid::Uuid;
 
 use super::{NotificationStore, Place, Preferences, StoreError};
 use crate::domain::{
-    Batch, DIGEST_AFTER, Job, MAX_SUBSCRIPTIONS, NewSubscription, Quiet, Subscription, Target,
+    Batch, CODE_FOR, CODES_COUNT_FOR, CodeOutcome, DIGEST_AFTER, Job, MAX_CODES, MAX_SUBSCRIPTIONS,
+    MAX_TRIES, NewCode, NewSubscription, PhoneNumber, Quiet, Subscription, Target, is_of_digests,
+    needs_confirmation,
 };
 
 /// The tables of this service.
@@ -30,6 +32,8 @@ pub const SCHEMA: Schema = Schema {
 
 /// Stands for all chats, in the job of a digest.
 const ALL_CHATS: Uuid = Uuid::nil();
+/// Codes are noted one after the other, under this lock of the database, "codes" in ASCII: two of one number are counted one by one.
+const CODES_LOCK: i64 = 0x0063_6f64_6573;
 
 /// Keeps notifications in the tenant's database.
 #[derive(Clone)]
@@ -116,6 +120,29 @@ kit::row! {
 }
 
 kit::row! {
+    struct CountedCodesRow {
+        of_user: i64,
+        of_number: i64,
+        first_of_user: Option<DateTime<Utc>>,
+        first_of_number: Option<DateTime<Utc>>,
+    }
+}
+
+kit::row! {
+    struct NumberToConfirmRow {
+        endpoint: String,
+        is_confirmed: bool,
+    }
+}
+
+kit::row! {
+    struct CodeRow {
+        code: Vec<u8>,
+        tries: i32,
+    }
+}
+
+kit::row! {
     struct NumberRow {
         number: i64,
     }
@@ -142,15 +169,14 @@ impl NotificationStore for PostgresStore {
             .await
             .map_err(failed)?;
         let (target, channel) = (&new.target, new.target.channel());
-        if channel == NotificationChannel::WebPush {
-            sqlx::query(
-                "DELETE FROM subscriptions WHERE channel = 'web_push' AND endpoint = $1 AND user_id <> $2",
-            )
-            .bind(target.endpoint())
-            .bind(new.user_id.0)
-            .execute(&mut *transaction)
-            .await
-            .map_err(failed)?;
+        if target.is_device() {
+            sqlx::query("DELETE FROM subscriptions WHERE channel = $3 AND endpoint = $1 AND user_id <> $2")
+                .bind(target.endpoint())
+                .bind(new.user_id.0)
+                .bind(channel.as_str())
+                .execute(&mut *transaction)
+                .await
+                .map_err(failed)?;
         }
         let count: NumberRow = sqlx::query_as(
             "SELECT count(*) AS number FROM subscriptions
@@ -168,7 +194,7 @@ impl NotificationStore for PostgresStore {
         let (public_key, auth, secret) = match target {
             Target::WebPush { public_key, auth, .. } => (Some(public_key), Some(auth), None),
             Target::Webhook { secret, .. } => (None, None, Some(secret.expose_secret().to_owned())),
-            Target::Email { .. } => (None, None, None),
+            Target::Email { .. } | Target::Fcm { .. } | Target::Sms { .. } => (None, None, None),
         };
         let row: SubscriptionRow = sqlx::query_as(
             "INSERT INTO subscriptions
@@ -185,7 +211,7 @@ impl NotificationStore for PostgresStore {
         .bind(public_key.cloned())
         .bind(auth.cloned())
         .bind(secret)
-        .bind(channel != NotificationChannel::Email)
+        .bind(!needs_confirmation(channel))
         .bind(new.created_at)
         .fetch_one(&mut *transaction)
         .await
@@ -214,6 +240,127 @@ impl NotificationStore for PostgresStore {
             .await
             .map_err(StoreError::Subscriptions)?;
         Ok(done.rows_affected() > 0)
+    }
+
+    #[tracing::instrument(name = "notification.store.note_code", skip_all, fields(subscription = %new.subscription))]
+    async fn note_code(&self, new: &NewCode) -> Result<Option<TimeDelta>, StoreError> {
+        let failed = StoreError::Subscriptions;
+        let mut transaction = self.pool.begin().await.map_err(failed)?;
+        sqlx::query("SELECT pg_advisory_xact_lock($1)")
+            .bind(CODES_LOCK)
+            .execute(&mut *transaction)
+            .await
+            .map_err(failed)?;
+        let counted: CountedCodesRow = sqlx::query_as(
+            "SELECT count(*) FILTER (WHERE user_id = $1) AS of_user,
+                count(*) FILTER (WHERE number = $2) AS of_number,
+                min(sent_at) FILTER (WHERE user_id = $1) AS first_of_user,
+                min(sent_at) FILTER (WHERE number = $2) AS first_of_number
+             FROM codes WHERE (user_id = $1 OR number = $2) AND sent_at > $3",
+        )
+        .bind(new.user_id.0)
+        .bind(new.number.clone())
+        .bind(new.sent_at - CODES_COUNT_FOR)
+        .fetch_one(&mut *transaction)
+        .await
+        .map_err(failed)?;
+        let wait = |count: i64, first: Option<DateTime<Utc>>| {
+            first.filter(|_| count >= MAX_CODES).map(|first| first + CODES_COUNT_FOR - new.sent_at)
+        };
+        let of_user = wait(counted.of_user, counted.first_of_user);
+        let wait = of_user.max(wait(counted.of_number, counted.first_of_number));
+        if wait.is_some() {
+            return Ok(wait);
+        }
+        sqlx::query(
+            "INSERT INTO codes (subscription_id, user_id, number, code, sent_at) VALUES ($1, $2, $3, $4, $5)",
+        )
+        .bind(new.subscription.0)
+        .bind(new.user_id.0)
+        .bind(new.number.clone())
+        .bind(new.code.clone())
+        .bind(new.sent_at)
+        .execute(&mut *transaction)
+        .await
+        .map_err(failed)?;
+        transaction.commit().await.map_err(failed)?;
+        Ok(None)
+    }
+
+    #[tracing::instrument(name = "notification.store.try_code", skip_all, fields(subscription = %id))]
+    async fn try_code(
+        &self,
+        id: SubscriptionId,
+        user_id: UserId,
+        code: &[u8],
+        now: DateTime<Utc>,
+    ) -> Result<CodeOutcome, StoreError> {
+        let failed = StoreError::Subscriptions;
+        let mut transaction = self.pool.begin().await.map_err(failed)?;
+        // One after the other for one number of a user, so that each attempt counts.
+        let found: Option<NumberToConfirmRow> = sqlx::query_as(
+            "SELECT endpoint, is_confirmed FROM subscriptions
+             WHERE subscription_id = $1 AND user_id = $2 AND channel = 'sms' FOR UPDATE",
+        )
+        .bind(id.0)
+        .bind(user_id.0)
+        .fetch_optional(&mut *transaction)
+        .await
+        .map_err(failed)?;
+        let Some(NumberToConfirmRow { endpoint, is_confirmed }) = found else {
+            return Ok(CodeOutcome::NoSubscription);
+        };
+        if is_confirmed {
+            return Ok(CodeOutcome::Confirmed);
+        }
+        let tried: Option<CodeRow> = sqlx::query_as(
+            "UPDATE codes SET tries = tries + 1
+             WHERE code_id = (SELECT max(code_id) FROM codes WHERE subscription_id = $1)
+                AND tries < $2 AND sent_at > $3
+             RETURNING code, tries",
+        )
+        .bind(id.0)
+        .bind(MAX_TRIES)
+        .bind(now - CODE_FOR)
+        .fetch_optional(&mut *transaction)
+        .await
+        .map_err(failed)?;
+        let Some(tried) = tried else { return Ok(CodeOutcome::NoCode) };
+        if tried.code != code {
+            transaction.commit().await.map_err(failed)?;
+            return Ok(CodeOutcome::Wrong { left: MAX_TRIES - tried.tries });
+        }
+        sqlx::query(
+            "DELETE FROM subscriptions WHERE channel = 'sms' AND endpoint = $1 AND user_id <> $2 AND is_confirmed",
+        )
+        .bind(endpoint)
+        .bind(user_id.0)
+        .execute(&mut *transaction)
+        .await
+        .map_err(failed)?;
+        sqlx::query("UPDATE subscriptions SET is_confirmed = TRUE WHERE subscription_id = $1")
+            .bind(id.0)
+            .execute(&mut *transaction)
+            .await
+            .map_err(failed)?;
+        // It is good once.
+        sqlx::query("UPDATE codes SET tries = $2 WHERE subscription_id = $1")
+            .bind(id.0)
+            .bind(MAX_TRIES)
+            .execute(&mut *transaction)
+            .await
+            .map_err(failed)?;
+        transaction.commit().await.map_err(failed)?;
+        Ok(CodeOutcome::Confirmed)
+    }
+
+    async fn forget_codes(&self, before: DateTime<Utc>) -> Result<u64, StoreError> {
+        let done = sqlx::query("DELETE FROM codes WHERE sent_at < $1")
+            .bind(before)
+            .execute(&self.pool)
+            .await
+            .map_err(StoreError::Subscriptions)?;
+        Ok(done.rows_affected())
     }
 
     async fn unsubscribe(&self, id: SubscriptionId, of: Option<UserId>) -> Result<bool, StoreError> {
@@ -405,16 +552,16 @@ impl NotificationStore for PostgresStore {
              ), made AS (
                 INSERT INTO jobs (subscription_id, chat_id, channel, seq, is_called, due_at)
                 SELECT subscriptions.subscription_id,
-                    CASE WHEN channel = 'email' THEN $3 ELSE told.chat_id END, channel, max(told.seq),
+                    CASE WHEN channel = ANY ($5) THEN $3 ELSE told.chat_id END, channel, max(told.seq),
                     bool_or(told.is_called),
-                    CASE WHEN channel = 'email' THEN GREATEST($4, next_at) ELSE $1 END
+                    CASE WHEN channel = ANY ($5) THEN GREATEST($4, next_at) ELSE $1 END
                 FROM told JOIN subscriptions USING (user_id)
                 WHERE is_confirmed
                 GROUP BY subscriptions.subscription_id, 2, channel, next_at
                 ON CONFLICT (subscription_id, chat_id) DO UPDATE SET
                     seq = GREATEST(jobs.seq, excluded.seq),
                     is_called = jobs.is_called OR excluded.is_called,
-                    version = jobs.version + 1,
+                    version = excluded.version,
                     due_at = CASE WHEN jobs.dead_at IS NULL THEN jobs.due_at ELSE excluded.due_at END,
                     attempts = CASE WHEN jobs.dead_at IS NULL THEN jobs.attempts ELSE 0 END,
                     dead_at = NULL, death = NULL
@@ -425,6 +572,7 @@ impl NotificationStore for PostgresStore {
         .bind(limit_of(limit))
         .bind(ALL_CHATS)
         .bind(now + DIGEST_AFTER)
+        .bind(digest_channels())
         .fetch_one(&self.pool)
         .await
         .map_err(StoreError::Jobs)?;
@@ -679,6 +827,12 @@ async fn note_news(
     Ok(())
 }
 
+/// Returns the channels that sum up all chats.
+fn digest_channels() -> Vec<String> {
+    let channels = NotificationChannel::ALL.into_iter().filter(|channel| is_of_digests(*channel));
+    channels.map(|channel| channel.as_str().to_owned()).collect()
+}
+
 fn limit_of(limit: usize) -> i64 {
     i64::try_from(limit).unwrap_or(i64::MAX)
 }
@@ -721,6 +875,11 @@ impl TryFrom<SubscriptionRow> for Subscription {
             Some(NotificationChannel::Email) => {
                 let address = Email::parse("endpoint", &row.endpoint);
                 Target::Email { address: address.map_err(|_| unreadable("endpoint"))? }
+            }
+            Some(NotificationChannel::Fcm) => Target::Fcm { token: row.endpoint },
+            Some(NotificationChannel::Sms) => {
+                let number = PhoneNumber::parse("endpoint", &row.endpoint);
+                Target::Sms { number: number.map_err(|_| unreadable("endpoint"))? }
             }
         };
         Ok(Self {

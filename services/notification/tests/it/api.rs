@@ -1,9 +1,12 @@
 //! Stories over REST.
 
-use kit::testing::receivers::Browser;
-use serde_json::json;
+use kit::testing::{
+    TestUser,
+    receivers::{Browser, verify_webhook},
+};
+use serde_json::{Value, json};
 
-use super::stand::Stand;
+use super::stand::{SMS_KEY, Stand};
 
 const SUBSCRIPTIONS: &str = "/api/notifications/subscriptions";
 const PREFERENCES: &str = "/api/notifications/preferences";
@@ -14,7 +17,8 @@ async fn a_user_has_subscriptions_of_their_own() {
     let [ann, ben] = ["ann", "ben"].map(|name| stand.realm.user(name));
     stand.api.refuses_strangers(&stand.realm, SUBSCRIPTIONS).await;
     let channels = stand.api.get(&ann, "/api/notifications/channels").await.ok(200);
-    assert_eq!(channels, json!({"web_push_key": stand.public_key, "email": true}));
+    let expected = json!({"web_push_key": stand.public_key, "email": true, "fcm": true, "sms": true});
+    assert_eq!(channels, expected);
     let browser = Browser::new();
     let body = browser.subscription("https://push.example/1");
     let first = stand.api.post(&ann, SUBSCRIPTIONS, body.clone()).await.ok(200);
@@ -118,4 +122,135 @@ async fn preferences_are_kept_as_they_were_set() {
     }
     put(standard.clone()).await.ok(200);
     assert_eq!(stand.api.get(&ann, PREFERENCES).await.ok(200), standard);
+}
+
+/// Subscribes a number, and returns the id of the subscription and the code that was sent to it.
+async fn enter(stand: &Stand, user: &TestUser, number: &str) -> (String, String) {
+    let before = stand.sms.all().len();
+    let created = stand.api.post(user, SUBSCRIPTIONS, json!({"sms": {"number": number}})).await.ok(200);
+    assert_eq!((&created["name"], &created["confirmed"]), (&json!(number), &json!(false)));
+    let received = stand.sms.wait(before + 1).await.pop().expect("a text message");
+    let sent = verify_webhook(&received, SMS_KEY);
+    assert_eq!((&sent["to"], &sent["id"]), (&json!(number), &json!(received.header("posthouse-id"))));
+    let text = sent["text"].as_str().expect("a text");
+    assert!(text.contains("acme.example"), "{text}");
+    (created["id"].as_str().expect("an id").to_owned(), text[..6].to_owned())
+}
+
+async fn confirm(stand: &Stand, user: &TestUser, id: &str, code: &str) -> String {
+    let line = format!("POST {SUBSCRIPTIONS}/{id}/confirmation");
+    let answer = stand.api.send(&line, Some(&user.token), Some(json!({"code": code}))).await;
+    if answer.status == 204 { "confirmed".to_owned() } else { answer.code().to_owned() }
+}
+
+/// Returns another code.
+fn other(code: &str) -> &'static str {
+    if code == "000000" { "000001" } else { "000000" }
+}
+
+async fn is_confirmed(stand: &Stand, user: &TestUser) -> Vec<Value> {
+    let listed = stand.api.get(user, SUBSCRIPTIONS).await.ok(200);
+    let items = listed["items"].as_array().expect("a list");
+    items.iter().map(|one| one["confirmed"].clone()).collect()
+}
+
+#[tokio::test]
+async fn a_number_counts_once_its_code_is_confirmed() {
+    let stand = Stand::start().await;
+    let [ann, ben] = ["ann", "ben"].map(|name| stand.realm.user(name));
+    for bad in ["4915112345678", "+49 151 12345678", "+0123456789", "+491511234567\r\nX: 1", "+12345"] {
+        let body = json!({"sms": {"number": bad}});
+        assert_eq!(stand.api.post(&ann, SUBSCRIPTIONS, body).await.code(), "invalid_argument", "{bad:?}");
+    }
+    let (id, first) = enter(&stand, &ann, "+4915112345678").await;
+    for bad in ["", "12345", "1234567", "12345a", "١٢٣٤٥٦"] {
+        assert_eq!(confirm(&stand, &ann, &id, bad).await, "invalid_argument", "{bad:?}");
+    }
+    // The same request sends another code, which takes the place of the first.
+    let (again, second) = enter(&stand, &ann, "+4915112345678").await;
+    assert_eq!(id, again);
+    if first != second {
+        assert_eq!(confirm(&stand, &ann, &id, &first).await, "invalid_argument");
+    }
+    assert_eq!(confirm(&stand, &ben, &id, &second).await, "not_found", "it is another user's");
+    assert_eq!(is_confirmed(&stand, &ann).await, [false]);
+    assert_eq!(confirm(&stand, &ann, &id, &second).await, "confirmed");
+    assert_eq!(confirm(&stand, &ann, &id, &second).await, "confirmed", "a repetition does no harm");
+    assert_eq!(is_confirmed(&stand, &ann).await, [true]);
+    let mail =
+        stand.api.post(&ann, SUBSCRIPTIONS, json!({"email": {"address": "ann@corp.test"}})).await.ok(200);
+    let mail = mail["id"].as_str().expect("an id").to_owned();
+    assert_eq!(confirm(&stand, &ann, &mail, &second).await, "not_found", "it has no number");
+}
+
+#[tokio::test]
+async fn a_wrong_code_five_times_ends_it() {
+    let stand = Stand::start().await;
+    let ann = stand.realm.user("ann");
+    let (id, code) = enter(&stand, &ann, "+4915112345678").await;
+    for _ in 0..5 {
+        assert_eq!(confirm(&stand, &ann, &id, other(&code)).await, "invalid_argument");
+    }
+    assert_eq!(confirm(&stand, &ann, &id, &code).await, "conflict", "it has ended");
+    assert_eq!(is_confirmed(&stand, &ann).await, [false]);
+    let (_, code) = enter(&stand, &ann, "+4915112345678").await;
+    assert_eq!(confirm(&stand, &ann, &id, &code).await, "confirmed");
+}
+
+#[tokio::test]
+async fn a_number_is_of_the_user_who_confirmed_it_last() {
+    let stand = Stand::start().await;
+    let [ann, ben] = ["ann", "ben"].map(|name| stand.realm.user(name));
+    let (of_ann, code) = enter(&stand, &ann, "+4915112345678").await;
+    assert_eq!(confirm(&stand, &ann, &of_ann, &code).await, "confirmed");
+    // Another user enters it, and does not have the phone.
+    let (of_ben, code) = enter(&stand, &ben, "+4915112345678").await;
+    assert_eq!(confirm(&stand, &ben, &of_ben, other(&code)).await, "invalid_argument");
+    assert_eq!(
+        (is_confirmed(&stand, &ann).await, is_confirmed(&stand, &ben).await),
+        (vec![json!(true)], vec![json!(false)])
+    );
+    assert_eq!(confirm(&stand, &ann, &of_ben, &code).await, "not_found");
+    // The number is another user's now.
+    assert_eq!(confirm(&stand, &ben, &of_ben, &code).await, "confirmed");
+    assert_eq!(
+        (is_confirmed(&stand, &ann).await, is_confirmed(&stand, &ben).await),
+        (vec![], vec![json!(true)])
+    );
+}
+
+#[tokio::test]
+async fn codes_are_limited_for_a_number_and_for_a_user() {
+    let stand = Stand::start().await;
+    let [ann, ben, eve] = ["ann", "ben", "eve"].map(|name| stand.realm.user(name));
+    let refused = async |user: &TestUser, number: &str| {
+        let answer = stand.api.post(user, SUBSCRIPTIONS, json!({"sms": {"number": number}})).await;
+        answer.code().to_owned()
+    };
+    for n in 0..5 {
+        enter(&stand, &ann, &format!("+49151000000{n}")).await;
+    }
+    assert_eq!(refused(&ann, "+491510000009").await, "rate_limited");
+    for user in [&ben, &ben, &eve, &eve, &eve] {
+        enter(&stand, user, "+4915112345678").await;
+    }
+    assert_eq!(refused(&ben, "+4915112345678").await, "rate_limited");
+    enter(&stand, &ben, "+491510000008").await;
+    assert_eq!(stand.sms.all().len(), 11, "what was refused was not sent");
+}
+
+#[tokio::test]
+async fn a_hook_that_refuses_a_number_is_told_apart_from_one_that_is_down() {
+    let stand = Stand::start().await;
+    let ann = stand.realm.user("ann");
+    let answered = async |status: u16, number: &str| {
+        stand.sms.answer(status);
+        let answer = stand.api.post(&ann, SUBSCRIPTIONS, json!({"sms": {"number": number}})).await;
+        answer.code().to_owned()
+    };
+    assert_eq!(answered(422, "+491510000001").await, "conflict");
+    for status in [500, 401, 404, 302] {
+        assert_eq!(answered(status, "+491510000001").await, "unavailable", "{status}");
+    }
+    assert_eq!(is_confirmed(&stand, &ann).await, [false], "no answer removes it");
 }

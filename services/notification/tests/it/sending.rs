@@ -3,20 +3,25 @@
 use std::time::Duration;
 
 use chrono::{TimeDelta, Utc};
-use contracts::{ChatId, UserId, api::NotificationChannel};
+use contracts::{ChatId, SubscriptionId, UserId, api::NotificationChannel};
 use kit::testing::{
     TestUser,
     receivers::{Browser, Receiver, verify_sender, verify_webhook},
+    wait_for,
 };
 use notification::{
+    channels::{Channel as _, Content, FcmChannel, GOOGLE, Outside, SendError, ServiceAccount, SmsHook},
     departures,
-    domain::Batch,
+    domain::{Batch, Notice, PhoneNumber, Subscription, Target},
     store::{NotificationStore as _, Place},
 };
 use serde_json::{Value, json};
 use tokio::time::sleep;
 
-use super::stand::Stand;
+use super::{
+    google::{Google, account, firebase_error},
+    stand::{PATIENCE, SMS_EVERY, SMS_KEY, Stand},
+};
 
 const SUBSCRIPTIONS: &str = "/api/notifications/subscriptions";
 /// What comes twice comes within so long: several rounds of everything.
@@ -126,6 +131,238 @@ async fn a_provider_that_is_down_delays_its_own_channel_and_loses_nothing() {
     assert_eq!(stand.waiting(NotificationChannel::WebPush).await, (0, 0));
 }
 
+/// Waits until no job of a channel is left.
+async fn is_done(stand: &Stand, channel: NotificationChannel) {
+    wait_for("the jobs to be done", PATIENCE, || async {
+        (stand.waiting(channel).await == (0, 0)).then_some(())
+    })
+    .await;
+}
+
+/// Returns what Firebase calls the app of a user.
+fn app(name: &str) -> String {
+    format!("{name}:APA91b{}", "x".repeat(120))
+}
+
+/// Returns a user with an app.
+async fn with_app(stand: &Stand, name: &str) -> TestUser {
+    let user = stand.realm.user(name);
+    subscribe(stand, &user, json!({"fcm": {"token": app(name)}})).await;
+    user
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn an_app_of_a_user_who_is_away_is_told_once_and_that_of_another_is_not() {
+    let stand = Stand::start().await;
+    let (ann, ben, eve) =
+        (with_app(&stand, "ann").await, with_app(&stand, "ben").await, with_app(&stand, "eve").await);
+    let chat = stand.found(&[ann.id, ben.id, eve.id]);
+    stand.peers.title(chat, "Cats");
+    stand.peers.name(ann.id, "Ann");
+    stand.say(chat, 1, ann.id, "hello", &[]);
+    stand.peers.deliver(chat, eve.id, 1);
+    stand.announce(chat, 1, ann.id, "hello", &[]);
+    let [sent] = stand.google.wait_taken(1).await.try_into().expect("one message");
+    assert_eq!(sent["message"]["token"], json!(app("ben")));
+    let data = json!({"chat": chat, "seq": "1", "badge": "1", "title": "Cats", "body": "Ann: hello"});
+    assert_eq!(sent["message"]["data"], data);
+    assert_eq!(sent["message"]["android"]["collapse_key"], json!(chat));
+    assert_eq!(sent["message"]["apns"]["headers"]["apns-collapse-id"], json!(chat));
+    stand.announce(chat, 1, ann.id, "hello", &[]);
+    sleep(A_WHILE).await;
+    assert_eq!((stand.google.all().len(), stand.google.granted()), (1, 1));
+    // The user wants no texts any more.
+    let line = "PUT /api/notifications/preferences";
+    let preferences = json!({"level": "all", "shows_text": false});
+    stand.api.send(line, Some(&ben.token), Some(preferences)).await.ok(200);
+    stand.say(chat, 2, ann.id, "a secret", &[]);
+    stand.peers.deliver(chat, eve.id, 2);
+    let taken = stand.google.wait_taken(2).await;
+    let data = json!({"chat": chat, "seq": "2", "badge": "2"});
+    assert_eq!(taken[1]["message"]["data"], data, "no text and no name");
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn an_access_token_is_requested_once_for_all_and_renewed_once() {
+    let stand = Stand::start().await;
+    let (ann, ben) = (stand.realm.user("ann"), with_app(&stand, "ben").await);
+    let chats: Vec<ChatId> = (0..20).map(|_| stand.found(&[ann.id, ben.id])).collect();
+    let mut said = 0;
+    let mut say = async |chats: &[ChatId], seq: i64| {
+        for chat in chats {
+            stand.say(*chat, seq, ann.id, "hello", &[]);
+        }
+        said += chats.len();
+        assert_eq!(stand.google.wait_taken(said).await.len(), said);
+        stand.google.granted()
+    };
+    assert_eq!(say(&chats[..], 1).await, 1, "one for all");
+    // Google takes it no more: it is renewed, and what was refused is sent again with the new one.
+    stand.google.revoke();
+    assert_eq!(say(&chats[..], 2).await, 2, "one more for all");
+    let refused = stand.google.all().iter().filter(|one| one.status == 401).count();
+    assert!((1..=chats.len()).contains(&refused), "{refused}");
+    // One that is about to end is not used.
+    stand.google.revoke();
+    stand.google.grant_for(60);
+    assert_eq!(say(&chats[..1], 3).await, 3);
+    stand.google.grant_for(3600);
+    assert_eq!(say(&chats[..1], 4).await, 4);
+    assert_eq!(say(&chats[..1], 5).await, 4, "it is kept");
+    is_done(&stand, NotificationChannel::Fcm).await;
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn an_app_that_is_gone_is_forgotten_and_a_project_that_is_refused_costs_no_subscription() {
+    let stand = Stand::start().await;
+    let (ann, ben, eve) =
+        (stand.realm.user("ann"), with_app(&stand, "ben").await, with_app(&stand, "eve").await);
+    let subscriptions =
+        async |user: &TestUser| stand.store.subscriptions(user.id).await.expect("a list").len();
+    stand.google.refuse(Some((404, firebase_error("NOT_FOUND", "UNREGISTERED"))));
+    let chat = stand.found(&[ann.id, ben.id]);
+    stand.say(chat, 1, ann.id, "hello", &[]);
+    wait_for("the app to be forgotten", PATIENCE, || async {
+        (subscriptions(&ben).await == 0).then_some(())
+    })
+    .await;
+    assert_eq!(stand.google.all().len(), 1);
+    for (status, word) in [(403, "PERMISSION_DENIED"), (404, "NOT_FOUND")] {
+        stand.google.refuse(Some((status, firebase_error(word, ""))));
+        let (before, taken) = (stand.google.all().len(), stand.google.taken().len());
+        let chat = stand.found(&[ann.id, eve.id]);
+        stand.say(chat, 1, ann.id, "hello", &[]);
+        stand.google.wait(before + 1).await;
+        assert_eq!((subscriptions(&eve).await, stand.waiting(NotificationChannel::Fcm).await), (1, (1, 0)));
+        // An administrator has seen to it.
+        stand.google.refuse(None);
+        stand.google.wait_taken(taken + 1).await;
+    }
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn google_that_grants_nothing_delays_apps_alone_and_loses_nothing() {
+    let stand = Stand::start().await;
+    let (ann, ben) = (stand.realm.user("ann"), with_app(&stand, "ben").await);
+    let hook = Receiver::start().await;
+    webhook(&stand, &ben, &hook).await;
+    let chats: Vec<ChatId> = (0..10).map(|_| stand.found(&[ann.id, ben.id])).collect();
+    stand.google.deny(Some((503, json!({}))));
+    for chat in &chats {
+        stand.say(*chat, 1, ann.id, "hello", &[]);
+    }
+    hook.wait_taken(chats.len()).await;
+    assert_eq!(stand.google.all().len(), 0, "nothing is sent without a token");
+    stand.google.deny(None);
+    let taken = stand.google.wait_taken(chats.len()).await;
+    sleep(A_WHILE).await;
+    assert_eq!((stand.google.all().len(), stand.google.granted()), (chats.len(), 1), "none twice");
+    let mut told: Vec<_> = taken.iter().map(|one| one["message"]["data"]["chat"].clone()).collect();
+    let mut expected: Vec<_> = chats.iter().map(|chat| json!(chat)).collect();
+    told.sort_by_key(ToString::to_string);
+    expected.sort_by_key(ToString::to_string);
+    assert_eq!(told, expected);
+}
+
+#[tokio::test]
+async fn an_address_of_the_tenant_that_is_not_public_is_not_requested() {
+    let to = Subscription {
+        id: SubscriptionId::generate(),
+        user_id: UserId::generate(),
+        target: Target::Fcm { token: app("ben") },
+        is_confirmed: true,
+        created_at: Utc::now(),
+    };
+    let notice = Content::Notice(Notice {
+        chat: ChatId::generate(),
+        kind: "direct".to_owned(),
+        title: None,
+        seq: 1,
+        message: None,
+        unread: 1,
+        mentions: 0,
+        badge: 1,
+    });
+    let (google, hook) = (Google::start().await, Receiver::start().await);
+    let number = PhoneNumber::parse("number", "+4915112345678").expect("a number");
+    let outside = Outside::internet().expect("a client");
+    for url in [
+        format!("{}/token", google.url),
+        hook.url.clone(),
+        "http://oauth2.example/token".to_owned(),
+        "https://oauth2.example:8443/token".to_owned(),
+        "https://10.0.0.1/token".to_owned(),
+        "https://[::1]/token".to_owned(),
+        "https://169.254.169.254/latest/meta-data".to_owned(),
+        "https://kubernetes.default.svc/api".to_owned(),
+        "https://localhost/token".to_owned(),
+    ] {
+        let account = ServiceAccount::parse(&account(&url)).expect("a service account");
+        let fcm = FcmChannel::new(outside.clone(), account, GOOGLE).expect("a channel");
+        let refused = fcm.send(&to, &notice).await.expect_err("it is not public");
+        assert!(matches!(refused, SendError::Misconfigured(_)), "{url}: {refused}");
+        let sms = SmsHook::new(outside.clone(), url.parse().expect("a URL"), SMS_KEY.to_owned().into());
+        let refused = sms.send("1", &number, "hello").await.expect_err("it is not public");
+        assert!(matches!(refused, SendError::Misconfigured(_)), "{url}: {refused}");
+    }
+    assert_eq!((google.granted(), google.all().len(), hook.all().len()), (0, 0, 0));
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn a_text_message_says_how_much_was_missed_and_nothing_else() {
+    let stand = Stand::by_hand().await;
+    let (ann, ben) = (stand.realm.user("ann"), stand.realm.user("ben"));
+    let body = json!({"sms": {"number": "+4915112345678"}});
+    let created = stand.api.post(&ben, SUBSCRIPTIONS, body).await.ok(200);
+    let chats = [stand.found(&[ann.id, ben.id]), stand.found(&[ann.id, ben.id])];
+    for chat in chats {
+        stand.peers.title(chat, "Cats");
+        stand.peers.say(chat, 1, ann.id, "a secret");
+        stand.peers.say(chat, 2, ann.id, "a secret");
+    }
+    stand.listed(ben.id).await;
+    // As it was read of the log half an hour ago, by a user who had not confirmed the number yet, and by one who had.
+    let then = Utc::now() - TimeDelta::minutes(31);
+    let tell = async |seq: i64, at: chrono::DateTime<Utc>| {
+        let mut batch = Batch::default();
+        for chat in chats {
+            batch.news.entry(chat).or_default().seq = seq;
+        }
+        let place = Place { topic: kit::catalog::Topic::MessageDelivered, partition: 99, next_offset: seq };
+        stand.store.apply(place, &batch, TimeDelta::zero(), at).await.expect("it is noted");
+        stand.store.spread(at, 10).await.expect("jobs are made");
+    };
+    let listed = chats.map(|chat| (chat, 1));
+    stand.store.list(ben.id, &listed, then).await.expect("it is noted");
+    tell(1, then).await;
+    assert_eq!(stand.waiting(NotificationChannel::Sms).await, (0, 0), "it is not confirmed");
+    let code = verify_webhook(&stand.sms.all()[0], SMS_KEY)["text"].as_str().expect("a text")[..6].to_owned();
+    let line = format!("POST {SUBSCRIPTIONS}/{}/confirmation", created["id"].as_str().expect("an id"));
+    stand.api.send(&line, Some(&ben.token), Some(json!({"code": code}))).await.ok(204);
+    // The hook is down at first: the same text message comes again, under the same id.
+    stand.sms.answer(503);
+    tell(2, then).await;
+    stand.sms.wait(2).await;
+    stand.sms.answer(200);
+    let taken = stand.sms.wait_taken(2).await;
+    let sent = verify_webhook(&taken[1], SMS_KEY);
+    assert_eq!(sent["to"], "+4915112345678");
+    assert_eq!(sent["text"], "4 unread messages in 2 chats at acme.example");
+    let ids: Vec<_> = stand.sms.all()[1..].iter().map(|one| one.header("posthouse-id").to_owned()).collect();
+    assert!(ids.iter().all(|id| *id == sent["id"].as_str().expect("an id")), "{ids:?}");
+    is_done(&stand, NotificationChannel::Sms).await;
+    // The next one has to wait.
+    tell(3, then).await;
+    assert_eq!(stand.waiting(NotificationChannel::Sms).await, (1, 0));
+    let claim = async |at: chrono::DateTime<Utc>| {
+        let jobs = stand.store.claim(NotificationChannel::Sms, at, at, 10).await.expect("jobs");
+        jobs.len()
+    };
+    assert_eq!(claim(Utc::now() + SMS_EVERY - TimeDelta::minutes(2)).await, 0);
+    assert_eq!(claim(Utc::now() + SMS_EVERY).await, 1);
+    assert_eq!(stand.sms.all().len(), ids.len() + 1);
+}
+
 #[tokio::test(flavor = "multi_thread")]
 async fn what_was_taken_while_another_service_was_down_is_not_told() {
     let stand = Stand::start().await;
@@ -154,7 +391,7 @@ async fn an_endpoint_that_is_gone_is_forgotten_and_one_that_refuses_is_given_up(
     let chat = stand.found(&[ann.id, gone.user.id, refusing.user.id]);
     stand.peers.title(chat, "Cats");
     stand.say(chat, 1, ann.id, "hello", &[]);
-    kit::testing::wait_for("both outcomes", super::stand::PATIENCE, || async {
+    wait_for("both outcomes", PATIENCE, || async {
         let left = stand.store.subscriptions(gone.user.id).await.expect("a list").len();
         (left == 0 && stand.waiting(NotificationChannel::WebPush).await == (0, 1)).then_some(())
     })
@@ -185,7 +422,7 @@ async fn nothing_is_sent_to_a_private_address_whatever_was_allowed_before() {
     let chat = stand.found(&[ann.id, ben.id]);
     stand.listed(ben.id).await;
     stand.say(chat, 1, ann.id, "hello", &[]);
-    kit::testing::wait_for("the job to be given up", super::stand::PATIENCE, || async {
+    wait_for("the job to be given up", PATIENCE, || async {
         (stand.waiting(NotificationChannel::Webhook).await == (0, 1)).then_some(())
     })
     .await;

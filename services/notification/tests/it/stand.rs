@@ -14,11 +14,14 @@ use kit::{
     log::{Log, Producer},
     mail::Mailer,
     reach::Reach,
-    testing::{TestApi, TestRealm, smtp},
+    testing::{TestApi, TestRealm, receivers::Receiver, smtp},
 };
 use notification::{
     api::{self, AppState, ChannelFacts, Confirming, Tokens},
-    channels::{Channel, EmailChannel, Outside, VapidKey, WebPushChannel, WebhookChannel},
+    channels::{
+        Channel, EmailChannel, FcmChannel, Outside, ServiceAccount, SmsChannel, SmsHook, VapidKey,
+        WebPushChannel, WebhookChannel,
+    },
     events::Follower,
     making::Maker,
     metrics::Metrics,
@@ -31,10 +34,14 @@ use tokio::sync::Notify;
 use tokio_util::sync::CancellationToken;
 use uuid::Uuid;
 
-use super::peers::Peers;
+use super::{google::Google, peers::Peers};
 
 pub const PATIENCE: Duration = Duration::from_secs(60);
 pub const ORIGIN: &str = "https://acme.example";
+/// What requests to the tenant's hook of text messages are signed with.
+pub const SMS_KEY: &str = "a signing key";
+/// One text message for a user in so long.
+pub const SMS_EVERY: TimeDelta = TimeDelta::minutes(90);
 const TENANT: &str = "acme";
 /// `chat.events` and `message.delivered` are read by tasks of their own: a chat that was just founded is known by then.
 const DELAY: TimeDelta = TimeDelta::seconds(1);
@@ -47,6 +54,9 @@ pub struct Stand {
     pub store: Arc<MemoryStore>,
     pub tokens: Tokens,
     pub mail: smtp::MailServer,
+    pub google: Google,
+    /// The tenant's hook of text messages.
+    pub sms: Receiver,
     pub client: peers::Peers,
     pub public_key: String,
     producer: Producer,
@@ -119,7 +129,13 @@ impl Stand {
         }
         tokio::spawn(maker.list(stop.clone()));
         let contact = Some(ORIGIN.to_owned());
-        let channels: [(NotificationChannel, Arc<dyn Channel>); 3] = [
+        let (google, sms) = (Google::start().await, Receiver::start().await);
+        let account = ServiceAccount::parse(&google.account()).expect("a service account");
+        let fcm = FcmChannel::new(outside.clone(), account, &google.url).expect("a project");
+        let hook = SmsHook::new(outside.clone(), sms.url.parse().expect("a URL"), SMS_KEY.to_owned().into());
+        let channels: [(NotificationChannel, Arc<dyn Channel>); 5] = [
+            (NotificationChannel::Fcm, Arc::new(fcm)),
+            (NotificationChannel::Sms, Arc::new(SmsChannel::new(hook.clone(), ORIGIN.to_owned(), SMS_EVERY))),
             (
                 NotificationChannel::WebPush,
                 Arc::new(WebPushChannel::new(outside.clone(), key.clone(), contact)),
@@ -137,14 +153,20 @@ impl Stand {
         let public_key = key.public().to_owned();
         let state = AppState {
             store: store.clone(),
-            channels: ChannelFacts { key, outside, mail: Some((mailer, ORIGIN.to_owned())) },
+            channels: ChannelFacts {
+                key,
+                outside,
+                mail: Some((mailer, ORIGIN.to_owned())),
+                has_fcm: true,
+                sms: Some((hook, ORIGIN.to_owned())),
+            },
             tokens: tokens.clone(),
             confirming: Confirming::default(),
             wake,
         };
         let api = TestApi::new(api::router(state), &realm);
         let producer = log.producer(None).expect("a producer");
-        Self { api, realm, peers: fake, store, tokens, mail, client, public_key, producer, stop }
+        Self { api, realm, peers: fake, store, tokens, mail, google, sms, client, public_key, producer, stop }
     }
 
     /// Founds a chat of these users, as the chat service does: there is no entry for it.

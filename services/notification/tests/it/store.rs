@@ -9,7 +9,10 @@ use contracts::{
 };
 use kit::{catalog::Topic, testing::TestDatabase};
 use notification::{
-    domain::{Batch, Job, MAX_SUBSCRIPTIONS, NewSubscription, News, Quiet, Seat, Subscription, Target},
+    domain::{
+        Batch, CODE_FOR, CODES_COUNT_FOR, CodeOutcome, Job, MAX_CODES, MAX_SUBSCRIPTIONS, MAX_TRIES, NewCode,
+        NewSubscription, News, Quiet, Seat, Subscription, Target,
+    },
     store::{MemoryStore, NotificationStore, Place, PostgresStore, Preferences, SCHEMA, StoreError},
 };
 use serde_json::json;
@@ -48,6 +51,9 @@ suite![
     what_comes_while_a_job_is_sent_is_told_behind_it,
     a_job_that_was_given_up_makes_room_for_another,
     a_digest_is_one_job_for_all_chats,
+    a_device_is_one_users_and_a_number_that_of_who_confirmed_it,
+    a_code_is_good_for_a_while_and_a_few_attempts,
+    codes_are_counted_for_a_user_and_for_a_number,
     preferences_are_kept,
     positions_are_kept_by_topic_and_partition,
     a_user_is_forgotten,
@@ -307,6 +313,88 @@ async fn a_digest_is_one_job_for_all_chats(store: Store) {
     spread(&store).await;
     assert!(claim(&store, next_at - TimeDelta::minutes(1)).await.is_empty());
     assert_eq!(claim(&store, next_at).await.len(), 1);
+}
+
+fn number(user_id: UserId) -> NewSubscription {
+    subscription(user_id, json!({"sms": {"number": "+4915112345678"}}))
+}
+
+fn code(of: &Subscription, number: &str, code: &str, sent_at: DateTime<Utc>) -> NewCode {
+    let (number, code) = (number.as_bytes().to_vec(), code.as_bytes().to_vec());
+    NewCode { subscription: of.id, user_id: of.user_id, number, code, sent_at }
+}
+
+async fn note(store: &Store, new: &NewCode) -> Option<TimeDelta> {
+    store.note_code(new).await.expect("an answer")
+}
+
+async fn try_code(store: &Store, of: &Subscription, code: &str, at: DateTime<Utc>) -> CodeOutcome {
+    store.try_code(of.id, of.user_id, code.as_bytes(), at).await.expect("an answer")
+}
+
+async fn a_device_is_one_users_and_a_number_that_of_who_confirmed_it(store: Store) {
+    let (ann, ben) = (UserId::generate(), UserId::generate());
+    let app = |user| subscription(user, json!({"fcm": {"token": "a".repeat(150)}}));
+    let first = subscribed(&store, &app(ann)).await;
+    assert!(first.is_confirmed);
+    let other = subscribed(&store, &app(ben)).await;
+    assert_ne!(first.id, other.id);
+    assert!(store.subscriptions(ann).await.expect("a list").is_empty());
+    let (of_ann, of_ben) = (subscribed(&store, &number(ann)).await, subscribed(&store, &number(ben)).await);
+    assert!(!of_ann.is_confirmed && !of_ben.is_confirmed, "both may have entered it");
+    for of in [&of_ann, &of_ben] {
+        assert_eq!(note(&store, &code(of, "n", "c", now())).await, None);
+    }
+    assert_eq!(try_code(&store, &of_ann, "c", now()).await, CodeOutcome::Confirmed);
+    assert!(subscribed(&store, &number(ann)).await.is_confirmed, "entered again");
+    assert_eq!(
+        store.subscriptions(ben).await.expect("a list").len(),
+        2,
+        "what is not confirmed takes nothing"
+    );
+    assert_eq!(try_code(&store, &of_ben, "c", now()).await, CodeOutcome::Confirmed);
+    assert!(store.subscriptions(ann).await.expect("a list").is_empty());
+}
+
+async fn a_code_is_good_for_a_while_and_a_few_attempts(store: Store) {
+    let (ann, sent_at) = (UserId::generate(), now());
+    let one = subscribed(&store, &number(ann)).await;
+    assert_eq!(try_code(&store, &one, "c", sent_at).await, CodeOutcome::NoCode, "none was sent");
+    let hook = subscribed(&store, &hook(ann, "1")).await;
+    assert_eq!(try_code(&store, &hook, "c", sent_at).await, CodeOutcome::NoSubscription);
+    note(&store, &code(&one, "n", "first", sent_at)).await;
+    note(&store, &code(&one, "n", "second", sent_at)).await;
+    for attempt in 1..=MAX_TRIES {
+        // The first one was replaced.
+        let expected = CodeOutcome::Wrong { left: MAX_TRIES - attempt };
+        assert_eq!(try_code(&store, &one, "first", sent_at).await, expected);
+    }
+    assert_eq!(try_code(&store, &one, "second", sent_at).await, CodeOutcome::NoCode);
+    note(&store, &code(&one, "n", "third", sent_at)).await;
+    assert_eq!(try_code(&store, &one, "third", sent_at + CODE_FOR).await, CodeOutcome::NoCode, "too late");
+    assert_eq!(try_code(&store, &one, "third", sent_at).await, CodeOutcome::Confirmed);
+    assert_eq!(try_code(&store, &one, "whatever", sent_at).await, CodeOutcome::Confirmed, "it is confirmed");
+}
+
+async fn codes_are_counted_for_a_user_and_for_a_number(store: Store) {
+    let (ann, ben, sent_at) = (UserId::generate(), UserId::generate(), now());
+    let (of_ann, of_ben) = (subscribed(&store, &number(ann)).await, subscribed(&store, &number(ben)).await);
+    for n in 0..MAX_CODES {
+        let at = sent_at + TimeDelta::minutes(n);
+        assert_eq!(note(&store, &code(&of_ann, "n", "c", at)).await, None);
+    }
+    let later = sent_at + TimeDelta::hours(1);
+    let wait = Some(CODES_COUNT_FOR - TimeDelta::hours(1));
+    assert_eq!(note(&store, &code(&of_ann, "another", "c", later)).await, wait, "of the user");
+    assert_eq!(note(&store, &code(&of_ben, "n", "c", later)).await, wait, "of the number");
+    assert_eq!(note(&store, &code(&of_ben, "another", "c", later)).await, None);
+    // What is gone counts.
+    assert!(store.unsubscribe(of_ann.id, Some(ann)).await.expect("an answer"));
+    assert!(store.erase(ann).await.expect("an answer"));
+    assert_eq!(note(&store, &code(&of_ben, "n", "c", later)).await, wait);
+    let next_day = sent_at + CODES_COUNT_FOR;
+    assert_eq!(note(&store, &code(&of_ben, "n", "c", next_day)).await, None, "the first counts no more");
+    assert_eq!(store.forget_codes(sent_at + TimeDelta::minutes(1)).await.expect("an answer"), 1);
 }
 
 async fn preferences_are_kept(store: Store) {
