@@ -464,7 +464,7 @@ mod tests {
     fn a_query_is_compared_in_the_form_of_the_keys() {
         let prefix = |query: &str| match Find::query(query) {
             Ok(Find::Prefix(prefix)) => Some(prefix),
-            Ok(Find::All | Find::Username(_) | Find::Holder(_)) | Err(_) => None,
+            Ok(Find::All | Find::Username(_) | Find::Holder(_) | Find::Words { .. }) | Err(_) => None,
         };
         assert_eq!(prefix(" ANN "), Some("ann".to_owned()));
         assert_eq!(prefix("Zoe\u{308}"), Some("zo\u{eb}".to_owned()));

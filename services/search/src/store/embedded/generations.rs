@@ -234,7 +234,7 @@ fn names(folder: &Path) -> io::Result<Vec<Name>> {
     for entry in fs::read_dir(folder)? {
         let entry = entry?;
         if entry.file_type()?.is_dir() {
-            names.extend(entry.file_name().to_str().and_then(|name| name.parse().ok()));
+            names.extend(entry.file_name().to_str().and_then(|name| name.parse::<Name>().ok()));
         }
     }
     Ok(names)
