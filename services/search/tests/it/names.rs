@@ -81,13 +81,13 @@ async fn a_query_for_names_that_cannot_be_answered_is_refused_with_the_reason() 
     let ann = stand.realm.user("ann");
     let many = "a ".repeat(10_000);
     for what in ["chats", "users"] {
-        for query in ["", " ", "*", "?!", many.as_str(), "a b c d e f g h i", "\u{0}a"] {
+        for query in ["", " ", "*", "?!", many.as_str(), "a b c d e f g h i"] {
             let refused = service.api.get(&ann, &format!("/api/search/{what}?q={}", encoded(query))).await;
             assert_eq!((refused.status, refused.code()), (400, "invalid_argument"), "{query}");
             let detail = refused.body["detail"].as_str().expect("a reason");
             assert!(detail.starts_with("q: "), "{detail}");
         }
-        for rest in ["", "?q=a&limit=0", "?q=a&limit=51", "?q=a&cursor=x"] {
+        for rest in ["", "?q=%00a", "?q=a&limit=0", "?q=a&limit=51", "?q=a&cursor=x"] {
             let refused = service.api.get(&ann, &format!("/api/search/{what}{rest}")).await;
             assert_eq!((refused.status, refused.code()), (400, "invalid_argument"), "{rest}");
         }
