@@ -77,7 +77,8 @@ CREATE TABLE seats (
 
 CREATE INDEX seats_by_user ON seats (user_id);
 
--- Chats with texts that were announced, until it is time to see who did not take them.
+-- Chats with texts that were announced, until it is time to see who did not take them. What comes while some wait is kept apart: nobody is told of a
+-- text that was just said because an older one is due.
 CREATE TABLE news (
     chat_id UUID PRIMARY KEY,
     -- The last text.
@@ -85,7 +86,14 @@ CREATE TABLE news (
     -- Whom they call.
     called UUID[] NOT NULL,
     calls_all BOOLEAN NOT NULL,
-    due_at TIMESTAMPTZ NOT NULL
+    due_at TIMESTAMPTZ NOT NULL,
+    -- The last user who was told, of all in their order: a room is told in slices.
+    told_to UUID NOT NULL DEFAULT '00000000-0000-0000-0000-000000000000',
+    -- The same of texts that came since. They are due when the last of them is. NULL while there are none.
+    next_seq BIGINT,
+    next_called UUID[] NOT NULL DEFAULT '{}',
+    next_calls_all BOOLEAN NOT NULL DEFAULT FALSE,
+    next_due_at TIMESTAMPTZ
 );
 
 CREATE INDEX news_by_time ON news (due_at);

@@ -46,7 +46,7 @@ impl Maker {
     /// Makes jobs until the shutdown.
     pub async fn make(self, shutdown: CancellationToken) {
         let round = || async {
-            while self.store.spread(now(), SPREAD_CHATS).await? == SPREAD_CHATS {}
+            while self.store.spread(now(), SPREAD_CHATS).await? > 0 {}
             Ok::<_, StoreError>(())
         };
         rounds::repeat("making jobs", SPREAD_INTERVAL, Backoff::new(BACKOFF), &shutdown, round).await;

@@ -38,7 +38,7 @@ impl Default for Preferences {
 /// The tables of this service. One suite (`tests/it/store.rs`) runs on every implementation.
 ///
 /// A job is made once for what was announced: `news` is noted in one transaction with the place behind it in the log, and turns into jobs in
-/// one transaction with `told_seq` of each seat. A record that is read again notifies no user again.
+/// one transaction with `told_seq` of each seat. Every text waits for the delay that it was noted with, also where others of its chat are due. A record that is read again notifies no user again.
 #[async_trait]
 pub trait NotificationStore: Send + Sync + 'static {
     /// Adds a subscription. One of the user with the same endpoint keeps its id and has the new keys; a browser or an app is taken from the
@@ -110,7 +110,8 @@ pub trait NotificationStore: Send + Sync + 'static {
         listed_at: DateTime<Utc>,
     ) -> Result<(), StoreError>;
 
-    /// Makes jobs of news that are due: for those who are in the chat and did not take it. Returns how many pieces of news there were.
+    /// Makes jobs of news that are due: for those who are in the chat and did not take it. Of so many chats, and of a large one for a part of its
+    /// members; the others follow with the next calls. Returns how many chats it was: with 0 all is done.
     async fn spread(&self, now: DateTime<Utc>, limit: usize) -> Result<usize, StoreError>;
 
     /// Takes jobs of a channel that are due, those that wait for the longest first. Until the lease ends no other process has them.

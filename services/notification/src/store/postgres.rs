@@ -32,6 +32,8 @@ pub const SCHEMA: Schema = Schema {
 
 /// Stands for all chats, in the job of a digest.
 const ALL_CHATS: Uuid = Uuid::nil();
+/// Seats of one chat that one statement tells of news: those of all chats that it takes end within its time limit. The others follow.
+const SLICE: i64 = 200;
 /// Codes are noted one after the other, under this lock of the database, "codes" in ASCII: two of one number are counted one by one.
 const CODES_LOCK: i64 = 0x0063_6f64_6573;
 
@@ -539,16 +541,20 @@ impl NotificationStore for PostgresStore {
     async fn spread(&self, now: DateTime<Utc>, limit: usize) -> Result<usize, StoreError> {
         let row: NumberRow = sqlx::query_as(
             "WITH due AS (
-                DELETE FROM news WHERE chat_id IN (
-                    SELECT chat_id FROM news WHERE due_at <= $1 ORDER BY due_at LIMIT $2 FOR UPDATE SKIP LOCKED
-                )
-                RETURNING chat_id, seq, called, calls_all
+                SELECT chat_id, seq, called, calls_all, told_to FROM news
+                WHERE due_at <= $1 ORDER BY due_at LIMIT $2 FOR UPDATE SKIP LOCKED
+             ), slice AS MATERIALIZED (
+                SELECT due.chat_id, due.seq, seated.user_id,
+                    due.calls_all OR seated.user_id = ANY (due.called) AS is_called
+                FROM due CROSS JOIN LATERAL (
+                    SELECT user_id FROM seats WHERE seats.chat_id = due.chat_id AND user_id > due.told_to
+                    ORDER BY user_id LIMIT $6
+                ) AS seated
              ), told AS (
-                UPDATE seats SET told_seq = due.seq FROM due
-                WHERE seats.chat_id = due.chat_id AND seats.is_member
-                    AND seats.told_seq < due.seq AND seats.taken_seq < due.seq
-                RETURNING seats.user_id, due.chat_id, due.seq,
-                    due.calls_all OR seats.user_id = ANY (due.called) AS is_called
+                UPDATE seats SET told_seq = slice.seq FROM slice
+                WHERE seats.chat_id = slice.chat_id AND seats.user_id = slice.user_id AND seats.is_member
+                    AND seats.told_seq < slice.seq AND seats.taken_seq < slice.seq
+                RETURNING seats.user_id, seats.chat_id, slice.seq, slice.is_called
              ), made AS (
                 INSERT INTO jobs (subscription_id, chat_id, channel, seq, is_called, due_at)
                 SELECT subscriptions.subscription_id,
@@ -565,6 +571,22 @@ impl NotificationStore for PostgresStore {
                     due_at = CASE WHEN jobs.dead_at IS NULL THEN jobs.due_at ELSE excluded.due_at END,
                     attempts = CASE WHEN jobs.dead_at IS NULL THEN jobs.attempts ELSE 0 END,
                     dead_at = NULL, death = NULL
+             ), ends AS MATERIALIZED (
+                SELECT due.chat_id, count(slice.user_id) = $6 AS is_full,
+                    (array_agg(slice.user_id ORDER BY slice.user_id DESC))[1] AS told_to
+                FROM due LEFT JOIN slice USING (chat_id) GROUP BY due.chat_id
+             ), sliced AS (
+                UPDATE news SET told_to = ends.told_to, due_at = $1 FROM ends
+                WHERE news.chat_id = ends.chat_id AND ends.is_full
+             ), followed AS (
+                UPDATE news SET seq = next_seq, called = next_called, calls_all = next_calls_all,
+                    due_at = next_due_at, told_to = $3,
+                    next_seq = NULL, next_called = '{}', next_calls_all = FALSE, next_due_at = NULL
+                FROM ends
+                WHERE news.chat_id = ends.chat_id AND NOT ends.is_full AND next_seq IS NOT NULL
+             ), over AS (
+                DELETE FROM news USING ends
+                WHERE news.chat_id = ends.chat_id AND NOT ends.is_full AND next_seq IS NULL
              )
              SELECT count(*) AS number FROM due",
         )
@@ -573,6 +595,7 @@ impl NotificationStore for PostgresStore {
         .bind(ALL_CHATS)
         .bind(now + DIGEST_AFTER)
         .bind(digest_channels())
+        .bind(SLICE)
         .fetch_one(&self.pool)
         .await
         .map_err(StoreError::Jobs)?;
@@ -811,10 +834,13 @@ async fn note_news(
     for (chat, news) in &batch.news {
         let called: Vec<Uuid> = news.called.iter().map(|user| user.0).collect();
         sqlx::query(
+            // What is known already comes again, and makes nothing wait longer.
             "INSERT INTO news (chat_id, seq, called, calls_all, due_at) VALUES ($1, $2, $3, $4, $5)
              ON CONFLICT (chat_id) DO UPDATE SET
-                seq = GREATEST(news.seq, excluded.seq), calls_all = news.calls_all OR excluded.calls_all,
-                called = ARRAY (SELECT unnest(news.called) UNION SELECT unnest(excluded.called))",
+                next_seq = excluded.seq, next_calls_all = news.next_calls_all OR excluded.calls_all,
+                next_called = ARRAY (SELECT unnest(news.next_called) UNION SELECT unnest(excluded.called)),
+                next_due_at = excluded.due_at
+                WHERE excluded.seq > GREATEST(news.seq, news.next_seq)",
         )
         .bind(chat.0)
         .bind(news.seq)

@@ -70,8 +70,10 @@ async fn who_is_away_is_told_once_by_each_channel_and_who_is_online_is_not() {
     let chat = stand.found(&[ann.user.id, away.user.id, online.user.id]);
     stand.peers.title(chat, "Cats\r\nBcc: all@acme.example");
     stand.peers.name(ann.user.id, "<b>Ann</b>\r\nX-Evil: 1");
-    stand.say(chat, 1, ann.user.id, "<script>hello</script>", &[]);
+    // Who is online takes it before it is time to tell of it, however busy the machine is.
+    stand.peers.say(chat, 1, ann.user.id, "<script>hello</script>");
     stand.peers.deliver(chat, online.user.id, 1);
+    stand.announce(chat, 1, ann.user.id, "<script>hello</script>", &[]);
     // Announcements may come again.
     stand.announce(chat, 1, ann.user.id, "<script>hello</script>", &[]);
 
@@ -159,8 +161,9 @@ async fn an_app_of_a_user_who_is_away_is_told_once_and_that_of_another_is_not() 
     let chat = stand.found(&[ann.id, ben.id, eve.id]);
     stand.peers.title(chat, "Cats");
     stand.peers.name(ann.id, "Ann");
-    stand.say(chat, 1, ann.id, "hello", &[]);
+    stand.peers.say(chat, 1, ann.id, "hello");
     stand.peers.deliver(chat, eve.id, 1);
+    stand.announce(chat, 1, ann.id, "hello", &[]);
     stand.announce(chat, 1, ann.id, "hello", &[]);
     let [sent] = stand.google.wait_taken(1).await.try_into().expect("one message");
     assert_eq!(sent["message"]["token"], json!(app("ben")));
@@ -175,8 +178,9 @@ async fn an_app_of_a_user_who_is_away_is_told_once_and_that_of_another_is_not() 
     let line = "PUT /api/notifications/preferences";
     let preferences = json!({"level": "all", "shows_text": false});
     stand.api.send(line, Some(&ben.token), Some(preferences)).await.ok(200);
-    stand.say(chat, 2, ann.id, "a secret", &[]);
+    stand.peers.say(chat, 2, ann.id, "a secret");
     stand.peers.deliver(chat, eve.id, 2);
+    stand.announce(chat, 2, ann.id, "a secret", &[]);
     let taken = stand.google.wait_taken(2).await;
     let data = json!({"chat": chat, "seq": "2", "badge": "2"});
     assert_eq!(taken[1]["message"]["data"], data, "no text and no name");

@@ -16,7 +16,7 @@ use notification::{
     store::{MemoryStore, NotificationStore, Place, PostgresStore, Preferences, SCHEMA, StoreError},
 };
 use serde_json::json;
-use sqlx::PgPool;
+use sqlx::{AssertSqlSafe, PgPool};
 
 type Store = Arc<dyn NotificationStore>;
 
@@ -46,6 +46,7 @@ suite![
     a_subscription_is_kept_as_it_was_made,
     what_is_announced_is_told_once,
     who_took_it_is_told_nothing,
+    who_takes_texts_in_time_is_told_nothing_in_a_busy_chat,
     the_chats_of_a_user_follow_records_and_lists,
     a_job_is_of_one_process_at_a_time,
     what_comes_while_a_job_is_sent_is_told_behind_it,
@@ -109,8 +110,19 @@ async fn apply(store: &Store, batch: &Batch) {
     store.apply(place, batch, TimeDelta::zero(), now()).await.expect("it is noted");
 }
 
+/// Makes jobs of all that is due by now. Returns of how many pieces of news.
 async fn spread(store: &Store) -> usize {
-    store.spread(now() + TimeDelta::seconds(1), 100).await.expect("jobs are made")
+    spread_at(store, now() + TimeDelta::seconds(1)).await
+}
+
+async fn spread_at(store: &Store, at: DateTime<Utc>) -> usize {
+    let mut all = 0;
+    loop {
+        match store.spread(at, 100).await.expect("jobs are made") {
+            0 => break all,
+            some => all += some,
+        }
+    }
 }
 
 async fn claim(store: &Store) -> Vec<Job> {
@@ -159,7 +171,7 @@ async fn what_is_announced_is_told_once(store: Store) {
     apply(&store, &news(chat, 1, &[])).await;
     apply(&store, &news(chat, 3, &[user])).await;
     assert_eq!(store.spread(now() - TimeDelta::minutes(1), 100).await.expect("an answer"), 0, "not yet");
-    assert_eq!(spread(&store).await, 1);
+    assert_eq!(spread(&store).await, 2);
     assert_eq!(spread(&store).await, 0);
     let [job] = claim(&store).await.try_into().expect("one job");
     assert_eq!((job.chat_id, job.seq, job.is_called, job.attempts), (Some(chat), 3, true, 1));
@@ -168,7 +180,7 @@ async fn what_is_announced_is_told_once(store: Store) {
     // The log is read again from an earlier place.
     apply(&store, &news(chat, 2, &[user])).await;
     apply(&store, &news(chat, 3, &[user])).await;
-    assert_eq!(spread(&store).await, 1);
+    assert_eq!(spread(&store).await, 2);
     assert!(claim(&store).await.is_empty(), "it is known");
     apply(&store, &news(chat, 4, &[])).await;
     spread(&store).await;
@@ -193,6 +205,49 @@ async fn who_took_it_is_told_nothing(store: Store) {
     apply(&store, &news(chat, 3, &[])).await;
     spread(&store).await;
     assert_eq!(claim(&store).await.len(), 1);
+}
+
+async fn who_takes_texts_in_time_is_told_nothing_in_a_busy_chat(store: Store) {
+    let ((online, chat), away) = (member(&store).await, UserId::generate());
+    subscribed(&store, &hook(away, "away")).await;
+    store.list(away, &[(chat, 1)], now()).await.expect("it is noted");
+    let (start, delay) = (now(), TimeDelta::seconds(10));
+    let after = |seconds: i64| start + TimeDelta::seconds(seconds);
+    let place = Place { topic: Topic::MessageDelivered, partition: 0, next_offset: 1 };
+    let note = async |batch: &Batch, at: DateTime<Utc>| {
+        store.apply(place, batch, delay, at).await.expect("it is noted");
+    };
+    let take = async |seq: i64, at: DateTime<Utc>| {
+        let mut batch = Batch::default();
+        batch.taken.insert((chat, online), seq);
+        note(&batch, at).await;
+    };
+    let told = async |at: DateTime<Utc>| {
+        spread_at(&store, at).await;
+        let jobs = claim_at(&store, at).await;
+        for job in &jobs {
+            store.finish(job, at, None).await.expect("it is done");
+        }
+        jobs.iter().map(|job| (job.subscription.user_id, job.seq)).collect::<Vec<_>>()
+    };
+    note(&news(chat, 1, &[]), after(0)).await;
+    take(1, after(1)).await;
+    // Read again, which makes nothing wait longer.
+    note(&news(chat, 1, &[]), after(5)).await;
+    note(&news(chat, 2, &[]), after(6)).await;
+    note(&news(chat, 3, &[]), after(9)).await;
+    assert_eq!(told(after(10)).await, [(away, 1)], "the others were just said");
+    take(3, after(12)).await;
+    // It waits with nothing but itself.
+    note(&news(chat, 4, &[]), after(13)).await;
+    assert!(told(after(18)).await.is_empty(), "each waits as long");
+    assert_eq!(told(after(19)).await, [(away, 3)]);
+    let mut all = told(after(23)).await;
+    all.sort();
+    let mut expected = [(online, 4), (away, 4)];
+    expected.sort();
+    assert_eq!(all, expected);
+    assert!(told(after(60)).await.is_empty());
 }
 
 async fn the_chats_of_a_user_follow_records_and_lists(store: Store) {
@@ -433,6 +488,44 @@ async fn a_user_is_forgotten(store: Store) {
     assert!(!store.erase(user).await.expect("an answer"));
     assert!(claim(&store).await.is_empty());
     assert!(store.subscriptions(user).await.expect("a list").is_empty());
+}
+
+/// A statement that takes too long is rolled back, and would take as long the next time.
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn a_large_room_is_told_in_slices_and_no_other_chat_waits_for_it() {
+    const MEMBERS: i64 = 1_000;
+    let (_database, pool) = database().await;
+    let store: Store = Arc::new(PostgresStore::new(pool.clone()));
+    let room = ChatId::generate();
+    for statement in [
+        "INSERT INTO users (user_id) SELECT gen_random_uuid() FROM generate_series(1, $2)",
+        "INSERT INTO seats (chat_id, user_id, is_member, version, changed_at)
+         SELECT $1, user_id, TRUE, 1, now() FROM users ORDER BY user_id LIMIT $2",
+        "INSERT INTO subscriptions (subscription_id, user_id, channel, endpoint, secret, is_confirmed, created_at)
+         SELECT gen_random_uuid(), user_id, 'webhook', 'https://hooks.example/room', 'a secret', TRUE, now()
+         FROM seats WHERE chat_id = $1 LIMIT $2",
+    ] {
+        // Each has both, so that both have a type.
+        let statement = format!("WITH given AS (SELECT $1::UUID, $2::BIGINT) {statement}");
+        let made = sqlx::query(AssertSqlSafe(statement)).bind(room.0).bind(MEMBERS).execute(&pool).await;
+        assert_eq!(made.expect("rows").rows_affected(), MEMBERS as u64);
+    }
+    let (_, small) = member(&store).await;
+    apply(&store, &news(room, 1, &[])).await;
+    apply(&store, &news(small, 1, &[])).await;
+    let (at, mut told, mut rounds, mut small_at) = (now() + TimeDelta::seconds(1), 0, 0, None);
+    while store.spread(at, 1).await.expect("jobs are made") > 0 {
+        rounds += 1;
+        let counts = store.counts().await.expect("counts");
+        let (waiting, _) = counts.get(&NotificationChannel::Webhook).copied().unwrap_or_default();
+        assert!(waiting - told <= MEMBERS / 4, "{} in one round", waiting - told);
+        if waiting - told == 1 {
+            small_at = Some(rounds);
+        }
+        told = waiting;
+    }
+    assert_eq!(told, MEMBERS + 1, "each once, and nobody left out");
+    assert_eq!(small_at, Some(2), "of {rounds} rounds");
 }
 
 /// The database knows what no image has to bring along.
