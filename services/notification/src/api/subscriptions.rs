@@ -150,7 +150,7 @@ async fn request_confirmation(
     confirming.count(user_id, address)?;
     let mail = confirmation_mail(origin, &tokens.confirming(subscription.id));
     mailer.send(address, mail).await.map_err(|error| match error {
-        MailError::NoSuchAddress(status) => Error::AddressRefused(status),
+        MailError::NoSuchAddress(status) | MailError::Refused(status) => Error::AddressRefused(status),
         error => Error::Mail(error),
     })
 }

@@ -502,6 +502,49 @@ async fn a_mail_sums_up_what_was_missed_until_its_user_wants_no_more() {
 }
 
 #[tokio::test(flavor = "multi_thread")]
+async fn a_relay_that_refuses_the_sender_costs_no_address_and_one_that_is_none_is_forgotten() {
+    let stand = Stand::by_hand().await;
+    let (ann, ben) = (stand.realm.user("ann"), stand.realm.user("ben"));
+    let mut body = json!({"email": {"address": "ben@corp.test"}});
+    stand.api.post(&ben, SUBSCRIPTIONS, body.clone()).await.ok(200);
+    body["email"]["address"] = json!("nobody@corp.test");
+    assert_eq!(stand.api.post(&ben, SUBSCRIPTIONS, body).await.code(), "conflict");
+    let own = stand.store.subscriptions(ben.id).await.expect("a list");
+    for one in &own {
+        assert!(stand.store.confirm(one.id).await.expect("an answer"));
+    }
+    let chat = stand.found(&[ann.id, ben.id]);
+    stand.listed(ben.id).await;
+    let then = Utc::now() - TimeDelta::minutes(31);
+    stand.store.list(ben.id, &[(chat, 1)], then).await.expect("it is noted");
+    let tell = async |seq: i64| {
+        stand.peers.say(chat, seq, ann.id, "hello");
+        let mut batch = Batch::default();
+        batch.news.entry(chat).or_default().seq = seq;
+        let place = Place { topic: kit::catalog::Topic::MessageDelivered, partition: 99, next_offset: seq };
+        stand.store.apply(place, &batch, TimeDelta::zero(), then).await.expect("it is noted");
+        stand.store.spread(then, 10).await.expect("a job is made");
+    };
+    stand.mail.refuse_sender(true);
+    tell(1).await;
+    wait_for("both mails to be given up", PATIENCE, || async {
+        (stand.waiting(NotificationChannel::Email).await == (0, 2)).then_some(())
+    })
+    .await;
+    assert_eq!(stand.store.subscriptions(ben.id).await.expect("a list").len(), 2);
+    // An address that is none is forgotten.
+    stand.mail.refuse_sender(false);
+    tell(2).await;
+    assert!(stand.mail.next().await.content.contains("notifications_confirmation"));
+    assert!(stand.mail.next().await.content.contains("2 unread messages"));
+    wait_for("the address to be forgotten", PATIENCE, || async {
+        let left = stand.store.subscriptions(ben.id).await.expect("a list");
+        (left.len() == 1 && left[0].target.endpoint() == "ben@corp.test").then_some(())
+    })
+    .await;
+}
+
+#[tokio::test(flavor = "multi_thread")]
 async fn a_user_whose_account_is_deleted_is_forgotten() {
     let stand = Stand::start().await;
     let away = Away::start(&stand, "ben").await;
