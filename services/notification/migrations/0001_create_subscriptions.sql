@@ -1,7 +1,7 @@
 -- Users who are notified of something, or said how they want to be.
 CREATE TABLE users (
     user_id UUID PRIMARY KEY,
-    -- When all chats of the user were listed; NULL before the first time.
+    -- When all chats of the user were listed, or as if they had been when they could not be; NULL before the first time.
     listed_at TIMESTAMPTZ,
     -- all, mentions or none.
     level TEXT NOT NULL DEFAULT 'all',

@@ -5,7 +5,7 @@ use std::{ops::RangeInclusive, sync::Arc, time::Duration};
 
 use chrono::{DateTime, TimeDelta, Utc};
 use contracts::api::NotificationChannel;
-use kit::{backoff::Backoff, rounds};
+use kit::{backoff::Backoff, error::chain, rounds};
 use tokio::sync::Notify;
 use tokio_util::sync::CancellationToken;
 
@@ -27,6 +27,10 @@ const LIST_INTERVAL: Duration = Duration::from_secs(5);
 const LISTED_FOR: TimeDelta = TimeDelta::hours(6);
 /// Users whose chats are listed in one round.
 const LIST_USERS: usize = 50;
+/// One for whom it fails comes again after so long, behind the others.
+const LIST_AGAIN: TimeDelta = TimeDelta::seconds(30);
+/// When it fails for so many in a row, it is no user's fault: the round ends.
+const LIST_FAILURES: usize = 3;
 /// How often jobs are counted, and those forgotten that were given up, with codes that count no more.
 const COUNT_INTERVAL: Duration = Duration::from_secs(15);
 /// After a failure.
@@ -65,10 +69,24 @@ impl Maker {
     /// Lists the chats of some users for whom it is time. Returns how many there were.
     pub async fn list_some(&self) -> Result<usize, Error> {
         let due = self.store.unlisted(now() - LISTED_FOR, LIST_USERS).await?;
+        let mut failures = 0;
         for user in &due {
             let listed_at = now();
-            let chats = self.peers.chats(*user).await?;
-            self.store.list(*user, &chats, listed_at).await?;
+            match self.peers.chats(*user).await {
+                Ok(chats) => {
+                    failures = 0;
+                    self.store.list(*user, &chats, listed_at).await?;
+                }
+                Err(error) => {
+                    failures += 1;
+                    self.store.list_again(*user, listed_at - LISTED_FOR + LIST_AGAIN).await?;
+                    if failures == LIST_FAILURES {
+                        return Err(error);
+                    }
+                    let cause = chain(&error);
+                    tracing::warn!(%user, cause, "failed to list the chats of a user, which is tried again: {cause}");
+                }
+            }
         }
         Ok(due.len())
     }

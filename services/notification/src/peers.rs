@@ -24,6 +24,9 @@ use crate::{
 /// Chats that a digest looks at: those that were active last.
 const DIGEST_CHATS: i32 = 50;
 
+/// The chats of one user come as one answer: this is 40,000 of them and more.
+const MAX_LIST_BYTES: usize = 16 * 1024 * 1024;
+
 /// The services. Cheap to clone.
 #[derive(Clone)]
 pub struct Peers {
@@ -49,7 +52,7 @@ impl Peers {
     /// Returns the services behind these channels.
     pub fn new(chats: InternalChannel, messages: InternalChannel, users: InternalChannel) -> Self {
         Self {
-            chats: ChatServiceClient::new(chats),
+            chats: ChatServiceClient::new(chats).max_decoding_message_size(MAX_LIST_BYTES),
             messages: MessageServiceClient::new(messages),
             users: UserServiceClient::new(users),
         }

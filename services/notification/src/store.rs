@@ -110,6 +110,9 @@ pub trait NotificationStore: Send + Sync + 'static {
         listed_at: DateTime<Utc>,
     ) -> Result<(), StoreError>;
 
+    /// Notes that the chats of a user are to be listed as if they had been at this moment: they could not be.
+    async fn list_again(&self, user_id: UserId, listed_at: DateTime<Utc>) -> Result<(), StoreError>;
+
     /// Makes jobs of news that are due: for those who are in the chat and did not take it. Of so many chats, and of a large one for a part of its
     /// members; the others follow with the next calls. Returns how many chats it was: with 0 all is done.
     async fn spread(&self, now: DateTime<Utc>, limit: usize) -> Result<usize, StoreError>;

@@ -399,6 +399,13 @@ impl NotificationStore for MemoryStore {
         Ok(())
     }
 
+    async fn list_again(&self, user_id: UserId, listed_at: DateTime<Utc>) -> Result<(), StoreError> {
+        if let Some(user) = self.tables().users.get_mut(&user_id) {
+            user.listed_at = Some(listed_at);
+        }
+        Ok(())
+    }
+
     async fn spread(&self, now: DateTime<Utc>, limit: usize) -> Result<usize, StoreError> {
         let mut tables = self.tables();
         let due = tables.news.iter().filter(|(_, news)| news.due_at <= now);

@@ -537,6 +537,16 @@ impl NotificationStore for PostgresStore {
         transaction.commit().await.map_err(failed)
     }
 
+    async fn list_again(&self, user_id: UserId, listed_at: DateTime<Utc>) -> Result<(), StoreError> {
+        sqlx::query("UPDATE users SET listed_at = $2 WHERE user_id = $1")
+            .bind(user_id.0)
+            .bind(listed_at)
+            .execute(&self.pool)
+            .await
+            .map(drop)
+            .map_err(StoreError::List)
+    }
+
     #[tracing::instrument(name = "notification.store.spread", skip_all)]
     async fn spread(&self, now: DateTime<Utc>, limit: usize) -> Result<usize, StoreError> {
         let row: NumberRow = sqlx::query_as(

@@ -38,6 +38,8 @@ struct Known {
     titles: BTreeMap<String, String>,
     names: BTreeMap<String, String>,
     deleted: Vec<String>,
+    /// The user whose chats cannot be listed.
+    unlistable: Option<String>,
     is_down: bool,
 }
 
@@ -100,6 +102,11 @@ impl Peers {
         self.seat(chat, user, |seat| seat.muted_until_ms = i64::MAX);
     }
 
+    /// Lets the list of a user's chats fail.
+    pub fn refuse_list(&self, user: UserId) {
+        self.known().unlistable = Some(user.to_string());
+    }
+
     pub fn delete(&self, user: UserId) {
         self.known().deleted.push(user.to_string());
     }
@@ -150,6 +157,9 @@ impl ChatService for Peers {
     ) -> Result<Response<ListMembershipsResponse>, Status> {
         let ListMembershipsRequest { user_id, chat_ids, .. } = request.into_inner();
         let known = self.up()?;
+        if known.unlistable.as_ref() == Some(&user_id) {
+            return Err(Status::out_of_range("the answer is too large"));
+        }
         let is_asked = |chat: &String| chat_ids.is_empty() || chat_ids.contains(chat);
         let seats = known.seats.iter().filter(|((chat, user), _)| *user == user_id && is_asked(chat));
         let memberships = seats.map(|((chat, _), seat)| known.membership(chat, seat)).collect();

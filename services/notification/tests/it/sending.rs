@@ -386,6 +386,21 @@ async fn what_was_taken_while_another_service_was_down_is_not_told() {
 }
 
 #[tokio::test(flavor = "multi_thread")]
+async fn a_user_whose_chats_cannot_be_listed_keeps_nobody_waiting() {
+    let stand = Stand::start().await;
+    let (eve, hook) = (stand.realm.user("eve"), Receiver::start().await);
+    stand.peers.refuse_list(eve.id);
+    let body = json!({"webhook": {"url": hook.url}});
+    stand.api.post(&eve, SUBSCRIPTIONS, body).await.ok(200);
+    // Each of them waits until it is listed.
+    for name in ["ann", "ben", "carl", "dora"] {
+        Away::start(&stand, name).await;
+    }
+    let long_ago = Utc::now() - TimeDelta::hours(1);
+    assert_eq!(stand.store.unlisted(long_ago, 10).await.expect("a list"), [eve.id], "it is tried again");
+}
+
+#[tokio::test(flavor = "multi_thread")]
 async fn an_endpoint_that_is_gone_is_forgotten_and_one_that_refuses_is_given_up() {
     let stand = Stand::start().await;
     let ann = stand.realm.user("ann");
