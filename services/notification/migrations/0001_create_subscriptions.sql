@@ -22,6 +22,8 @@ CREATE TABLE subscriptions (
     channel TEXT NOT NULL,
     -- A URL, an address, what Firebase calls an app, or a phone number.
     endpoint TEXT NOT NULL,
+    -- Of an endpoint that its user named.
+    host TEXT,
     -- Of a browser.
     public_key BYTEA,
     auth BYTEA,

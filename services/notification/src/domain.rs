@@ -16,7 +16,7 @@ pub use self::{
     phone::{
         CODE_DIGITS, CODE_FOR, CODES_COUNT_FOR, CodeOutcome, MAX_CODES, MAX_TRIES, NewCode, PhoneNumber,
     },
-    subscription::{Job, NewSubscription, Subscription, Target},
+    subscription::{Busy, Job, NewSubscription, Subscription, Target},
 };
 
 /// Subscriptions of one user.
@@ -31,6 +31,12 @@ pub const DIGEST_EVERY: TimeDelta = TimeDelta::hours(4);
 pub const DEAD_DAYS: i64 = 7;
 /// A job is given up after so many attempts: with the waits between them, after half a day.
 pub const MAX_ATTEMPTS: i32 = 20;
+/// Jobs that one process sends at once by one channel.
+pub const MAX_AT_ONCE: usize = 32;
+/// Those of one user among them: endpoints that do not answer are no means to keep others waiting.
+pub const MAX_OF_USER: i64 = 4;
+/// Those to one host among them. Most browsers have one of three push services: while one of them hangs, the others go on.
+pub const MAX_OF_HOST: i64 = 16;
 /// Waits between attempts: twice as long each time, from the first to the last of these.
 const FIRST_WAIT_SECONDS: i64 = 5;
 const LAST_WAIT_SECONDS: i64 = 3600;

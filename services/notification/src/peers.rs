@@ -24,7 +24,7 @@ use crate::{
 /// Chats that a digest looks at: those that were active last.
 const DIGEST_CHATS: i32 = 50;
 
-/// The chats of one user come as one answer: this is 40,000 of them and more.
+/// The chats of one user come as one answer. This is room for ten thousand of them, whatever their topics are.
 const MAX_LIST_BYTES: usize = 16 * 1024 * 1024;
 
 /// The services. Cheap to clone.

@@ -1,9 +1,10 @@
-//! Sends what is due: one task for each channel, so that a provider that is down delays its own channel alone.
+//! Sends what is due: one task for each channel, so that a provider that is down delays its own channel alone. Within a channel, the endpoints of one
+//! user and those at one host have a part of its places.
 //!
 //! Whether a user is notified is decided when the job is sent, from what the other services say at that moment: a message that a device took while
 //! the job waited is sent nowhere. A process has a job until its lease ends; one that is killed leaves it to another.
 
-use std::{sync::Arc, time::Duration};
+use std::{collections::HashMap, sync::Arc, time::Duration};
 
 use chrono::{DateTime, TimeDelta, Utc};
 use contracts::{
@@ -13,22 +14,20 @@ use contracts::{
 };
 use kit::{error::chain, outage::Outage};
 use tokio::{
-    task::JoinSet,
+    task::{Id, JoinError, JoinSet},
     time::{Instant, sleep, timeout},
 };
 use tokio_util::sync::CancellationToken;
 
 use crate::{
     channels::{Channel, Content, SendError},
-    domain::{Job, MAX_ATTEMPTS, Notice, wait_after},
+    domain::{Busy, Job, MAX_AT_ONCE, MAX_ATTEMPTS, Notice, Subscription, wait_after},
     error::Error,
     metrics::Metrics,
     peers::{Peers, Standing},
     store::{NotificationStore, StoreError},
 };
 
-/// What one process sends at once by one channel.
-const AT_ONCE: usize = 32;
 /// How often it is looked for what is due.
 const INTERVAL: Duration = Duration::from_millis(500);
 /// A job takes no longer: a few calls to other services and one request to a provider.
@@ -80,8 +79,10 @@ impl Sender {
             what: format!("sending by {}", self.name.as_str()),
         });
         let mut running = JoinSet::new();
+        // What they send to.
+        let mut held: HashMap<Id, Subscription> = HashMap::new();
         while !shutdown.is_cancelled() {
-            let jobs = match self.claim(AT_ONCE - running.len()).await {
+            let jobs = match self.claim(MAX_AT_ONCE - running.len(), &Busy::with(held.values())).await {
                 Ok(jobs) => {
                     claiming.worked(CLAIMING);
                     jobs
@@ -91,27 +92,34 @@ impl Sender {
                     Vec::new()
                 }
             };
+            let may_be_more = !jobs.is_empty();
             for job in jobs {
-                let (sender, outages) = (self.clone(), outages.clone());
-                running.spawn(async move { sender.carry_out(&job, &outages).await });
+                let (sender, outages, to) = (self.clone(), outages.clone(), job.subscription.clone());
+                let task = running.spawn(async move { sender.carry_out(&job, &outages).await });
+                held.insert(task.id(), to);
+            }
+            if may_be_more && running.len() < MAX_AT_ONCE {
+                continue;
             }
             tokio::select! {
                 () = shutdown.cancelled() => {}
                 // A place is free: there may be more for it.
-                _ = running.join_next(), if running.len() == AT_ONCE => {}
+                Some(ended) = running.join_next_with_id() => drop(held.remove(&id_of(&ended))),
                 () = sleep(INTERVAL) => {}
             }
-            while running.try_join_next().is_some() {}
+            while let Some(ended) = running.try_join_next_with_id() {
+                held.remove(&id_of(&ended));
+            }
         }
         while running.join_next().await.is_some() {}
     }
 
-    async fn claim(&self, limit: usize) -> Result<Vec<Job>, StoreError> {
+    async fn claim(&self, limit: usize, busy: &Busy) -> Result<Vec<Job>, StoreError> {
         if limit == 0 {
             return Ok(Vec::new());
         }
         let now = now();
-        self.store.claim(self.name, now, now + LEASE, limit).await
+        self.store.claim(self.name, now, now + LEASE, limit, busy).await
     }
 
     /// Carries out a job, and notes what became of it. A note that fails leaves the job to the end of its lease.
@@ -249,6 +257,13 @@ impl Sender {
             mentions: standing.mentions,
             badge,
         })
+    }
+}
+
+fn id_of(ended: &Result<(Id, ()), JoinError>) -> Id {
+    match ended {
+        Ok((id, ())) => *id,
+        Err(error) => error.id(),
     }
 }
 

@@ -18,7 +18,7 @@ pub use self::{
     postgres::{PostgresStore, SCHEMA},
 };
 use crate::domain::{
-    Batch, CodeOutcome, Job, MAX_SUBSCRIPTIONS, NewCode, NewSubscription, Quiet, Subscription,
+    Batch, Busy, CodeOutcome, Job, MAX_SUBSCRIPTIONS, NewCode, NewSubscription, Quiet, Subscription,
 };
 
 /// Of what and when a user is notified.
@@ -117,13 +117,15 @@ pub trait NotificationStore: Send + Sync + 'static {
     /// members; the others follow with the next calls. Returns how many chats it was: with 0 all is done.
     async fn spread(&self, now: DateTime<Utc>, limit: usize) -> Result<usize, StoreError>;
 
-    /// Takes jobs of a channel that are due, those that wait for the longest first. Until the lease ends no other process has them.
+    /// Takes jobs of a channel that are due, those that wait for the longest first, and with those of `busy` no more of one user and to one host than
+    /// there may be. Until the lease ends no other process has them. There may be more as long as there are any.
     async fn claim(
         &self,
         channel: NotificationChannel,
         now: DateTime<Utc>,
         until: DateTime<Utc>,
         limit: usize,
+        busy: &Busy,
     ) -> Result<Vec<Job>, StoreError>;
 
     /// Ends a job. When there is more to say since it was claimed, it is due again at once. `next_at` is when the next digest may follow.

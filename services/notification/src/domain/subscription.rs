@@ -1,6 +1,6 @@
 //! Where users are notified, and what is to be sent there.
 
-use std::fmt;
+use std::{collections::BTreeMap, fmt};
 
 use base64::{Engine as _, prelude::BASE64_URL_SAFE_NO_PAD};
 use chrono::{DateTime, Utc};
@@ -12,7 +12,7 @@ use kit::{error::InvalidField, mail::Email};
 use secrecy::{ExposeSecret as _, SecretString};
 use url::Url;
 
-use super::{PhoneNumber, is_of_one_device};
+use super::{MAX_OF_HOST, MAX_OF_USER, PhoneNumber, is_of_one_device};
 
 /// Longest endpoint in bytes: those of browsers have a few hundred.
 const MAX_URL_BYTES: usize = 1_024;
@@ -112,6 +112,11 @@ impl Target {
             Self::WebPush { endpoint: url, .. } | Self::Webhook { url, .. } => Some(url),
             Self::Email { .. } | Self::Fcm { .. } | Self::Sms { .. } => None,
         }
+    }
+
+    /// Returns the host of an endpoint that a user named.
+    pub fn host(&self) -> Option<&str> {
+        self.url().and_then(Url::host_str)
     }
 
     /// Returns what its user knows it by.
@@ -215,6 +220,39 @@ pub struct Job {
     pub version: i64,
     /// How often it was begun, this time included.
     pub attempts: i32,
+}
+
+/// Of whom a process sends jobs at this moment, and to where.
+#[derive(Clone, Debug, Default)]
+pub struct Busy {
+    pub users: BTreeMap<UserId, i64>,
+    pub hosts: BTreeMap<String, i64>,
+}
+
+impl Busy {
+    /// Counts those of these subscriptions.
+    pub fn with<'a>(subscriptions: impl Iterator<Item = &'a Subscription>) -> Self {
+        let mut busy = Self::default();
+        for subscription in subscriptions {
+            busy.add(subscription);
+        }
+        busy
+    }
+
+    /// Reports whether there is a place for another job.
+    pub fn has_place(&self, subscription: &Subscription) -> bool {
+        let of_user = self.users.get(&subscription.user_id).copied().unwrap_or(0);
+        let of_host = subscription.target.host().and_then(|host| self.hosts.get(host)).copied().unwrap_or(0);
+        of_user < MAX_OF_USER && of_host < MAX_OF_HOST
+    }
+
+    /// Counts one.
+    pub fn add(&mut self, subscription: &Subscription) {
+        *self.users.entry(subscription.user_id).or_default() += 1;
+        if let Some(host) = subscription.target.host() {
+            *self.hosts.entry(host.to_owned()).or_default() += 1;
+        }
+    }
 }
 
 #[cfg(test)]

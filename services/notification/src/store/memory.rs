@@ -12,7 +12,7 @@ use tonic::async_trait;
 
 use super::{NotificationStore, Place, Preferences, StoreError};
 use crate::domain::{
-    Batch, CODE_FOR, CODES_COUNT_FOR, CodeOutcome, DIGEST_AFTER, Job, MAX_CODES, MAX_SUBSCRIPTIONS,
+    Batch, Busy, CODE_FOR, CODES_COUNT_FOR, CodeOutcome, DIGEST_AFTER, Job, MAX_CODES, MAX_SUBSCRIPTIONS,
     MAX_TRIES, NewCode, NewSubscription, Subscription, is_of_digests, needs_confirmation,
 };
 
@@ -427,8 +427,9 @@ impl NotificationStore for MemoryStore {
         now: DateTime<Utc>,
         until: DateTime<Utc>,
         limit: usize,
+        busy: &Busy,
     ) -> Result<Vec<Job>, StoreError> {
-        let mut tables = self.tables();
+        let (mut tables, mut busy) = (self.tables(), busy.clone());
         let Tables { subscriptions, jobs, .. } = &mut *tables;
         let mut due: Vec<_> =
             jobs.iter_mut().filter(|(_, one)| one.dead_at.is_none() && one.due_at <= now).collect();
@@ -436,9 +437,11 @@ impl NotificationStore for MemoryStore {
         let mut claimed = Vec::new();
         for ((id, chat), waiting) in due {
             let Some(Owned { subscription, .. }) = subscriptions.get(id) else { continue };
-            if subscription.target.channel() != channel || claimed.len() == limit {
+            let is_of_channel = subscription.target.channel() == channel;
+            if !is_of_channel || claimed.len() == limit || !busy.has_place(subscription) {
                 continue;
             }
+            busy.add(subscription);
             waiting.due_at = until;
             waiting.attempts += 1;
             claimed.push(Job {

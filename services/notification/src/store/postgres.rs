@@ -16,9 +16,9 @@ use uuid::Uuid;
 
 use super::{NotificationStore, Place, Preferences, StoreError};
 use crate::domain::{
-    Batch, CODE_FOR, CODES_COUNT_FOR, CodeOutcome, DIGEST_AFTER, Job, MAX_CODES, MAX_SUBSCRIPTIONS,
-    MAX_TRIES, NewCode, NewSubscription, PhoneNumber, Quiet, Subscription, Target, is_of_digests,
-    needs_confirmation,
+    Batch, Busy, CODE_FOR, CODES_COUNT_FOR, CodeOutcome, DIGEST_AFTER, Job, MAX_CODES, MAX_OF_HOST,
+    MAX_OF_USER, MAX_SUBSCRIPTIONS, MAX_TRIES, NewCode, NewSubscription, PhoneNumber, Quiet, Subscription,
+    Target, is_of_digests, needs_confirmation,
 };
 
 /// The tables of this service.
@@ -34,6 +34,8 @@ pub const SCHEMA: Schema = Schema {
 const ALL_CHATS: Uuid = Uuid::nil();
 /// Seats of one chat that one statement tells of news: those of all chats that it takes end within its time limit. The others follow.
 const SLICE: i64 = 200;
+/// Jobs that are looked at for those that have a place.
+const CANDIDATES: i64 = 256;
 /// Codes are noted one after the other, under this lock of the database, "codes" in ASCII: two of one number are counted one by one.
 const CODES_LOCK: i64 = 0x0063_6f64_6573;
 
@@ -200,8 +202,8 @@ impl NotificationStore for PostgresStore {
         };
         let row: SubscriptionRow = sqlx::query_as(
             "INSERT INTO subscriptions
-                (subscription_id, user_id, channel, endpoint, public_key, auth, secret, is_confirmed, created_at)
-             VALUES ($1, $2, $3, $4, $5, $6, $7, $8, $9)
+                (subscription_id, user_id, channel, endpoint, public_key, auth, secret, is_confirmed, created_at, host)
+             VALUES ($1, $2, $3, $4, $5, $6, $7, $8, $9, $10)
              ON CONFLICT (user_id, channel, endpoint) DO UPDATE
                 SET public_key = excluded.public_key, auth = excluded.auth, secret = excluded.secret
              RETURNING subscription_id, user_id, channel, endpoint, public_key, auth, secret, is_confirmed, created_at",
@@ -215,6 +217,7 @@ impl NotificationStore for PostgresStore {
         .bind(secret)
         .bind(!needs_confirmation(channel))
         .bind(new.created_at)
+        .bind(target.host().map(str::to_owned))
         .fetch_one(&mut *transaction)
         .await
         .map_err(failed)?;
@@ -619,16 +622,48 @@ impl NotificationStore for PostgresStore {
         now: DateTime<Utc>,
         until: DateTime<Utc>,
         limit: usize,
+        busy: &Busy,
     ) -> Result<Vec<Job>, StoreError> {
+        let (users, of_users): (Vec<Uuid>, Vec<i64>) =
+            busy.users.iter().map(|(user, number)| (user.0, *number)).unzip();
+        let (hosts, of_hosts): (Vec<String>, Vec<i64>) =
+            busy.hosts.iter().map(|(host, number)| (host.clone(), *number)).unzip();
+        // Those whose user or host has no place are passed over before anything is ranked: however many they are, the first one of the others is found.
         let rows: Vec<JobRow> = sqlx::query_as(
-            "UPDATE jobs SET due_at = $3, attempts = attempts + 1
+            "WITH busy_users AS (
+                SELECT * FROM unnest($5::UUID[], $6::BIGINT[]) AS counted (user_id, number)
+             ), busy_hosts AS (
+                SELECT * FROM unnest($7::TEXT[], $8::BIGINT[]) AS counted (host, number)
+             ), due AS (
+                SELECT jobs.subscription_id, jobs.chat_id, jobs.due_at, subscriptions.user_id, subscriptions.host
+                FROM jobs JOIN subscriptions ON subscriptions.subscription_id = jobs.subscription_id
+                WHERE jobs.channel = $1 AND jobs.dead_at IS NULL AND jobs.due_at <= $2
+                    AND NOT EXISTS (
+                        SELECT FROM busy_users
+                        WHERE busy_users.user_id = subscriptions.user_id AND busy_users.number >= $9
+                    )
+                    AND NOT EXISTS (
+                        SELECT FROM busy_hosts
+                        WHERE busy_hosts.host = subscriptions.host AND busy_hosts.number >= $10
+                    )
+                ORDER BY jobs.due_at LIMIT $11 FOR UPDATE OF jobs SKIP LOCKED
+             ), ranked AS (
+                SELECT due.subscription_id, due.chat_id, due.due_at, due.host,
+                    row_number() OVER (PARTITION BY due.user_id ORDER BY due.due_at, due.chat_id)
+                        + COALESCE(busy_users.number, 0) AS of_user,
+                    row_number() OVER (PARTITION BY due.host ORDER BY due.due_at, due.chat_id)
+                        + COALESCE(busy_hosts.number, 0) AS of_host
+                FROM due
+                LEFT JOIN busy_users ON busy_users.user_id = due.user_id
+                LEFT JOIN busy_hosts ON busy_hosts.host = due.host
+             ), chosen AS (
+                SELECT subscription_id, chat_id FROM ranked
+                WHERE of_user <= $9 AND (host IS NULL OR of_host <= $10) ORDER BY due_at LIMIT $4
+             )
+             UPDATE jobs SET due_at = $3, attempts = attempts + 1
              FROM subscriptions
              WHERE subscriptions.subscription_id = jobs.subscription_id
-                AND (jobs.subscription_id, jobs.chat_id) IN (
-                    SELECT subscription_id, chat_id FROM jobs
-                    WHERE channel = $1 AND dead_at IS NULL AND due_at <= $2
-                    ORDER BY due_at LIMIT $4 FOR UPDATE SKIP LOCKED
-                )
+                AND (jobs.subscription_id, jobs.chat_id) IN (SELECT subscription_id, chat_id FROM chosen)
              RETURNING jobs.subscription_id, user_id, jobs.channel, endpoint, public_key, auth, secret,
                 is_confirmed, created_at, jobs.chat_id, jobs.seq, jobs.is_called, jobs.version, jobs.attempts",
         )
@@ -636,6 +671,13 @@ impl NotificationStore for PostgresStore {
         .bind(now)
         .bind(until)
         .bind(limit_of(limit))
+        .bind(users)
+        .bind(of_users)
+        .bind(hosts)
+        .bind(of_hosts)
+        .bind(MAX_OF_USER)
+        .bind(MAX_OF_HOST)
+        .bind(CANDIDATES)
         .fetch_all(&self.pool)
         .await
         .map_err(StoreError::Jobs)?;

@@ -12,7 +12,7 @@ use kit::testing::{
 use notification::{
     channels::{Channel as _, Content, FcmChannel, GOOGLE, Outside, SendError, ServiceAccount, SmsHook},
     departures,
-    domain::{Batch, Notice, PhoneNumber, Subscription, Target},
+    domain::{Batch, Busy, Notice, PhoneNumber, Subscription, Target},
     store::{NotificationStore as _, Place},
 };
 use serde_json::{Value, json};
@@ -359,7 +359,8 @@ async fn a_text_message_says_how_much_was_missed_and_nothing_else() {
     tell(3, then).await;
     assert_eq!(stand.waiting(NotificationChannel::Sms).await, (1, 0));
     let claim = async |at: chrono::DateTime<Utc>| {
-        let jobs = stand.store.claim(NotificationChannel::Sms, at, at, 10).await.expect("jobs");
+        let jobs =
+            stand.store.claim(NotificationChannel::Sms, at, at, 10, &Busy::default()).await.expect("jobs");
         jobs.len()
     };
     assert_eq!(claim(Utc::now() + SMS_EVERY - TimeDelta::minutes(2)).await, 0);

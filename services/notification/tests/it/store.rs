@@ -10,8 +10,8 @@ use contracts::{
 use kit::{catalog::Topic, testing::TestDatabase};
 use notification::{
     domain::{
-        Batch, CODE_FOR, CODES_COUNT_FOR, CodeOutcome, Job, MAX_CODES, MAX_SUBSCRIPTIONS, MAX_TRIES, NewCode,
-        NewSubscription, News, Quiet, Seat, Subscription, Target,
+        Batch, Busy, CODE_FOR, CODES_COUNT_FOR, CodeOutcome, Job, MAX_CODES, MAX_OF_HOST, MAX_OF_USER,
+        MAX_SUBSCRIPTIONS, MAX_TRIES, NewCode, NewSubscription, News, Quiet, Seat, Subscription, Target,
     },
     store::{MemoryStore, NotificationStore, Place, PostgresStore, Preferences, SCHEMA, StoreError},
 };
@@ -49,6 +49,7 @@ suite![
     who_takes_texts_in_time_is_told_nothing_in_a_busy_chat,
     the_chats_of_a_user_follow_records_and_lists,
     a_job_is_of_one_process_at_a_time,
+    neither_a_user_nor_a_host_has_all_places,
     what_comes_while_a_job_is_sent_is_told_behind_it,
     a_job_that_was_given_up_makes_room_for_another,
     a_digest_is_one_job_for_all_chats,
@@ -131,7 +132,7 @@ async fn claim(store: &Store) -> Vec<Job> {
 
 async fn claim_at(store: &Store, at: DateTime<Utc>) -> Vec<Job> {
     let lease = at + TimeDelta::minutes(1);
-    store.claim(NotificationChannel::Webhook, at, lease, 100).await.expect("jobs")
+    store.claim(NotificationChannel::Webhook, at, lease, 100, &Busy::default()).await.expect("jobs")
 }
 
 /// Returns a user with a webhook who is in a chat.
@@ -304,6 +305,62 @@ async fn a_job_is_of_one_process_at_a_time(store: Store) {
     assert!(claim_at(&store, later + TimeDelta::hours(1)).await.is_empty());
 }
 
+async fn neither_a_user_nor_a_host_has_all_places(store: Store) {
+    const PLACES: usize = 32;
+    let claim = async |running: &[Subscription]| {
+        let (at, busy) = (now() + TimeDelta::seconds(2), Busy::with(running.iter()));
+        let (until, free) = (at + TimeDelta::minutes(1), PLACES - running.len());
+        let jobs = store.claim(NotificationChannel::Webhook, at, until, free, &busy).await.expect("jobs");
+        jobs.into_iter().map(|job| job.subscription).collect::<Vec<_>>()
+    };
+    let of = |jobs: &[Subscription], user: UserId| {
+        jobs.iter().map(|one| i64::from(one.user_id == user)).sum::<i64>()
+    };
+    // One user is told of many chats, at a server that does not answer, and another user at the same server of one.
+    let greedy = UserId::generate();
+    subscribed(&store, &hook(greedy, "slow")).await;
+    let chats: Vec<_> = (0..40).map(|_| (ChatId::generate(), 1)).collect();
+    store.list(greedy, &chats, now()).await.expect("it is noted");
+    for (chat, _) in &chats {
+        apply(&store, &news(*chat, 1, &[])).await;
+    }
+    spread(&store).await;
+    let (modest, chat) = member(&store).await;
+    apply(&store, &news(chat, 1, &[])).await;
+    spread(&store).await;
+    let mut running = claim(&[]).await;
+    let more = claim(&running).await;
+    running.extend(more);
+    assert_eq!((of(&running, greedy), of(&running, modest)), (MAX_OF_USER, 1));
+    assert!(claim(&running).await.is_empty(), "there is no place for the others");
+    // One that has ended leaves its place to the next.
+    let ended = running.iter().position(|one| one.user_id == greedy).expect("one of them");
+    running.remove(ended);
+    assert_eq!(of(&claim(&running).await, greedy), 1);
+    // Many users at one host.
+    let mut running = Vec::new();
+    for _ in 0..PLACES {
+        let (_, chat) = member(&store).await;
+        apply(&store, &news(chat, 1, &[])).await;
+    }
+    let elsewhere = UserId::generate();
+    subscribed(&store, &subscription(elsewhere, json!({"webhook": {"url": "https://other.example/1"}})))
+        .await;
+    store.list(elsewhere, &[(chat, 1)], now()).await.expect("it is noted");
+    apply(&store, &news(chat, 2, &[])).await;
+    spread(&store).await;
+    loop {
+        let more = claim(&running).await;
+        if more.is_empty() {
+            break;
+        }
+        running.extend(more);
+    }
+    let at_host =
+        running.iter().map(|one| i64::from(one.target.host() == Some("hooks.example"))).sum::<i64>();
+    assert_eq!((at_host, of(&running, elsewhere)), (MAX_OF_HOST, 1));
+}
+
 async fn what_comes_while_a_job_is_sent_is_told_behind_it(store: Store) {
     let (_, chat) = member(&store).await;
     apply(&store, &news(chat, 1, &[])).await;
@@ -349,7 +406,7 @@ async fn a_digest_is_one_job_for_all_chats(store: Store) {
     spread(&store).await;
     let claim = async |store: &Store, at: DateTime<Utc>| {
         let until = at + TimeDelta::minutes(1);
-        store.claim(NotificationChannel::Email, at, until, 10).await.expect("jobs")
+        store.claim(NotificationChannel::Email, at, until, 10, &Busy::default()).await.expect("jobs")
     };
     let day = now() + TimeDelta::days(1);
     assert!(claim(&store, day).await.is_empty(), "the address is not confirmed");
