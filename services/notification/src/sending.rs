@@ -4,7 +4,7 @@
 //! Whether a user is notified is decided when the job is sent, from what the other services say at that moment: a message that a device took while
 //! the job waited is sent nowhere. A process has a job until its lease ends; one that is killed leaves it to another.
 
-use std::{collections::HashMap, sync::Arc, time::Duration};
+use std::{collections::HashMap, ops::RangeInclusive, sync::Arc, time::Duration};
 
 use chrono::{DateTime, TimeDelta, Utc};
 use contracts::{
@@ -12,7 +12,7 @@ use contracts::{
     api::{NotificationChannel, NotificationLevel},
     event::ChatKind,
 };
-use kit::{error::chain, outage::Outage};
+use kit::{backoff::Backoff, error::chain, outage::Outage};
 use tokio::{
     task::{Id, JoinError, JoinSet},
     time::{Instant, sleep, timeout},
@@ -34,6 +34,10 @@ const INTERVAL: Duration = Duration::from_millis(500);
 const JOB_LIMIT: Duration = Duration::from_secs(45);
 /// Longer than a job takes.
 const LEASE: TimeDelta = TimeDelta::seconds(60);
+/// What became of a job can be noted for so long after the claim: another process has it when the lease ends.
+const NOTE_FOR: Duration = Duration::from_secs(55);
+/// Between attempts to note it.
+const NOTE_BACKOFF: RangeInclusive<Duration> = Duration::from_millis(100)..=Duration::from_secs(2);
 /// While another service does not answer, a job waits for so long. That is no fault of the provider, and is not counted.
 const PEER_WAIT: TimeDelta = TimeDelta::seconds(5);
 
@@ -122,8 +126,9 @@ impl Sender {
         self.store.claim(self.name, now, now + LEASE, limit, busy).await
     }
 
-    /// Carries out a job, and notes what became of it. A note that fails leaves the job to the end of its lease.
+    /// Carries out a job that was claimed just now, and notes what became of it.
     async fn carry_out(&self, job: &Job, outages: &Outages) {
+        let note_until = Instant::now() + NOTE_FOR;
         let done = timeout(JOB_LIMIT, self.send(job)).await;
         if matches!(done, Ok(Ok(_) | Err(Failure::Unsent(_)))) {
             outages.deciding.worked(DECIDING);
@@ -135,56 +140,36 @@ impl Sender {
             }
             _ => {}
         }
-        let (outcome, noted) = match done {
-            Ok(Ok(Ok(outcome))) => (outcome, self.finish(job, outcome).await),
-            Ok(Ok(Err(wait))) => ("quiet", self.store.put_off(job, now() + wait, false).await),
+        let (outcome, end) = match done {
+            Ok(Ok(Ok(outcome))) => (outcome, End::Done { is_sent: outcome == "sent" }),
+            Ok(Ok(Err(wait))) => ("quiet", End::Wait { wait, is_counted: false }),
             Ok(Err(Failure::Undecided(error))) => {
                 outages.deciding.failed(DECIDING, &error);
-                ("undecided", self.store.put_off(job, now() + PEER_WAIT, false).await)
+                ("undecided", End::Wait { wait: PEER_WAIT, is_counted: false })
             }
-            Ok(Err(Failure::Unsent(error))) => self.unsent(job, error).await,
+            Ok(Err(Failure::Unsent(error))) => unsent(job, error),
             Err(_) => {
                 let error = SendError::Later { why: "it took too long".to_owned(), after: None };
-                self.unsent(job, error).await
+                unsent(job, error)
             }
         };
         self.metrics.job(self.name, outcome);
-        if let Err(error) = noted {
+        if let Err(error) = persist(note_until, || self.note(job, &end)).await {
             let cause = chain(&error);
             tracing::warn!(cause, "failed to note what became of a job, which is done again: {cause}");
         }
     }
 
-    async fn finish(&self, job: &Job, outcome: &'static str) -> Result<(), StoreError> {
+    async fn note(&self, job: &Job, end: &End) -> Result<(), StoreError> {
         let now = now();
-        let is_digest = job.chat_id.is_none() && outcome == "sent";
-        self.store.finish(job, now, is_digest.then(|| now + self.channel.digest_every())).await
-    }
-
-    /// Notes a failure of the provider.
-    async fn unsent(&self, job: &Job, error: SendError) -> (&'static str, Result<(), StoreError>) {
-        let (subscription, attempts) = (job.subscription.id, job.attempts);
-        let why = error.to_string();
-        match error {
-            SendError::Gone => {
-                tracing::info!(%subscription, "the endpoint of subscription {subscription} is gone: it is forgotten");
-                let removed = self.store.unsubscribe(subscription, None).await;
-                ("gone", removed.map(drop))
+        match end {
+            End::Done { is_sent } => {
+                let next_at = (*is_sent && job.chat_id.is_none()).then(|| now + self.channel.digest_every());
+                self.store.finish(job, now, next_at).await
             }
-            SendError::Later { after, .. } if attempts < MAX_ATTEMPTS => {
-                tracing::debug!(%subscription, attempts, why, "a job is tried again: {why}");
-                let asked = after.and_then(|after| TimeDelta::from_std(after).ok());
-                let wait = asked.unwrap_or_default().max(wait_after(attempts));
-                ("later", self.store.put_off(job, now() + wait, true).await)
-            }
-            SendError::Misconfigured(_) if attempts < MAX_ATTEMPTS => {
-                let wait = wait_after(attempts);
-                ("misconfigured", self.store.put_off(job, now() + wait, true).await)
-            }
-            SendError::Later { .. } | SendError::Misconfigured(_) | SendError::Refused(_) => {
-                tracing::warn!(%subscription, attempts, why, "a job of subscription {subscription} is given up: {why}");
-                ("dead", self.store.bury(job, now(), &why).await)
-            }
+            End::Wait { wait, is_counted } => self.store.put_off(job, now + *wait, *is_counted).await,
+            End::Gone => self.store.unsubscribe(job.subscription.id, None).await.map(drop),
+            End::Dead(why) => self.store.bury(job, now, why).await,
         }
     }
 
@@ -260,11 +245,68 @@ impl Sender {
     }
 }
 
+/// Returns what becomes of a job that the provider did not take, for the metrics and for the store.
+fn unsent(job: &Job, error: SendError) -> (&'static str, End) {
+    let (subscription, attempts) = (job.subscription.id, job.attempts);
+    let why = error.to_string();
+    match error {
+        SendError::Gone => {
+            tracing::info!(%subscription, "the endpoint of subscription {subscription} is gone: it is forgotten");
+            ("gone", End::Gone)
+        }
+        SendError::Later { after, .. } if attempts < MAX_ATTEMPTS => {
+            tracing::debug!(%subscription, attempts, why, "a job is tried again: {why}");
+            let asked = after.and_then(|after| TimeDelta::from_std(after).ok());
+            let wait = asked.unwrap_or_default().max(wait_after(attempts));
+            ("later", End::Wait { wait, is_counted: true })
+        }
+        SendError::Misconfigured(_) if attempts < MAX_ATTEMPTS => {
+            ("misconfigured", End::Wait { wait: wait_after(attempts), is_counted: true })
+        }
+        SendError::Later { .. } | SendError::Misconfigured(_) | SendError::Refused(_) => {
+            tracing::warn!(%subscription, attempts, why, "a job of subscription {subscription} is given up: {why}");
+            ("dead", End::Dead(why))
+        }
+    }
+}
+
+/// Notes something, and tries it again after a failure until a moment at which it is too late: what was sent and is not noted is sent again.
+async fn persist<F: Future<Output = Result<(), StoreError>>>(
+    until: Instant,
+    mut note: impl FnMut() -> F,
+) -> Result<(), StoreError> {
+    let mut backoff = Backoff::new(NOTE_BACKOFF);
+    loop {
+        let Err(error) = note().await else { return Ok(()) };
+        let wait = backoff.next_wait();
+        if Instant::now() + wait >= until {
+            return Err(error);
+        }
+        sleep(wait).await;
+    }
+}
+
 fn id_of(ended: &Result<(Id, ()), JoinError>) -> Id {
     match ended {
         Ok((id, ())) => *id,
         Err(error) => error.id(),
     }
+}
+
+/// What becomes of a job.
+enum End {
+    Done {
+        is_sent: bool,
+    },
+    /// It is due again then. An attempt that is not counted was none.
+    Wait {
+        wait: TimeDelta,
+        is_counted: bool,
+    },
+    /// With its subscription.
+    Gone,
+    /// It is given up, and why.
+    Dead(String),
 }
 
 /// Why a job is not done.
@@ -277,4 +319,34 @@ enum Failure {
 #[expect(clippy::disallowed_methods, reason = "an edge: what is due")]
 fn now() -> DateTime<Utc> {
     Utc::now()
+}
+
+#[cfg(test)]
+mod tests {
+    use std::cell::Cell;
+
+    use super::*;
+
+    fn failed() -> StoreError {
+        StoreError::Jobs(sqlx::Error::PoolTimedOut)
+    }
+
+    #[tokio::test]
+    async fn what_became_of_a_job_is_noted_once_the_store_takes_it() {
+        let attempts = Cell::new(0);
+        let note = || {
+            attempts.set(attempts.get() + 1);
+            let is_down = attempts.get() < 3;
+            async move { if is_down { Err(failed()) } else { Ok(()) } }
+        };
+        persist(Instant::now() + NOTE_FOR, note).await.unwrap();
+        assert_eq!(attempts.get(), 3);
+    }
+
+    #[tokio::test]
+    async fn what_cannot_be_noted_is_left_before_another_process_has_the_job() {
+        assert!(JOB_LIMIT < NOTE_FOR && NOTE_FOR < LEASE.to_std().unwrap());
+        let until = Instant::now() + Duration::from_millis(500);
+        persist(until, || async { Err(failed()) }).await.unwrap_err();
+    }
 }
