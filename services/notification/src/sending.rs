@@ -38,8 +38,8 @@ const LEASE: TimeDelta = TimeDelta::seconds(60);
 const NOTE_FOR: Duration = Duration::from_secs(55);
 /// Between attempts to note it.
 const NOTE_BACKOFF: RangeInclusive<Duration> = Duration::from_millis(100)..=Duration::from_secs(2);
-/// While another service does not answer, a job waits for so long. That is no fault of the provider, and is not counted.
-const PEER_WAIT: TimeDelta = TimeDelta::seconds(5);
+/// While another service does not answer, a job waits for so long, and one is tried so often. That is no fault of the provider, and is not counted.
+const PEER_WAIT: Duration = Duration::from_secs(5);
 
 /// Sends by one channel. Cheap to clone.
 #[derive(Clone)]
@@ -85,8 +85,18 @@ impl Sender {
         let mut running = JoinSet::new();
         // What they send to.
         let mut held: HashMap<Id, Subscription> = HashMap::new();
+        let mut probe_at = Instant::now();
         while !shutdown.is_cancelled() {
-            let jobs = match self.claim(MAX_AT_ONCE - running.len(), &Busy::with(held.values())).await {
+            // While other services do not answer, one job shows now and then whether they do again, and the others wait where they are.
+            let limit = if !outages.deciding.is_on() {
+                MAX_AT_ONCE - running.len()
+            } else if running.is_empty() && Instant::now() >= probe_at {
+                probe_at = Instant::now() + PEER_WAIT;
+                1
+            } else {
+                0
+            };
+            let jobs = match self.claim(limit, &Busy::with(held.values())).await {
                 Ok(jobs) => {
                     claiming.worked(CLAIMING);
                     jobs
@@ -102,7 +112,7 @@ impl Sender {
                 let task = running.spawn(async move { sender.carry_out(&job, &outages).await });
                 held.insert(task.id(), to);
             }
-            if may_be_more && running.len() < MAX_AT_ONCE {
+            if may_be_more && running.len() < MAX_AT_ONCE && !outages.deciding.is_on() {
                 continue;
             }
             tokio::select! {
@@ -145,7 +155,10 @@ impl Sender {
             Ok(Ok(Err(wait))) => ("quiet", End::Wait { wait, is_counted: false }),
             Ok(Err(Failure::Undecided(error))) => {
                 outages.deciding.failed(DECIDING, &error);
-                ("undecided", End::Wait { wait: PEER_WAIT, is_counted: false })
+                (
+                    "undecided",
+                    End::Wait { wait: TimeDelta::from_std(PEER_WAIT).unwrap_or_default(), is_counted: false },
+                )
             }
             Ok(Err(Failure::Unsent(error))) => unsent(job, error),
             Err(_) => {

@@ -41,6 +41,8 @@ struct Known {
     /// The user whose chats cannot be listed.
     unlistable: Option<String>,
     is_down: bool,
+    /// Calls while they were down.
+    refused: usize,
 }
 
 #[derive(Default)]
@@ -64,12 +66,21 @@ impl Peers {
     }
 
     fn up(&self) -> Result<MutexGuard<'_, Known>, Status> {
-        let known = self.known();
-        if known.is_down { Err(Status::unavailable("it is down")) } else { Ok(known) }
+        let mut known = self.known();
+        if known.is_down {
+            known.refused += 1;
+            return Err(Status::unavailable("it is down"));
+        }
+        Ok(known)
     }
 
     pub fn set_down(&self, is_down: bool) {
         self.known().is_down = is_down;
+    }
+
+    /// Returns how many calls came while they were down.
+    pub fn refused(&self) -> usize {
+        self.known().refused
     }
 
     pub fn join(&self, chat: ChatId, user: UserId) {

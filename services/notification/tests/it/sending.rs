@@ -25,7 +25,7 @@ use super::{
 
 const SUBSCRIPTIONS: &str = "/api/notifications/subscriptions";
 /// What comes twice comes within so long: several rounds of everything.
-const A_WHILE: Duration = Duration::from_secs(4);
+const A_WHILE: Duration = Duration::from_secs(6);
 
 async fn subscribe(stand: &Stand, user: &TestUser, body: Value) -> Value {
     let created = stand.api.post(user, SUBSCRIPTIONS, body).await.ok(200);
@@ -384,6 +384,29 @@ async fn what_was_taken_while_another_service_was_down_is_not_told() {
     assert_eq!(push["chat"], json!(second));
     sleep(A_WHILE).await;
     assert_eq!(away.receiver.all().len(), 1);
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn while_another_service_is_down_the_jobs_that_wait_do_not_go_round() {
+    let stand = Stand::start().await;
+    let away = Away::start(&stand, "ben").await;
+    let ann = stand.realm.user("ann");
+    let chats: Vec<ChatId> = (0..30).map(|_| stand.found(&[ann.id, away.user.id])).collect();
+    stand.peers.set_down(true);
+    for chat in &chats {
+        stand.say(*chat, 1, ann.id, "hello", &[]);
+    }
+    wait_for("all jobs to wait", PATIENCE, || async {
+        (stand.waiting(NotificationChannel::WebPush).await == (30, 0)).then_some(())
+    })
+    .await;
+    sleep(A_WHILE).await;
+    // Those that were begun before the first one failed, and then one at a time.
+    let refused = stand.peers.refused();
+    assert!((1..chats.len()).contains(&refused), "{refused} calls");
+    stand.peers.set_down(false);
+    away.receiver.wait_taken(chats.len()).await;
+    assert_eq!(away.receiver.all().len(), chats.len());
 }
 
 #[tokio::test(flavor = "multi_thread")]
