@@ -123,7 +123,7 @@ CREATE TABLE jobs (
 );
 
 CREATE INDEX jobs_by_time ON jobs (channel, due_at) WHERE dead_at IS NULL;
-CREATE INDEX jobs_by_death ON jobs (dead_at) WHERE dead_at IS NOT NULL;
+CREATE INDEX jobs_by_death ON jobs (dead_at, channel) WHERE dead_at IS NOT NULL;
 
 -- How far topics are read.
 CREATE TABLE positions (

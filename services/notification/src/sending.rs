@@ -14,6 +14,7 @@ use contracts::{
 };
 use kit::{backoff::Backoff, error::chain, outage::Outage};
 use tokio::{
+    sync::Notify,
     task::{Id, JoinError, JoinSet},
     time::{Instant, sleep, timeout},
 };
@@ -21,15 +22,15 @@ use tokio_util::sync::CancellationToken;
 
 use crate::{
     channels::{Channel, Content, SendError},
-    domain::{Busy, Job, MAX_AT_ONCE, MAX_ATTEMPTS, Notice, Subscription, wait_after},
+    domain::{Busy, Job, MAX_AT_ONCE, MAX_ATTEMPTS, Notice, Subscription, pause_until, wait_after},
     error::Error,
     metrics::Metrics,
     peers::{Peers, Standing},
     store::{NotificationStore, StoreError},
 };
 
-/// How often it is looked for what is due.
-const INTERVAL: Duration = Duration::from_millis(500);
+/// After a failure to look for what is due.
+const LOOK_AGAIN: Duration = Duration::from_secs(1);
 /// A job takes no longer: a few calls to other services and one request to a provider.
 const JOB_LIMIT: Duration = Duration::from_secs(45);
 /// Longer than a job takes.
@@ -49,6 +50,8 @@ pub struct Sender {
     pub name: NotificationChannel,
     pub channel: Arc<dyn Channel>,
     pub metrics: Metrics,
+    /// There are jobs.
+    pub wake: Arc<Notify>,
 }
 
 /// What outages are called in the log.
@@ -96,14 +99,14 @@ impl Sender {
             } else {
                 0
             };
-            let jobs = match self.claim(limit, &Busy::with(held.values())).await {
-                Ok(jobs) => {
+            let (jobs, pause) = match self.look(limit, &Busy::with(held.values())).await {
+                Ok(found) => {
                     claiming.worked(CLAIMING);
-                    jobs
+                    found
                 }
                 Err(error) => {
                     claiming.failed(CLAIMING, &error);
-                    Vec::new()
+                    (Vec::new(), LOOK_AGAIN)
                 }
             };
             let may_be_more = !jobs.is_empty();
@@ -119,7 +122,8 @@ impl Sender {
                 () = shutdown.cancelled() => {}
                 // A place is free: there may be more for it.
                 Some(ended) = running.join_next_with_id() => drop(held.remove(&id_of(&ended))),
-                () = sleep(INTERVAL) => {}
+                () = self.wake.notified() => {}
+                () = sleep(pause) => {}
             }
             while let Some(ended) = running.try_join_next_with_id() {
                 held.remove(&id_of(&ended));
@@ -128,12 +132,15 @@ impl Sender {
         while running.join_next().await.is_some() {}
     }
 
-    async fn claim(&self, limit: usize, busy: &Busy) -> Result<Vec<Job>, StoreError> {
-        if limit == 0 {
-            return Ok(Vec::new());
-        }
+    /// Takes so many jobs that are due. Returns how long to wait where there are none.
+    async fn look(&self, limit: usize, busy: &Busy) -> Result<(Vec<Job>, Duration), StoreError> {
         let now = now();
-        self.store.claim(self.name, now, now + LEASE, limit, busy).await
+        if limit == 0 {
+            return Ok((Vec::new(), pause_until(None, now)));
+        }
+        let jobs = self.store.claim(self.name, now, now + LEASE, limit, busy).await?;
+        let next = if jobs.is_empty() { self.store.next_job(self.name).await? } else { None };
+        Ok((jobs, pause_until(next, now)))
     }
 
     /// Carries out a job that was claimed just now, and notes what became of it.

@@ -117,6 +117,12 @@ pub trait NotificationStore: Send + Sync + 'static {
     /// members; the others follow with the next calls. Returns how many chats it was: with 0 all is done.
     async fn spread(&self, now: DateTime<Utc>, limit: usize) -> Result<usize, StoreError>;
 
+    /// Returns when the first news are due.
+    async fn next_news(&self) -> Result<Option<DateTime<Utc>>, StoreError>;
+
+    /// Returns when the first job of a channel is due, or may be taken from the process that has it.
+    async fn next_job(&self, channel: NotificationChannel) -> Result<Option<DateTime<Utc>>, StoreError>;
+
     /// Takes jobs of a channel that are due, those that wait for the longest first, and with those of `busy` no more of one user and to one host than
     /// there may be. Until the lease ends no other process has them. There may be more as long as there are any.
     async fn claim(

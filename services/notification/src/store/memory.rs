@@ -421,6 +421,20 @@ impl NotificationStore for MemoryStore {
         Ok(due.len())
     }
 
+    async fn next_news(&self) -> Result<Option<DateTime<Utc>>, StoreError> {
+        Ok(self.tables().news.values().map(|news| news.due_at).min())
+    }
+
+    async fn next_job(&self, channel: NotificationChannel) -> Result<Option<DateTime<Utc>>, StoreError> {
+        let tables = self.tables();
+        let is_of = |id: &SubscriptionId| {
+            let found = tables.subscriptions.get(id);
+            found.is_some_and(|entry| entry.subscription.target.channel() == channel)
+        };
+        let waiting = tables.jobs.iter().filter(|((id, _), one)| one.dead_at.is_none() && is_of(id));
+        Ok(waiting.map(|(_, one)| one.due_at).min())
+    }
+
     async fn claim(
         &self,
         channel: NotificationChannel,

@@ -110,6 +110,12 @@ kit::row! {
 }
 
 kit::row! {
+    struct NextRow {
+        due_at: Option<DateTime<Utc>>,
+    }
+}
+
+kit::row! {
     struct CountRow {
         channel: String,
         waiting: i64,
@@ -615,6 +621,24 @@ impl NotificationStore for PostgresStore {
         Ok(usize::try_from(row.number).unwrap_or(0))
     }
 
+    async fn next_news(&self) -> Result<Option<DateTime<Utc>>, StoreError> {
+        let row: NextRow = sqlx::query_as("SELECT min(due_at) AS due_at FROM news")
+            .fetch_one(&self.pool)
+            .await
+            .map_err(StoreError::Jobs)?;
+        Ok(row.due_at)
+    }
+
+    async fn next_job(&self, channel: NotificationChannel) -> Result<Option<DateTime<Utc>>, StoreError> {
+        let row: NextRow =
+            sqlx::query_as("SELECT min(due_at) AS due_at FROM jobs WHERE channel = $1 AND dead_at IS NULL")
+                .bind(channel.as_str())
+                .fetch_one(&self.pool)
+                .await
+                .map_err(StoreError::Jobs)?;
+        Ok(row.due_at)
+    }
+
     #[tracing::instrument(name = "notification.store.claim", skip_all)]
     async fn claim(
         &self,
@@ -769,15 +793,23 @@ impl NotificationStore for PostgresStore {
 
     async fn counts(&self) -> Result<HashMap<NotificationChannel, (i64, i64)>, StoreError> {
         let rows: Vec<CountRow> = sqlx::query_as(
-            "SELECT channel, count(*) FILTER (WHERE dead_at IS NULL) AS waiting, count(dead_at) AS dead
-             FROM jobs GROUP BY channel",
+            // Each half is read from an index alone.
+            "SELECT channel, count(*) AS waiting, 0::BIGINT AS dead
+             FROM jobs WHERE dead_at IS NULL GROUP BY channel
+             UNION ALL
+             SELECT channel, 0, count(*) FROM jobs WHERE dead_at IS NOT NULL GROUP BY channel",
         )
         .fetch_all(&self.pool)
         .await
         .map_err(StoreError::Jobs)?;
-        let count =
-            |row: CountRow| Some((NotificationChannel::parse(&row.channel)?, (row.waiting, row.dead)));
-        Ok(rows.into_iter().filter_map(count).collect())
+        let mut counts: HashMap<_, (i64, i64)> = HashMap::new();
+        for row in rows {
+            let Some(channel) = NotificationChannel::parse(&row.channel) else { continue };
+            let (waiting, dead) = counts.entry(channel).or_default();
+            *waiting += row.waiting;
+            *dead += row.dead;
+        }
+        Ok(counts)
     }
 
     #[tracing::instrument(name = "notification.store.erase", skip_all, fields(user = %user_id))]

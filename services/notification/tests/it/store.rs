@@ -49,6 +49,7 @@ suite![
     who_takes_texts_in_time_is_told_nothing_in_a_busy_chat,
     the_chats_of_a_user_follow_records_and_lists,
     a_job_is_of_one_process_at_a_time,
+    it_is_known_when_the_next_is_due,
     neither_a_user_nor_a_host_has_all_places,
     what_comes_while_a_job_is_sent_is_told_behind_it,
     a_job_that_was_given_up_makes_room_for_another,
@@ -303,6 +304,28 @@ async fn a_job_is_of_one_process_at_a_time(store: Store) {
     assert_eq!(third.attempts, 2, "that attempt was none");
     store.finish(&third, later, None).await.expect("it is done");
     assert!(claim_at(&store, later + TimeDelta::hours(1)).await.is_empty());
+}
+
+async fn it_is_known_when_the_next_is_due(store: Store) {
+    let (_, chat) = member(&store).await;
+    let (start, delay) = (now(), TimeDelta::seconds(10));
+    let place = Place { topic: Topic::MessageDelivered, partition: 0, next_offset: 1 };
+    let next = async || {
+        let news = store.next_news().await.expect("an answer");
+        (news, store.next_job(NotificationChannel::Webhook).await.expect("an answer"))
+    };
+    assert_eq!(next().await, (None, None));
+    store.apply(place, &news(chat, 1, &[]), delay, start).await.expect("it is noted");
+    store.apply(place, &news(chat, 2, &[]), delay, start + delay / 2).await.expect("it is noted");
+    let (first, second) = (start + delay, start + delay + delay / 2);
+    assert_eq!(next().await, (Some(first), None));
+    assert_eq!(store.spread(first, 10).await.expect("jobs are made"), 1);
+    assert_eq!(next().await, (Some(second), Some(first)));
+    let [job] = claim_at(&store, first).await.try_into().expect("one job");
+    assert_eq!(next().await, (Some(second), Some(first + TimeDelta::minutes(1))), "its lease");
+    store.bury(&job, first, "status 400").await.expect("it is given up");
+    assert_eq!(next().await, (Some(second), None));
+    assert_eq!(store.next_job(NotificationChannel::Email).await.expect("an answer"), None);
 }
 
 async fn neither_a_user_nor_a_host_has_all_places(store: Store) {
