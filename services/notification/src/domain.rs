@@ -14,7 +14,9 @@ use contracts::api::NotificationChannel;
 pub use self::{
     batch::{Batch, News, Seat},
     hours::{Quiet, time_of_day},
-    notice::{Digest, Notice, NoticeText, code_text, confirmation_mail, digest_mail, digest_text, excerpt},
+    notice::{
+        Digest, Missed, Notice, NoticeText, code_text, confirmation_mail, digest_mail, digest_text, excerpt,
+    },
     phone::{
         CODE_DIGITS, CODE_FOR, CODES_COUNT_FOR, CodeOutcome, MAX_CODES, MAX_TRIES, NewCode, PhoneNumber,
     },

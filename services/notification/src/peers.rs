@@ -17,7 +17,7 @@ use kit::{
 use tonic::{Code, Status};
 
 use crate::{
-    domain::{Digest, NoticeText, excerpt},
+    domain::{Digest, Missed, NoticeText, excerpt},
     error::Error,
 };
 
@@ -147,7 +147,9 @@ impl Peers {
                 title => title.to_owned(),
             };
             digest.unread += marks.unread;
-            digest.chats.push((name, marks.unread));
+            let is_direct = ChatKind::parse(&membership.kind) == Some(ChatKind::Direct);
+            let is_called = is_direct || marks.mentions > 0;
+            digest.chats.push(Missed { name, unread: marks.unread, is_called });
         }
         Ok(digest)
     }

@@ -219,14 +219,18 @@ impl Sender {
             return Ok(Decision::Wait(wait));
         }
         let Some(chat) = job.chat_id else {
-            let digest = self.peers.digest(user_id, now_ms).await?;
-            let is_empty = digest.chats.is_empty();
-            return Ok(if is_empty {
-                Decision::Drop("taken")
-            } else {
-                let id = format!("{}.{}", job.subscription.id, job.version);
-                Decision::Send(Content::Digest { id, digest })
-            });
+            let mut digest = self.peers.digest(user_id, now_ms).await?;
+            if digest.chats.is_empty() {
+                return Ok(Decision::Drop("taken"));
+            }
+            if preferences.level == NotificationLevel::Mentions {
+                digest.keep_called();
+            }
+            if digest.chats.is_empty() {
+                return Ok(Decision::Drop("not_wanted"));
+            }
+            let id = format!("{}.{}", job.subscription.id, job.version);
+            return Ok(Decision::Send(Content::Digest { id, digest }));
         };
         let Some(standing) = self.peers.standing(user_id, chat, now_ms).await? else {
             return Ok(Decision::Drop("not_a_member"));
@@ -235,7 +239,8 @@ impl Sender {
         if standing.taken_seq >= job.seq || standing.unread == 0 {
             return Ok(Decision::Drop("taken"));
         }
-        let is_called = job.is_called || standing.kind == ChatKind::Direct;
+        // What called the user may have been read since: what is left may call nobody.
+        let is_called = (job.is_called && standing.mentions > 0) || standing.kind == ChatKind::Direct;
         if standing.is_muted || (preferences.level == NotificationLevel::Mentions && !is_called) {
             return Ok(Decision::Drop("not_wanted"));
         }

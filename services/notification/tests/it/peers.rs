@@ -35,6 +35,8 @@ struct Known {
     seats: BTreeMap<(String, String), Seat>,
     /// Texts of chats: their seq, sender and body.
     texts: BTreeMap<String, Vec<(i64, String, String)>>,
+    /// Whom texts call: their chat, their seq and a user.
+    calls: Vec<(String, i64, String)>,
     titles: BTreeMap<String, String>,
     names: BTreeMap<String, String>,
     deleted: Vec<String>,
@@ -105,6 +107,16 @@ impl Peers {
         texts.push((seq, sender.to_string(), body.to_owned()));
     }
 
+    /// Lets a text call users.
+    pub fn call(&self, chat: ChatId, seq: i64, users: &[UserId]) {
+        let calls = users.iter().map(|user| (chat.to_string(), seq, user.to_string()));
+        self.known().calls.extend(calls);
+    }
+
+    pub fn read(&self, chat: ChatId, user: UserId, seq: i64) {
+        self.seat(chat, user, |seat| seat.read_seq = seq);
+    }
+
     pub fn deliver(&self, chat: ChatId, user: UserId, seq: i64) {
         self.seat(chat, user, |seat| seat.delivered_seq = seq);
     }
@@ -143,10 +155,15 @@ impl Known {
     fn watermarks(&self, chat: &str, user: &str, seat: &Seat) -> Watermarks {
         let texts = self.texts.get(chat).map(Vec::as_slice).unwrap_or_default();
         let unread = texts.iter().filter(|(seq, sender, _)| *seq > seat.read_seq && sender != user).count();
+        let calls = self
+            .calls
+            .iter()
+            .filter(|(of, seq, called)| of == chat && *seq > seat.read_seq && called == user);
         Watermarks {
             read_seq: seat.read_seq,
             delivered_seq: seat.delivered_seq,
             unread: unread as i64,
+            mentions: calls.count() as i64,
             ..Watermarks::default()
         }
     }

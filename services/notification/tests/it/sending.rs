@@ -505,6 +505,72 @@ async fn a_user_is_told_what_the_user_wants_to_be_told() {
     assert_eq!(away.receiver.all().len(), expected, "it is quiet");
 }
 
+/// Lets a user want to be told of what calls the user alone.
+async fn wants_mentions(stand: &Stand, user: &TestUser) {
+    let preferences = json!({"level": "mentions", "shows_text": true});
+    let line = "PUT /api/notifications/preferences";
+    stand.api.send(line, Some(&user.token), Some(preferences)).await.ok(200);
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn a_call_that_was_read_makes_nothing_of_what_follows_it() {
+    let stand = Stand::start().await;
+    let ann = stand.realm.user("ann");
+    let away = Away::start(&stand, "ben").await;
+    let chat = stand.found(&[ann.id, away.user.id]);
+    stand.peers.title(chat, "Cats");
+    wants_mentions(&stand, &away.user).await;
+    away.receiver.answer(503);
+    stand.say(chat, 1, ann.id, "hello", &[away.user.id]);
+    away.receiver.wait(1).await;
+    // It is read elsewhere while the push waits, and what comes then calls nobody.
+    stand.peers.read(chat, away.user.id, 1);
+    stand.say(chat, 2, ann.id, "hello", &[]);
+    away.receiver.answer(201);
+    is_done(&stand, NotificationChannel::WebPush).await;
+    assert!(away.receiver.taken().is_empty());
+    stand.say(chat, 3, ann.id, "hello", &[away.user.id]);
+    assert_eq!(away.next(1).await["seq"], 3);
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn a_mail_has_what_its_user_wants_to_be_told_and_no_more() {
+    let stand = Stand::by_hand().await;
+    let (ann, ben) = (stand.realm.user("ann"), stand.realm.user("ben"));
+    stand.api.post(&ben, SUBSCRIPTIONS, json!({"email": {"address": "ben@corp.test"}})).await.ok(200);
+    assert!(stand.mail.next().await.content.contains("notifications_confirmation"));
+    let [own] = stand.store.subscriptions(ben.id).await.expect("a list").try_into().expect("one");
+    assert!(stand.store.confirm(own.id).await.expect("an answer"));
+    let chats =
+        [stand.found(&[ann.id, ben.id]), stand.found(&[ann.id, ben.id]), stand.found(&[ann.id, ben.id])];
+    let [plain, calling, direct] = chats;
+    stand.peers.title(plain, "Dogs");
+    stand.peers.title(calling, "Cats");
+    wants_mentions(&stand, &ben).await;
+    stand.listed(ben.id).await;
+    let then = Utc::now() - TimeDelta::minutes(31);
+    stand.store.list(ben.id, &chats.map(|chat| (chat, 1)), then).await.expect("it is noted");
+    let tell = async |chat: ChatId, seq: i64| {
+        stand.peers.say(chat, seq, ann.id, "hello");
+        let mut batch = Batch::default();
+        batch.news.entry(chat).or_default().seq = seq;
+        let place = Place { topic: kit::catalog::Topic::MessageDelivered, partition: 99, next_offset: seq };
+        stand.store.apply(place, &batch, TimeDelta::zero(), then).await.expect("it is noted");
+    };
+    tell(plain, 1).await;
+    stand.store.spread(then, 10).await.expect("a job is made");
+    is_done(&stand, NotificationChannel::Email).await;
+    // Had it been sent, the next one would wait for hours.
+    tell(plain, 2).await;
+    tell(direct, 1).await;
+    stand.peers.call(calling, 1, &[ben.id]);
+    tell(calling, 1).await;
+    stand.store.spread(then, 10).await.expect("a job is made");
+    let mail = stand.mail.next().await;
+    assert!(mail.content.contains("Subject: 2 unread messages at acme.example"), "{}", mail.content);
+    assert!(mail.content.contains("Cats: 1") && !mail.content.contains("Dogs"), "{}", mail.content);
+}
+
 #[tokio::test(flavor = "multi_thread")]
 async fn a_mail_sums_up_what_was_missed_until_its_user_wants_no_more() {
     let stand = Stand::by_hand().await;

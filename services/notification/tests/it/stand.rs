@@ -198,6 +198,7 @@ impl Stand {
     /// Lets a user say something, once in the chat and any number of times in the log.
     pub fn say(&self, chat: ChatId, seq: i64, sender: UserId, body: &str, mentions: &[UserId]) {
         self.peers.say(chat, seq, sender, body);
+        self.peers.call(chat, seq, mentions);
         self.announce(chat, seq, sender, body, mentions);
     }
 
