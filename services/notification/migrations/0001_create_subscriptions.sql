@@ -27,6 +27,8 @@ CREATE TABLE subscriptions (
     -- Of a browser.
     public_key BYTEA,
     auth BYTEA,
+    -- The tenant's key that its push service takes pushes from.
+    sender_key TEXT,
     -- Of a webhook.
     secret TEXT,
     -- Nothing is sent before.

@@ -100,7 +100,7 @@ pub(super) async fn create(
     State(wake): State<Arc<Notify>>,
     Json(request): Json<CreateSubscriptionRequest>,
 ) -> Result<Json<Subscription>, ApiError> {
-    let target = Target::parse(&request, random_secret).map_err(Error::from)?;
+    let target = Target::parse(&request, facts.key.public(), random_secret).map_err(Error::from)?;
     if target.url().is_some_and(|url| !facts.outside.allows(url)) {
         return Err(not_public(&target).into());
     }

@@ -31,6 +31,8 @@ pub enum Target {
         endpoint: Url,
         public_key: Vec<u8>,
         auth: Vec<u8>,
+        /// The public key of the tenant with which the browser subscribed: its push service takes pushes of no other.
+        sender_key: String,
     },
     Webhook {
         url: Url,
@@ -57,9 +59,10 @@ impl fmt::Debug for Target {
 }
 
 impl Target {
-    /// Reads what a user requests. `secret` is that of a webhook.
+    /// Reads what a user requests. `sender_key` is the tenant's for browsers, and `secret` that of a webhook.
     pub fn parse(
         request: &CreateSubscriptionRequest,
+        sender_key: &str,
         secret: impl FnOnce() -> SecretString,
     ) -> Result<Self, InvalidField> {
         Ok(match request {
@@ -67,6 +70,7 @@ impl Target {
                 endpoint: parse_url("web_push.endpoint", endpoint)?,
                 public_key: bytes("web_push.keys.p256dh", &keys.p256dh, PUBLIC_KEY_BYTES)?,
                 auth: bytes("web_push.keys.auth", &keys.auth, AUTH_BYTES)?,
+                sender_key: sender_key.to_owned(),
             },
             CreateSubscriptionRequest::Webhook(target) => {
                 Self::Webhook { url: parse_url("webhook.url", &target.url)?, secret: secret() }
@@ -111,6 +115,14 @@ impl Target {
         match self {
             Self::WebPush { endpoint: url, .. } | Self::Webhook { url, .. } => Some(url),
             Self::Email { .. } | Self::Fcm { .. } | Self::Sms { .. } => None,
+        }
+    }
+
+    /// Returns the tenant's key that a browser subscribed with.
+    pub fn sender_key(&self) -> Option<&str> {
+        match self {
+            Self::WebPush { sender_key, .. } => Some(sender_key),
+            Self::Webhook { .. } | Self::Email { .. } | Self::Fcm { .. } | Self::Sms { .. } => None,
         }
     }
 
@@ -263,7 +275,7 @@ mod tests {
 
     fn parse(request: serde_json::Value) -> Result<Target, InvalidField> {
         let request: CreateSubscriptionRequest = serde_json::from_value(request).unwrap();
-        Target::parse(&request, || "a secret".to_owned().into())
+        Target::parse(&request, "a key", || "a secret".to_owned().into())
     }
 
     #[test]

@@ -61,6 +61,7 @@ kit::row! {
         public_key: Option<Vec<u8>>,
         auth: Option<Vec<u8>>,
         secret: Option<String>,
+        sender_key: Option<String>,
         is_confirmed: bool,
         created_at: DateTime<Utc>,
     }
@@ -75,6 +76,7 @@ kit::row! {
         public_key: Option<Vec<u8>>,
         auth: Option<Vec<u8>>,
         secret: Option<String>,
+        sender_key: Option<String>,
         is_confirmed: bool,
         created_at: DateTime<Utc>,
         chat_id: Uuid,
@@ -208,11 +210,12 @@ impl NotificationStore for PostgresStore {
         };
         let row: SubscriptionRow = sqlx::query_as(
             "INSERT INTO subscriptions
-                (subscription_id, user_id, channel, endpoint, public_key, auth, secret, is_confirmed, created_at, host)
-             VALUES ($1, $2, $3, $4, $5, $6, $7, $8, $9, $10)
+                (subscription_id, user_id, channel, endpoint, public_key, auth, secret, is_confirmed, created_at, host, sender_key)
+             VALUES ($1, $2, $3, $4, $5, $6, $7, $8, $9, $10, $11)
              ON CONFLICT (user_id, channel, endpoint) DO UPDATE
-                SET public_key = excluded.public_key, auth = excluded.auth, secret = excluded.secret
-             RETURNING subscription_id, user_id, channel, endpoint, public_key, auth, secret, is_confirmed, created_at",
+                SET public_key = excluded.public_key, auth = excluded.auth, secret = excluded.secret,
+                    sender_key = excluded.sender_key
+             RETURNING subscription_id, user_id, channel, endpoint, public_key, auth, secret, sender_key, is_confirmed, created_at",
         )
         .bind(new.id.0)
         .bind(new.user_id.0)
@@ -224,6 +227,7 @@ impl NotificationStore for PostgresStore {
         .bind(!needs_confirmation(channel))
         .bind(new.created_at)
         .bind(target.host().map(str::to_owned))
+        .bind(target.sender_key().map(str::to_owned))
         .fetch_one(&mut *transaction)
         .await
         .map_err(failed)?;
@@ -233,7 +237,7 @@ impl NotificationStore for PostgresStore {
 
     async fn subscriptions(&self, user_id: UserId) -> Result<Vec<Subscription>, StoreError> {
         let rows: Vec<SubscriptionRow> = sqlx::query_as(
-            "SELECT subscription_id, user_id, channel, endpoint, public_key, auth, secret, is_confirmed, created_at
+            "SELECT subscription_id, user_id, channel, endpoint, public_key, auth, secret, sender_key, is_confirmed, created_at
              FROM subscriptions WHERE user_id = $1 ORDER BY created_at, subscription_id",
         )
         .bind(user_id.0)
@@ -688,7 +692,7 @@ impl NotificationStore for PostgresStore {
              FROM subscriptions
              WHERE subscriptions.subscription_id = jobs.subscription_id
                 AND (jobs.subscription_id, jobs.chat_id) IN (SELECT subscription_id, chat_id FROM chosen)
-             RETURNING jobs.subscription_id, user_id, jobs.channel, endpoint, public_key, auth, secret,
+             RETURNING jobs.subscription_id, user_id, jobs.channel, endpoint, public_key, auth, secret, sender_key,
                 is_confirmed, created_at, jobs.chat_id, jobs.seq, jobs.is_called, jobs.version, jobs.attempts",
         )
         .bind(channel.as_str())
@@ -977,6 +981,7 @@ impl TryFrom<SubscriptionRow> for Subscription {
                 endpoint: url()?,
                 public_key: row.public_key.ok_or_else(|| unreadable("public_key"))?,
                 auth: row.auth.ok_or_else(|| unreadable("auth"))?,
+                sender_key: row.sender_key.ok_or_else(|| unreadable("sender_key"))?,
             },
             Some(NotificationChannel::Webhook) => Target::Webhook {
                 url: url()?,
@@ -1006,7 +1011,9 @@ impl TryFrom<JobRow> for Job {
     type Error = sqlx::Error;
 
     fn try_from(row: JobRow) -> Result<Self, sqlx::Error> {
-        let JobRow { subscription_id, user_id, channel, endpoint, public_key, auth, secret, .. } = row;
+        let JobRow {
+            subscription_id, user_id, channel, endpoint, public_key, auth, secret, sender_key, ..
+        } = row;
         let subscription = SubscriptionRow {
             subscription_id,
             user_id,
@@ -1015,6 +1022,7 @@ impl TryFrom<JobRow> for Job {
             public_key,
             auth,
             secret,
+            sender_key,
             is_confirmed: row.is_confirmed,
             created_at: row.created_at,
         };

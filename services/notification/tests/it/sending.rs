@@ -448,6 +448,34 @@ async fn an_endpoint_that_is_gone_is_forgotten_and_one_that_refuses_is_given_up(
 }
 
 #[tokio::test(flavor = "multi_thread")]
+async fn a_browser_that_subscribed_with_another_key_is_forgotten() {
+    let stand = Stand::start().await;
+    let ann = stand.realm.user("ann");
+    let (now, old) = (Away::start(&stand, "ben").await, Away::start(&stand, "eve").await);
+    // As after a tenant was deleted and made again, whose data were kept: its key is another one.
+    let [known] = stand.store.subscriptions(old.user.id).await.expect("a list").try_into().expect("one");
+    let mut target = known.target;
+    let Target::WebPush { sender_key, .. } = &mut target else { panic!("a browser") };
+    "another key".clone_into(sender_key);
+    let new = notification::domain::NewSubscription {
+        id: known.id,
+        user_id: old.user.id,
+        target,
+        created_at: known.created_at,
+    };
+    stand.store.subscribe(&new).await.expect("it is there");
+    let chat = stand.found(&[ann.id, now.user.id, old.user.id]);
+    stand.peers.title(chat, "Cats");
+    stand.say(chat, 1, ann.id, "hello", &[]);
+    now.next(1).await;
+    wait_for("the browser to be forgotten", PATIENCE, || async {
+        stand.store.subscriptions(old.user.id).await.expect("a list").is_empty().then_some(())
+    })
+    .await;
+    assert!(old.receiver.all().is_empty(), "the push service would refuse it");
+}
+
+#[tokio::test(flavor = "multi_thread")]
 async fn nothing_is_sent_to_a_private_address_whatever_was_allowed_before() {
     let (allowing, stand) = (Stand::start().await, Stand::outside().await);
     let (ann, ben, receiver) = (stand.realm.user("ann"), stand.realm.user("ben"), Receiver::start().await);

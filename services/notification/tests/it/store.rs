@@ -7,7 +7,10 @@ use contracts::{
     ChatId, SubscriptionId, UserId,
     api::{CreateSubscriptionRequest, NotificationChannel, NotificationLevel},
 };
-use kit::{catalog::Topic, testing::TestDatabase};
+use kit::{
+    catalog::Topic,
+    testing::{TestDatabase, receivers::Browser},
+};
 use notification::{
     domain::{
         Batch, Busy, CODE_FOR, CODES_COUNT_FOR, CodeOutcome, Job, MAX_CODES, MAX_OF_HOST, MAX_OF_USER,
@@ -57,6 +60,7 @@ suite![
     a_device_is_one_users_and_a_number_that_of_who_confirmed_it,
     a_code_is_good_for_a_while_and_a_few_attempts,
     codes_are_counted_for_a_user_and_for_a_number,
+    a_browser_is_kept_with_the_key_it_subscribed_with,
     preferences_are_kept,
     positions_are_kept_by_topic_and_partition,
     a_user_is_forgotten,
@@ -86,7 +90,7 @@ fn mails(user_id: UserId) -> NewSubscription {
 
 fn subscription(user_id: UserId, request: serde_json::Value) -> NewSubscription {
     let request: CreateSubscriptionRequest = serde_json::from_value(request).expect("a request");
-    let target = Target::parse(&request, || "a secret".to_owned().into()).expect("a target");
+    let target = Target::parse(&request, "a key", || "a secret".to_owned().into()).expect("a target");
     NewSubscription { id: SubscriptionId::generate(), user_id, target, created_at: now() }
 }
 
@@ -530,6 +534,22 @@ async fn codes_are_counted_for_a_user_and_for_a_number(store: Store) {
     let next_day = sent_at + CODES_COUNT_FOR;
     assert_eq!(note(&store, &code(&of_ben, "n", "c", next_day)).await, None, "the first counts no more");
     assert_eq!(store.forget_codes(sent_at + TimeDelta::minutes(1)).await.expect("an answer"), 1);
+}
+
+async fn a_browser_is_kept_with_the_key_it_subscribed_with(store: Store) {
+    let (user, browser) = (UserId::generate(), Browser::new());
+    let mut new = subscription(user, browser.subscription("https://push.example/1"));
+    let keys = async |store: &Store| {
+        let own = store.subscriptions(user).await.expect("a list");
+        own.iter().filter_map(|one| one.target.sender_key().map(str::to_owned)).collect::<Vec<_>>()
+    };
+    subscribed(&store, &new).await;
+    assert_eq!(keys(&store).await, ["a key"]);
+    // With another key of the tenant, under the same endpoint.
+    let Target::WebPush { sender_key, .. } = &mut new.target else { panic!("a browser") };
+    "another key".clone_into(sender_key);
+    subscribed(&store, &new).await;
+    assert_eq!(keys(&store).await, ["another key"]);
 }
 
 async fn preferences_are_kept(store: Store) {
