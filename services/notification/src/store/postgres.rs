@@ -36,7 +36,8 @@ const ALL_CHATS: Uuid = Uuid::nil();
 const SLICE: i64 = 200;
 /// Jobs that are looked at for those that have a place.
 const CANDIDATES: i64 = 256;
-/// Codes are noted one after the other, under this lock of the database, "codes" in ASCII: two of one number are counted one by one.
+/// Codes are noted and numbers confirmed one after the other, under this lock of the database, "codes" in ASCII: two codes of one number are counted
+/// one by one, and of two users who confirm it at once the second has it.
 const CODES_LOCK: i64 = 0x0063_6f64_6573;
 
 /// Keeps notifications in the tenant's database.
@@ -182,6 +183,12 @@ impl NotificationStore for PostgresStore {
             .map_err(failed)?;
         let (target, channel) = (&new.target, new.target.channel());
         if target.is_device() {
+            // Of two users who subscribe it at once, the second has it.
+            sqlx::query("SELECT pg_advisory_xact_lock(hashtextextended($1, 0))")
+                .bind(target.endpoint())
+                .execute(&mut *transaction)
+                .await
+                .map_err(failed)?;
             sqlx::query("DELETE FROM subscriptions WHERE channel = $3 AND endpoint = $1 AND user_id <> $2")
                 .bind(target.endpoint())
                 .bind(new.user_id.0)
@@ -261,11 +268,7 @@ impl NotificationStore for PostgresStore {
     async fn note_code(&self, new: &NewCode) -> Result<Option<TimeDelta>, StoreError> {
         let failed = StoreError::Subscriptions;
         let mut transaction = self.pool.begin().await.map_err(failed)?;
-        sqlx::query("SELECT pg_advisory_xact_lock($1)")
-            .bind(CODES_LOCK)
-            .execute(&mut *transaction)
-            .await
-            .map_err(failed)?;
+        lock(&mut transaction, CODES_LOCK).await.map_err(failed)?;
         let counted: CountedCodesRow = sqlx::query_as(
             "SELECT count(*) FILTER (WHERE user_id = $1) AS of_user,
                 count(*) FILTER (WHERE number = $2) AS of_number,
@@ -345,6 +348,7 @@ impl NotificationStore for PostgresStore {
             transaction.commit().await.map_err(failed)?;
             return Ok(CodeOutcome::Wrong { left: MAX_TRIES - tried.tries });
         }
+        lock(&mut transaction, CODES_LOCK).await.map_err(failed)?;
         sqlx::query(
             "DELETE FROM subscriptions WHERE channel = 'sms' AND endpoint = $1 AND user_id <> $2 AND is_confirmed",
         )
@@ -845,6 +849,12 @@ impl NotificationStore for PostgresStore {
         .map(drop)
         .map_err(StoreError::Position)
     }
+}
+
+/// Waits for a lock of the database, and has it until the transaction ends.
+async fn lock(connection: &mut PgConnection, key: i64) -> Result<(), sqlx::Error> {
+    let locked = sqlx::query("SELECT pg_advisory_xact_lock($1)").bind(key).execute(connection).await;
+    locked.map(drop)
 }
 
 async fn ensure_user(connection: &mut PgConnection, user_id: UserId) -> Result<(), sqlx::Error> {

@@ -58,6 +58,7 @@ suite![
     a_job_that_was_given_up_makes_room_for_another,
     a_digest_is_one_job_for_all_chats,
     a_device_is_one_users_and_a_number_that_of_who_confirmed_it,
+    of_two_users_at_once_one_has_a_number_and_a_device,
     a_code_is_good_for_a_while_and_a_few_attempts,
     codes_are_counted_for_a_user_and_for_a_number,
     a_browser_is_kept_with_the_key_it_subscribed_with,
@@ -493,6 +494,30 @@ async fn a_device_is_one_users_and_a_number_that_of_who_confirmed_it(store: Stor
     );
     assert_eq!(try_code(&store, &of_ben, "c", now()).await, CodeOutcome::Confirmed);
     assert!(store.subscriptions(ann).await.expect("a list").is_empty());
+}
+
+async fn of_two_users_at_once_one_has_a_number_and_a_device(store: Store) {
+    for round in 0..20 {
+        let users = [UserId::generate(), UserId::generate()];
+        let phone = format!("+49151000000{round:02}");
+        let [first, second] = users.map(|user| subscription(user, json!({"sms": {"number": phone}})));
+        let (first, second) = (subscribed(&store, &first).await, subscribed(&store, &second).await);
+        for of in [&first, &second] {
+            assert_eq!(note(&store, &code(of, &phone, "c", now())).await, None);
+        }
+        let tried = tokio::join!(try_code(&store, &first, "c", now()), try_code(&store, &second, "c", now()));
+        assert_eq!(tried, (CodeOutcome::Confirmed, CodeOutcome::Confirmed));
+        let token = format!("{round}:{}", "a".repeat(150));
+        let [first, second] = users.map(|user| subscription(user, json!({"fcm": {"token": token}})));
+        tokio::join!(subscribed(&store, &first), subscribed(&store, &second));
+        let mut left = Vec::new();
+        for user in users {
+            left.extend(store.subscriptions(user).await.expect("a list"));
+        }
+        let count = |channel| left.iter().filter(|one| one.target.channel() == channel).count();
+        let counts = (count(NotificationChannel::Sms), count(NotificationChannel::Fcm));
+        assert_eq!(counts, (1, 1), "round {round}");
+    }
 }
 
 async fn a_code_is_good_for_a_while_and_a_few_attempts(store: Store) {
