@@ -245,6 +245,23 @@ async fn an_app_that_is_gone_is_forgotten_and_a_project_that_is_refused_costs_no
 }
 
 #[tokio::test(flavor = "multi_thread")]
+async fn a_project_that_refuses_every_token_is_granted_few() {
+    let stand = Stand::start().await;
+    let (ann, ben) = (stand.realm.user("ann"), with_app(&stand, "ben").await);
+    let chats: Vec<ChatId> = (0..20).map(|_| stand.found(&[ann.id, ben.id])).collect();
+    stand.google.refuse(Some((401, firebase_error("UNAUTHENTICATED", ""))));
+    for chat in &chats {
+        stand.say(*chat, 1, ann.id, "hello", &[]);
+    }
+    stand.google.wait(chats.len()).await;
+    let granted = stand.google.granted();
+    assert!(granted <= chats.len() / 4, "{granted} tokens");
+    stand.google.refuse(None);
+    stand.google.wait_taken(chats.len()).await;
+    is_done(&stand, NotificationChannel::Fcm).await;
+}
+
+#[tokio::test(flavor = "multi_thread")]
 async fn google_that_grants_nothing_delays_apps_alone_and_loses_nothing() {
     let stand = Stand::start().await;
     let (ann, ben) = (stand.realm.user("ann"), with_app(&stand, "ben").await);
