@@ -194,14 +194,14 @@ pub struct Forwarded {
 }
 
 /// Names the message that a text repeats.
-#[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize, ToSchema)]
 pub struct Source {
     pub chat: ChatId,
     pub seq: i64,
 }
 
 /// Names an entry of a chat whose seq the log has not said yet.
-#[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize, ToSchema)]
 pub struct EntryId {
     pub sender: UserId,
     pub key: MessageKey,
@@ -211,7 +211,7 @@ pub struct EntryId {
 /// what it is called).
 ///
 /// Everything that decides whether and where it lands was decided before it was written.
-#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize, ToSchema)]
 pub struct SendRecord {
     pub v: u8,
     pub chat: ChatId,
@@ -273,14 +273,14 @@ pub struct SendRecord {
 }
 
 /// Where a record is in `message.send`.
-#[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize, ToSchema)]
 pub struct LogPlace {
     pub partition: i32,
     pub offset: i64,
 }
 
 /// A record of `message.delivered`: what became of one record of `message.send`.
-#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize, ToSchema)]
 pub struct DeliveredRecord {
     pub v: u8,
     pub chat: ChatId,
@@ -300,7 +300,7 @@ impl DeliveredRecord {
 }
 
 /// What became of a send.
-#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize, ToSchema)]
 #[serde(rename_all = "snake_case")]
 pub enum DeliveryOutcome {
     /// Stored; may be announced more than once, always with the same content.
@@ -371,7 +371,7 @@ pub(crate) const fn is_false(value: &bool) -> bool {
 /// that the log forgets them.
 ///
 /// The records of a chat are numbered. A reader that follows some chats only sees by the number that a record was lost or came late.
-#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize, ToSchema)]
 pub struct MembershipRecord {
     pub v: u8,
     pub chat: ChatId,
@@ -415,7 +415,7 @@ impl MembershipRecord {
 
 /// A record of `chat.events`: how a user has a chat from here on, for the user's own devices. It is whole, so that of two the one with the
 /// greater version counts. Behind it comes a record without a payload, so that the log forgets it.
-#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize, ToSchema)]
 pub struct OwnStateRecord {
     pub v: u8,
     pub chat: ChatId,
@@ -441,7 +441,7 @@ impl OwnStateRecord {
 /// A record of `session.events`: tokens that were issued before it, or later, are not good any more, whatever their expiry.
 ///
 /// What has ended stays so: records may be repeated, and their order does not matter.
-#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize, ToSchema)]
 pub struct SessionEndRecord {
     pub v: u8,
     pub user: UserId,
@@ -449,7 +449,7 @@ pub struct SessionEndRecord {
 }
 
 /// Which sessions of a user have ended.
-#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize, ToSchema)]
 #[serde(rename_all = "snake_case")]
 pub enum Ended {
     /// This one.
@@ -462,7 +462,7 @@ pub enum Ended {
 ///
 /// It is a sample: at most one in an interval, the state at its end, and none where nothing changed. Samples may be missing, and a user
 /// who hides their presence has no more of them, so a state says nothing of later moments than its own.
-#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize, ToSchema)]
 pub struct PresenceChangeRecord {
     pub v: u8,
     pub user: UserId,
@@ -472,7 +472,7 @@ pub struct PresenceChangeRecord {
 }
 
 /// How a user was at the moment of a sample.
-#[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize, ToSchema)]
 #[serde(rename_all = "snake_case")]
 pub enum SampledState {
     Offline,

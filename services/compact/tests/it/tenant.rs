@@ -59,6 +59,7 @@ impl Tenant {
             kafka_security_protocol: "sasl_plaintext".to_owned(),
             kafka_username: stack("KAFKA_ADMIN_USERNAME"),
             kafka_password: stack("KAFKA_ADMIN_PASSWORD").into(),
+            schema_ids: Vec::new(),
         };
         let mut config = kit::kafka::consumer_config(&kafka, "admin");
         config.remove("group.id");
