@@ -81,7 +81,7 @@ CREATE TABLE seats (
 
 CREATE INDEX seats_by_user ON seats (user_id);
 
--- Chats with texts that were announced, until it is time to see who did not take them. What comes while some wait is kept apart: nobody is told of a
+-- Chats with texts that were announced, until it is time to see who did not take them. What comes while some wait is kept apart: no user is notified of a
 -- text that was just said because an older one is due.
 CREATE TABLE news (
     chat_id UUID PRIMARY KEY,

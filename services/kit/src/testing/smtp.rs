@@ -64,7 +64,7 @@ impl MailServer {
         server
     }
 
-    /// Takes no mail of anybody from now on, as a relay that does not know who sends, or takes them again.
+    /// Takes no mail from now on, as a relay that does not know who sends, or takes them again.
     pub fn refuse_sender(&self, refuses: bool) {
         self.refuses_sender.store(refuses, Ordering::Relaxed);
     }

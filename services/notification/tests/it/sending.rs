@@ -550,7 +550,7 @@ async fn a_user_is_told_what_the_user_wants_to_be_told() {
     assert_eq!(away.receiver.all().len(), expected, "it is quiet");
 }
 
-/// Lets a user want to be told of what calls the user alone.
+/// Lets a user want to be notified of mentions alone.
 async fn wants_mentions(stand: &Stand, user: &TestUser) {
     let preferences = json!({"level": "mentions", "shows_text": true});
     let line = "PUT /api/notifications/preferences";

@@ -344,7 +344,7 @@ async fn neither_a_user_nor_a_host_has_all_places(store: Store) {
     let of = |jobs: &[Subscription], user: UserId| {
         jobs.iter().map(|one| i64::from(one.user_id == user)).sum::<i64>()
     };
-    // One user is told of many chats, at a server that does not answer, and another user at the same server of one.
+    // One user is to be notified of many chats, at a server that does not answer, and another user at the same server of one.
     let greedy = UserId::generate();
     subscribed(&store, &hook(greedy, "slow")).await;
     let chats: Vec<_> = (0..40).map(|_| (ChatId::generate(), 1)).collect();
