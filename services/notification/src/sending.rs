@@ -4,7 +4,12 @@
 //! Whether a user is notified is decided when the job is sent, from what the other services say at that moment: a message that a device took while
 //! the job waited is sent nowhere. A process has a job until its lease ends; one that is killed leaves it to another.
 
-use std::{collections::HashMap, ops::RangeInclusive, sync::Arc, time::Duration};
+use std::{
+    collections::HashMap,
+    ops::RangeInclusive,
+    sync::{Arc, Mutex, PoisonError},
+    time::Duration,
+};
 
 use chrono::{DateTime, TimeDelta, Utc};
 use contracts::{
@@ -58,13 +63,36 @@ pub struct Sender {
 const CLAIMING: &str = "claiming jobs";
 const DECIDING: &str = "deciding whether users are notified";
 
+/// What becomes of a job whose user wants no notifications at all.
+const TURNED_OFF: &str = "turned_off";
+
 /// What fails for many jobs at once: it is two lines of the log, and not one for each of them.
 struct Outages {
     deciding: Outage,
+    /// The last failure to decide.
+    undecided_at: Mutex<Option<Instant>>,
     /// What the tenant has set up for the channel is not taken.
     taking: Outage,
     /// What that is called.
     what: String,
+}
+
+impl Outages {
+    /// Returns for how many jobs there is a place beside those that run. While other services do not answer, one shows now and then whether they do
+    /// again, and the others wait where they are.
+    fn places(&self, running: usize) -> usize {
+        if !self.deciding.is_on() {
+            return MAX_AT_ONCE.saturating_sub(running);
+        }
+        let failed_at = *self.undecided_at.lock().unwrap_or_else(PoisonError::into_inner);
+        let is_time = failed_at.is_none_or(|at| at.elapsed() >= PEER_WAIT);
+        usize::from(running == 0 && is_time)
+    }
+
+    fn undecided(&self, error: &Error) {
+        *self.undecided_at.lock().unwrap_or_else(PoisonError::into_inner) = Some(Instant::now());
+        self.deciding.failed(DECIDING, error);
+    }
 }
 
 /// What is to be done with a job.
@@ -82,23 +110,15 @@ impl Sender {
         let claiming = Outage::default();
         let outages = Arc::new(Outages {
             deciding: Outage::default(),
+            undecided_at: Mutex::default(),
             taking: Outage::default(),
             what: format!("sending by {}", self.name.as_str()),
         });
-        let mut running = JoinSet::new();
+        let mut running: JoinSet<()> = JoinSet::new();
         // What they send to.
         let mut held: HashMap<Id, Subscription> = HashMap::new();
-        let mut probe_at = Instant::now();
         while !shutdown.is_cancelled() {
-            // While other services do not answer, one job shows now and then whether they do again, and the others wait where they are.
-            let limit = if !outages.deciding.is_on() {
-                MAX_AT_ONCE - running.len()
-            } else if running.is_empty() && Instant::now() >= probe_at {
-                probe_at = Instant::now() + PEER_WAIT;
-                1
-            } else {
-                0
-            };
+            let limit = outages.places(running.len());
             let (jobs, pause) = match self.look(limit, &Busy::with(held.values())).await {
                 Ok(found) => {
                     claiming.worked(CLAIMING);
@@ -147,7 +167,13 @@ impl Sender {
     async fn carry_out(&self, job: &Job, outages: &Outages) {
         let note_until = Instant::now() + NOTE_FOR;
         let done = timeout(JOB_LIMIT, self.send(job)).await;
-        if matches!(done, Ok(Ok(_) | Err(Failure::Unsent(_)))) {
+        // What the user's own preferences decide shows nothing of other services.
+        let has_asked = match &done {
+            Ok(Ok(Ok(outcome))) => *outcome != TURNED_OFF,
+            Ok(Err(Failure::Unsent(_))) => true,
+            _ => false,
+        };
+        if has_asked {
             outages.deciding.worked(DECIDING);
         }
         match &done {
@@ -161,11 +187,9 @@ impl Sender {
             Ok(Ok(Ok(outcome))) => (outcome, End::Done { is_sent: outcome == "sent" }),
             Ok(Ok(Err(wait))) => ("quiet", End::Wait { wait, is_counted: false }),
             Ok(Err(Failure::Undecided(error))) => {
-                outages.deciding.failed(DECIDING, &error);
-                (
-                    "undecided",
-                    End::Wait { wait: TimeDelta::from_std(PEER_WAIT).unwrap_or_default(), is_counted: false },
-                )
+                outages.undecided(&error);
+                let wait = TimeDelta::from_std(PEER_WAIT).unwrap_or_default();
+                ("undecided", End::Wait { wait, is_counted: false })
             }
             Ok(Err(Failure::Unsent(error))) => unsent(job, error),
             Err(_) => {
@@ -212,7 +236,7 @@ impl Sender {
         let now_ms = now.timestamp_millis();
         let (preferences, minute) = self.store.preferences(user_id, now).await?;
         if preferences.level == NotificationLevel::None {
-            return Ok(Decision::Drop("not_wanted"));
+            return Ok(Decision::Drop(TURNED_OFF));
         }
         let quiet = preferences.quiet.as_ref().zip(minute).and_then(|(quiet, minute)| quiet.left(minute));
         if let Some(wait) = quiet {
