@@ -105,7 +105,7 @@ async fn preferences_are_kept_as_they_were_set() {
     let ann = stand.realm.user("ann");
     let standard = json!({"level": "all", "shows_text": true});
     assert_eq!(stand.api.get(&ann, PREFERENCES).await.ok(200), standard);
-    let put = |body: serde_json::Value| {
+    let put = |body: Value| {
         let line = format!("PUT {PREFERENCES}");
         let (api, token) = (&stand.api, &ann.token);
         async move { api.send(&line, Some(token), Some(body)).await }
