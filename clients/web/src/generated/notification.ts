@@ -52,7 +52,7 @@ export type NotificationChannels = {
     fcm: boolean;
     /** Whether it sends text messages. */
     sms: boolean;
-    /** The `applicationServerKey` of browsers, in base64url. */
+    /** The `applicationServerKey` of browsers, in base64url. A browser whose subscription has another one has to subscribe again: nothing reaches it. */
     web_push_key: string;
 };
 
