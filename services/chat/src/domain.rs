@@ -168,8 +168,8 @@ impl Rights {
     /// Those of a user who is not in the chat.
     pub const NONE: Self = Self { access: Access::None, slow_mode_seconds: 0 };
 
-    /// Returns those of a member in a chat in which moderators let the user write nothing.
-    pub const RESTRICTED: Self = Self { access: Access::Read, slow_mode_seconds: 0 };
+    /// Those of a member in a chat in which moderators let the user write nothing.
+    pub const RESTRICTED: Self = Self { access: Access::Restricted, slow_mode_seconds: 0 };
 
     /// Returns those of a member of a chat with this slow mode. Owners and admins do not wait.
     pub fn of_member(access: Access, role: Role, slow_mode_seconds: u32) -> Self {
@@ -184,8 +184,10 @@ pub enum Access {
     /// The user is not in the chat.
     None,
     /// Of a direct chat that the other user has left, where no one would receive what is sent, or whose two users have a block
-    /// between them; and of any chat in which moderators let the user write nothing.
+    /// between them.
     Read,
+    /// Of any chat in which moderators let the user write nothing.
+    Restricted,
     /// Of a channel whose plain member the user is.
     ReadAndReact,
     ReadAndSend,

@@ -233,7 +233,7 @@ impl Membership {
 
     /// Checks that a user may add an entry of this kind to the chat, and returns how long they wait between two texts. It is what the chat
     /// service says, whether the user is connected here or not. Refuses one to a direct chat that the other user has left or that
-    /// a block has closed, and all but reactions of plain members of a channel.
+    /// a block has closed, all of one whom moderators let write nothing, and all but reactions of plain members of a channel.
     pub(crate) async fn check(
         &self,
         chat: ChatId,
@@ -248,6 +248,7 @@ impl Membership {
                 Ok(wait)
             }
             Access::ReadAndReact => Err(GatewayError::ReadsOnly { chat }),
+            Access::Restricted => Err(GatewayError::Restricted { chat }),
             Access::Read | Access::None => Err(GatewayError::NoRecipient { chat }),
         }
     }

@@ -91,7 +91,10 @@ impl ChatService for ChatRpc {
         let may_send = accesses.iter().map(|access| *access == Access::ReadAndSend).collect();
         let may_react = |access: &Access| matches!(access, Access::ReadAndReact | Access::ReadAndSend);
         let may_react = accesses.iter().map(may_react).collect();
-        Ok(Response::new(CheckMembersResponse { is_member, may_send, may_react, slow_mode_seconds }))
+        let is_restricted = accesses.iter().map(|access| *access == Access::Restricted).collect();
+        let checked =
+            CheckMembersResponse { is_member, may_send, may_react, slow_mode_seconds, is_restricted };
+        Ok(Response::new(checked))
     }
 
     async fn check_blocks(

@@ -202,7 +202,7 @@ impl Calls {
             match answer {
                 // Of a direct chat that a block has closed, or that the other user has left, nothing is delivered.
                 Some((Access::None | Access::Read, as_of)) => self.members.found_out(chat, user, as_of),
-                Some((Access::ReadAndReact | Access::ReadAndSend, as_of)) => {
+                Some((Access::Restricted | Access::ReadAndReact | Access::ReadAndSend, as_of)) => {
                     let is_applied = self.members.found_in(chat, user, as_of);
                     if !is_applied {
                         unknown.push(user);

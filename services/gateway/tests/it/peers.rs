@@ -57,6 +57,8 @@ pub struct Peers {
     messages: Arc<Mutex<HashMap<String, Vec<Message>>>>,
     /// Direct chats to which nothing is sent: one of the two has left, or a block is between them.
     closed: Arc<Mutex<BTreeSet<String>>>,
+    /// Users whom moderators let write nothing, in a chat or, with no chat, everywhere.
+    restricted: Arc<Mutex<BTreeSet<(String, String)>>>,
     /// Users who moderate every chat that they are in.
     moderators: Arc<Mutex<BTreeSet<String>>>,
     /// Whether the chat service answers checks.
@@ -136,6 +138,7 @@ impl Peers {
             published: Arc::default(),
             messages: Arc::default(),
             closed: Arc::default(),
+            restricted: Arc::default(),
             moderators: Arc::default(),
             answers_checks: Arc::new(AtomicBool::new(true)),
             answers_lists: Arc::new(AtomicBool::new(true)),
@@ -286,6 +289,18 @@ impl Peers {
     pub async fn leave(&self, chat: ChatId, user: UserId) {
         self.leave_silently(chat, user);
         self.tell(chat, user, None).await;
+    }
+
+    /// Lets a user write nothing in a chat, or in none, without a record in the event log yet.
+    pub fn restrict_silently(&self, chat: Option<ChatId>, user: UserId) {
+        let place = (user.to_string(), chat.map(|chat| chat.to_string()).unwrap_or_default());
+        self.restricted.lock().expect("no panic").insert(place);
+    }
+
+    /// Lets the user write again, likewise.
+    pub fn release_silently(&self, chat: Option<ChatId>, user: UserId) {
+        let place = (user.to_string(), chat.map(|chat| chat.to_string()).unwrap_or_default());
+        self.restricted.lock().expect("no panic").remove(&place);
     }
 
     /// Removes one of the two of a direct chat: the other is in it still, and may not write.
@@ -515,14 +530,27 @@ impl ChatService for Peers {
         let is_member = |seat: &GetMembershipRequest| {
             members.get(&seat.chat_id).is_some_and(|members| members.contains(&seat.user_id))
         };
-        let may_send = |seat: &GetMembershipRequest| is_member(seat) && !closed.contains(&seat.chat_id);
+        let silenced = self.restricted.lock().expect("no panic");
+        let is_restricted = |seat: &GetMembershipRequest| {
+            is_member(seat)
+                && [seat.chat_id.as_str(), ""]
+                    .iter()
+                    .any(|chat| silenced.contains(&(seat.user_id.clone(), (*chat).to_owned())))
+        };
+        let may_send = |seat: &GetMembershipRequest| {
+            is_member(seat) && !is_restricted(seat) && !closed.contains(&seat.chat_id)
+        };
         let seats = request.into_inner().memberships;
+        let restricted = seats.iter().map(is_restricted).collect();
         let is_member = seats.iter().map(is_member).collect();
         let may_send: Vec<_> = seats.iter().map(may_send).collect();
         let may_react = may_send.clone();
         let slow = self.slow_mode_seconds.load(Ordering::SeqCst);
         let slow_mode_seconds = vec![slow; may_send.len()];
-        Ok(Response::new(CheckMembersResponse { is_member, may_send, may_react, slow_mode_seconds }))
+        let is_restricted = restricted;
+        let checked =
+            CheckMembersResponse { is_member, may_send, may_react, slow_mode_seconds, is_restricted };
+        Ok(Response::new(checked))
     }
 
     async fn list_published(

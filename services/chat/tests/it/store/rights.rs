@@ -137,7 +137,7 @@ async fn senders_are_checked_while_all_else_waits() {
 }
 
 async fn a_restricted_user_reads_and_writes_nothing(store: Store) {
-    use Access::{None as Outside, Read, ReadAndSend};
+    use Access::{None as Outside, ReadAndSend, Restricted};
     let (ann, bob) = (new_user(), new_user());
     let one = store.create(&group(ann, &[bob])).await.expect("a chat").chat.chat_id;
     let two = store.create(&group(ann, &[bob])).await.expect("a chat").chat.chat_id;
@@ -146,11 +146,11 @@ async fn a_restricted_user_reads_and_writes_nothing(store: Store) {
     let restrict = async |chat, until| store.restrict(bob, chat, until).await.expect("a change");
     assert_eq!(accesses().await, [ReadAndSend; 3]);
     restrict(Some(one), later).await;
-    assert_eq!(accesses().await, [Read, ReadAndSend, ReadAndSend]);
+    assert_eq!(accesses().await, [Restricted, ReadAndSend, ReadAndSend]);
     restrict(Some(one), before).await;
     assert_eq!(accesses().await, [ReadAndSend; 3], "its time is over");
     restrict(None, later).await;
-    assert_eq!(accesses().await, [Read, Read, ReadAndSend]);
+    assert_eq!(accesses().await, [Restricted, Restricted, ReadAndSend]);
     for _ in 0..2 {
         restrict(None, None).await;
         assert_eq!(accesses().await, [ReadAndSend; 3]);
