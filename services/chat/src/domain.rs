@@ -18,7 +18,7 @@ pub use self::{
     limits::Limits,
     own::{OwnState, OwnUpdate},
     pace::{NoRoom, Pace, Spent},
-    record::{OutboxRecord, own_state},
+    record::{OutboxRecord, own_state, restriction},
     refusal::Refusal,
     rules::{Additions, add, decide, depart, empty, reopen},
     scheduled::{
@@ -49,6 +49,14 @@ pub const MAX_BLOCKS: usize = 1000;
 pub struct Block {
     pub user_id: UserId,
     pub blocked_at: DateTime<Utc>,
+}
+
+/// Moderators let a user write nothing, in a chat or everywhere.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct Restriction {
+    /// Absent for all chats.
+    pub chat_id: Option<ChatId>,
+    pub until: DateTime<Utc>,
 }
 
 /// A chat as one of its members sees it.

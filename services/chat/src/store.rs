@@ -18,8 +18,8 @@ pub use self::{
     scheduled::{Hindrance, ScheduleStore, Sent},
 };
 use crate::domain::{
-    Block, Chat, Command, Member, Membership, NewChat, OutboxRecord, OwnState, OwnUpdate, Refusal, Rights,
-    Seat,
+    Block, Chat, Command, Member, Membership, NewChat, OutboxRecord, OwnState, OwnUpdate, Refusal,
+    Restriction, Rights, Seat,
 };
 
 /// A store of chats. Its suite (`tests/it/store.rs`) runs on every implementation.
@@ -121,13 +121,16 @@ pub trait ChatStore: JoinStore + ScheduleStore {
     async fn depart(&self, chat_id: ChatId, user_id: UserId, at: DateTime<Utc>) -> Result<(), StoreError>;
 
     /// Lets a user write nothing in a chat, or in none, until a time; without one, again as before. It replaces what was set before, and
-    /// [`Self::rights`] know it from then on.
+    /// [`Self::rights`] know it from then on. What is published of it has gateways check the user first, see [`crate::domain::restriction()`].
     async fn restrict(
         &self,
         user_id: UserId,
         chat_id: Option<ChatId>,
         until: Option<DateTime<Utc>>,
     ) -> Result<(), StoreError>;
+
+    /// Returns where moderators let a user write nothing now, in no particular order.
+    async fn restrictions(&self, user_id: UserId) -> Result<Vec<Restriction>, StoreError>;
 
     /// Blocks a user, unless there are [`crate::domain::MAX_BLOCKS`] already; one who is blocked stays so. Returns what is
     /// published of it: see [`crate::domain::Excerpt::standing`].

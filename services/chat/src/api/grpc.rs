@@ -12,7 +12,7 @@ use contracts::{
         GetMembershipRequest, GetMembershipResponse, ListAcquaintancesRequest, ListAcquaintancesResponse,
         ListCalledRequest, ListCalledResponse, ListChatsRequest, ListChatsResponse, ListMembershipsRequest,
         ListMembershipsResponse, ListPublishedRequest, ListPublishedResponse, Member, Membership, OwnState,
-        PublishedPlace, PublishedRecord, RestrictRequest, RestrictResponse,
+        PublishedPlace, PublishedRecord, RestrictRequest, RestrictResponse, Restriction,
         chat_directory_server::ChatDirectory, chat_restrictions_server::ChatRestrictions,
         chat_service_server::ChatService,
     },
@@ -154,14 +154,17 @@ impl ChatService for ChatRpc {
         if seats_only {
             let seats = self.store.seats(user_id).await.map_err(|error| status(Error::from(error)))?;
             let memberships = seats.into_iter().map(Membership::from).collect();
-            return Ok(Response::new(ListMembershipsResponse { memberships }));
+            return Ok(Response::new(ListMembershipsResponse { memberships, restrictions: Vec::new() }));
         }
         let among: Vec<ChatId> =
             chat_ids.iter().map(|text| id("chat_ids", text)).collect::<Result<_, InvalidField>>()?;
         let memberships = self.store.memberships(user_id, &among).await;
         let memberships = memberships.map_err(|error| status(Error::from(error)))?;
         let memberships = memberships.into_iter().map(Membership::from).collect();
-        Ok(Response::new(ListMembershipsResponse { memberships }))
+        let restrictions =
+            self.store.restrictions(user_id).await.map_err(|error| status(Error::from(error)))?;
+        let restrictions = restrictions.into_iter().map(Restriction::from).collect();
+        Ok(Response::new(ListMembershipsResponse { memberships, restrictions }))
     }
 
     async fn list_published(
@@ -295,6 +298,16 @@ impl From<domain::Seat> for Membership {
             joined_at_ms: joined_at.timestamp_millis(),
             own: Some(OwnState { changed_at_ms, ..OwnState::default() }),
             ..Self::default()
+        }
+    }
+}
+
+impl From<domain::Restriction> for Restriction {
+    fn from(restriction: domain::Restriction) -> Self {
+        let domain::Restriction { chat_id, until } = restriction;
+        Self {
+            chat_id: chat_id.map(|chat| chat.to_string()).unwrap_or_default(),
+            until_ms: until.timestamp_millis(),
         }
     }
 }

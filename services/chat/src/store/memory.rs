@@ -18,8 +18,8 @@ use self::joining::Link;
 use super::{Added, ChatStore, Created, Publication, Published, PublishedPlace, StoreError};
 use crate::domain::{
     self, Access, Block, Change, Chat, Command, DELETED_AT_ONCE, Excerpt, Founding, Limits, MAX_BLOCKS,
-    MAX_DRAFTS, Member, Membership, NewChat, OutboxRecord, OwnState, OwnUpdate, Refusal, Rights, Scheduled,
-    Seat,
+    MAX_DRAFTS, Member, Membership, NewChat, OutboxRecord, OwnState, OwnUpdate, Refusal, Restriction, Rights,
+    Scheduled, Seat,
     limits::{self, CreatedChats, Memberships},
     own_state,
 };
@@ -525,7 +525,20 @@ impl ChatStore for MemoryStore {
             Some(until) => tables.restrictions.insert((user_id, chat_id), until),
             None => tables.restrictions.remove(&(user_id, chat_id)),
         };
+        tables.outbox.extend(domain::restriction(chat_id, user_id));
+        self.filled.notify_one();
         Ok(())
+    }
+
+    async fn restrictions(&self, user_id: UserId) -> Result<Vec<Restriction>, StoreError> {
+        let tables = self.tables();
+        let own = tables.restrictions.iter().filter(|((user, _), _)| *user == user_id);
+        let restriction = |((_, chat_id), until): (&(UserId, Option<ChatId>), &DateTime<Utc>)| Restriction {
+            chat_id: *chat_id,
+            until: *until,
+        };
+        let now_ms = now_ms();
+        Ok(own.map(restriction).filter(|own| own.until.timestamp_millis() > now_ms).collect())
     }
 
     async fn block(

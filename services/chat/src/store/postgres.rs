@@ -29,13 +29,13 @@ use self::{
     founding::{FoundingRow, created_before, founded},
     outbox::{OutboxRow, enqueue, newest_record, published},
     own::update_own,
-    reads::{all_chats, chat, members, members_among, memberships_of, rights, seats_of},
+    reads::{all_chats, chat, members, members_among, memberships_of, restrictions_of, rights, seats_of},
     rows::{MemberRow, OwnedChatRow, chat_columns, history_text},
 };
 use super::{Added, ChatStore, Created, Publication, Published, PublishedPlace, StoreError};
 use crate::domain::{
     self, Block, Change, Chat, Command, Concern, Excerpt, Founding, Limits, Member, Membership, NewChat,
-    OutboxRecord, OwnState, OwnUpdate, Refusal, Rights, Seat,
+    OutboxRecord, OwnState, OwnUpdate, Refusal, Restriction, Rights, Seat,
 };
 
 /// The tables of this service.
@@ -396,7 +396,15 @@ impl ChatStore for PostgresStore {
                 .bind(chat_id.map_or(Uuid::nil(), |chat| chat.0)),
         };
         let failed = |source| StoreError::Restrict { user_id, source };
-        query.execute(&self.pool).await.map(drop).map_err(failed)
+        let mut transaction = self.pool.begin().await.map_err(failed)?;
+        query.execute(&mut *transaction).await.map_err(failed)?;
+        enqueue(&mut transaction, &domain::restriction(chat_id, user_id)).await.map_err(failed)?;
+        transaction.commit().await.map_err(failed)
+    }
+
+    #[tracing::instrument(name = "chat.store.restrictions", skip_all)]
+    async fn restrictions(&self, user_id: UserId) -> Result<Vec<Restriction>, StoreError> {
+        restrictions_of(&self.pool, user_id).await.map_err(StoreError::Read)
     }
 
     #[tracing::instrument(name = "chat.store.block", skip_all)]

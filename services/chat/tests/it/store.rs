@@ -17,7 +17,7 @@ use chat::{
 use contracts::{
     ChatId, UserId,
     api::{Draft, FOUNDED_MEMBERS, HistoryAccess, OwnChatState, Visibility},
-    event::{ChatKind, EntryKind, MembershipRecord, OwnStateRecord, Role, SendRecord},
+    event::{ChatKind, EntryKind, MembershipRecord, OwnStateRecord, RestrictionRecord, Role, SendRecord},
 };
 use kit::{
     catalog::Topic,

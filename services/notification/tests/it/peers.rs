@@ -153,7 +153,7 @@ impl ChatService for Peers {
         let is_asked = |chat: &String| chat_ids.is_empty() || chat_ids.contains(chat);
         let seats = known.seats.iter().filter(|((chat, user), _)| *user == user_id && is_asked(chat));
         let memberships = seats.map(|((chat, _), seat)| known.membership(chat, seat)).collect();
-        Ok(Response::new(ListMembershipsResponse { memberships }))
+        Ok(Response::new(ListMembershipsResponse { memberships, ..ListMembershipsResponse::default() }))
     }
 
     async fn get_membership(

@@ -8,7 +8,7 @@ use sqlx::{PgConnection, PgExecutor, PgPool};
 use uuid::Uuid;
 
 use super::rows::{MemberRow, MembershipRow, OwnedChatRow, SeatRow, chat_columns, entry_id, place_columns};
-use crate::domain::{Chat, Member, Membership, Rights, Seat};
+use crate::domain::{Chat, Member, Membership, Restriction, Rights, Seat};
 
 /// Returns the memberships of a user in these chats, or all of them when none is named.
 pub(super) async fn memberships_of(
@@ -56,6 +56,21 @@ pub(super) async fn seats_of(pool: &PgPool, user_id: UserId) -> Result<Vec<Seat>
         own_changed_at,
     });
     Ok(seats.collect())
+}
+
+/// Returns where moderators let a user write nothing now.
+pub(super) async fn restrictions_of(pool: &PgPool, user_id: UserId) -> Result<Vec<Restriction>, sqlx::Error> {
+    let rows: Vec<(Uuid, DateTime<Utc>)> = sqlx::query_as(
+        "SELECT chat_id, restricted_until FROM restrictions WHERE user_id = $1 AND restricted_until > now()",
+    )
+    .bind(user_id.0)
+    .fetch_all(pool)
+    .await?;
+    let restriction = |(chat_id, until): (Uuid, DateTime<Utc>)| Restriction {
+        chat_id: (!chat_id.is_nil()).then_some(ChatId(chat_id)),
+        until,
+    };
+    Ok(rows.into_iter().map(restriction).collect())
 }
 
 /// Returns the first chats of the tenant behind `after`, by id.
