@@ -73,11 +73,17 @@ CREATE TABLE sanctions (
     user_id UUID NOT NULL,
     -- The nil UUID: everywhere.
     chat_id UUID NOT NULL,
+    -- warning, mute or ban.
+    kind TEXT NOT NULL,
+    -- When it ends; of one without an end, the largest time there is.
+    until_ms BIGINT NOT NULL,
     is_lifted BOOLEAN NOT NULL DEFAULT FALSE,
     body JSONB NOT NULL
 );
 
 CREATE INDEX sanctions_by_user ON sanctions (user_id, place);
+-- What holds for a user in a chat, or everywhere: of many sanctions that are over or that forbid nothing, none is read.
+CREATE INDEX sanctions_in_force ON sanctions (user_id, chat_id, until_ms) WHERE NOT is_lifted AND kind <> 'warning';
 CREATE UNIQUE INDEX sanctions_by_place ON sanctions (place);
 
 -- What the other services know of the sanctions of a user in a chat, or everywhere. A row whose version is not done is to be carried out.

@@ -14,6 +14,6 @@ pub use self::{
     judge::{Judge, Judgement, MAX_PATTERNS, MAX_RULES, MAX_WORDS, check},
     post::{MAX_REMEMBERED, Post, Window},
     shadow::{MAX_SAMPLES, Shadow, Tally},
-    standing::{FOR_GOOD_MS, Place, Scope, Standing, next_change_ms, standing},
+    standing::{FOR_GOOD_MS, Place, Scope, Standing, end_ms, next_change_ms, standing},
     text::Folded,
 };

@@ -9,7 +9,7 @@ use contracts::{
     AppealId, ChatId, ReportId, RuleSetId, SanctionId, UserId,
     api::{
         Appeal, AppealState, AuditEntry, Figures, Report, ReportState, RuleSet, RuleSetState, Sanction,
-        ShadowRun,
+        SanctionKind, ShadowRun,
     },
 };
 use tonic::async_trait;
@@ -209,4 +209,18 @@ pub(crate) const fn appeal_state(state: AppealState) -> &'static str {
         AppealState::Accepted => "accepted",
         AppealState::Refused => "refused",
     }
+}
+
+pub(crate) const fn sanction_kind(kind: SanctionKind) -> &'static str {
+    match kind {
+        SanctionKind::Warning => "warning",
+        SanctionKind::Mute => "mute",
+        SanctionKind::Ban => "ban",
+    }
+}
+
+/// Reads what [`sanction_kind`] writes.
+pub(crate) fn parse_sanction_kind(text: &str) -> Option<SanctionKind> {
+    let kinds = [SanctionKind::Warning, SanctionKind::Mute, SanctionKind::Ban];
+    kinds.into_iter().find(|kind| sanction_kind(*kind) == text)
 }

@@ -16,7 +16,8 @@ use tonic::async_trait;
 
 use super::{Batch, ModerationStore, StoreError};
 use crate::domain::{
-    Audit, Change, Deletion, Place, Standing, Tally, Verdict, Window, changes_of, next_change_ms, standing,
+    Audit, Change, Deletion, Place, Standing, Tally, Verdict, Window, changes_of, end_ms, next_change_ms,
+    standing,
 };
 
 /// Keeps all of it for as long as the process lives.
@@ -326,7 +327,9 @@ impl ModerationStore for MemoryStore {
             row.claimed_until_ms = until_ms;
             let of_place = sanctions
                 .iter()
-                .filter(|sanction| Place { user: sanction.user, scope: sanction.chat } == *place);
+                .filter(|sanction| Place { user: sanction.user, scope: sanction.chat } == *place)
+                .filter(|sanction| sanction.lifted.is_none())
+                .map(|sanction| (sanction.kind, end_ms(sanction)));
             let (silent_until_ms, banned_until_ms) = standing(of_place, now_ms);
             let was_banned = row.was_banned;
             row.was_banned |= banned_until_ms.is_some();

@@ -14,9 +14,13 @@ use sqlx::{PgConnection, PgPool, types::Json};
 use tonic::async_trait;
 use uuid::Uuid;
 
-use super::{Batch, ModerationStore, StoreError, appeal_state, report_state, rule_set_state};
+use super::{
+    Batch, ModerationStore, StoreError, appeal_state, parse_sanction_kind, report_state, rule_set_state,
+    sanction_kind,
+};
 use crate::domain::{
-    Audit, Change, Deletion, Place, Scope, Standing, Verdict, Window, changes_of, next_change_ms, standing,
+    Audit, Change, Deletion, Place, Scope, Standing, Verdict, Window, changes_of, end_ms, next_change_ms,
+    standing,
 };
 
 /// The tables of this service.
@@ -542,14 +546,23 @@ async fn claimed_standing(
     now_ms: i64,
 ) -> Result<Standing, sqlx::Error> {
     let StandingRow { user_id, chat_id, version, was_banned } = row;
-    let bodies: Vec<Json<Sanction>> = sqlx::query_scalar(
-        "SELECT body FROM sanctions WHERE user_id = $1 AND chat_id = $2 AND NOT is_lifted",
+    // One row for each kind, whatever there was.
+    let ends: Vec<(String, i64)> = sqlx::query_as(
+        "SELECT kind, max(until_ms) FROM sanctions
+         WHERE user_id = $1 AND chat_id = $2 AND NOT is_lifted AND kind <> 'warning' AND until_ms > $3
+         GROUP BY kind",
     )
     .bind(user_id)
     .bind(chat_id)
+    .bind(now_ms)
     .fetch_all(&mut *connection)
     .await?;
-    let (silent_until_ms, banned_until_ms) = standing(bodies.iter().map(|Json(body)| body), now_ms);
+    let mut sums = Vec::with_capacity(ends.len());
+    for (kind, until_ms) in ends {
+        let known = parse_sanction_kind(&kind).ok_or_else(|| sqlx::Error::Decode(kind.into()))?;
+        sums.push((known, until_ms));
+    }
+    let (silent_until_ms, banned_until_ms) = standing(sums, now_ms);
     if banned_until_ms.is_some() && !was_banned {
         sqlx::query("UPDATE standings SET was_banned = TRUE WHERE user_id = $1 AND chat_id = $2")
             .bind(user_id)
@@ -590,12 +603,14 @@ async fn apply(connection: &mut PgConnection, change: &Change) -> Result<bool, s
         }
         Change::Sanctioned(sanction) => {
             let query = sqlx::query(
-                "INSERT INTO sanctions (sanction_id, user_id, chat_id, body) VALUES ($1, $2, $3, $4)
-                 ON CONFLICT (sanction_id) DO NOTHING",
+                "INSERT INTO sanctions (sanction_id, user_id, chat_id, kind, until_ms, body)
+                 VALUES ($1, $2, $3, $4, $5, $6) ON CONFLICT (sanction_id) DO NOTHING",
             )
             .bind(sanction.id.0)
             .bind(sanction.user.0)
             .bind(scope_id(sanction.chat))
+            .bind(sanction_kind(sanction.kind))
+            .bind(end_ms(sanction))
             .bind(Json(sanction.clone()));
             if query.execute(&mut *connection).await?.rows_affected() == 1 {
                 change_standing(connection, sanction).await?;

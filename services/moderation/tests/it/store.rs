@@ -49,6 +49,7 @@ suite![
     a_report_is_decided_once,
     changes_are_made_together_or_not_at_all,
     a_standing_is_the_sum_of_what_is_not_lifted,
+    a_standing_does_not_grow_with_what_is_over,
     a_deletion_is_claimed_by_one_process_at_a_time,
     lists_go_on_where_they_stopped,
     what_is_old_is_forgotten,
@@ -258,6 +259,67 @@ async fn a_standing_is_the_sum_of_what_is_not_lifted(store: Store) {
     act(&store, &[Change::Lifted(Sanction { lifted: Some(decision()), ..ban })]).await;
     let changed = claim(3_000).await;
     assert_eq!((changed.len(), changed[0].was_banned), (1, false));
+}
+
+async fn a_standing_does_not_grow_with_what_is_over(store: Store) {
+    let (user, chat) = (UserId::generate(), ChatId::generate());
+    // A rule that warns and mutes catches what a user writes all day.
+    for _ in 0..20 {
+        let changes: Vec<_> = (0..100)
+            .flat_map(|_| {
+                let warning = sanction(user, Some(chat), SanctionKind::Warning, None);
+                [warning, sanction(user, Some(chat), SanctionKind::Mute, Some(50))]
+            })
+            .map(Change::Sanctioned)
+            .collect();
+        act(&store, &changes).await;
+    }
+    act(&store, &[Change::Sanctioned(sanction(user, Some(chat), SanctionKind::Mute, Some(700)))]).await;
+    let claimed = store.claim_standings(100, 200, 10).await.expect("a claim");
+    assert_eq!(claimed.len(), 1);
+    assert_eq!((claimed[0].silent_until_ms, claimed[0].banned_until_ms), (Some(700), None));
+}
+
+/// What is read of a user's sanctions is bounded: the database finds what holds by an index.
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn what_holds_is_found_without_reading_what_is_over() {
+    let (_database, pool) = database().await;
+    let (user, chat) = (UserId::generate(), ChatId::generate());
+    sqlx::query(
+        "INSERT INTO sanctions (sanction_id, user_id, chat_id, kind, until_ms, body)
+         SELECT gen_random_uuid(), $1, $2, CASE WHEN n % 2 = 0 THEN 'warning' ELSE 'mute' END,
+                CASE WHEN n % 2 = 0 THEN 9999999 ELSE n END, '{}'::JSONB
+         FROM generate_series(1, 20000) AS n",
+    )
+    .bind(user.0)
+    .bind(chat.0)
+    .execute(&pool)
+    .await
+    .expect("rows");
+    sqlx::query("ANALYZE sanctions").execute(&pool).await.expect("figures");
+    sqlx::query("INSERT INTO standings (user_id, chat_id, version) VALUES ($1, $2, 1)")
+        .bind(user.0)
+        .bind(chat.0)
+        .execute(&pool)
+        .await
+        .expect("a row");
+    let plan: Vec<String> = sqlx::query_scalar(
+        "EXPLAIN (ANALYZE, COSTS OFF, TIMING OFF)
+         SELECT kind, max(until_ms) FROM sanctions
+         WHERE user_id = $1 AND chat_id = $2 AND NOT is_lifted AND kind <> 'warning' AND until_ms > $3
+         GROUP BY kind",
+    )
+    .bind(user.0)
+    .bind(chat.0)
+    .bind(30_000_i64)
+    .fetch_all(&pool)
+    .await
+    .expect("a plan");
+    assert!(plan.iter().any(|line| line.contains("sanctions_in_force")), "{plan:#?}");
+    // The bodies are of no sanction: they are not read.
+    let store = PostgresStore::new(pool);
+    let claimed = store.claim_standings(30_000, 40_000, 10).await.expect("a claim");
+    assert_eq!((claimed.len(), claimed[0].silent_until_ms), (1, None));
 }
 
 async fn a_deletion_is_claimed_by_one_process_at_a_time(store: Store) {
