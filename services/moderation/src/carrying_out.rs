@@ -9,6 +9,7 @@ use contracts::{
     DeviceId,
     event::{EntryKind, SendRecord, VERSION},
 };
+use futures_util::future::join_all;
 use kit::{
     backoff::Backoff,
     catalog::Topic,
@@ -29,19 +30,20 @@ use crate::{
     store::{ModerationStore, StoreError},
 };
 
-/// How often it is looked for what another process has decided, or did not finish.
-const INTERVAL: Duration = Duration::from_secs(1);
+/// How often it is looked for what another process has decided, or did not finish, and for bans that have ended. What this process decides wakes
+/// it.
+const INTERVAL: Duration = Duration::from_secs(5);
 /// After a failure.
 const BACKOFF: RangeInclusive<Duration> = Duration::from_millis(250)..=Duration::from_secs(5);
-/// What is claimed is another's after this long.
-const CLAIM_MS: i64 = 10_000;
+/// What is claimed is another's after this long: the calls of the one who claimed it, and what the auth service does of such a call that was given up, are over by then.
+const CLAIM_MS: i64 = 15_000;
 /// Deletions of one claim.
 const DELETIONS: usize = 200;
-/// Standings of one claim: each is two calls, one after the other.
-const STANDINGS: usize = 20;
+/// Standings of one claim, which are carried out at once.
+const STANDINGS: usize = 8;
 /// Less than a claim.
 const ACK_WITHIN: Duration = Duration::from_secs(4);
-/// Likewise, for the calls of one standing.
+/// For the calls of one standing. The auth service goes on with one that is given up, for five seconds.
 const SETTLED_WITHIN: Duration = Duration::from_secs(4);
 
 #[derive(Debug, thiserror::Error)]
@@ -56,6 +58,8 @@ enum WorkError {
     Settle(#[source] Error),
     #[error("the services that carry out sanctions did not answer in time")]
     Slow,
+    #[error("another process has the sanction by now")]
+    Lost,
 }
 
 /// Wakes a worker when there may be something to do. Cheap to clone.
@@ -137,11 +141,13 @@ impl Worker {
     async fn settle(&self) -> Result<usize, WorkError> {
         let now_ms = now_ms();
         let standings = self.store.claim_standings(now_ms, now_ms + CLAIM_MS, STANDINGS).await?;
+        let outcomes = join_all(standings.iter().map(|standing| self.settle_one(standing))).await;
         let mut failure = None;
-        for standing in &standings {
-            if let Err(error) = self.settle_one(standing).await {
+        for (standing, outcome) in standings.iter().zip(outcomes) {
+            if let Err(error) = outcome {
                 let user = standing.place.user;
                 tracing::debug!(%error, %user, "a sanction of {user} is not carried out yet: {error}");
+                self.store.leave_standing(standing).await?;
                 failure = Some(error);
             }
         }
@@ -151,7 +157,9 @@ impl Worker {
     async fn settle_one(&self, standing: &Standing) -> Result<(), WorkError> {
         let settled = timeout(SETTLED_WITHIN, self.peers.settle(standing)).await;
         settled.map_err(|_| WorkError::Slow)?.map_err(WorkError::Settle)?;
-        self.store.finish_standing(standing).await?;
+        if !self.store.finish_standing(standing).await? {
+            return Err(WorkError::Lost);
+        }
         self.metrics.standings.inc();
         Ok(())
     }

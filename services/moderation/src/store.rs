@@ -112,7 +112,7 @@ pub trait ModerationStore: Send + Sync + 'static {
     async fn finish_deletion(&self, deletion: Deletion) -> Result<(), StoreError>;
 
     /// Claims standings that changed, or whose bans have ended, likewise. From then on one with a ban counts as carried out: what has begun is taken back when the
-    /// ban is lifted.
+    /// ban is lifted. A claim is known by its end, and another process may have the standing after it.
     async fn claim_standings(
         &self,
         now_ms: i64,
@@ -120,8 +120,13 @@ pub trait ModerationStore: Send + Sync + 'static {
         limit: usize,
     ) -> Result<Vec<Standing>, StoreError>;
 
-    /// Notes that the other services know a standing.
-    async fn finish_standing(&self, standing: &Standing) -> Result<(), StoreError>;
+    /// Notes that the other services know a standing, as the one who claimed it. When the claim has ended meanwhile, another process may have
+    /// carried out a newer one before this one: the standing is to be carried out again. Returns whether the claim was held.
+    async fn finish_standing(&self, standing: &Standing) -> Result<bool, StoreError>;
+
+    /// Gives up a standing of which it is not known what the other services did with it. It is claimed again when the claim has ended; when it
+    /// has, likewise once more.
+    async fn leave_standing(&self, standing: &Standing) -> Result<(), StoreError>;
 
     /// Forgets what was judged before a time, and windows that were written before another. Returns how much it was.
     async fn forget(&self, verdicts_ms: i64, windows_ms: i64) -> Result<u64, StoreError>;

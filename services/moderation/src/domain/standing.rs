@@ -24,6 +24,8 @@ pub struct Standing {
     pub place: Place,
     /// Counts the changes.
     pub version: i64,
+    /// Until when the claim of it lasts, in milliseconds since the epoch.
+    pub claimed_until_ms: i64,
     /// Until when the user writes nothing, in milliseconds since the epoch.
     pub silent_until_ms: Option<i64>,
     /// Until when the user is banned, likewise.

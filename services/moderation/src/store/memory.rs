@@ -53,6 +53,11 @@ struct Row {
 }
 
 impl MemoryStore {
+    /// Returns how many standings are to be carried out, by whichever process has them.
+    pub fn unfinished_standings(&self) -> usize {
+        self.tables().standings.values().filter(|row| row.done_version < row.version).count()
+    }
+
     fn tables(&self) -> MutexGuard<'_, Tables> {
         self.tables.lock().unwrap_or_else(PoisonError::into_inner)
     }
@@ -333,17 +338,39 @@ impl ModerationStore for MemoryStore {
             let (silent_until_ms, banned_until_ms) = standing(of_place, now_ms);
             let was_banned = row.was_banned;
             row.was_banned |= banned_until_ms.is_some();
-            Standing { place: *place, version: row.version, silent_until_ms, banned_until_ms, was_banned }
+            Standing {
+                place: *place,
+                version: row.version,
+                claimed_until_ms: until_ms,
+                silent_until_ms,
+                banned_until_ms,
+                was_banned,
+            }
         };
         Ok(due.map(claim).collect())
     }
 
-    async fn finish_standing(&self, standing: &Standing) -> Result<(), StoreError> {
-        if let Some(row) = self.tables().standings.get_mut(&standing.place) {
+    async fn finish_standing(&self, standing: &Standing) -> Result<bool, StoreError> {
+        let mut tables = self.tables();
+        let row = tables.standings.get_mut(&standing.place);
+        if let Some(row) = row.filter(|row| row.claimed_until_ms == standing.claimed_until_ms) {
             row.done_version = row.done_version.max(standing.version);
             row.was_banned = standing.banned_until_ms.is_some();
             row.due_at_ms = next_change_ms(standing);
             row.claimed_until_ms = 0;
+            return Ok(true);
+        }
+        drop(tables);
+        self.leave_standing(standing).await?;
+        Ok(false)
+    }
+
+    async fn leave_standing(&self, standing: &Standing) -> Result<(), StoreError> {
+        if let Some(row) = self.tables().standings.get_mut(&standing.place)
+            && row.claimed_until_ms != standing.claimed_until_ms
+        {
+            row.version += 1;
+            row.was_banned |= standing.banned_until_ms.is_some();
         }
         Ok(())
     }

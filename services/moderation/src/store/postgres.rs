@@ -456,7 +456,7 @@ impl ModerationStore for PostgresStore {
         until_ms: i64,
         limit: usize,
     ) -> Result<Vec<Standing>, StoreError> {
-        let mut transaction = self.pool.begin().await.map_err(StoreError::Work)?;
+        // Nothing to do is one statement.
         let rows: Vec<StandingRow> = sqlx::query_as(
             "UPDATE standings SET claimed_until_ms = $2
              WHERE (user_id, chat_id) IN (
@@ -468,28 +468,49 @@ impl ModerationStore for PostgresStore {
         .bind(now_ms)
         .bind(until_ms)
         .bind(rows_of(limit))
-        .fetch_all(&mut *transaction)
+        .fetch_all(&self.pool)
         .await
         .map_err(StoreError::Work)?;
         let mut claimed = Vec::with_capacity(rows.len());
         for row in rows {
-            claimed.push(claimed_standing(&mut transaction, row, now_ms).await.map_err(StoreError::Work)?);
+            let claim = (row, until_ms);
+            claimed.push(claimed_standing(&self.pool, claim, now_ms).await.map_err(StoreError::Work)?);
         }
-        transaction.commit().await.map_err(StoreError::Work)?;
         Ok(claimed)
     }
 
-    async fn finish_standing(&self, standing: &Standing) -> Result<(), StoreError> {
-        sqlx::query(
+    async fn finish_standing(&self, standing: &Standing) -> Result<bool, StoreError> {
+        // A newer version is still to be carried out.
+        let finished = sqlx::query(
             "UPDATE standings SET done_version = greatest(done_version, $3), was_banned = $4, due_at_ms = $5,
                                   claimed_until_ms = 0
-             WHERE user_id = $1 AND chat_id = $2",
+             WHERE user_id = $1 AND chat_id = $2 AND claimed_until_ms = $6",
         )
         .bind(standing.place.user.0)
         .bind(scope_id(standing.place.scope))
         .bind(standing.version)
         .bind(standing.banned_until_ms.is_some())
         .bind(next_change_ms(standing))
+        .bind(standing.claimed_until_ms)
+        .execute(&self.pool)
+        .await
+        .map_err(StoreError::Work)?;
+        if finished.rows_affected() == 1 {
+            return Ok(true);
+        }
+        self.leave_standing(standing).await?;
+        Ok(false)
+    }
+
+    async fn leave_standing(&self, standing: &Standing) -> Result<(), StoreError> {
+        sqlx::query(
+            "UPDATE standings SET version = version + 1, was_banned = was_banned OR $4
+             WHERE user_id = $1 AND chat_id = $2 AND claimed_until_ms <> $3",
+        )
+        .bind(standing.place.user.0)
+        .bind(scope_id(standing.place.scope))
+        .bind(standing.claimed_until_ms)
+        .bind(standing.banned_until_ms.is_some())
         .execute(&self.pool)
         .await
         .map(drop)
@@ -541,8 +562,8 @@ async fn insert_verdict(connection: &mut PgConnection, verdict: &Verdict) -> Res
 
 /// Returns what holds for a user now, and notes that a ban is about to be carried out.
 async fn claimed_standing(
-    connection: &mut PgConnection,
-    row: StandingRow,
+    pool: &PgPool,
+    (row, claimed_until_ms): (StandingRow, i64),
     now_ms: i64,
 ) -> Result<Standing, sqlx::Error> {
     let StandingRow { user_id, chat_id, version, was_banned } = row;
@@ -555,7 +576,7 @@ async fn claimed_standing(
     .bind(user_id)
     .bind(chat_id)
     .bind(now_ms)
-    .fetch_all(&mut *connection)
+    .fetch_all(pool)
     .await?;
     let mut sums = Vec::with_capacity(ends.len());
     for (kind, until_ms) in ends {
@@ -567,11 +588,11 @@ async fn claimed_standing(
         sqlx::query("UPDATE standings SET was_banned = TRUE WHERE user_id = $1 AND chat_id = $2")
             .bind(user_id)
             .bind(chat_id)
-            .execute(&mut *connection)
+            .execute(pool)
             .await?;
     }
     let place = Place { user: UserId(user_id), scope: scope_of(chat_id) };
-    Ok(Standing { place, version, silent_until_ms, banned_until_ms, was_banned })
+    Ok(Standing { place, version, claimed_until_ms, silent_until_ms, banned_until_ms, was_banned })
 }
 
 /// Makes a change. Returns whether things were as it needs them.

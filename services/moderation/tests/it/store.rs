@@ -50,6 +50,7 @@ suite![
     changes_are_made_together_or_not_at_all,
     a_standing_is_the_sum_of_what_is_not_lifted,
     a_standing_does_not_grow_with_what_is_over,
+    what_is_carried_out_behind_a_claim_is_carried_out_again,
     a_deletion_is_claimed_by_one_process_at_a_time,
     lists_go_on_where_they_stopped,
     what_is_old_is_forgotten,
@@ -246,7 +247,8 @@ async fn a_standing_is_the_sum_of_what_is_not_lifted(store: Store) {
     assert!(!claimed[0].was_banned);
     assert!(claim(105).await.is_empty(), "another process has them");
     // It did not finish; the account may be closed by now.
-    assert_eq!(claim(110).await.iter().filter(|standing| standing.was_banned).count(), 1);
+    let claimed = claim(110).await;
+    assert_eq!(claimed.iter().filter(|standing| standing.was_banned).count(), 1);
     for standing in &claimed {
         store.finish_standing(standing).await.expect("it is noted");
     }
@@ -259,6 +261,37 @@ async fn a_standing_is_the_sum_of_what_is_not_lifted(store: Store) {
     act(&store, &[Change::Lifted(Sanction { lifted: Some(decision()), ..ban })]).await;
     let changed = claim(3_000).await;
     assert_eq!((changed.len(), changed[0].was_banned), (1, false));
+}
+
+async fn what_is_carried_out_behind_a_claim_is_carried_out_again(store: Store) {
+    let user = UserId::generate();
+    let ban = sanction(user, None, SanctionKind::Ban, None);
+    let claim = async |now_ms: i64| {
+        let mut claimed = store.claim_standings(now_ms, now_ms + 10, 10).await.expect("a claim");
+        assert!(claimed.len() < 2);
+        claimed.pop()
+    };
+    act(&store, &[Change::Sanctioned(ban.clone())]).await;
+    let slow = claim(100).await.expect("the ban");
+    assert!(slow.banned_until_ms.is_some());
+    act(&store, &[Change::Lifted(Sanction { lifted: Some(decision()), ..ban })]).await;
+    // Another process opens the account, and then the first one closes it.
+    let second = claim(110).await.expect("the lift");
+    assert_eq!((second.banned_until_ms, second.was_banned), (None, true));
+    assert!(store.finish_standing(&second).await.expect("it is noted"));
+    assert!(claim(111).await.is_none(), "all is done as far as is known");
+    assert!(!store.finish_standing(&slow).await.expect("it is noted"), "its claim has ended");
+    let again = claim(112).await.expect("it is carried out again");
+    assert_eq!((again.banned_until_ms, again.was_banned), (None, true), "the account is opened");
+    // Of one that is given up in time nothing is done twice at one time.
+    store.leave_standing(&again).await.expect("it is noted");
+    assert!(claim(121).await.is_none());
+    let once_more = claim(122).await.expect("its claim has ended");
+    assert!(store.finish_standing(&once_more).await.expect("it is noted"));
+    assert!(claim(123).await.is_none());
+    // What was given up behind its claim may have been done since.
+    store.leave_standing(&slow).await.expect("it is noted");
+    assert!(claim(124).await.is_some_and(|standing| standing.was_banned));
 }
 
 async fn a_standing_does_not_grow_with_what_is_over(store: Store) {
