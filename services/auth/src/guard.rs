@@ -472,6 +472,12 @@ impl Guard {
         self.to_the_end(async move { guard.closed(user_id, is_closed).await }).await
     }
 
+    /// Returns whether an account is closed, by whomever.
+    pub(crate) async fn is_closed(&self, user_id: UserId) -> Result<bool, Error> {
+        let _turn = turn(&self.0.sessions).await?;
+        Ok(self.0.accounts.is_closed(user_id).await?)
+    }
+
     async fn closed(&self, user_id: UserId, is_closed: bool) -> Result<(), Error> {
         let change = async {
             let _turn = turn(&self.0.sessions).await?;

@@ -92,7 +92,8 @@ CREATE TABLE standings (
     chat_id UUID NOT NULL,
     version BIGINT NOT NULL,
     done_version BIGINT NOT NULL DEFAULT 0,
-    was_banned BOOLEAN NOT NULL DEFAULT FALSE,
+    -- Whether moderators have closed the account, or begun to.
+    has_closed BOOLEAN NOT NULL DEFAULT FALSE,
     -- When it is to be carried out again, because a ban ends.
     due_at_ms BIGINT,
     -- Until when a process has it.

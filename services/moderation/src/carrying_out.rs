@@ -3,7 +3,14 @@
 //! What is to be done is in the store, so that it is done whatever is killed or down. A process claims a part of it for some seconds; what it does not finish is
 //! claimed again, and what is done twice has the same effect.
 
-use std::{ops::RangeInclusive, sync::Arc, time::Duration};
+use std::{
+    ops::RangeInclusive,
+    sync::{
+        Arc,
+        atomic::{AtomicBool, Ordering},
+    },
+    time::Duration,
+};
 
 use contracts::{
     DeviceId,
@@ -22,7 +29,7 @@ use tokio_util::sync::CancellationToken;
 use uuid::Uuid;
 
 use crate::{
-    domain::{Deletion, Standing},
+    domain::{Deletion, Place, Standing},
     error::Error,
     events::SYSTEM,
     metrics::Metrics,
@@ -142,25 +149,60 @@ impl Worker {
         let now_ms = now_ms();
         let standings = self.store.claim_standings(now_ms, now_ms + CLAIM_MS, STANDINGS).await?;
         let outcomes = join_all(standings.iter().map(|standing| self.settle_one(standing))).await;
-        let mut failure = None;
-        for (standing, outcome) in standings.iter().zip(outcomes) {
+        let count = standings.len();
+        for (standing, outcome) in standings.iter().zip(&outcomes) {
             if let Err(error) = outcome {
                 let user = standing.place.user;
                 tracing::debug!(%error, %user, "a sanction of {user} is not carried out yet: {error}");
-                self.store.leave_standing(standing).await?;
-                failure = Some(error);
             }
         }
-        failure.map_or(Ok(standings.len()), Err)
+        outcomes.into_iter().find_map(Result::err).map_or(Ok(count), Err)
     }
 
     async fn settle_one(&self, standing: &Standing) -> Result<(), WorkError> {
-        let settled = timeout(SETTLED_WITHIN, self.peers.settle(standing)).await;
-        settled.map_err(|_| WorkError::Slow)?.map_err(WorkError::Settle)?;
-        if !self.store.finish_standing(standing).await? {
+        let has_closed = AtomicBool::new(standing.has_closed);
+        let settled = timeout(SETTLED_WITHIN, self.carry_out(standing, &has_closed)).await;
+        let standing = Standing { has_closed: has_closed.into_inner(), ..*standing };
+        if let Err(error) = settled.unwrap_or(Err(WorkError::Slow)) {
+            self.store.leave_standing(&standing).await?;
+            return Err(error);
+        }
+        if !self.store.finish_standing(&standing).await? {
             return Err(WorkError::Lost);
         }
         self.metrics.standings.inc();
+        Ok(())
+    }
+
+    /// Calls the chat and the auth service at once: while one is down, the other knows.
+    async fn carry_out(&self, standing: &Standing, has_closed: &AtomicBool) -> Result<(), WorkError> {
+        let restrict = async { self.peers.restrict(standing).await.map_err(WorkError::Settle) };
+        let (restricted, settled) = tokio::join!(restrict, self.settle_account(standing, has_closed));
+        restricted.and(settled)
+    }
+
+    /// Closes the account of who is banned everywhere, and opens it again when that is over. One that others than moderators closed is theirs.
+    async fn settle_account(&self, standing: &Standing, has_closed: &AtomicBool) -> Result<(), WorkError> {
+        let Standing { place: Place { user, scope }, banned_until_ms, .. } = *standing;
+        if scope.is_some() {
+            return Ok(());
+        }
+        match (banned_until_ms.is_some(), standing.has_closed) {
+            (false, false) => return Ok(()),
+            (true, false) => {
+                if self.peers.is_account_closed(user).await.map_err(WorkError::Settle)? {
+                    return Ok(());
+                }
+                if !self.store.note_closing(standing).await? {
+                    return Err(WorkError::Lost);
+                }
+                has_closed.store(true, Ordering::Relaxed);
+            }
+            (_, true) => {}
+        }
+        let is_banned = banned_until_ms.is_some();
+        self.peers.set_account_closed(user, is_banned).await.map_err(WorkError::Settle)?;
+        has_closed.store(is_banned, Ordering::Relaxed);
         Ok(())
     }
 }

@@ -111,14 +111,17 @@ pub trait ModerationStore: Send + Sync + 'static {
     /// Notes that the log has the entry of a deletion.
     async fn finish_deletion(&self, deletion: Deletion) -> Result<(), StoreError>;
 
-    /// Claims standings that changed, or whose bans have ended, likewise. From then on one with a ban counts as carried out: what has begun is taken back when the
-    /// ban is lifted. A claim is known by its end, and another process may have the standing after it.
+    /// Claims standings that changed, or whose bans have ended, likewise. A claim is known by its end, and another process may have the standing after it.
     async fn claim_standings(
         &self,
         now_ms: i64,
         until_ms: i64,
         limit: usize,
     ) -> Result<Vec<Standing>, StoreError>;
+
+    /// Notes that the account of a standing is about to be closed, as the one who claimed it: whatever becomes of the call, the account is opened when
+    /// the ban is over. Returns whether the claim is held; without it, nothing may be closed.
+    async fn note_closing(&self, standing: &Standing) -> Result<bool, StoreError>;
 
     /// Notes that the other services know a standing, as the one who claimed it. When the claim has ended meanwhile, another process may have
     /// carried out a newer one before this one: the standing is to be carried out again. Returns whether the claim was held.

@@ -30,8 +30,8 @@ pub struct Standing {
     pub silent_until_ms: Option<i64>,
     /// Until when the user is banned, likewise.
     pub banned_until_ms: Option<i64>,
-    /// What was carried out last had a ban.
-    pub was_banned: bool,
+    /// Moderators have closed the account, or begun to: it is theirs to open again. What others closed is not.
+    pub has_closed: bool,
 }
 
 /// Returns when a sanction ends, in milliseconds since the epoch; [`FOR_GOOD_MS`] for one without an end.

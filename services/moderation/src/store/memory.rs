@@ -47,7 +47,7 @@ struct Tables {
 struct Row {
     version: i64,
     done_version: i64,
-    was_banned: bool,
+    has_closed: bool,
     due_at_ms: Option<i64>,
     claimed_until_ms: i64,
 }
@@ -336,18 +336,26 @@ impl ModerationStore for MemoryStore {
                 .filter(|sanction| sanction.lifted.is_none())
                 .map(|sanction| (sanction.kind, end_ms(sanction)));
             let (silent_until_ms, banned_until_ms) = standing(of_place, now_ms);
-            let was_banned = row.was_banned;
-            row.was_banned |= banned_until_ms.is_some();
             Standing {
                 place: *place,
                 version: row.version,
                 claimed_until_ms: until_ms,
                 silent_until_ms,
                 banned_until_ms,
-                was_banned,
+                has_closed: row.has_closed,
             }
         };
         Ok(due.map(claim).collect())
+    }
+
+    async fn note_closing(&self, standing: &Standing) -> Result<bool, StoreError> {
+        let mut tables = self.tables();
+        let row = tables.standings.get_mut(&standing.place);
+        let row = row.filter(|row| row.claimed_until_ms == standing.claimed_until_ms);
+        Ok(row.is_some_and(|row| {
+            row.has_closed = true;
+            true
+        }))
     }
 
     async fn finish_standing(&self, standing: &Standing) -> Result<bool, StoreError> {
@@ -355,7 +363,7 @@ impl ModerationStore for MemoryStore {
         let row = tables.standings.get_mut(&standing.place);
         if let Some(row) = row.filter(|row| row.claimed_until_ms == standing.claimed_until_ms) {
             row.done_version = row.done_version.max(standing.version);
-            row.was_banned = standing.banned_until_ms.is_some();
+            row.has_closed = standing.has_closed;
             row.due_at_ms = next_change_ms(standing);
             row.claimed_until_ms = 0;
             return Ok(true);
@@ -370,7 +378,7 @@ impl ModerationStore for MemoryStore {
             && row.claimed_until_ms != standing.claimed_until_ms
         {
             row.version += 1;
-            row.was_banned |= standing.banned_until_ms.is_some();
+            row.has_closed |= standing.has_closed;
         }
         Ok(())
     }

@@ -97,7 +97,7 @@ kit::row! {
         user_id: Uuid,
         chat_id: Uuid,
         version: i64,
-        was_banned: bool,
+        has_closed: bool,
     }
 }
 
@@ -463,7 +463,7 @@ impl ModerationStore for PostgresStore {
                  SELECT user_id, chat_id FROM standings
                  WHERE claimed_until_ms <= $1 AND (done_version < version OR due_at_ms <= $1)
                  ORDER BY user_id, chat_id LIMIT $3 FOR UPDATE SKIP LOCKED)
-             RETURNING user_id, chat_id, version, was_banned",
+             RETURNING user_id, chat_id, version, has_closed",
         )
         .bind(now_ms)
         .bind(until_ms)
@@ -479,17 +479,31 @@ impl ModerationStore for PostgresStore {
         Ok(claimed)
     }
 
+    async fn note_closing(&self, standing: &Standing) -> Result<bool, StoreError> {
+        let noted = sqlx::query(
+            "UPDATE standings SET has_closed = TRUE
+             WHERE user_id = $1 AND chat_id = $2 AND claimed_until_ms = $3",
+        )
+        .bind(standing.place.user.0)
+        .bind(scope_id(standing.place.scope))
+        .bind(standing.claimed_until_ms)
+        .execute(&self.pool)
+        .await
+        .map_err(StoreError::Work)?;
+        Ok(noted.rows_affected() == 1)
+    }
+
     async fn finish_standing(&self, standing: &Standing) -> Result<bool, StoreError> {
         // A newer version is still to be carried out.
         let finished = sqlx::query(
-            "UPDATE standings SET done_version = greatest(done_version, $3), was_banned = $4, due_at_ms = $5,
+            "UPDATE standings SET done_version = greatest(done_version, $3), has_closed = $4, due_at_ms = $5,
                                   claimed_until_ms = 0
              WHERE user_id = $1 AND chat_id = $2 AND claimed_until_ms = $6",
         )
         .bind(standing.place.user.0)
         .bind(scope_id(standing.place.scope))
         .bind(standing.version)
-        .bind(standing.banned_until_ms.is_some())
+        .bind(standing.has_closed)
         .bind(next_change_ms(standing))
         .bind(standing.claimed_until_ms)
         .execute(&self.pool)
@@ -504,13 +518,13 @@ impl ModerationStore for PostgresStore {
 
     async fn leave_standing(&self, standing: &Standing) -> Result<(), StoreError> {
         sqlx::query(
-            "UPDATE standings SET version = version + 1, was_banned = was_banned OR $4
+            "UPDATE standings SET version = version + 1, has_closed = has_closed OR $4
              WHERE user_id = $1 AND chat_id = $2 AND claimed_until_ms <> $3",
         )
         .bind(standing.place.user.0)
         .bind(scope_id(standing.place.scope))
         .bind(standing.claimed_until_ms)
-        .bind(standing.banned_until_ms.is_some())
+        .bind(standing.has_closed)
         .execute(&self.pool)
         .await
         .map(drop)
@@ -560,13 +574,13 @@ async fn insert_verdict(connection: &mut PgConnection, verdict: &Verdict) -> Res
     Ok(inserted.rows_affected() == 1)
 }
 
-/// Returns what holds for a user now, and notes that a ban is about to be carried out.
+/// Returns what holds for a user now.
 async fn claimed_standing(
     pool: &PgPool,
     (row, claimed_until_ms): (StandingRow, i64),
     now_ms: i64,
 ) -> Result<Standing, sqlx::Error> {
-    let StandingRow { user_id, chat_id, version, was_banned } = row;
+    let StandingRow { user_id, chat_id, version, has_closed } = row;
     // One row for each kind, whatever there was.
     let ends: Vec<(String, i64)> = sqlx::query_as(
         "SELECT kind, max(until_ms) FROM sanctions
@@ -584,15 +598,8 @@ async fn claimed_standing(
         sums.push((known, until_ms));
     }
     let (silent_until_ms, banned_until_ms) = standing(sums, now_ms);
-    if banned_until_ms.is_some() && !was_banned {
-        sqlx::query("UPDATE standings SET was_banned = TRUE WHERE user_id = $1 AND chat_id = $2")
-            .bind(user_id)
-            .bind(chat_id)
-            .execute(pool)
-            .await?;
-    }
     let place = Place { user: UserId(user_id), scope: scope_of(chat_id) };
-    Ok(Standing { place, version, claimed_until_ms, silent_until_ms, banned_until_ms, was_banned })
+    Ok(Standing { place, version, claimed_until_ms, silent_until_ms, banned_until_ms, has_closed })
 }
 
 /// Makes a change. Returns whether things were as it needs them.

@@ -1,5 +1,7 @@
 //! Stories over REST.
 
+use std::sync::atomic::Ordering;
+
 use contracts::{ChatId, UserId, api::RuleSetState};
 use kit::testing::{TestRealm, wait_for};
 use moderation::{domain::Change, store::ModerationStore as _};
@@ -199,8 +201,42 @@ async fn a_ban_that_is_carried_out_is_noted() {
     stand.post(&moderator, "sanctions", ban, 201).await;
     stand.peers.is_closed(user, true).await;
     // It is noted as done: nothing is left to carry out.
+    is_settled(&stand).await;
+}
+
+/// Waits until all that was decided is carried out.
+async fn is_settled(stand: &Stand) {
     wait_for("the end of the work", PATIENCE, || async {
         (stand.store.unfinished_standings() == 0).then_some(())
     })
     .await;
+}
+
+#[tokio::test]
+async fn an_account_that_others_closed_stays_closed() {
+    let stand = Stand::start().await;
+    let (moderator, user) = (stand.moderator(), UserId::generate());
+    // An administrator of the realm has.
+    stand.peers.closed.lock().expect("no panic").insert(user.to_string(), true);
+    let ban = json!({"user": user, "kind": "ban", "note": "spam"});
+    let ban = stand.post(&moderator, "sanctions", ban, 201).await;
+    is_settled(&stand).await;
+    stand.peers.is_restricted(user, None, (true, false)).await;
+    let lift = format!("sanctions/{}/lift", ban["id"].as_str().expect("an id"));
+    stand.post(&moderator, &lift, json!({"note": "a mistake"}), 200).await;
+    is_settled(&stand).await;
+    stand.peers.is_restricted(user, None, (false, false)).await;
+    assert_eq!(stand.peers.closed.lock().expect("no panic").get(&user.to_string()), Some(&true));
+}
+
+#[tokio::test]
+async fn while_the_realm_is_down_who_is_banned_writes_nothing() {
+    let stand = Stand::start().await;
+    let (moderator, user) = (stand.moderator(), UserId::generate());
+    stand.peers.realm_is_down.store(true, Ordering::Relaxed);
+    let ban = json!({"user": user, "kind": "ban", "note": "spam"});
+    stand.post(&moderator, "sanctions", ban, 201).await;
+    stand.peers.is_restricted(user, None, (true, false)).await;
+    stand.peers.realm_is_down.store(false, Ordering::Relaxed);
+    stand.peers.is_closed(user, true).await;
 }

@@ -15,10 +15,10 @@ use contracts::{
     api::{Figures, Rule, RuleSet, RuleSetState, Sanction, SanctionKind},
     event::{DeliveredRecord, DeliveryOutcome, EntryKind, SendRecord, VERSION},
     rpc::{
-        self, EntriesRequest, EntriesResponse, EntryRequest, EntryResponse, HistoryRequest, HistoryResponse,
-        ListResponse, MarkRequest, MovedRequest, MovedResponse, PinsRequest, RepliesRequest, RestrictRequest,
-        RestrictResponse, SetAccountClosedRequest, SetAccountClosedResponse, SyncRequest, SyncResponse,
-        Watermarks,
+        self, EntriesRequest, EntriesResponse, EntryRequest, EntryResponse, GetAccountClosedRequest,
+        GetAccountClosedResponse, HistoryRequest, HistoryResponse, ListResponse, MarkRequest, MovedRequest,
+        MovedResponse, PinsRequest, RepliesRequest, RestrictRequest, RestrictResponse,
+        SetAccountClosedRequest, SetAccountClosedResponse, SyncRequest, SyncResponse, Watermarks,
         account_service_server::{AccountService, AccountServiceServer},
         chat_restrictions_server::{ChatRestrictions, ChatRestrictionsServer},
         message_service_server::{MessageService, MessageServiceServer},
@@ -255,6 +255,8 @@ pub struct Peers {
     /// Whether the chat service hangs, and how many calls did.
     hangs: Arc<AtomicBool>,
     hung: Arc<AtomicUsize>,
+    /// Whether the realm is down.
+    pub realm_is_down: Arc<AtomicBool>,
 }
 
 impl Peers {
@@ -286,6 +288,13 @@ impl Peers {
     /// Lets every call of the chat service hang from here on.
     pub fn hang(&self) {
         self.hangs.store(true, Ordering::Relaxed);
+    }
+
+    fn realm_is_up(&self) -> Result<(), Status> {
+        if self.realm_is_down.load(Ordering::Relaxed) {
+            return Err(Status::unavailable("the realm is down"));
+        }
+        Ok(())
     }
 
     /// Waits until one does.
@@ -324,8 +333,19 @@ impl AccountService for Peers {
         request: Request<SetAccountClosedRequest>,
     ) -> Result<Response<SetAccountClosedResponse>, Status> {
         let SetAccountClosedRequest { user_id, closed } = request.into_inner();
+        self.realm_is_up()?;
         self.closed.lock().expect("no panic").insert(user_id, closed);
         Ok(Response::new(SetAccountClosedResponse {}))
+    }
+
+    async fn get_account_closed(
+        &self,
+        request: Request<GetAccountClosedRequest>,
+    ) -> Result<Response<GetAccountClosedResponse>, Status> {
+        self.realm_is_up()?;
+        let user_id = request.into_inner().user_id;
+        let closed = self.closed.lock().expect("no panic").get(&user_id).copied().unwrap_or(false);
+        Ok(Response::new(GetAccountClosedResponse { closed }))
     }
 }
 

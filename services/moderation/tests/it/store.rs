@@ -11,7 +11,7 @@ use contracts::{
 };
 use kit::testing::TestDatabase;
 use moderation::{
-    domain::{Audit, Change, Deletion, Verdict, Window},
+    domain::{Audit, Change, Deletion, Standing, Verdict, Window},
     store::{Batch, MemoryStore, ModerationStore, PostgresStore, Refusal, SCHEMA, StoreError},
 };
 use sqlx::PgPool;
@@ -244,23 +244,28 @@ async fn a_standing_is_the_sum_of_what_is_not_lifted(store: Store) {
     claimed.sort_by_key(|standing| standing.place);
     let of = |at: usize| (claimed[at].place.scope, claimed[at].silent_until_ms, claimed[at].banned_until_ms);
     assert_eq!([of(0), of(1)], [(None, Some(500), Some(500)), (Some(chat), Some(900), None)]);
-    assert!(!claimed[0].was_banned);
+    assert!(!claimed[0].has_closed);
+    assert!(store.note_closing(&claimed[0]).await.expect("it is noted"));
     assert!(claim(105).await.is_empty(), "another process has them");
     // It did not finish; the account may be closed by now.
-    let claimed = claim(110).await;
-    assert_eq!(claimed.iter().filter(|standing| standing.was_banned).count(), 1);
+    assert!(store.note_closing(&claimed[0]).await.expect("it is noted"), "its claim is the last");
+    let again = claim(110).await;
+    assert_eq!(again.iter().filter(|standing| standing.has_closed).count(), 1);
+    assert!(!store.note_closing(&claimed[0]).await.expect("a look"), "its claim has ended");
+    let claimed = again;
     for standing in &claimed {
         store.finish_standing(standing).await.expect("it is noted");
     }
     assert!(claim(200).await.is_empty());
     let due = claim(500).await;
     assert_eq!(due.len(), 1, "the ban is over, and the mute ends by itself");
-    assert_eq!((due[0].banned_until_ms, due[0].was_banned), (None, true));
-    store.finish_standing(&due[0]).await.expect("it is noted");
+    assert_eq!((due[0].banned_until_ms, due[0].has_closed), (None, true));
+    let opened = Standing { has_closed: false, ..due[0] };
+    store.finish_standing(&opened).await.expect("it is noted");
     assert!(claim(2_000).await.is_empty());
     act(&store, &[Change::Lifted(Sanction { lifted: Some(decision()), ..ban })]).await;
     let changed = claim(3_000).await;
-    assert_eq!((changed.len(), changed[0].was_banned), (1, false));
+    assert_eq!((changed.len(), changed[0].has_closed), (1, false));
 }
 
 async fn what_is_carried_out_behind_a_claim_is_carried_out_again(store: Store) {
@@ -273,25 +278,28 @@ async fn what_is_carried_out_behind_a_claim_is_carried_out_again(store: Store) {
     };
     act(&store, &[Change::Sanctioned(ban.clone())]).await;
     let slow = claim(100).await.expect("the ban");
-    assert!(slow.banned_until_ms.is_some());
+    assert!(slow.banned_until_ms.is_some() && store.note_closing(&slow).await.expect("it is noted"));
+    let slow = Standing { has_closed: true, ..slow };
     act(&store, &[Change::Lifted(Sanction { lifted: Some(decision()), ..ban })]).await;
     // Another process opens the account, and then the first one closes it.
     let second = claim(110).await.expect("the lift");
-    assert_eq!((second.banned_until_ms, second.was_banned), (None, true));
+    assert_eq!((second.banned_until_ms, second.has_closed), (None, true));
+    let second = Standing { has_closed: false, ..second };
     assert!(store.finish_standing(&second).await.expect("it is noted"));
     assert!(claim(111).await.is_none(), "all is done as far as is known");
     assert!(!store.finish_standing(&slow).await.expect("it is noted"), "its claim has ended");
     let again = claim(112).await.expect("it is carried out again");
-    assert_eq!((again.banned_until_ms, again.was_banned), (None, true), "the account is opened");
+    assert_eq!((again.banned_until_ms, again.has_closed), (None, true), "the account is opened");
     // Of one that is given up in time nothing is done twice at one time.
     store.leave_standing(&again).await.expect("it is noted");
     assert!(claim(121).await.is_none());
     let once_more = claim(122).await.expect("its claim has ended");
+    let once_more = Standing { has_closed: false, ..once_more };
     assert!(store.finish_standing(&once_more).await.expect("it is noted"));
     assert!(claim(123).await.is_none());
     // What was given up behind its claim may have been done since.
     store.leave_standing(&slow).await.expect("it is noted");
-    assert!(claim(124).await.is_some_and(|standing| standing.was_banned));
+    assert!(claim(124).await.is_some_and(|standing| standing.has_closed));
 }
 
 async fn a_standing_does_not_grow_with_what_is_over(store: Store) {
