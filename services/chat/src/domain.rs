@@ -57,6 +57,8 @@ pub struct Restriction {
     /// Absent for all chats.
     pub chat_id: Option<ChatId>,
     pub until: DateTime<Utc>,
+    /// Of all chats only: the user is banned, and is notified of nothing.
+    pub is_ban: bool,
 }
 
 /// A chat as one of its members sees it.

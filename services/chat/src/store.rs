@@ -120,13 +120,13 @@ pub trait ChatStore: JoinStore + ScheduleStore {
     /// left already.
     async fn depart(&self, chat_id: ChatId, user_id: UserId, at: DateTime<Utc>) -> Result<(), StoreError>;
 
-    /// Lets a user write nothing in a chat, or in none, until a time; without one, again as before. It replaces what was set before, and
+    /// Lets a user write nothing as a restriction says; without one, again as before in the chat, or in all. It replaces what was set before, and
     /// [`Self::rights`] know it from then on. What is published of it has gateways check the user first, see [`crate::domain::restriction()`].
     async fn restrict(
         &self,
         user_id: UserId,
         chat_id: Option<ChatId>,
-        until: Option<DateTime<Utc>>,
+        restriction: Option<Restriction>,
     ) -> Result<(), StoreError>;
 
     /// Returns where moderators let a user write nothing now, in no particular order.

@@ -51,6 +51,7 @@ impl Peers {
             chat_id: scope.map(|chat| chat.to_string()).unwrap_or_default(),
             until_ms: silent_until_ms.unwrap_or(0),
             remove: scope.is_some() && banned_until_ms.is_some(),
+            ban: scope.is_none() && banned_until_ms.is_some(),
         };
         self.chats.clone().restrict(request).await.map(drop).map_err(|status| failed("chat", status))
     }

@@ -240,7 +240,7 @@ impl ChatRestrictions for ChatRpc {
         &self,
         request: Request<RestrictRequest>,
     ) -> Result<Response<RestrictResponse>, Status> {
-        let RestrictRequest { user_id, chat_id, until_ms, remove } = request.into_inner();
+        let RestrictRequest { user_id, chat_id, until_ms, remove, ban } = request.into_inner();
         let user_id: UserId = id("user_id", &user_id)?;
         let chat_id: Option<ChatId> = match chat_id.as_str() {
             "" => None,
@@ -255,7 +255,9 @@ impl ChatRestrictions for ChatRpc {
         };
         let failed = |error| status(Error::from(error));
         // Before the removal: a user who is back at once writes nothing either.
-        self.store.restrict(user_id, chat_id, until).await.map_err(failed)?;
+        let restriction =
+            until.map(|until| domain::Restriction { chat_id, until, is_ban: ban && chat_id.is_none() });
+        self.store.restrict(user_id, chat_id, restriction).await.map_err(failed)?;
         if let Some(chat_id) = chat_id.filter(|_| remove) {
             self.store.depart(chat_id, user_id, Utc::now()).await.map_err(failed)?;
         }
@@ -304,10 +306,11 @@ impl From<domain::Seat> for Membership {
 
 impl From<domain::Restriction> for Restriction {
     fn from(restriction: domain::Restriction) -> Self {
-        let domain::Restriction { chat_id, until } = restriction;
+        let domain::Restriction { chat_id, until, is_ban } = restriction;
         Self {
             chat_id: chat_id.map(|chat| chat.to_string()).unwrap_or_default(),
             until_ms: until.timestamp_millis(),
+            ban: is_ban,
         }
     }
 }

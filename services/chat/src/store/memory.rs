@@ -42,8 +42,8 @@ struct Tables {
     deletions_position: Option<String>,
     /// By the one who made it, and whom it is against.
     blocks: BTreeMap<(UserId, UserId), DateTime<Utc>>,
-    /// Until when users write nothing in a chat, or in none.
-    restrictions: BTreeMap<(UserId, Option<ChatId>), DateTime<Utc>>,
+    /// What moderators let users not write in a chat, or in none.
+    restrictions: BTreeMap<(UserId, Option<ChatId>), Restriction>,
     links: Vec<Link>,
     /// Since when users ask to join chats.
     requests: BTreeMap<(ChatId, UserId), DateTime<Utc>>,
@@ -100,8 +100,8 @@ impl Tables {
         let row = self.chats.iter().find(|row| row.excerpt.chat_id == chat_id);
         let seat = row.and_then(|row| Some((row, row.excerpt.role(user_id)?)));
         seat.map_or(Rights::NONE, |(Row { excerpt, pair, .. }, role)| {
-            let until = [Some(chat_id), None].map(|chat| self.restrictions.get(&(user_id, chat)));
-            if until.into_iter().flatten().any(|until| until.timestamp_millis() > now_ms()) {
+            let own = [Some(chat_id), None].map(|chat| self.restrictions.get(&(user_id, chat)));
+            if own.into_iter().flatten().any(|own| own.until.timestamp_millis() > now_ms()) {
                 return Rights::RESTRICTED;
             }
             let is_blocked = pair.is_some_and(|(low, high)| self.are_blocked(low, high));
@@ -518,11 +518,11 @@ impl ChatStore for MemoryStore {
         &self,
         user_id: UserId,
         chat_id: Option<ChatId>,
-        until: Option<DateTime<Utc>>,
+        restriction: Option<Restriction>,
     ) -> Result<(), StoreError> {
         let mut tables = self.tables();
-        match until {
-            Some(until) => tables.restrictions.insert((user_id, chat_id), until),
+        match restriction {
+            Some(restriction) => tables.restrictions.insert((user_id, chat_id), restriction),
             None => tables.restrictions.remove(&(user_id, chat_id)),
         };
         tables.outbox.extend(domain::restriction(chat_id, user_id));
@@ -533,12 +533,9 @@ impl ChatStore for MemoryStore {
     async fn restrictions(&self, user_id: UserId) -> Result<Vec<Restriction>, StoreError> {
         let tables = self.tables();
         let own = tables.restrictions.iter().filter(|((user, _), _)| *user == user_id);
-        let restriction = |((_, chat_id), until): (&(UserId, Option<ChatId>), &DateTime<Utc>)| Restriction {
-            chat_id: *chat_id,
-            until: *until,
-        };
         let now_ms = now_ms();
-        Ok(own.map(restriction).filter(|own| own.until.timestamp_millis() > now_ms).collect())
+        let holds = |own: &Restriction| own.until.timestamp_millis() > now_ms;
+        Ok(own.map(|(_, own)| *own).filter(holds).collect())
     }
 
     async fn block(

@@ -381,16 +381,18 @@ impl ChatStore for PostgresStore {
         &self,
         user_id: UserId,
         chat_id: Option<ChatId>,
-        until: Option<DateTime<Utc>>,
+        restriction: Option<Restriction>,
     ) -> Result<(), StoreError> {
-        let query = match until {
-            Some(until) => sqlx::query(
-                "INSERT INTO restrictions (user_id, chat_id, restricted_until) VALUES ($1, $2, $3)
-                 ON CONFLICT (user_id, chat_id) DO UPDATE SET restricted_until = excluded.restricted_until",
+        let query = match restriction {
+            Some(Restriction { until, is_ban, .. }) => sqlx::query(
+                "INSERT INTO restrictions (user_id, chat_id, restricted_until, is_ban) VALUES ($1, $2, $3, $4)
+                 ON CONFLICT (user_id, chat_id) DO UPDATE
+                 SET restricted_until = excluded.restricted_until, is_ban = excluded.is_ban",
             )
             .bind(user_id.0)
             .bind(chat_id.map_or(Uuid::nil(), |chat| chat.0))
-            .bind(until),
+            .bind(until)
+            .bind(is_ban),
             None => sqlx::query("DELETE FROM restrictions WHERE user_id = $1 AND chat_id = $2")
                 .bind(user_id.0)
                 .bind(chat_id.map_or(Uuid::nil(), |chat| chat.0)),

@@ -646,8 +646,11 @@ impl ChatService for Peers {
         let memberships = memberships.collect();
         let silenced = self.restricted.lock().expect("no panic");
         let own = silenced.iter().filter(|(user, _)| *user == user_id);
-        let restriction =
-            |(_, chat_id): &(String, String)| Restriction { chat_id: chat_id.clone(), until_ms: i64::MAX };
+        let restriction = |(_, chat_id): &(String, String)| Restriction {
+            chat_id: chat_id.clone(),
+            until_ms: i64::MAX,
+            ban: false,
+        };
         let restrictions = own.map(restriction).collect();
         Ok(Response::new(ListMembershipsResponse { memberships, restrictions }))
     }

@@ -221,7 +221,7 @@ async fn an_account_that_others_closed_stays_closed() {
     let ban = json!({"user": user, "kind": "ban", "note": "spam"});
     let ban = stand.post(&moderator, "sanctions", ban, 201).await;
     is_settled(&stand).await;
-    stand.peers.is_restricted(user, None, (true, false)).await;
+    stand.peers.is_restricted(user, None, (true, true)).await;
     let lift = format!("sanctions/{}/lift", ban["id"].as_str().expect("an id"));
     stand.post(&moderator, &lift, json!({"note": "a mistake"}), 200).await;
     is_settled(&stand).await;
@@ -236,7 +236,7 @@ async fn while_the_realm_is_down_who_is_banned_writes_nothing() {
     stand.peers.realm_is_down.store(true, Ordering::Relaxed);
     let ban = json!({"user": user, "kind": "ban", "note": "spam"});
     stand.post(&moderator, "sanctions", ban, 201).await;
-    stand.peers.is_restricted(user, None, (true, false)).await;
+    stand.peers.is_restricted(user, None, (true, true)).await;
     stand.peers.realm_is_down.store(false, Ordering::Relaxed);
     stand.peers.is_closed(user, true).await;
 }

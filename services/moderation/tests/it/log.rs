@@ -53,7 +53,7 @@ async fn a_sanction_of_a_rule_is_carried_out_by_the_other_services() {
     let (chat, ann, ben) = (ChatId::generate(), UserId::generate(), UserId::generate());
     stand.announce([text(chat, ann, 1, "scam"), text(chat, ben, 2, "spppam")]).await;
     stand.peers.is_closed(ann, true).await;
-    stand.peers.is_restricted(ann, None, (true, false)).await;
+    stand.peers.is_restricted(ann, None, (true, true)).await;
     stand.peers.is_restricted(ben, Some(chat), (true, false)).await;
     let sanctions = stand.store.sanctions(Some(ann), i64::MAX, 10).await.expect("a read");
     assert_eq!(sanctions.len(), 1);

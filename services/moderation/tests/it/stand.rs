@@ -248,7 +248,7 @@ pub fn text(chat: ChatId, sender: UserId, seq: i64, body: &str) -> DeliveredReco
 pub struct Peers {
     /// Whether accounts are closed, by user.
     pub closed: Arc<Mutex<BTreeMap<String, bool>>>,
-    /// What holds for users in chats: until when they are silent, and whether they are out.
+    /// What holds for users in chats, or in all: until when they are silent, and whether they are banned.
     pub restricted: Arc<Mutex<BTreeMap<(String, String), (i64, bool)>>>,
     /// Messages with those who read them.
     messages: Arc<Mutex<Vec<(rpc::Message, Vec<String>)>>>,
@@ -314,7 +314,7 @@ impl Peers {
         .await;
     }
 
-    /// Waits until it holds for a user in a chat, or everywhere, whether they are silent and whether they are out.
+    /// Waits until it holds for a user in a chat, or everywhere, whether they are silent and whether they are banned.
     pub async fn is_restricted(&self, user: UserId, chat: Option<ChatId>, expected: (bool, bool)) {
         wait_for("the restriction", PATIENCE, || async {
             let place = (user.to_string(), chat.map(|chat| chat.to_string()).unwrap_or_default());
@@ -359,8 +359,9 @@ impl ChatRestrictions for Peers {
             self.hung.fetch_add(1, Ordering::Relaxed);
             pending::<()>().await;
         }
-        let RestrictRequest { user_id, chat_id, until_ms, remove } = request.into_inner();
-        self.restricted.lock().expect("no panic").insert((user_id, chat_id), (until_ms, remove));
+        let RestrictRequest { user_id, chat_id, until_ms, remove, ban } = request.into_inner();
+        assert!(!(remove && ban), "a ban is of a chat or of all");
+        self.restricted.lock().expect("no panic").insert((user_id, chat_id), (until_ms, remove || ban));
         Ok(Response::new(RestrictResponse {}))
     }
 }

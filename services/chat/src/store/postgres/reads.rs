@@ -60,15 +60,17 @@ pub(super) async fn seats_of(pool: &PgPool, user_id: UserId) -> Result<Vec<Seat>
 
 /// Returns where moderators let a user write nothing now.
 pub(super) async fn restrictions_of(pool: &PgPool, user_id: UserId) -> Result<Vec<Restriction>, sqlx::Error> {
-    let rows: Vec<(Uuid, DateTime<Utc>)> = sqlx::query_as(
-        "SELECT chat_id, restricted_until FROM restrictions WHERE user_id = $1 AND restricted_until > now()",
+    let rows: Vec<(Uuid, DateTime<Utc>, bool)> = sqlx::query_as(
+        "SELECT chat_id, restricted_until, is_ban FROM restrictions
+         WHERE user_id = $1 AND restricted_until > now()",
     )
     .bind(user_id.0)
     .fetch_all(pool)
     .await?;
-    let restriction = |(chat_id, until): (Uuid, DateTime<Utc>)| Restriction {
+    let restriction = |(chat_id, until, is_ban): (Uuid, DateTime<Utc>, bool)| Restriction {
         chat_id: (!chat_id.is_nil()).then_some(ChatId(chat_id)),
         until,
+        is_ban,
     };
     Ok(rows.into_iter().map(restriction).collect())
 }

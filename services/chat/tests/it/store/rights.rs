@@ -145,15 +145,17 @@ async fn a_restricted_user_reads_and_writes_nothing(store: Store) {
     let (later, before) = (Some(Utc::now() + TimeDelta::hours(1)), Some(at(0)));
     let restrict = async |chat, until| {
         let before = store.pending(1000).await.expect("the outbox").len();
-        store.restrict(bob, chat, until).await.expect("a change");
+        let restriction = until.map(|until| Restriction { chat_id: chat, until, is_ban: chat.is_none() });
+        store.restrict(bob, chat, restriction).await.expect("a change");
         // Gateways check bob first from then on.
         let pending = store.pending(1000).await.expect("the outbox");
         let [record, tombstone] = &pending[before..] else { panic!("{pending:?}") };
         assert_eq!(RestrictionRecord::parse_key(record.key.as_bytes()), Some((chat, bob)));
         assert_eq!(*tombstone, OutboxRecord { payload: None, ..record.clone() });
         let listed = store.restrictions(bob).await.expect("a read");
-        let is_listed = listed.iter().any(|restriction| restriction.chat_id == chat);
-        assert_eq!(is_listed, until.is_some_and(|until| until > Utc::now()), "{listed:?}");
+        let found = listed.iter().find(|restriction| restriction.chat_id == chat);
+        let holds = until.is_some_and(|until| until > Utc::now());
+        assert_eq!(found.map(|found| found.is_ban), holds.then_some(chat.is_none()), "{listed:?}");
         assert!(store.restrictions(ann).await.expect("a read").is_empty());
     };
     assert_eq!(accesses().await, [ReadAndSend; 3]);
