@@ -13,6 +13,7 @@ use kit::{
     extract::{Json, Path},
     idempotency::IdempotencyKey,
 };
+use tokio::task::spawn_blocking;
 
 use super::{
     callers::Moderator,
@@ -20,7 +21,7 @@ use super::{
     problems::{DoneBefore, NotAModerator, NotThere, QueryProblems, RequestProblems},
 };
 use crate::{
-    domain::{Change, check, derived_id},
+    domain::{Change, check, derived_id, fit_together},
     error::Error,
     shadowing::Shadows,
     store::ModerationStore,
@@ -136,7 +137,8 @@ pub(super) async fn get(
 
 /// Enforces a draft.
 ///
-/// It judges what is sent from `enforced_from_ms` on, some seconds after the request.
+/// It judges what is sent from `enforced_from_ms` on, some seconds after the request. At most 10 sets are enforced, with 100 patterns that are not too
+/// large together.
 #[utoipa::path(
     post,
     path = "/api/moderation/rule-sets/{rule_set}/enforce",
@@ -158,9 +160,16 @@ pub(super) async fn enforce(
     Path(id): Path<RuleSetId>,
 ) -> Result<Json<RuleSet>, ApiError> {
     let set = found(&*store, id).await?;
-    let enforced = store.rule_sets(&[RuleSetState::Enforced]).await.map_err(Error::from)?;
+    let mut enforced = store.rule_sets(&[RuleSetState::Enforced]).await.map_err(Error::from)?;
     if enforced.len() >= MAX_ENFORCED {
         return Err(Error::TooManyEnforced(MAX_ENFORCED).into());
+    }
+    if set.state == RuleSetState::Draft {
+        enforced.push(set.clone());
+        let fit = spawn_blocking(move || fit_together(&enforced)).await.map_err(Error::Check)?;
+        if !fit {
+            return Err(Error::TooLargeTogether.into());
+        }
     }
     let at_ms = now_ms();
     let enforced_from_ms = Some(at_ms + IN_FORCE_AFTER_MS);

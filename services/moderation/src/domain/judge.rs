@@ -7,7 +7,7 @@ use contracts::{
     api::{Rule, RuleAction, RuleSet, RuleTest, SanctionTerms},
 };
 use kit::error::InvalidField;
-use regex::{Regex, RegexBuilder};
+use regex::{Regex, RegexBuilder, RegexSetBuilder};
 
 use super::{Folded, Post, Window, links, post::MAX_REMEMBERED};
 
@@ -29,6 +29,10 @@ pub(crate) const MAX_SANCTION_SECONDS: u32 = 315_360_000;
 const MAX_PROGRAM_BYTES: usize = 512 << 10;
 /// What one pattern remembers of texts to be faster, in bytes, for each thread.
 const MAX_CACHE_BYTES: usize = 256 << 10;
+/// Patterns of all rule sets that are enforced. While a text is judged, each has twice [`MAX_CACHE_BYTES`] at most.
+pub const MAX_ENFORCED_PATTERNS: usize = 100;
+/// The programs of all of them together, in bytes. With the caches it is less than half of what the process may have.
+pub const MAX_ENFORCED_PROGRAM_BYTES: usize = 16 << 20;
 /// Groups within groups.
 const MAX_NESTING: u32 = 32;
 
@@ -215,6 +219,24 @@ fn pattern(pattern: &str) -> Result<Regex, InvalidField> {
         }
         error => invalid("pattern", format!("it cannot be read: {error:.300}")),
     })
+}
+
+/// Returns whether the patterns of rule sets, of which each is one that [`check`] takes, are few and small enough to be enforced at one time.
+pub fn fit_together<'a>(sets: impl IntoIterator<Item = &'a RuleSet>) -> bool {
+    let rules = sets.into_iter().flat_map(|set| &set.rules);
+    let patterns: Vec<&str> = rules
+        .filter_map(|rule| match &rule.test {
+            RuleTest::Pattern(of) => Some(of.pattern.as_str()),
+            _ => None,
+        })
+        .collect();
+    patterns.len() <= MAX_ENFORCED_PATTERNS
+        && RegexSetBuilder::new(patterns)
+            .case_insensitive(true)
+            .size_limit(MAX_ENFORCED_PROGRAM_BYTES)
+            .nest_limit(MAX_NESTING)
+            .build()
+            .is_ok()
 }
 
 fn invalid(field: &'static str, problem: String) -> InvalidField {

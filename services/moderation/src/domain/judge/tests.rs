@@ -224,3 +224,24 @@ fn what_says_nothing_is_refused() {
     let action = RuleAction { sanction: Some(terms), ..RuleAction::default() };
     assert_eq!(refused("set", &[Rule { action, ..good }]), "seconds");
 }
+
+#[test]
+fn what_is_enforced_has_a_limit_together() {
+    let set = |patterns: Vec<String>| RuleSet {
+        id: RuleSetId(Uuid::from_u128(1)),
+        name: "set".to_owned(),
+        rules: patterns.iter().map(|text| rule(text, pattern_rule(text))).collect(),
+        state: RuleSetState::Draft,
+        created_by: UserId(Uuid::from_u128(2)),
+        created_at_ms: 0,
+        enforced_from_ms: None,
+        retired_from_ms: None,
+    };
+    let small = set((0..MAX_PATTERNS).map(|n| format!("offer {n}")).collect());
+    assert!(fit_together([]) && fit_together([&small, &small]));
+    assert!(!fit_together([&small, &small, &set(vec!["one more".to_owned()])]));
+    // Each of them is taken by itself, and a set of them too.
+    let large = set((0..MAX_PATTERNS).map(|n| format!(r"{n} \w{{5}}")).collect());
+    check("large", &large.rules).expect("it is taken");
+    assert!(!fit_together([&large, &large]));
+}
