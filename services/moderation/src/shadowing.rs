@@ -134,7 +134,10 @@ impl Shadows {
                     open.remove(&partition);
                 }
                 // What cannot be read is judged by no rule. Enforcement says so in the log.
-                Some(Event::Record(record)) => posts.extend(post(&record).ok().flatten()),
+                Some(Event::Record(record)) => {
+                    let partition = record.partition();
+                    posts.extend(post(&record).ok().flatten().map(|post| (partition, post)));
+                }
             }
             let is_full = posts.len() >= AT_ONCE || open.is_empty();
             if is_full && !self.judge(shadow, mem::take(&mut posts)).await {
@@ -146,12 +149,12 @@ impl Shadows {
     }
 
     /// Judges posts on a thread of its own. Returns whether all of them were.
-    async fn judge(&self, shadow: &Arc<Mutex<Shadow>>, posts: Vec<Post>) -> bool {
+    async fn judge(&self, shadow: &Arc<Mutex<Shadow>>, posts: Vec<(i32, Post)>) -> bool {
         let (shadow, shutdown) = (shadow.clone(), self.shutdown.clone());
         let judging = spawn_blocking(move || {
             let mut shadow = lock(&shadow);
-            posts.iter().all(|post| {
-                shadow.add(post);
+            posts.iter().all(|(partition, post)| {
+                shadow.add(*partition, post);
                 !shutdown.is_cancelled()
             })
         });

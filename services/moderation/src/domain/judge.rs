@@ -89,6 +89,15 @@ impl Judge {
         })
     }
 
+    /// Returns the longest time over which a rule counts messages, in milliseconds; `None` when none does.
+    pub fn counts_over_ms(&self) -> Option<i64> {
+        let spans = self.rules.iter().filter_map(|rule| match rule.test {
+            Test::Rate { within_ms, .. } => Some(within_ms),
+            _ => None,
+        });
+        spans.max()
+    }
+
     /// Returns whether the set is in force for what was sent at a time, by the log's clock.
     pub fn is_in_force(&self, sent_at_ms: i64) -> bool {
         self.enforced_from_ms.is_some_and(|from_ms| sent_at_ms >= from_ms)
