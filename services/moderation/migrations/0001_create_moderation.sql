@@ -61,8 +61,15 @@ CREATE TABLE reports (
     -- open, upheld or dismissed.
     state TEXT NOT NULL,
     created_at_ms BIGINT NOT NULL,
-    body JSONB NOT NULL
+    body JSONB NOT NULL,
+    sender_id UUID NOT NULL,
+    -- The names of the rules; NULL for a user.
+    rules TEXT
 );
+
+-- What rules catch of one sender in one chat is one report until it is decided about.
+CREATE UNIQUE INDEX reports_by_rules ON reports (chat_id, sender_id, md5(rules))
+    WHERE by_id IS NULL AND state = 'open';
 
 CREATE UNIQUE INDEX reports_by_user ON reports (by_id, chat_id, seq) WHERE by_id IS NOT NULL;
 CREATE INDEX reports_by_state ON reports (state, place);

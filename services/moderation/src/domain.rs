@@ -13,7 +13,7 @@ pub use self::{
     change::{Audit, Change, Deletion, Verdict, changes_of, derived_id, sanction},
     judge::{
         Judge, Judgement, MAX_ENFORCED_PATTERNS, MAX_ENFORCED_PROGRAM_BYTES, MAX_PATTERNS, MAX_RULES,
-        MAX_WORDS, check, fit_together,
+        MAX_WORDS, check, counts, fit_together,
     },
     post::{MAX_REMEMBERED, Post, Window},
     shadow::{MAX_SAMPLES, Shadow, Tally},

@@ -1,8 +1,8 @@
 //! Follows `message.delivered` and judges it.
 //!
 //! The processes of this service share the partitions. What a batch of records gives, all that follows from it, and how far the log is judged are
-//! written in one transaction. A verdict depends on the log, on rule sets, which never change, and on what is remembered of the sender, which
-//! is written in the same transaction: a log that is read again gives the same.
+//! written in one transaction. A verdict depends on the log, on rule sets, which never change, and, where a rule counts messages, on what is remembered of the
+//! sender, which is written in the same transaction: a log that is read again gives the same. A rule counts what was sent since it is in force.
 
 use std::{
     collections::{HashMap, HashSet},
@@ -30,7 +30,7 @@ use uuid::Uuid;
 
 use crate::{
     carrying_out::Wake,
-    domain::{Judge, Post, Verdict, Window},
+    domain::{Judge, Post, Verdict, Window, counts},
     metrics::Metrics,
     store::{Batch, ModerationStore, StoreError},
 };
@@ -130,7 +130,8 @@ enum EnforcementError {
 struct Work {
     posts: Vec<Arc<Post>>,
     sets: Vec<RuleSet>,
-    windows: HashMap<(ChatId, UserId), Window>,
+    /// What is remembered of the senders; absent when no rule counts messages.
+    windows: Option<HashMap<(ChatId, UserId), Window>>,
 }
 
 /// What comes of it.
@@ -145,12 +146,17 @@ impl Work {
     /// Judges post by post; `None` when it is stopped before the last.
     fn judge(self, judges: &Mutex<Judges>, stop: &CancellationToken) -> Option<Judged> {
         let judges = judges.lock().unwrap_or_else(PoisonError::into_inner).of(self.sets);
-        let mut judged = Judged { windows: self.windows, ..Judged::default() };
+        let mut judged = Judged::default();
+        let mut windows = self.windows;
         for post in &self.posts {
             if stop.is_cancelled() {
                 return None;
             }
-            let window = judged.windows.entry((post.chat, post.sender)).or_default();
+            let mut uncounted = Window::default();
+            let window = match &mut windows {
+                Some(windows) => windows.entry((post.chat, post.sender)).or_default(),
+                None => &mut uncounted,
+            };
             if !window.take(post) {
                 continue;
             }
@@ -160,6 +166,7 @@ impl Work {
                 judged.verdicts.extend(judgement.map(|judgement| Verdict::new(judge.id, post, judgement)));
             }
         }
+        judged.windows = windows.unwrap_or_default();
         Some(judged)
     }
 }
@@ -202,9 +209,12 @@ impl Sink for Enforcement {
             Some(oldest_ms) => self.store.rule_sets_from(oldest_ms).await?,
             None => Vec::new(),
         };
-        let senders: HashSet<_> = posts.iter().map(|post| (post.chat, post.sender)).collect();
-        let senders: Vec<_> = senders.into_iter().collect();
-        let windows = if senders.is_empty() { HashMap::new() } else { self.store.windows(&senders).await? };
+        let windows = if counts(&sets) {
+            let senders: HashSet<_> = posts.iter().map(|post| (post.chat, post.sender)).collect();
+            Some(self.store.windows(&senders.into_iter().collect::<Vec<_>>()).await?)
+        } else {
+            None
+        };
         let Judged { windows, verdicts, posts } =
             self.judge(Work { posts: posts.clone(), sets, windows }).await?;
         self.metrics.judged.inc_by(posts);
@@ -251,7 +261,7 @@ pub(crate) fn post(record: &Record<'_>) -> Result<Option<Post>, Unreadable> {
 mod tests {
     use contracts::{
         DeviceId, MessageKey,
-        api::{PatternRule, Rule, RuleAction, RuleSetState, RuleTest},
+        api::{PatternRule, RateRule, Rule, RuleAction, RuleSetState, RuleTest},
         event::{DeliveryOutcome, EntryKind},
     };
     use futures_util::poll;
@@ -340,10 +350,28 @@ mod tests {
         assert_eq!(store.positions(&[0]).await.expect("a read")[&0], Some(20));
     }
 
+    #[tokio::test]
+    async fn senders_are_remembered_while_a_rule_counts() {
+        let of = [(ChatId(Uuid::from_u128(1)), UserId(Uuid::from_u128(2)))];
+        let rate = RuleTest::Rate(RateRule { messages: 1, seconds: 60 });
+        let counting = RuleSet {
+            rules: vec![Rule { name: "rate".to_owned(), test: rate, action: RuleAction::default() }],
+            ..set()
+        };
+        for (set, remembered) in [(pattern_set(), 0), (counting, 1)] {
+            let store = Arc::new(MemoryStore::default());
+            store.act(&[Change::RuleSetCreated(set)]).await.expect("it is created");
+            let (metrics, stop) = (Metrics::default(), CancellationToken::new());
+            let enforcement = Enforcement::new(store.clone(), metrics, Wake::default(), stop);
+            enforcement.apply(0, 1, &vec![long_post(1)]).await.expect("it is judged");
+            assert_eq!(store.windows(&of).await.expect("a read").len(), remembered);
+        }
+    }
+
     #[test]
     fn judging_stops_between_two_messages() {
         let stop = CancellationToken::new();
-        let work = || Work { posts: vec![long_post(1)], sets: vec![pattern_set()], windows: HashMap::new() };
+        let work = || Work { posts: vec![long_post(1)], sets: vec![pattern_set()], windows: None };
         assert_eq!(work().judge(&Mutex::default(), &stop).map(|judged| judged.posts), Some(1));
         stop.cancel();
         assert!(work().judge(&Mutex::default(), &stop).is_none());

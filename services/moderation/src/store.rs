@@ -156,6 +156,9 @@ pub enum Refusal {
     NotEnforced,
     #[error("another moderator has decided already")]
     Decided,
+    /// By another request with the same idempotency-key, or of the same user about the same message.
+    #[error("it was created already")]
+    Known,
     #[error("the sanction is lifted already")]
     Lifted,
     #[error("you have appealed against this sanction already")]
@@ -170,13 +173,10 @@ impl Change {
             Self::RuleSetRetired(_) => Refusal::NotEnforced,
             Self::Lifted(_) => Refusal::Lifted,
             Self::Appealed(_) => Refusal::Appealed,
-            Self::RuleSetCreated(_)
-            | Self::Reported(_)
-            | Self::ReportDecided(_)
-            | Self::Sanctioned(_)
-            | Self::AppealDecided(_)
-            | Self::Deleted(_)
-            | Self::Noted(_) => Refusal::Decided,
+            Self::RuleSetCreated(_) | Self::Reported(_) | Self::Sanctioned(_) => Refusal::Known,
+            Self::ReportDecided(_) | Self::AppealDecided(_) | Self::Deleted(_) | Self::Noted(_) => {
+                Refusal::Decided
+            }
         }
     }
 }

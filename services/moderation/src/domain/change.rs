@@ -88,7 +88,7 @@ pub enum Change {
     RuleSetEnforced(RuleSet),
     /// It was enforced before.
     RuleSetRetired(RuleSet),
-    /// Nothing when its user has reported the message before.
+    /// It is the first of its user about the message; that of rules is the only open one about the sender in the chat by these rules.
     Reported(Report),
     /// It was open before.
     ReportDecided(Report),

@@ -106,7 +106,10 @@ impl Judge {
 
     /// Returns what the rules say of a post whose sender's window includes it; `None` when none catches it.
     pub fn judge(&self, post: &Post, window: &Window) -> Option<Judgement> {
-        let mut caught = self.rules.iter().filter(|rule| rule.test.catches(post, window)).peekable();
+        // A rule counts what was sent since it is in force: nothing of before is remembered while no rule counts.
+        let since_ms = self.enforced_from_ms.unwrap_or(i64::MIN);
+        let mut caught =
+            self.rules.iter().filter(|rule| rule.test.catches(post, window, since_ms)).peekable();
         caught.peek()?;
         let mut judgement = Judgement { rules: Vec::new(), action: RuleAction::default() };
         for Compiled { name, action, .. } in caught {
@@ -128,7 +131,7 @@ fn strictness(terms: Option<&SanctionTerms>) -> impl Ord + use<> {
 }
 
 impl Test {
-    fn catches(&self, post: &Post, window: &Window) -> bool {
+    fn catches(&self, post: &Post, window: &Window, since_ms: i64) -> bool {
         match self {
             Self::Words { words, is_exact: true } => words.are_in(&post.folded.words),
             Self::Words { words, is_exact: false } => {
@@ -144,7 +147,8 @@ impl Test {
             }),
             // An edit is no further message.
             Self::Rate { messages, within_ms } => {
-                !post.is_edit && window.count(*within_ms, post.sent_at_ms) > *messages
+                let within_ms = (*within_ms).min(post.sent_at_ms.saturating_sub(since_ms).saturating_add(1));
+                !post.is_edit && window.count(within_ms, post.sent_at_ms) > *messages
             }
             Self::Attachments { types, allow_only } => post.files.iter().any(|(_, media_type)| {
                 let is_listed = types.iter().any(|wanted| is_of_type(media_type, wanted));
@@ -228,6 +232,12 @@ fn pattern(pattern: &str) -> Result<Regex, InvalidField> {
         }
         error => invalid("pattern", format!("it cannot be read: {error:.300}")),
     })
+}
+
+/// Returns whether a rule of these sets counts messages.
+pub fn counts(sets: &[RuleSet]) -> bool {
+    let mut rules = sets.iter().flat_map(|set| &set.rules);
+    rules.any(|rule| matches!(rule.test, RuleTest::Rate(_)))
 }
 
 /// Returns whether the patterns of rule sets, of which each is one that [`check`] takes, are few and small enough to be enforced at one time.

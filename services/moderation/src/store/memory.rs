@@ -78,11 +78,16 @@ impl Tables {
             Change::Reported(report) => {
                 let is_it = |other: &Report| {
                     let place = |of: &Report| (of.by, of.chat, of.seq);
-                    other.id == report.id || (report.by.is_some() && place(other) == place(report))
+                    let caught = |of: &Report| (of.by, of.chat, of.sender, of.comment.clone());
+                    let is_caught_again = other.state == ReportState::Open && caught(other) == caught(report);
+                    let is_by_user = report.by.is_some();
+                    let is_same = if is_by_user { place(other) == place(report) } else { is_caught_again };
+                    other.id == report.id || is_same
                 };
-                if !self.reports.iter().any(is_it) {
-                    self.reports.push(report.clone());
+                if self.reports.iter().any(is_it) {
+                    return false;
                 }
+                self.reports.push(report.clone());
             }
             Change::ReportDecided(report) => {
                 let open = |other: &&mut Report| other.id == report.id && other.state == ReportState::Open;
@@ -167,8 +172,12 @@ impl ModerationStore for MemoryStore {
                 continue;
             }
             tables.verdicts.push(verdict.clone());
+            let mut is_made = true;
             for change in changes_of(verdict) {
-                tables.apply(&change);
+                // What is not made is not noted.
+                if is_made || !matches!(change, Change::Noted(_)) {
+                    is_made = tables.apply(&change);
+                }
             }
         }
         for (sender, window) in &batch.windows {

@@ -29,6 +29,9 @@ pub const SCHEMA: Schema = Schema {
     migrations: &[("0001_create_moderation", include_str!("../../migrations/0001_create_moderation.sql"))],
 };
 
+/// Rows that one statement forgets: a slow disk manages that in time.
+const FORGOTTEN_AT_ONCE: usize = 1_000;
+
 /// Keeps all of it in the tenant's database.
 #[derive(Clone)]
 pub struct PostgresStore {
@@ -162,28 +165,17 @@ impl ModerationStore for PostgresStore {
         let mut transaction = self.pool.begin().await.map_err(failed)?;
         for verdict in &batch.verdicts {
             if insert_verdict(&mut transaction, verdict).await.map_err(failed)? {
+                let mut is_made = true;
                 for change in changes_of(verdict) {
-                    apply(&mut transaction, &change).await.map_err(failed)?;
+                    // What is not made is not noted.
+                    if is_made || !matches!(change, Change::Noted(_)) {
+                        is_made = apply(&mut transaction, &change).await.map_err(failed)?;
+                    }
                 }
             }
         }
-        for ((chat, user), window) in &batch.windows {
-            sqlx::query(
-                "INSERT INTO windows (chat_id, sender_id, last_seq, times_ms, written_at_ms)
-                 VALUES ($1, $2, $3, $4, $5)
-                 ON CONFLICT (chat_id, sender_id) DO UPDATE
-                 SET last_seq = excluded.last_seq, times_ms = excluded.times_ms,
-                     written_at_ms = excluded.written_at_ms
-                 WHERE windows.last_seq < excluded.last_seq",
-            )
-            .bind(chat.0)
-            .bind(user.0)
-            .bind(window.last_seq)
-            .bind(window.times_ms.clone())
-            .bind(batch.now_ms)
-            .execute(&mut *transaction)
-            .await
-            .map_err(failed)?;
+        if !batch.windows.is_empty() {
+            write_windows(&mut transaction, batch).await.map_err(failed)?;
         }
         sqlx::query(
             "INSERT INTO positions (partition, next_offset) VALUES ($1, $2)
@@ -532,24 +524,53 @@ impl ModerationStore for PostgresStore {
     }
 
     async fn forget(&self, verdicts_ms: i64, windows_ms: i64) -> Result<u64, StoreError> {
-        let verdicts = sqlx::query(
-            "DELETE FROM verdicts WHERE (rule_set_id, chat_id, entry_seq) IN (
-                 SELECT rule_set_id, chat_id, entry_seq FROM verdicts WHERE sent_at_ms < $1 LIMIT 1000)",
-        )
-        .bind(verdicts_ms)
-        .execute(&self.pool)
-        .await
-        .map_err(StoreError::Work)?;
-        let windows = sqlx::query(
-            "DELETE FROM windows WHERE (chat_id, sender_id) IN (
-                 SELECT chat_id, sender_id FROM windows WHERE written_at_ms < $1 LIMIT 1000)",
-        )
-        .bind(windows_ms)
-        .execute(&self.pool)
-        .await
-        .map_err(StoreError::Work)?;
-        Ok(verdicts.rows_affected() + windows.rows_affected())
+        const VERDICTS: &str = "DELETE FROM verdicts WHERE (rule_set_id, chat_id, entry_seq) IN (
+                 SELECT rule_set_id, chat_id, entry_seq FROM verdicts WHERE sent_at_ms < $1 LIMIT $2)";
+        const WINDOWS: &str = "DELETE FROM windows WHERE (chat_id, sender_id) IN (
+                 SELECT chat_id, sender_id FROM windows WHERE written_at_ms < $1 LIMIT $2)";
+        let mut forgotten = 0;
+        for (statement, before_ms) in [(VERDICTS, verdicts_ms), (WINDOWS, windows_ms)] {
+            loop {
+                let deleting = sqlx::query(statement).bind(before_ms).bind(rows_of(FORGOTTEN_AT_ONCE));
+                let deleted = deleting.execute(&self.pool).await.map_err(StoreError::Work)?.rows_affected();
+                forgotten += deleted;
+                if deleted < FORGOTTEN_AT_ONCE as u64 {
+                    break;
+                }
+            }
+        }
+        Ok(forgotten)
     }
+}
+
+/// Writes what is remembered of senders, unless more is.
+async fn write_windows(connection: &mut PgConnection, batch: &Batch) -> Result<(), sqlx::Error> {
+    let (mut chats, mut senders, mut last, mut times) = (Vec::new(), Vec::new(), Vec::new(), Vec::new());
+    for ((chat, sender), window) in &batch.windows {
+        chats.push(chat.0);
+        senders.push(sender.0);
+        last.push(window.last_seq);
+        // Rows of an array have one length: each is a text, as the database writes it.
+        let times_ms: Vec<String> = window.times_ms.iter().map(i64::to_string).collect();
+        times.push(format!("{{{}}}", times_ms.join(",")));
+    }
+    sqlx::query(
+        "INSERT INTO windows (chat_id, sender_id, last_seq, times_ms, written_at_ms)
+         SELECT chat_id, sender_id, last_seq, times_ms::BIGINT[], $5
+         FROM unnest($1::UUID[], $2::UUID[], $3::BIGINT[], $4::TEXT[])
+              AS new (chat_id, sender_id, last_seq, times_ms)
+         ON CONFLICT (chat_id, sender_id) DO UPDATE
+         SET last_seq = excluded.last_seq, times_ms = excluded.times_ms, written_at_ms = excluded.written_at_ms
+         WHERE windows.last_seq < excluded.last_seq",
+    )
+    .bind(chats)
+    .bind(senders)
+    .bind(last)
+    .bind(times)
+    .bind(batch.now_ms)
+    .execute(connection)
+    .await
+    .map(drop)
 }
 
 /// Writes a verdict. Returns whether it was not there.
@@ -619,7 +640,7 @@ async fn apply(connection: &mut PgConnection, change: &Change) -> Result<bool, s
         }
         Change::RuleSetEnforced(set) => replace_set(connection, set, RuleSetState::Draft).await,
         Change::RuleSetRetired(set) => replace_set(connection, set, RuleSetState::Enforced).await,
-        Change::Reported(report) => insert_report(connection, report).await.map(|()| true),
+        Change::Reported(report) => insert_report(connection, report).await,
         Change::ReportDecided(report) => {
             let query = sqlx::query(
                 "UPDATE reports SET state = $2, body = $3 WHERE report_id = $1 AND state = 'open'",
@@ -706,10 +727,11 @@ async fn replace_set(
     .map(|done| done.rows_affected() == 1)
 }
 
-async fn insert_report(connection: &mut PgConnection, report: &Report) -> Result<(), sqlx::Error> {
+/// Writes a report. Returns whether there is none of the same message by the same user, or open one of the same sender and chat by the same rules.
+async fn insert_report(connection: &mut PgConnection, report: &Report) -> Result<bool, sqlx::Error> {
     sqlx::query(
-        "INSERT INTO reports (report_id, chat_id, seq, by_id, state, created_at_ms, body)
-         VALUES ($1, $2, $3, $4, $5, $6, $7) ON CONFLICT DO NOTHING",
+        "INSERT INTO reports (report_id, chat_id, seq, by_id, state, created_at_ms, body, sender_id, rules)
+         VALUES ($1, $2, $3, $4, $5, $6, $7, $8, $9) ON CONFLICT DO NOTHING",
     )
     .bind(report.id.0)
     .bind(report.chat.0)
@@ -718,9 +740,11 @@ async fn insert_report(connection: &mut PgConnection, report: &Report) -> Result
     .bind(report_state(report.state))
     .bind(report.created_at_ms)
     .bind(Json(report.clone()))
+    .bind(report.sender.0)
+    .bind(report.comment.clone().filter(|_| report.by.is_none()))
     .execute(connection)
     .await
-    .map(drop)
+    .map(|done| done.rows_affected() == 1)
 }
 
 /// Notes that what holds for the user of a sanction has changed.

@@ -54,6 +54,8 @@ suite![
     a_deletion_is_claimed_by_one_process_at_a_time,
     lists_go_on_where_they_stopped,
     what_is_old_is_forgotten,
+    much_that_is_old_is_forgotten_at_once,
+    rules_report_a_sender_once_until_it_is_decided,
 ];
 
 /// Returns a database with the tables of this service.
@@ -131,8 +133,9 @@ async fn what_was_judged_is_written_once(store: Store) {
         let rules: Vec<_> = figures.rules.iter().map(|rule| (rule.rule.as_str(), rule.caught)).collect();
         assert_eq!(rules, [("a", 2), ("b", 2)]);
         assert_eq!(store.sanctions(Some(ann), i64::MAX, 10).await.expect("a read").len(), 2);
-        assert_eq!(store.reports(None, 0, 10).await.expect("a read").len(), 2);
-        assert_eq!(store.audit(i64::MAX, 100).await.expect("a read").len(), 6);
+        // Both are of one sender, by the same rules: the report about the first is open.
+        assert_eq!(store.reports(None, 0, 10).await.expect("a read").len(), 1);
+        assert_eq!(store.audit(i64::MAX, 100).await.expect("a read").len(), 5);
     }
     assert_eq!(store.positions(&[0, 3]).await.expect("a read"), HashMap::from([(0, None), (3, Some(8))]));
     // A window never goes back.
@@ -188,7 +191,8 @@ async fn a_retired_set_counts_for_what_was_sent_before(store: Store) {
 async fn a_report_is_decided_once(store: Store) {
     let (ann, chat) = (UserId::generate(), ChatId::generate());
     let first = report(ann, chat, 7);
-    act(&store, &[Change::Reported(first.clone()), Change::Reported(report(ann, chat, 7))]).await;
+    act(&store, &[Change::Reported(first.clone())]).await;
+    assert_eq!(refused(&store, &[Change::Reported(report(ann, chat, 7))]).await, Refusal::Known);
     act(&store, &[Change::Reported(report(UserId::generate(), chat, 7))]).await;
     assert_eq!(store.report_of(ann, chat, 7).await.expect("a read"), Some(first.clone()));
     assert_eq!(store.report_of(ann, chat, 8).await.expect("a read"), None);
@@ -412,4 +416,44 @@ async fn what_is_old_is_forgotten(store: Store) {
     assert_eq!(store.forget(1_001, 2_001).await.expect("a change"), 2);
     assert_eq!(store.figures(set).await.expect("a read").caught, 0);
     assert_eq!(store.sanctions(None, i64::MAX, 10).await.expect("a read").len(), 1, "what was decided stays");
+}
+
+async fn much_that_is_old_is_forgotten_at_once(store: Store) {
+    let (set, chat) = (RuleSetId::generate(), ChatId::generate());
+    let mut batch = Batch { partition: 0, next_offset: 1, now_ms: 2_000, ..Batch::default() };
+    for seq in 1..=2_500 {
+        let sender = UserId::generate();
+        batch.windows.insert((chat, sender), Window { last_seq: seq, times_ms: vec![1_000, 1_500] });
+        let action = RuleAction { delete: false, report: false, sanction: None };
+        batch.verdicts.push(Verdict { action, ..verdict(set, chat, seq, sender) });
+    }
+    store.record(&batch).await.expect("it is written");
+    let (of, window) = batch.windows.iter().next().expect("a window");
+    assert_eq!(store.windows(&[*of]).await.expect("a read").get(of), Some(window));
+    assert_eq!(store.forget(1_001, 2_001).await.expect("a change"), 5_000);
+    assert!(store.windows(&[*of]).await.expect("a read").is_empty());
+}
+
+async fn rules_report_a_sender_once_until_it_is_decided(store: Store) {
+    let (set, chat, ann) = (RuleSetId::generate(), ChatId::generate(), UserId::generate());
+    let caught = async |seq: i64, rules: &[&str], sender: UserId| {
+        let rules = rules.iter().map(|rule| (*rule).to_owned()).collect();
+        let action = RuleAction { delete: false, report: true, sanction: None };
+        let verdicts = vec![Verdict { rules, action, ..verdict(set, chat, seq, sender) }];
+        let batch = Batch { partition: 0, next_offset: seq, verdicts, ..Batch::default() };
+        store.record(&batch).await.expect("it is written");
+        store.reports(None, 0, 100).await.expect("a read").len()
+    };
+    assert_eq!(caught(1, &["a"], ann).await, 1);
+    for seq in 2..20 {
+        assert_eq!(caught(seq, &["a"], ann).await, 1);
+    }
+    assert_eq!(caught(20, &["a", "b"], ann).await, 2, "by other rules");
+    assert_eq!(caught(21, &["a"], UserId::generate()).await, 3, "another sender");
+    let (_, first) = store.reports(None, 0, 1).await.expect("a read").remove(0);
+    let decided = Report { state: ReportState::Dismissed, decision: Some(decision()), ..first };
+    act(&store, &[Change::ReportDecided(decided)]).await;
+    assert_eq!(caught(22, &["a"], ann).await, 4, "it was decided about the first");
+    assert_eq!(store.figures(set).await.expect("a read").reports, 22, "all of them are in the figures");
+    assert_eq!(store.audit(i64::MAX, 100).await.expect("a read").len(), 4, "what is not made is not noted");
 }

@@ -178,6 +178,19 @@ fn a_rate_counts_messages_of_a_time() {
 }
 
 #[test]
+fn a_rate_counts_what_was_sent_since_it_is_in_force() {
+    let judge = judge(vec![rule("flood", RuleTest::Rate(RateRule { messages: 2, seconds: 10 }))]);
+    assert_eq!(judge.counts_over_ms(), Some(10_000));
+    let mut window = Window { last_seq: 3, times_ms: vec![900, 950, 999] };
+    let mut at = |entry_seq: i64, sent_at_ms: i64| {
+        let post = Post { entry_seq, sent_at_ms, ..post("hi") };
+        assert!(window.take(&post));
+        judge.judge(&post, &window).is_some()
+    };
+    assert_eq!([(4, 1_000), (5, 1_001), (6, 1_002)].map(|(seq, ms)| at(seq, ms)), [false, false, true]);
+}
+
+#[test]
 fn the_strictest_of_all_actions_is_done() {
     let with = |name: &str, kind, everywhere, seconds| Rule {
         action: RuleAction {
