@@ -5,7 +5,9 @@ use std::sync::Arc;
 use axum::{extract::State, http::StatusCode};
 use contracts::{
     RuleSetId,
-    api::{CreateRuleSetRequest, Figures, Page, Problem, RuleSet, RuleSetState, ShadowRequest, ShadowRun},
+    api::{
+        CreateRuleSetRequest, Figures, Page, Problem, Rule, RuleSet, RuleSetState, ShadowRequest, ShadowRun,
+    },
 };
 use kit::{
     clock::now_ms,
@@ -24,7 +26,7 @@ use crate::{
     domain::{Change, check, derived_id, fit_together},
     error::Error,
     shadowing::Shadows,
-    store::ModerationStore,
+    store::{ModerationStore, Refusal, StoreError},
 };
 
 /// Rule sets of a tenant.
@@ -76,8 +78,7 @@ pub(super) async fn create(
     if key.is_some()
         && let Some(found) = store.rule_set(id).await.map_err(Error::from)?
     {
-        let is_same = (&found.name, &found.rules) == (&name, &rules);
-        return if is_same { Ok((StatusCode::OK, Json(found))) } else { Err(Error::KeyReused.into()) };
+        return repeated(found, &name, &rules);
     }
     let states = [RuleSetState::Draft, RuleSetState::Enforced, RuleSetState::Retired];
     if store.rule_sets(&states).await.map_err(Error::from)?.len() >= MAX_RULE_SETS {
@@ -95,8 +96,20 @@ pub(super) async fn create(
         retired_from_ms: None,
     };
     let changes = [Change::RuleSetCreated(set.clone()), noted("rule_set_created", set.id, by, None, at_ms)];
-    store.act(&changes).await.map_err(Error::from)?;
-    Ok((StatusCode::CREATED, Json(set)))
+    match store.act(&changes).await {
+        Ok(()) => Ok((StatusCode::CREATED, Json(set))),
+        // Another request with the key was first, in this moment.
+        Err(StoreError::Refused(Refusal::Known)) => {
+            repeated(found(&*store, id).await?, &set.name, &set.rules)
+        }
+        Err(error) => Err(Error::from(error).into()),
+    }
+}
+
+/// Returns the rule set that an idempotency-key has created, when the request is the same in all that it says.
+fn repeated(found: RuleSet, name: &str, rules: &[Rule]) -> Result<(StatusCode, Json<RuleSet>), ApiError> {
+    let is_same = found.name == name && found.rules == rules;
+    if is_same { Ok((StatusCode::OK, Json(found))) } else { Err(Error::KeyReused.into()) }
 }
 
 /// Lists all rule sets, the oldest first.

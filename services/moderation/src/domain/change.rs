@@ -83,6 +83,7 @@ pub struct Audit {
 /// A step of what is written together: all of it or nothing.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub enum Change {
+    /// It is the first with its id; likewise a sanction.
     RuleSetCreated(RuleSet),
     /// It was a draft before.
     RuleSetEnforced(RuleSet),

@@ -72,7 +72,12 @@ impl Tables {
     /// Makes a change. Returns whether things were as it needs them.
     fn apply(&mut self, change: &Change) -> bool {
         match change {
-            Change::RuleSetCreated(set) => self.rule_sets.push(set.clone()),
+            Change::RuleSetCreated(set) => {
+                if self.rule_sets.iter().any(|other| other.id == set.id) {
+                    return false;
+                }
+                self.rule_sets.push(set.clone());
+            }
             Change::RuleSetEnforced(set) => return self.replace_set(set, RuleSetState::Draft),
             Change::RuleSetRetired(set) => return self.replace_set(set, RuleSetState::Enforced),
             Change::Reported(report) => {
@@ -95,10 +100,11 @@ impl Tables {
                 other.clone_from(report);
             }
             Change::Sanctioned(sanction) => {
-                if self.sanctions.iter().all(|other| other.id != sanction.id) {
-                    self.sanctions.push(sanction.clone());
-                    self.change_standing(sanction);
+                if self.sanctions.iter().any(|other| other.id == sanction.id) {
+                    return false;
                 }
+                self.sanctions.push(sanction.clone());
+                self.change_standing(sanction);
             }
             Change::Lifted(sanction) => {
                 let whole = |other: &&mut Sanction| other.id == sanction.id && other.lifted.is_none();

@@ -629,14 +629,14 @@ async fn apply(connection: &mut PgConnection, change: &Change) -> Result<bool, s
         Change::RuleSetCreated(set) => {
             let query = sqlx::query(
                 "INSERT INTO rule_sets (rule_set_id, state, created_at_ms, retired_from_ms, body)
-                 VALUES ($1, $2, $3, $4, $5)",
+                 VALUES ($1, $2, $3, $4, $5) ON CONFLICT (rule_set_id) DO NOTHING",
             )
             .bind(set.id.0)
             .bind(rule_set_state(set.state))
             .bind(set.created_at_ms)
             .bind(set.retired_from_ms)
             .bind(Json(set.clone()));
-            query.execute(connection).await.map(|_| true)
+            query.execute(connection).await.map(|done| done.rows_affected() == 1)
         }
         Change::RuleSetEnforced(set) => replace_set(connection, set, RuleSetState::Draft).await,
         Change::RuleSetRetired(set) => replace_set(connection, set, RuleSetState::Enforced).await,
@@ -661,10 +661,10 @@ async fn apply(connection: &mut PgConnection, change: &Change) -> Result<bool, s
             .bind(sanction_kind(sanction.kind))
             .bind(end_ms(sanction))
             .bind(Json(sanction.clone()));
-            if query.execute(&mut *connection).await?.rows_affected() == 1 {
-                change_standing(connection, sanction).await?;
+            if query.execute(&mut *connection).await?.rows_affected() == 0 {
+                return Ok(false);
             }
-            Ok(true)
+            change_standing(connection, sanction).await.map(|()| true)
         }
         Change::Lifted(sanction) => {
             let query = sqlx::query(

@@ -97,14 +97,16 @@ async fn a_ban_closes_the_account_until_it_is_lifted() {
     stand.peers.is_closed(user, true).await;
     stand.peers.is_closed(user, false).await;
     // What is repeated is one sanction.
-    let keyed = async |note: &str| {
-        let body = json!({"user": user, "kind": "warning", "note": note});
+    let keyed = async |note: &str, seconds: Option<u32>| {
+        let body = json!({"user": user, "kind": "warning", "note": note, "seconds": seconds});
         let (line, headers) = ("POST /api/moderation/sanctions", [("idempotency-key", "one")]);
         stand.api.send_with(line, Some(&moderator.token), &headers, Some(body)).await
     };
-    let warning = keyed("a warning").await.ok(201);
-    assert_eq!(keyed("a warning").await.ok(200), warning);
-    assert_eq!(keyed("another").await.code(), "idempotency_conflict");
+    let warning = keyed("a warning", Some(60)).await.ok(201);
+    assert_eq!(keyed("a warning", Some(60)).await.ok(200), warning);
+    for (note, seconds) in [("another", Some(60)), ("a warning", Some(61)), ("a warning", None)] {
+        assert_eq!(keyed(note, seconds).await.code(), "idempotency_conflict", "{note} {seconds:?}");
+    }
     // A mute concerns no account.
     let other = UserId::generate();
     stand.post(&moderator, "sanctions", json!({"user": other, "kind": "mute", "note": ""}), 201).await;

@@ -56,6 +56,7 @@ suite![
     what_is_old_is_forgotten,
     much_that_is_old_is_forgotten_at_once,
     rules_report_a_sender_once_until_it_is_decided,
+    what_is_created_twice_is_refused_with_all_that_comes_with_it,
 ];
 
 /// Returns a database with the tables of this service.
@@ -456,4 +457,38 @@ async fn rules_report_a_sender_once_until_it_is_decided(store: Store) {
     assert_eq!(caught(22, &["a"], ann).await, 4, "it was decided about the first");
     assert_eq!(store.figures(set).await.expect("a read").reports, 22, "all of them are in the figures");
     assert_eq!(store.audit(i64::MAX, 100).await.expect("a read").len(), 4, "what is not made is not noted");
+}
+
+async fn what_is_created_twice_is_refused_with_all_that_comes_with_it(store: Store) {
+    let (user, chat) = (UserId::generate(), ChatId::generate());
+    let audit =
+        || Change::Noted(Audit { at_ms: 1, by: None, action: "x", subject: "y".to_owned(), user: None });
+    let set = rule_set(words(&["scam"]), RuleSetState::Draft);
+    let of = sanction(user, Some(chat), SanctionKind::Mute, None);
+    for change in
+        [Change::RuleSetCreated(set), Change::Sanctioned(of), Change::Reported(report(user, chat, 3))]
+    {
+        act(&store, &[change.clone(), audit()]).await;
+        let before = store.audit(i64::MAX, 10).await.expect("a read").len();
+        assert_eq!(refused(&store, &[change, audit()]).await, Refusal::Known);
+        assert_eq!(store.audit(i64::MAX, 10).await.expect("a read").len(), before, "it is not noted");
+    }
+}
+
+/// Two requests with one key, as two processes take them.
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn of_two_that_are_created_at_once_one_is_refused() {
+    let (_database, pool) = database().await;
+    let store: Store = Arc::new(PostgresStore::new(pool));
+    for _ in 0..20 {
+        let set = rule_set(words(&["scam"]), RuleSetState::Draft);
+        let change = [Change::RuleSetCreated(set)];
+        let outcomes = tokio::join!(store.act(&change), store.act(&change));
+        let refused =
+            |outcome: &Result<(), StoreError>| matches!(outcome, Err(StoreError::Refused(Refusal::Known)));
+        assert!(
+            outcomes.0.is_ok() && refused(&outcomes.1) || outcomes.1.is_ok() && refused(&outcomes.0),
+            "{outcomes:?}"
+        );
+    }
 }
