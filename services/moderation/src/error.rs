@@ -24,7 +24,7 @@ pub enum Error {
     /// Such as "report 0190f5a0-...".
     #[error("{0} not found")]
     NotFound(String),
-    #[error("there are as many rule sets as there may be: no more than {0}")]
+    #[error("there are as many rule sets as there may be, {0}: remove drafts, or sets that are retired")]
     TooManyRuleSets(usize),
     #[error("as many rule sets are enforced as may be, {0}: retire one first")]
     TooManyEnforced(usize),

@@ -154,6 +154,8 @@ pub enum Refusal {
     NotADraft,
     #[error("the rule set is not enforced")]
     NotEnforced,
+    #[error("the rule set is enforced, or was until lately: retire it first, and remove it a day later")]
+    InForce,
     #[error("another moderator has decided already")]
     Decided,
     /// By another request with the same idempotency-key, or of the same user about the same message.
@@ -171,6 +173,7 @@ impl Change {
         match self {
             Self::RuleSetEnforced(_) => Refusal::NotADraft,
             Self::RuleSetRetired(_) => Refusal::NotEnforced,
+            Self::RuleSetRemoved { .. } => Refusal::InForce,
             Self::Lifted(_) => Refusal::Lifted,
             Self::Appealed(_) => Refusal::Appealed,
             Self::RuleSetCreated(_) | Self::Reported(_) | Self::Sanctioned(_) => Refusal::Known,

@@ -23,6 +23,7 @@ use super::{
     problems::{DoneBefore, NotAModerator, NotThere, QueryProblems, RequestProblems},
 };
 use crate::{
+    DAY_MS,
     domain::{Change, check, derived_id, fit_together},
     error::Error,
     shadowing::Shadows,
@@ -35,6 +36,8 @@ const MAX_RULE_SETS: usize = 100;
 const MAX_ENFORCED: usize = 10;
 /// A set is in force, or no more, from so long after the request: what is judged by it then was read from the log after it was written.
 const IN_FORCE_AFTER_MS: i64 = 5_000;
+/// A set that is retired may be removed so long after: what was sent before is judged by then.
+const REMOVED_AFTER_MS: i64 = DAY_MS;
 /// Days of a shadow run.
 const MAX_DAYS: u32 = 90;
 
@@ -146,6 +149,36 @@ pub(super) async fn get(
     Path(id): Path<RuleSetId>,
 ) -> Result<Json<RuleSet>, ApiError> {
     Ok(Json(found(&*store, id).await?))
+}
+
+/// Removes a rule set that is not in force.
+///
+/// It is a draft, or was retired a day ago or more: until then it judges what was sent before. Its figures and its shadow run go with it, and what it did stays.
+#[utoipa::path(
+    delete,
+    path = "/api/moderation/rule-sets/{rule_set}",
+    operation_id = "remove_rule_set",
+    tag = "rule sets",
+    security(("access_token" = [])),
+    params(("rule_set" = RuleSetId, Path, description = "Rule set id")),
+    responses(
+        (status = NO_CONTENT, description = "There is no such rule set any more"),
+        NotAModerator,
+        NotThere,
+        DoneBefore,
+        QueryProblems,
+    )
+)]
+pub(super) async fn remove(
+    Moderator(by): Moderator,
+    State(store): State<Arc<dyn ModerationStore>>,
+    Path(id): Path<RuleSetId>,
+) -> Result<StatusCode, ApiError> {
+    found(&*store, id).await?;
+    let at_ms = now_ms();
+    let removed = Change::RuleSetRemoved { id, retired_before_ms: at_ms - REMOVED_AFTER_MS };
+    store.act(&[removed, noted("rule_set_removed", id, by, None, at_ms)]).await.map_err(Error::from)?;
+    Ok(StatusCode::NO_CONTENT)
 }
 
 /// Enforces a draft.

@@ -89,6 +89,11 @@ pub enum Change {
     RuleSetEnforced(RuleSet),
     /// It was enforced before.
     RuleSetRetired(RuleSet),
+    /// It was a draft before, or retired before a time, in milliseconds since the epoch.
+    RuleSetRemoved {
+        id: RuleSetId,
+        retired_before_ms: i64,
+    },
     /// It is the first of its user about the message; that of rules is the only open one about the sender in the chat by these rules.
     Reported(Report),
     /// It was open before.

@@ -80,6 +80,21 @@ impl Tables {
             }
             Change::RuleSetEnforced(set) => return self.replace_set(set, RuleSetState::Draft),
             Change::RuleSetRetired(set) => return self.replace_set(set, RuleSetState::Enforced),
+            Change::RuleSetRemoved { id, retired_before_ms } => {
+                let may_go = |set: &RuleSet| match set.state {
+                    RuleSetState::Draft => true,
+                    RuleSetState::Enforced => false,
+                    RuleSetState::Retired => {
+                        set.retired_from_ms.is_some_and(|from_ms| from_ms < *retired_before_ms)
+                    }
+                };
+                let before = self.rule_sets.len();
+                self.rule_sets.retain(|set| set.id != *id || !may_go(set));
+                if self.rule_sets.len() == before {
+                    return false;
+                }
+                self.shadow_runs.remove(id);
+            }
             Change::Reported(report) => {
                 let is_it = |other: &Report| {
                     let place = |of: &Report| (of.by, of.chat, of.seq);

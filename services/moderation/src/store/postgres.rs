@@ -640,6 +640,16 @@ async fn apply(connection: &mut PgConnection, change: &Change) -> Result<bool, s
         }
         Change::RuleSetEnforced(set) => replace_set(connection, set, RuleSetState::Draft).await,
         Change::RuleSetRetired(set) => replace_set(connection, set, RuleSetState::Enforced).await,
+        Change::RuleSetRemoved { id, retired_before_ms } => {
+            let query = sqlx::query(
+                "DELETE FROM rule_sets
+                 WHERE rule_set_id = $1
+                   AND (state = 'draft' OR (state = 'retired' AND retired_from_ms < $2))",
+            )
+            .bind(id.0)
+            .bind(*retired_before_ms);
+            query.execute(connection).await.map(|done| done.rows_affected() == 1)
+        }
         Change::Reported(report) => insert_report(connection, report).await,
         Change::ReportDecided(report) => {
             let query = sqlx::query(

@@ -147,6 +147,33 @@ async fn rule_sets_are_drafts_until_they_are_enforced() {
 }
 
 #[tokio::test]
+async fn a_moderator_makes_room_for_rule_sets() {
+    let stand = Stand::start().await;
+    let moderator = stand.moderator();
+    let create = async || {
+        let set = json!({"name": "one", "rules": words(&["scam"])});
+        stand.api.post(&moderator, "/api/moderation/rule-sets", set).await
+    };
+    let first = create().await.ok(201);
+    for _ in 1..100 {
+        create().await.ok(201);
+    }
+    assert_eq!(create().await.code(), "limit_reached");
+    let line = format!("DELETE /api/moderation/rule-sets/{}", first["id"].as_str().expect("an id"));
+    assert_eq!(stand.api.send(&line, Some(&moderator.token), None).await.status, 204);
+    assert_eq!(stand.api.send(&line, Some(&moderator.token), None).await.code(), "not_found");
+    let second = create().await.ok(201);
+    let path = |end: &str| format!("rule-sets/{}{end}", second["id"].as_str().expect("an id"));
+    for step in ["/enforce", "/retire"] {
+        let line = format!("POST /api/moderation/{}", path(step));
+        stand.api.send(&line, Some(&moderator.token), None).await.ok(200);
+        let line = format!("DELETE /api/moderation/{}", path(""));
+        let refused = stand.api.send(&line, Some(&moderator.token), None).await;
+        assert_eq!(refused.code(), "conflict", "it is in force, or was until lately");
+    }
+}
+
+#[tokio::test]
 async fn a_user_who_is_no_moderator_is_refused() {
     let stand = Stand::start().await;
     let eve = stand.realm.user("eve");
@@ -160,6 +187,7 @@ async fn a_user_who_is_no_moderator_is_refused() {
         ("GET /api/moderation/rule-sets".to_owned(), None),
         ("POST /api/moderation/rule-sets".to_owned(), Some(json!({"name": "a", "rules": words(&["a"])}))),
         (format!("GET /api/moderation/rule-sets/{id}"), None),
+        (format!("DELETE /api/moderation/rule-sets/{id}"), None),
         (format!("POST /api/moderation/rule-sets/{id}/enforce"), None),
         (format!("POST /api/moderation/rule-sets/{id}/retire"), None),
         (format!("GET /api/moderation/rule-sets/{id}/figures"), None),

@@ -163,6 +163,18 @@ async fn a_rule_set_goes_from_draft_to_retired(store: Store) {
         [retired]
     );
     assert_eq!(store.shadow_run(draft.id).await.expect("a read"), None);
+    let remove = |id, retired_before_ms| [Change::RuleSetRemoved { id, retired_before_ms }];
+    assert_eq!(refused(&store, &remove(draft.id, 8)).await, Refusal::InForce, "it was retired later");
+    act(&store, &remove(draft.id, 9)).await;
+    assert_eq!(store.rule_set(draft.id).await.expect("a read"), None);
+    let draft = rule_set(words(&["scam"]), RuleSetState::Draft);
+    let enforced = rule_set(words(&["scam"]), RuleSetState::Enforced);
+    for set in [&draft, &enforced] {
+        act(&store, &[Change::RuleSetCreated(set.clone())]).await;
+    }
+    assert_eq!(refused(&store, &remove(enforced.id, i64::MAX)).await, Refusal::InForce);
+    act(&store, &remove(draft.id, 0)).await;
+    assert_eq!(refused(&store, &remove(draft.id, 0)).await, Refusal::InForce, "it is gone");
 }
 
 async fn a_retired_set_counts_for_what_was_sent_before(store: Store) {
