@@ -11,7 +11,7 @@ use std::{
 };
 
 use contracts::{
-    RuleSetId,
+    RuleSetId, UserId,
     api::{Figures, RuleSet, ShadowRun, ShadowState},
 };
 use kit::{
@@ -28,7 +28,7 @@ use tokio_util::{sync::CancellationToken, task::TaskTracker};
 
 use crate::{
     DAY_MS,
-    domain::{Judge, Post, Shadow},
+    domain::{Audit, Change, Judge, Post, Shadow},
     error::Error,
     events::post,
     store::ModerationStore,
@@ -65,8 +65,9 @@ impl Shadows {
         Self { store, log, tenant: tenant.to_owned(), tasks, shutdown, turn }
     }
 
-    /// Begins a run over the log of the last days, and returns it.
-    pub(crate) async fn begin(&self, set: &RuleSet, days: u32) -> Result<ShadowRun, Error> {
+    /// Begins a run over the log of the last days for a moderator, and returns it. Its samples show messages to the moderator: it begins when the audit
+    /// log has it.
+    pub(crate) async fn begin(&self, set: &RuleSet, days: u32, by: UserId) -> Result<ShadowRun, Error> {
         let turn = self.turn.clone().try_acquire_owned().map_err(|_| Error::ShadowBusy)?;
         let started_at_ms = now_ms();
         let judge = Judge::of(set)?;
@@ -82,6 +83,14 @@ impl Shadows {
             figures: Figures::default(),
             samples: Vec::new(),
         };
+        let audit = Audit {
+            at_ms: started_at_ms,
+            by: Some(by),
+            action: "shadow_run_begun",
+            subject: set.id.to_string(),
+            user: None,
+        };
+        self.store.act(&[Change::Noted(audit)]).await?;
         self.store.put_shadow_run(&run).await?;
         self.tasks.spawn(self.clone().run(run.clone(), shadow, turn));
         Ok(run)

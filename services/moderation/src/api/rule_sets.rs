@@ -307,10 +307,7 @@ pub(super) async fn begin_shadow(
         return Err(InvalidField { field: "days", problem: format!("must be 1 to {MAX_DAYS}") }.into());
     }
     let set = found(&*store, id).await?;
-    let run = shadows.begin(&set, days).await?;
-    // The samples show messages to the moderator.
-    let change = noted("shadow_run_begun", id, by, None, run.started_at_ms);
-    store.act(&[change]).await.map_err(Error::from)?;
+    let run = shadows.begin(&set, days, by).await?;
     Ok((StatusCode::ACCEPTED, Json(run)))
 }
 
