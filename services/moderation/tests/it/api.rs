@@ -211,6 +211,20 @@ async fn a_user_who_is_no_moderator_is_refused() {
 }
 
 #[tokio::test]
+async fn a_moderator_is_named_by_username_or_by_id() {
+    let stand = Stand::start().await;
+    let eve = stand.realm.user("eve");
+    // The stand names her by an id, which is no username.
+    let id = super::stand::MODERATOR_ID;
+    let named = stand.realm.token(id, "no moderator's name");
+    let answer = stand.api.send("GET /api/moderation/reports", Some(&named), None).await;
+    assert_eq!(answer.status, 200);
+    let other = stand.realm.token(eve.id, &format!("id:{id}"));
+    let answer = stand.api.send("GET /api/moderation/reports", Some(&other), None).await;
+    assert_eq!(answer.status, 403);
+}
+
+#[tokio::test]
 async fn a_token_of_another_tenant_is_refused() {
     let stand = Stand::start().await;
     for path in ["rule-sets", "reports", "sanctions", "appeals", "audit", "own"] {

@@ -48,6 +48,8 @@ use tonic::{Request, Response, Status, async_trait, service::Routes};
 use uuid::Uuid;
 
 pub const TENANT: &str = "acme";
+/// A moderator who is named by the id.
+pub const MODERATOR_ID: UserId = UserId(Uuid::from_u128(0x0da7_e001));
 pub const PATIENCE: Duration = Duration::from_secs(30);
 const RATE: Rate = Rate::every(Duration::from_millis(1), 1_000);
 
@@ -90,7 +92,7 @@ impl Stand {
         let shadows = Shadows::new(store.clone(), log.clone(), TENANT, TaskTracker::new(), stop.clone());
         let state = AppState {
             store: store.clone(),
-            moderators: Moderators::parse(" mod, other"),
+            moderators: Moderators::parse(&format!(" mod, other, id:{MODERATOR_ID}, id:none")),
             pace: Pace::new(RATE),
             peers: called,
             shadows,
