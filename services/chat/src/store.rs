@@ -132,6 +132,9 @@ pub trait ChatStore: JoinStore + ScheduleStore {
     /// Returns where moderators let a user write nothing now, in no particular order.
     async fn restrictions(&self, user_id: UserId) -> Result<Vec<Restriction>, StoreError>;
 
+    /// Forgets what moderators let a user not write, whose account is deleted.
+    async fn forget_restrictions(&self, user_id: UserId) -> Result<(), StoreError>;
+
     /// Blocks a user, unless there are [`crate::domain::MAX_BLOCKS`] already; one who is blocked stays so. Returns what is
     /// published of it: see [`crate::domain::Excerpt::standing`].
     async fn block(

@@ -33,6 +33,7 @@ CREATE TABLE windows (
 );
 
 CREATE INDEX windows_by_time ON windows (written_at_ms);
+CREATE INDEX windows_by_sender ON windows (sender_id);
 
 CREATE TABLE verdicts (
     rule_set_id UUID NOT NULL,
@@ -140,4 +141,10 @@ CREATE TABLE audit (
     action TEXT NOT NULL,
     subject TEXT NOT NULL,
     user_id UUID
+);
+
+-- Up to where deletions of accounts are carried out.
+CREATE TABLE deletions_position (
+    is_only BOOLEAN PRIMARY KEY DEFAULT TRUE CHECK (is_only),
+    position TEXT NOT NULL
 );

@@ -7,11 +7,14 @@ use contracts::{
     rpc::{
         EntryRequest, GetAccountClosedRequest, RestrictRequest, SetAccountClosedRequest,
         account_service_client::AccountServiceClient, chat_restrictions_client::ChatRestrictionsClient,
-        message_service_client::MessageServiceClient,
+        message_service_client::MessageServiceClient, user_service_client::UserServiceClient,
     },
     wire::Message,
 };
-use kit::rpc::InternalChannel;
+use kit::{
+    deletions::{self, Deletion},
+    rpc::InternalChannel,
+};
 use tonic::{Code, Status};
 
 use crate::{
@@ -25,6 +28,7 @@ pub struct Peers {
     accounts: AccountServiceClient<InternalChannel>,
     chats: ChatRestrictionsClient<InternalChannel>,
     messages: MessageServiceClient<InternalChannel>,
+    users: UserServiceClient<InternalChannel>,
 }
 
 /// A message as one of its readers sees it.
@@ -35,12 +39,23 @@ pub(crate) struct Seen {
 
 impl Peers {
     /// Returns the services behind these channels.
-    pub fn new(accounts: InternalChannel, chats: InternalChannel, messages: InternalChannel) -> Self {
+    pub fn new(
+        accounts: InternalChannel,
+        chats: InternalChannel,
+        messages: InternalChannel,
+        users: InternalChannel,
+    ) -> Self {
         Self {
             accounts: AccountServiceClient::new(accounts),
             chats: ChatRestrictionsClient::new(chats),
             messages: MessageServiceClient::new(messages),
+            users: UserServiceClient::new(users),
         }
+    }
+
+    /// Returns the deletions of accounts behind a place in their order, or the first ones.
+    pub(crate) async fn deletions(&self, after: String) -> Result<Vec<Deletion>, Error> {
+        deletions::list(&self.users, after).await.map_err(|status| failed("user", status))
     }
 
     /// Tells the chat service what holds for a user. It is whole, so that repeating it changes nothing.

@@ -133,6 +133,19 @@ pub trait ModerationStore: Send + Sync + 'static {
 
     /// Forgets what was judged before a time, and windows that were written before another. Returns how much it was.
     async fn forget(&self, verdicts_ms: i64, windows_ms: i64) -> Result<u64, StoreError>;
+
+    /// Forgets what shadow runs that began before a time show of messages.
+    async fn forget_samples(&self, before_ms: i64) -> Result<(), StoreError>;
+
+    /// Forgets what is remembered of a user: what was sent lately, what shadow runs show of it, and what is to be carried out. What was decided
+    /// and reported stays.
+    async fn erase(&self, user: UserId) -> Result<(), StoreError>;
+
+    /// Returns the place up to which deletions of accounts are carried out; `None` before the first.
+    async fn deletions_position(&self) -> Result<Option<String>, StoreError>;
+
+    /// Notes that deletions up to this place are carried out.
+    async fn set_deletions_position(&self, position: &str) -> Result<(), StoreError>;
 }
 
 /// What one step over the log has judged.

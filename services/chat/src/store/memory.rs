@@ -538,6 +538,11 @@ impl ChatStore for MemoryStore {
         Ok(own.map(|(_, own)| *own).filter(holds).collect())
     }
 
+    async fn forget_restrictions(&self, user_id: UserId) -> Result<(), StoreError> {
+        self.tables().restrictions.retain(|(user, _), _| *user != user_id);
+        Ok(())
+    }
+
     async fn block(
         &self,
         user_id: UserId,

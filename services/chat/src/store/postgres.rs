@@ -409,6 +409,13 @@ impl ChatStore for PostgresStore {
         restrictions_of(&self.pool, user_id).await.map_err(StoreError::Read)
     }
 
+    #[tracing::instrument(name = "chat.store.forget_restrictions", skip_all)]
+    async fn forget_restrictions(&self, user_id: UserId) -> Result<(), StoreError> {
+        let deleting = sqlx::query("DELETE FROM restrictions WHERE user_id = $1").bind(user_id.0);
+        let failed = |source| StoreError::Restrict { user_id, source };
+        deleting.execute(&self.pool).await.map(drop).map_err(failed)
+    }
+
     #[tracing::instrument(name = "chat.store.block", skip_all)]
     async fn block(
         &self,

@@ -41,6 +41,7 @@ struct Tables {
     /// Until when a process has them.
     deletions: BTreeMap<Deletion, i64>,
     standings: BTreeMap<Place, Row>,
+    deletions_position: Option<String>,
 }
 
 #[derive(Clone, Copy, Default)]
@@ -389,18 +390,20 @@ impl ModerationStore for MemoryStore {
     }
 
     async fn finish_standing(&self, standing: &Standing) -> Result<bool, StoreError> {
-        let mut tables = self.tables();
-        let row = tables.standings.get_mut(&standing.place);
-        if let Some(row) = row.filter(|row| row.claimed_until_ms == standing.claimed_until_ms) {
-            row.done_version = row.done_version.max(standing.version);
-            row.has_closed = standing.has_closed;
-            row.due_at_ms = next_change_ms(standing);
-            row.claimed_until_ms = 0;
-            return Ok(true);
+        let is_held = match self.tables().standings.get_mut(&standing.place) {
+            Some(row) if row.claimed_until_ms == standing.claimed_until_ms => {
+                row.done_version = row.done_version.max(standing.version);
+                row.has_closed = standing.has_closed;
+                row.due_at_ms = next_change_ms(standing);
+                row.claimed_until_ms = 0;
+                true
+            }
+            _ => false,
+        };
+        if !is_held {
+            self.leave_standing(standing).await?;
         }
-        drop(tables);
-        self.leave_standing(standing).await?;
-        Ok(false)
+        Ok(is_held)
     }
 
     async fn leave_standing(&self, standing: &Standing) -> Result<(), StoreError> {
@@ -419,5 +422,32 @@ impl ModerationStore for MemoryStore {
         tables.verdicts.retain(|verdict| verdict.evidence.sent_at_ms >= verdicts_ms);
         tables.windows.retain(|_, (_, written_at_ms)| *written_at_ms >= windows_ms);
         Ok((before - tables.verdicts.len() - tables.windows.len()) as u64)
+    }
+
+    async fn forget_samples(&self, before_ms: i64) -> Result<(), StoreError> {
+        let mut tables = self.tables();
+        for run in tables.shadow_runs.values_mut().filter(|run| run.started_at_ms < before_ms) {
+            run.samples.clear();
+        }
+        Ok(())
+    }
+
+    async fn erase(&self, user: UserId) -> Result<(), StoreError> {
+        let mut tables = self.tables();
+        tables.windows.retain(|(_, sender), _| *sender != user);
+        tables.standings.retain(|place, _| place.user != user);
+        for run in tables.shadow_runs.values_mut() {
+            run.samples.retain(|sample| sample.sender != user);
+        }
+        Ok(())
+    }
+
+    async fn deletions_position(&self) -> Result<Option<String>, StoreError> {
+        Ok(self.tables().deletions_position.clone())
+    }
+
+    async fn set_deletions_position(&self, position: &str) -> Result<(), StoreError> {
+        self.tables().deletions_position = Some(position.to_owned());
+        Ok(())
     }
 }

@@ -541,6 +541,58 @@ impl ModerationStore for PostgresStore {
         }
         Ok(forgotten)
     }
+
+    async fn forget_samples(&self, before_ms: i64) -> Result<(), StoreError> {
+        sqlx::query(
+            "UPDATE shadow_runs SET body = jsonb_set(body, '{samples}', '[]')
+             WHERE (body->>'started_at_ms')::BIGINT < $1 AND jsonb_array_length(body->'samples') > 0",
+        )
+        .bind(before_ms)
+        .execute(&self.pool)
+        .await
+        .map(drop)
+        .map_err(StoreError::Work)
+    }
+
+    #[tracing::instrument(name = "moderation.store.erase", skip_all)]
+    async fn erase(&self, user: UserId) -> Result<(), StoreError> {
+        for statement in
+            ["DELETE FROM windows WHERE sender_id = $1", "DELETE FROM standings WHERE user_id = $1"]
+        {
+            sqlx::query(statement).bind(user.0).execute(&self.pool).await.map_err(StoreError::Work)?;
+        }
+        sqlx::query(
+            "UPDATE shadow_runs SET body = jsonb_set(body, '{samples}', (
+                 SELECT coalesce(jsonb_agg(sample ORDER BY place), '[]')
+                 FROM jsonb_array_elements(body->'samples') WITH ORDINALITY AS samples (sample, place)
+                 WHERE sample->>'sender' <> $1))
+             WHERE body->'samples' @> jsonb_build_array(jsonb_build_object('sender', $1::TEXT))",
+        )
+        .bind(user.to_string())
+        .execute(&self.pool)
+        .await
+        .map(drop)
+        .map_err(StoreError::Work)
+    }
+
+    async fn deletions_position(&self) -> Result<Option<String>, StoreError> {
+        sqlx::query_scalar("SELECT position FROM deletions_position")
+            .fetch_optional(&self.pool)
+            .await
+            .map_err(StoreError::Read)
+    }
+
+    async fn set_deletions_position(&self, position: &str) -> Result<(), StoreError> {
+        sqlx::query(
+            "INSERT INTO deletions_position (position) VALUES ($1)
+             ON CONFLICT (is_only) DO UPDATE SET position = excluded.position",
+        )
+        .bind(position.to_owned())
+        .execute(&self.pool)
+        .await
+        .map(drop)
+        .map_err(StoreError::Work)
+    }
 }
 
 /// Writes what is remembered of senders, unless more is.

@@ -6,7 +6,7 @@ use contracts::{
     event::{DeliveredRecord, EntryKind},
 };
 use kit::testing::wait_for;
-use moderation::{domain::Change, store::ModerationStore as _};
+use moderation::{departures, domain::Change, peers::Peers, store::ModerationStore as _};
 use serde_json::{Value, json};
 use uuid::Uuid;
 
@@ -191,4 +191,20 @@ async fn a_log_that_is_read_again_gives_the_same() {
     stand.announce(records).await;
     is_read(2 * count).await;
     assert_eq!(all(&stand).await, before);
+}
+
+#[tokio::test]
+async fn a_deleted_account_is_not_remembered() {
+    let stand = Stand::start().await;
+    let id = stand.enforce(rules()).await;
+    let (chat, ann) = (ChatId::generate(), UserId::generate());
+    stand.announce([text(chat, ann, 1, "scam")]).await;
+    stand.caught(id, 1).await;
+    let channel = stand.peers.channel().await;
+    let peers = Peers::new(channel.clone(), channel.clone(), channel.clone(), channel);
+    stand.peers.deleted.lock().expect("no panic").push(ann);
+    assert!(!stand.store.windows(&[(chat, ann)]).await.expect("a read").is_empty());
+    departures::catch_up(&peers, &*stand.store).await.expect("the deletion is carried out");
+    assert!(stand.store.windows(&[(chat, ann)]).await.expect("a read").is_empty());
+    assert_eq!(stand.store.deletions_position().await.expect("a read").as_deref(), Some("1"));
 }

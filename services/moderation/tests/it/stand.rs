@@ -16,12 +16,14 @@ use contracts::{
     event::{DeliveredRecord, DeliveryOutcome, EntryKind, SendRecord, VERSION},
     rpc::{
         self, EntriesRequest, EntriesResponse, EntryRequest, EntryResponse, GetAccountClosedRequest,
-        GetAccountClosedResponse, HistoryRequest, HistoryResponse, ListResponse, MarkRequest, MovedRequest,
-        MovedResponse, PinsRequest, RepliesRequest, RestrictRequest, RestrictResponse,
-        SetAccountClosedRequest, SetAccountClosedResponse, SyncRequest, SyncResponse, Watermarks,
+        GetAccountClosedResponse, HistoryRequest, HistoryResponse, ListDeletionsRequest,
+        ListDeletionsResponse, ListResponse, MarkRequest, MovedRequest, MovedResponse, PinsRequest,
+        RepliesRequest, RestrictRequest, RestrictResponse, SetAccountClosedRequest, SetAccountClosedResponse,
+        SyncRequest, SyncResponse, Watermarks,
         account_service_server::{AccountService, AccountServiceServer},
         chat_restrictions_server::{ChatRestrictions, ChatRestrictionsServer},
         message_service_server::{MessageService, MessageServiceServer},
+        user_service_server::{UserService, UserServiceServer},
     },
 };
 use kit::{
@@ -75,7 +77,7 @@ impl Stand {
         let (store, wake) = (Arc::new(MemoryStore::default()), Wake::default());
         let peers = Peers::default();
         let channel = peers.channel().await;
-        let called = peers::Peers::new(channel.clone(), channel.clone(), channel);
+        let called = peers::Peers::new(channel.clone(), channel.clone(), channel.clone(), channel);
         let follower = Follower {
             store: store.clone(),
             log: log.clone(),
@@ -257,15 +259,18 @@ pub struct Peers {
     /// Whether the chat service hangs, and how many calls did.
     hangs: Arc<AtomicBool>,
     hung: Arc<AtomicUsize>,
+    /// Users whose accounts are deleted.
+    pub deleted: Arc<Mutex<Vec<UserId>>>,
     /// Whether the realm is down.
     pub realm_is_down: Arc<AtomicBool>,
 }
 
 impl Peers {
-    async fn channel(&self) -> kit::rpc::InternalChannel {
+    pub async fn channel(&self) -> kit::rpc::InternalChannel {
         let routes = Routes::new(AccountServiceServer::new(self.clone()))
             .add_service(ChatRestrictionsServer::new(self.clone()))
-            .add_service(MessageServiceServer::new(self.clone()));
+            .add_service(MessageServiceServer::new(self.clone()))
+            .add_service(UserServiceServer::new(self.clone()));
         serve_peer(routes).await
     }
 
@@ -365,6 +370,24 @@ impl ChatRestrictions for Peers {
         assert!(!(remove && ban), "a ban is of a chat or of all");
         self.restricted.lock().expect("no panic").insert((user_id, chat_id), (until_ms, remove || ban));
         Ok(Response::new(RestrictResponse {}))
+    }
+}
+
+#[async_trait]
+impl UserService for Peers {
+    async fn list_deletions(
+        &self,
+        request: Request<ListDeletionsRequest>,
+    ) -> Result<Response<ListDeletionsResponse>, Status> {
+        let after = request.into_inner().after.parse().unwrap_or(0);
+        let deletion = |(at, user): (usize, &UserId)| rpc::Deletion {
+            user_id: user.to_string(),
+            position: (at + 1).to_string(),
+            age_seconds: 3_600,
+        };
+        let deleted = self.deleted.lock().expect("no panic");
+        let deletions = deleted.iter().enumerate().skip(after).map(deletion).collect();
+        Ok(Response::new(ListDeletionsResponse { deletions }))
     }
 }
 

@@ -5,8 +5,8 @@ use std::{collections::HashMap, sync::Arc};
 use contracts::{
     AppealId, ChatId, ReportId, RuleSetId, UserId,
     api::{
-        Appeal, AppealState, Decision, Evidence, Report, ReportReason, ReportState, RuleAction, RuleSet,
-        RuleSetState, Sanction, SanctionKind, SanctionTerms,
+        Appeal, AppealState, Decision, Evidence, Figures, Report, ReportReason, ReportState, RuleAction,
+        RuleSet, RuleSetState, Sample, Sanction, SanctionKind, SanctionTerms, ShadowRun, ShadowState,
     },
 };
 use kit::testing::TestDatabase;
@@ -57,6 +57,7 @@ suite![
     much_that_is_old_is_forgotten_at_once,
     rules_report_a_sender_once_until_it_is_decided,
     what_is_created_twice_is_refused_with_all_that_comes_with_it,
+    what_is_remembered_of_a_deleted_account_goes,
 ];
 
 /// Returns a database with the tables of this service.
@@ -502,5 +503,57 @@ async fn of_two_that_are_created_at_once_one_is_refused() {
             outcomes.0.is_ok() && refused(&outcomes.1) || outcomes.1.is_ok() && refused(&outcomes.0),
             "{outcomes:?}"
         );
+    }
+}
+
+async fn what_is_remembered_of_a_deleted_account_goes(store: Store) {
+    let (chat, ann, ben) = (ChatId::generate(), UserId::generate(), UserId::generate());
+    let set = rule_set(words(&["scam"]), RuleSetState::Draft);
+    act(&store, &[Change::RuleSetCreated(set.clone())]).await;
+    let sample = |sender: UserId, seq: i64| Sample {
+        rule: "words".to_owned(),
+        chat,
+        seq,
+        sender,
+        sent_at_ms: 1,
+        text: "scam".to_owned(),
+    };
+    let run = ShadowRun {
+        rule_set: set.id,
+        state: ShadowState::Done,
+        days: 1,
+        started_at_ms: 100,
+        finished_at_ms: Some(200),
+        from_ms: None,
+        judged: 3,
+        figures: Figures::default(),
+        samples: vec![sample(ben, 1), sample(ann, 2), sample(ben, 3)],
+    };
+    store.put_shadow_run(&run).await.expect("it is written");
+    let window = |last_seq| Window { last_seq, times_ms: vec![1] };
+    let windows = HashMap::from([((chat, ann), window(2)), ((chat, ben), window(3))]);
+    let batch = Batch { partition: 0, next_offset: 4, windows, ..Batch::default() };
+    store.record(&batch).await.expect("it is written");
+    let bans = [ann, ben].map(|user| Change::Sanctioned(sanction(user, None, SanctionKind::Ban, None)));
+    act(&store, &bans).await;
+    for _ in 0..2 {
+        store.erase(ann).await.expect("a change");
+    }
+    let kept = ShadowRun { samples: vec![sample(ben, 1), sample(ben, 3)], ..run };
+    assert_eq!(store.shadow_run(set.id).await.expect("a read"), Some(kept.clone()));
+    let windows = store.windows(&[(chat, ann), (chat, ben)]).await.expect("a read");
+    assert_eq!(windows.into_keys().collect::<Vec<_>>(), [(chat, ben)]);
+    let claimed = store.claim_standings(1, 2, 10).await.expect("a claim");
+    assert_eq!(claimed.iter().map(|standing| standing.place.user).collect::<Vec<_>>(), [ben]);
+    assert_eq!(store.sanctions(Some(ann), i64::MAX, 10).await.expect("a read").len(), 1, "it stays");
+    store.forget_samples(100).await.expect("a change");
+    assert_eq!(store.shadow_run(set.id).await.expect("a read"), Some(kept.clone()));
+    store.forget_samples(101).await.expect("a change");
+    let empty = ShadowRun { samples: Vec::new(), ..kept };
+    assert_eq!(store.shadow_run(set.id).await.expect("a read"), Some(empty));
+    assert_eq!(store.deletions_position().await.expect("a read"), None);
+    for position in ["7", "8"] {
+        store.set_deletions_position(position).await.expect("a change");
+        assert_eq!(store.deletions_position().await.expect("a read").as_deref(), Some(position));
     }
 }

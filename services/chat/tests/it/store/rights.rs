@@ -172,4 +172,7 @@ async fn a_restricted_user_reads_and_writes_nothing(store: Store) {
     restrict(Some(one), later).await;
     store.depart(one, bob, Utc::now()).await.expect("a change");
     assert_eq!(accesses().await, [Outside, ReadAndSend, ReadAndSend]);
+    assert_eq!(store.restrictions(bob).await.expect("a read").len(), 1, "who is brought back writes nothing");
+    store.forget_restrictions(bob).await.expect("a change");
+    assert!(store.restrictions(bob).await.expect("a read").is_empty());
 }
