@@ -188,6 +188,10 @@ async fn a_log_that_is_read_again_gives_the_same() {
     is_read(count).await;
     let before = all(&stand).await;
     assert!(before.0.caught > 0 && before.1 > 0 && before.2 > 0);
+    // Nothing is remembered of the senders, as before the first read: all of it is judged again.
+    for record in &records {
+        stand.store.erase(record.sender).await.expect("a change");
+    }
     stand.announce(records).await;
     is_read(2 * count).await;
     assert_eq!(all(&stand).await, before);
