@@ -4,14 +4,14 @@ POSTHOUSE_CACHE ?= $(HOME)/.cache/posthouse
 export POSTHOUSE_CACHE
 export CARGO_TARGET_DIR ?= $(POSTHOUSE_CACHE)/target
 export KUBECONFIG := $(CURDIR)/.local/kubeconfig
-export CLUSTER TAKEOVER TOPOLOGY
+export CLUSTER TAKEOVER TOPOLOGY WITH
 .DEFAULT_GOAL := help
 .PHONY: help up up-backends up-cluster demo status down clean test lint fmt generate bench soak verify-sync autobahn fuzz kind-check
 
 help: ## Show the verbs
 	@awk -F':.*## ' '/^[a-z-]+:.*## / {printf "  make %-14s %s\n", $$1, $$2}' $(MAKEFILE_LIST)
 
-up: ## Bring up backends, cluster, operator and two tenants (TOPOLOGY=Compact, CLUSTER=kind)
+up: ## Bring up backends, cluster, operator and two tenants (TOPOLOGY=Compact, CLUSTER=kind, WITH=registry,console)
 	@scripts/up
 
 up-backends: ## Bring up the backends alone

@@ -167,6 +167,9 @@ free_port() {
 
 # --- small things --------------------------------------------------------
 
+# with PART: whether WITH, a list separated by commas, names a part that the stack does without otherwise.
+with() { [[ ",${WITH:-}," == *",$1,"* ]]; }
+
 # secret NAME: prints the password of that name, made at its first use.
 secret() {
     local file=$STATE/secrets/$1

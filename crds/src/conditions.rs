@@ -138,6 +138,8 @@ reasons! {
     ProviderNotAllowed,
     /// A change cannot be made without losing data; it is not made.
     ChangeBlocked,
+    /// SchemasReady: the latest schema of a subject is another one than services write by.
+    SchemaMismatch,
     /// Something that held data is gone and is not recreated silently.
     DataLoss,
     /// RoutesReady: another tenant holds this host.

@@ -17,8 +17,8 @@ pub mod yaml;
 pub use conditions::{ConditionType, Reason, Status};
 pub use messenger_cell::{
     CellCapacity, CellCql, CellKafka, CellKeycloak, CellLimits, CellPostgres, CellRedis, CellRouting, CellS3,
-    CellSmtp, CellStatus, CqlFlavor, Leftover, MessengerCell, MessengerCellSpec, Scheme, SecretName,
-    SecurityProtocol, SmtpTls,
+    CellSchemaRegistry, CellSmtp, CellStatus, CqlFlavor, Leftover, MessengerCell, MessengerCellSpec, Scheme,
+    SecretName, SecurityProtocol, SmtpTls,
 };
 pub use messenger_tenant::{
     ByteLimit, CellRef, ClientSecretRef, DEFAULT_ACCESS_TOKEN_LIFETIME, DEFAULT_PARTITIONS,

@@ -21,8 +21,8 @@ use crate::{
     category = "messenger",
     status = "CellStatus",
     derive = "PartialEq",
-    doc = "A MessengerCell is one set of shared backends (Kafka, CQL store, Keycloak, PostgreSQL, Redis, and S3 where its tenants \
-           share files) that many tenants live on. \
+    doc = "A MessengerCell is one set of shared backends (Kafka, CQL store, Keycloak, PostgreSQL, Redis, S3 where its tenants \
+           share files, and perhaps a schema registry) that many tenants live on. \
            A tenant names its cell in spec.cellRef and is placed there while the cell has room. \
            A cell that is deleted stays until no tenant lives on it. Its addresses may change as long as the same data is found there: \
            a tenant whose data is missing is reported and keeps its pods as they are. \
@@ -78,6 +78,11 @@ pub struct MessengerCellSpec {
     /// tenant has a bucket there.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub s3: Option<CellS3>,
+    /// The schemas of the records in the event log, for readers outside of Posthouse. With it the operator registers the schema of each
+    /// topic of every tenant, and records carry the id of theirs. May be added and removed at any time; pods that write records are
+    /// replaced. What was registered stays when it is removed.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub schema_registry: Option<CellSchemaRegistry>,
     /// Where mail to users goes. Without it no user gets a link for a new password. May change at any time; pods of the auth service
     /// are replaced.
     #[serde(default, skip_serializing_if = "Option::is_none")]
@@ -85,7 +90,7 @@ pub struct MessengerCellSpec {
     /// How users reach the tenants of this cell, through Traefik.
     pub routing: CellRouting,
     /// Certificates in PEM that are trusted beside the public ones, by the operator and by the services, wherever a URL of this cell
-    /// starts with `https`: at Keycloak, at the object store, and at Traefik's entry point.
+    /// starts with `https`: at Keycloak, at the object store, at the schema registry, and at Traefik's entry point.
     #[x_kube(validation = Rule::new("self.contains('-----BEGIN CERTIFICATE-----')").message("caBundle must be certificates in PEM"))]
     #[schemars(length(max = 65536))]
     #[serde(default, skip_serializing_if = "Option::is_none")]
@@ -338,6 +343,21 @@ impl CellS3 {
     pub fn region(&self) -> &str {
         self.region.as_deref().unwrap_or("us-east-1")
     }
+}
+
+/// The schema registry of a cell: what has the API of Confluent's, as Apicurio does. Only the operator calls it. The subject of a topic
+/// is `<topic>-value`; beside these there is one subject for each tenant that says whose they are.
+#[derive(KubeSchema, Clone, Debug, PartialEq, Serialize, Deserialize)]
+#[serde(rename_all = "camelCase")]
+pub struct CellSchemaRegistry {
+    /// Where the API begins, as `http://registry:8081`, or `http://apicurio:8080/apis/ccompat/v7` for Apicurio.
+    #[x_kube(validation = Rule::new(r"self.matches('^https?://[a-z0-9.-]+(:[0-9]{1,5})?(/[A-Za-z0-9._/-]*)?$') && !self.endsWith('/')").message("schemaRegistry.url must be an http(s) URL without a trailing slash"))]
+    #[schemars(length(max = 512))]
+    pub url: String,
+    /// Secret in the operator's own namespace with the keys `username` and `password` of an account that may read, register and
+    /// delete subjects and set their compatibility. Without it the operator calls the registry without an account.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub credentials_secret_ref: Option<SecretName>,
 }
 
 /// The mail server of a cell. The auth service of each tenant sends through it.

@@ -681,6 +681,9 @@ pub struct TenantStatus {
     /// condition says.
     #[serde(default, skip_serializing_if = "BTreeMap::is_empty")]
     pub generations: BTreeMap<String, String>,
+    /// The id of the schema of each topic's records in the schema registry of the cell, by topic. Records carry it in a header.
+    #[serde(default, skip_serializing_if = "BTreeMap::is_empty")]
+    pub schema_ids: BTreeMap<String, i32>,
     /// One condition for each part and Ready, the summary. The message names the next step.
     #[schemars(description = conditions_doc())]
     #[serde(default, skip_serializing_if = "Vec::is_empty")]

@@ -6,7 +6,7 @@
 //! each change out. `plan` in every module is pure; only the `*Admin` types do I/O.
 //!
 //! A backend is added with its module, its line in `ALL`, its entry in the catalog, and its address in `MessengerCell`. One that
-//! only optional services need may be missing in a cell, and is then not called ([`Backend::is_of`]).
+//! only optional services need, or none, may be missing in a cell, and is then not called ([`Backend::is_of`]).
 //!
 //! Invariant: an object of another owner is never changed, adopted or removed: `observe` and `remove` return
 //! [`BackendError::Conflict`] before the first write.
@@ -37,6 +37,7 @@ pub mod kafka;
 pub mod keycloak;
 pub mod postgres;
 pub mod redis;
+pub mod registry;
 pub mod s3;
 
 pub use change::ChangeKind;
@@ -62,6 +63,7 @@ pub(crate) const ALL: &[&dyn AnyBackend] = &[
     &any::Of::<keycloak::KeycloakAdmin>::NEW,
     &any::Of::<redis::RedisAdmin>::NEW,
     &any::Of::<s3::S3Admin>::NEW,
+    &any::Of::<registry::RegistryAdmin>::NEW,
 ];
 
 /// Returns the backend of a catalog entry.
@@ -77,7 +79,7 @@ pub(crate) fn of(entry: catalog::Backend) -> &'static dyn AnyBackend {
 /// Returns the names of the accounts of a tenant with these workloads, by the Secret that holds them.
 pub(crate) fn usernames(id: &TenantId, workloads: &[Workload]) -> BTreeMap<Secret, String> {
     let had = ALL.iter().filter(|backend| has_part(workloads, backend.entry()));
-    had.map(|backend| (backend.entry().secret, backend.username(id))).collect()
+    had.filter_map(|backend| Some((backend.entry().secret?, backend.username(id)))).collect()
 }
 
 #[cfg(test)]

@@ -5,7 +5,7 @@ use std::collections::BTreeSet;
 use crds::{Host, MessengerCellSpec, TenantId};
 use url::Url;
 
-use crate::tenant::s3_endpoints;
+use crate::tenant::{registry_url, s3_endpoints};
 
 /// Hosts that belong to the installation and never to a tenant.
 #[derive(Clone, Debug, Default)]
@@ -78,9 +78,9 @@ fn is_below(host: &str, domain: &str) -> bool {
 
 /// Returns the hosts in the addresses of a cell.
 fn systems(cell: &MessengerCellSpec) -> impl Iterator<Item = String> {
-    let s3 = cell.s3.iter().flat_map(s3_endpoints).map(|(_, endpoint)| endpoint);
+    let optional = cell.s3.iter().flat_map(s3_endpoints).chain(registry_url(cell)).map(|(_, url)| url);
     let keycloak = [Some(&cell.keycloak.url), cell.keycloak.public_url.as_ref()].into_iter().flatten();
-    let urls = keycloak.map(String::as_str).chain(s3);
+    let urls = keycloak.map(String::as_str).chain(optional);
     let urls = urls.filter_map(|url| Some(Url::parse(url).ok()?.host_str()?.to_owned()));
     let addresses =
         cell.kafka.bootstrap_servers.split(',').chain(cell.cql.contact_points.iter().map(String::as_str));
@@ -105,6 +105,8 @@ mod tests {
         spec.keycloak.public_url = None;
         let s3 = spec.s3.as_mut().expect("it has an object store");
         s3.public_endpoint = Some("https://files.corp.example".to_owned());
+        let registry = serde_json::json!({"url": "http://registry.corp.example:8081/apis/ccompat/v7"});
+        spec.schema_registry = Some(serde_json::from_value(registry).expect("a registry"));
         spec.kafka.bootstrap_servers = "kafka0.corp.example:9092,kafka1.corp.example:9092".to_owned();
         domain.clone_into(&mut spec.routing.domain);
         spec.routing.allowed_domains = Some(allowed.iter().map(|domain| (*domain).to_owned()).collect());
@@ -138,6 +140,7 @@ mod tests {
             ("auth.corp.example", "it belongs to the installation"),
             ("kafka1.corp.example", "it belongs to the installation"),
             ("files.corp.example", "it belongs to the installation"),
+            ("registry.corp.example", "it belongs to the installation"),
             ("grafana.corp.example", "allowed"),
             // Another cell.
             ("eu.apps.example", "it belongs to the installation"),

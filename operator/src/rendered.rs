@@ -173,6 +173,7 @@ fn facts() -> Facts {
     Facts {
         send_topic_generation: Some(TOPIC_ID.to_owned()),
         generations: generations.map(|backend| (backend, format!("generation-of-{backend}"))).into(),
+        schema_ids: BTreeMap::new(),
         route_targets: BTreeMap::new(),
     }
 }

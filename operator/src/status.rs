@@ -163,6 +163,7 @@ pub(crate) fn facts(
         endpoints,
         kafka: (!topics.is_empty()).then_some(KafkaStatus { topics }),
         generations: generations.iter().map(|(backend, id)| (backend.to_string(), id.clone())).collect(),
+        schema_ids: BTreeMap::new(),
         store: Some(StoreStatus { keyspace: Some(tenant.id.keyspace().to_string()) }),
         conditions: Vec::new(),
     }

@@ -12,6 +12,7 @@ use crds::{
 };
 use k8s_openapi::apimachinery::pkg::apis::meta::v1::OwnerReference;
 use kube::Resource;
+use secrecy::SecretString;
 use sha2::{Digest, Sha256};
 use url::Url;
 
@@ -21,7 +22,7 @@ use crate::{
     placement::Hosts,
     providers::{self, CellRules, Providers},
     referenced::ReferencedSecrets,
-    secrets::TenantSecrets,
+    secrets::{TenantSecrets, Unusable},
     text::hex,
     workload::{Workload, has_part},
 };
@@ -67,6 +68,8 @@ pub struct Tenant {
     pub recorded_topic_ids: BTreeMap<String, String>,
     /// What held its data in each backend, as the status recorded it.
     pub recorded_generations: BTreeMap<Backend, String>,
+    /// Ids of the schemas of its records by topic, as the status recorded them.
+    pub recorded_schema_ids: BTreeMap<String, i32>,
     /// Backends in which the resource consents that what was lost is recreated.
     pub accepts_loss: BTreeSet<Backend>,
 }
@@ -139,7 +142,7 @@ impl Cell {
         let redis_port = redis_port
             .parse()
             .map_err(|_| invalid("spec.redis.address", "it has no valid port".to_owned()))?;
-        for (field, endpoint) in spec.s3.iter().flat_map(s3_endpoints) {
+        for (field, endpoint) in spec.s3.iter().flat_map(s3_endpoints).chain(registry_url(spec)) {
             Url::parse(endpoint).map_err(|error| invalid(field, error.to_string()))?;
         }
         let kafka_replication = i16::try_from(spec.kafka.replication_factor.unwrap_or(3))
@@ -186,6 +189,11 @@ pub(crate) fn s3_endpoints(s3: &CellS3) -> [(&'static str, &str); 3] {
         ("spec.s3.publicEndpoint", s3.public_endpoint()),
         ("spec.s3.accountsEndpoint", s3.accounts_endpoint()),
     ]
+}
+
+/// Returns the address of a schema registry, with the field that has it.
+pub(crate) fn registry_url(spec: &MessengerCellSpec) -> Option<(&'static str, &str)> {
+    spec.schema_registry.as_ref().map(|registry| ("spec.schemaRegistry.url", registry.url.as_str()))
 }
 
 impl Cell {
@@ -255,6 +263,11 @@ impl Tenant {
             secrets,
             recorded_topic_ids: recorded_data(resource, Backend::Kafka),
             recorded_generations: recorded_generations(resource),
+            recorded_schema_ids: resource
+                .status
+                .as_ref()
+                .map(|status| status.schema_ids.clone())
+                .unwrap_or_default(),
             accepts_loss: accepted_losses(resource),
         })
     }
@@ -295,10 +308,17 @@ impl Tenant {
         }
     }
 
-    /// Reports whether it has a part of a backend: each has one of what the messenger needs, and those with an optional service
-    /// have one of what that needs.
+    /// Reports whether it has a part of a backend: each has one of what the messenger needs and of what comes with the cell, and
+    /// those with an optional service have one of what that needs.
     pub(crate) fn has_part(&self, backend: Backend) -> bool {
-        has_part(&self.workloads, backend)
+        has_part(&self.workloads, backend) && backend::of(backend).is_of(&self.cell)
+    }
+
+    /// Returns the password of its account on a backend, which is empty where it has no account.
+    pub(crate) fn password(&self, backend: Backend) -> Result<SecretString, Unusable> {
+        backend
+            .secret
+            .map_or_else(|| Ok(SecretString::default()), |secret| self.secrets.password(secret).cloned())
     }
 
     /// Returns how many sessions of PostgreSQL its services need.
@@ -412,6 +432,20 @@ mod tests {
             let lacking = enabled.then_some((Service::Media, Backend::S3));
             assert_eq!(missing_backend(&workloads, &bare), lacking);
         }
+    }
+
+    #[test]
+    fn a_tenant_has_a_part_of_the_schema_registry_where_its_cell_has_one() {
+        use crate::rendered::testing::{cell, example};
+
+        let mut tenant = example("acme.yaml", |_| {});
+        assert!(!tenant.has_part(Backend::Registry));
+        tenant.cell = cell(|cell| {
+            let registry = serde_json::json!({"url": "http://registry:8081"});
+            cell.spec.schema_registry = Some(serde_json::from_value(registry).expect("a registry"));
+        });
+        assert!(tenant.has_part(Backend::Registry));
+        assert_eq!(missing_backend(&tenant.workloads, &cell(|_| {})), None, "no service needs it");
     }
 
     #[test]

@@ -123,9 +123,11 @@ impl Workload {
     }
 }
 
-/// Reports whether a tenant with these workloads has a part of a backend.
+/// Reports whether a tenant with these workloads has a part of a backend, where its cell has it.
 pub(crate) fn has_part(workloads: &[Workload], backend: Backend) -> bool {
-    !backend.is_optional() || workloads.iter().any(|workload| workload.backends().contains(&backend))
+    !backend.is_optional()
+        || backend.comes_with_cell()
+        || workloads.iter().any(|workload| workload.backends().contains(&backend))
 }
 
 /// Reports whether a tenant with these workloads has a Secret.
@@ -197,14 +199,16 @@ mod tests {
     }
 
     #[test]
-    fn a_tenant_has_an_optional_backend_with_a_service_that_needs_it() {
+    fn a_tenant_has_an_optional_backend_with_a_service_that_needs_it_or_with_its_cell() {
         for backend in Backend::ALL {
             let least = workloads(json!({}));
-            assert_eq!(has_part(&least, *backend), !backend.is_optional(), "{backend}");
+            let is_always = !backend.is_optional() || backend.comes_with_cell();
+            assert_eq!(has_part(&least, *backend), is_always, "{backend}");
             let users = Service::ALL.iter().filter(|service| service.backends.contains(backend));
             for service in users {
                 let with = workloads(json!({"services": {(service.as_str()): {"enabled": true}}}));
-                assert!(has_part(&with, *backend) && has_secret(&with, backend.secret), "{service}");
+                let has_account = backend.secret.is_some_and(|secret| has_secret(&with, secret));
+                assert!(has_part(&with, *backend) && has_account, "{service}");
             }
         }
     }

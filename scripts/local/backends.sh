@@ -1,8 +1,16 @@
-# All backends, side by side; Keycloak waits for its database.
-for part in apt downloads owner down bridge postgres redis s3 kafka cassandra keycloak stack-env; do
+# All backends, side by side; Keycloak waits for its database. What WITH names is brought up beside them.
+for part in apt tools downloads owner down bridge postgres redis s3 kafka cassandra keycloak registry console stack-env; do
     # shellcheck source=/dev/null
     source "$ROOT/scripts/local/$part.sh"
 done
+
+# The parts that a stack does without, as far as WITH names them.
+requested() {
+    local part
+    for part in registry console; do
+        if with $part; then echo $part; fi
+    done
+}
 
 backends_up() {
     begin kafka kafka_up
@@ -11,14 +19,23 @@ backends_up() {
     begin s3 s3_up
     step postgres postgres_up
     begin keycloak keycloak_up
+    if with registry; then begin registry registry_up; fi
     finish redis s3 kafka cassandra keycloak
+    if with registry; then finish registry; fi
+    if with console; then step console console_up; fi
     stack_env
 }
 
 downloads_begin() {
+    local part
     begin 'download kafka' download_kafka
     begin 'download cassandra' download_cassandra
     begin 'download keycloak' download_keycloak
     begin 'build s3' build_s3
+    for part in $(requested); do begin "download $part" "download_$part"; done
 }
-downloads_finish() { finish 'download kafka' 'download cassandra' 'download keycloak' 'build s3'; }
+downloads_finish() {
+    local part
+    finish 'download kafka' 'download cassandra' 'download keycloak' 'build s3'
+    for part in $(requested); do finish "download $part"; done
+}

@@ -52,7 +52,15 @@ stored_secret() {
 
 cell_up() {
     admin_secrets
-    apply -f "$ROOT/examples/cells/local.yaml"
+    cell_manifest | apply -f -
+}
+
+# cell_manifest: prints the example of the cell, with the registry where there is one.
+cell_manifest() {
+    local registry=null
+    if with registry; then registry="{\"url\": \"$REGISTRY_URL\"}"; fi
+    kubectl create --dry-run=client -o json -f "$ROOT/examples/cells/local.yaml" |
+        jq --argjson registry "$registry" 'if $registry then .spec.schemaRegistry = $registry else . end'
 }
 
 # tenant_up NAME: applies an example and waits until it is Ready and responds: after a restart of the machine the
@@ -105,4 +113,6 @@ card() {
     sign in    $BIN/posthouse chat --url http://acme.localhost:$HTTP_PORT --user ann --register
     stop       make down                data stays; \`make clean\` removes it
 CARD
+    if with console; then echo "    console    http://127.0.0.1:$CONSOLE_PORT   topics, groups and lag of Kafka"; fi
+    if with registry; then echo "    schemas    $REGISTRY_URL/subjects"; fi
 }

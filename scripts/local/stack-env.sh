@@ -21,6 +21,7 @@ export REDIS_ADMIN_USERNAME=admin REDIS_ADMIN_PASSWORD=$(secret redis-admin)
 export REDIS_OPERATOR_USERNAME=posthouse-operator REDIS_OPERATOR_PASSWORD=$(secret redis-operator)
 export S3_ADDRESS=$HOST_IP:$S3_PORT S3_ACCOUNTS_ADDRESS=$HOST_IP:$S3_ACCOUNTS_PORT
 export S3_ADMIN_USERNAME=admin S3_ADMIN_PASSWORD=$(secret s3-admin)
+export REGISTRY_ADDRESS=$HOST_IP:$REGISTRY_PORT
 export S3_OPERATOR_USERNAME=posthouse-operator S3_OPERATOR_PASSWORD=$(secret s3-operator)
 ENV
     )

@@ -1,12 +1,14 @@
 //! Writes every committed file that is derived from the code: `cargo xtask generate`; or compares them:
-//! `cargo xtask check`.
+//! `cargo xtask check`. With a release `cargo xtask publish` keeps the schemas of its records.
 
+mod compatibility;
 mod derived;
 mod docs_index;
 mod names;
 mod openapi;
 #[cfg(test)]
 mod requests;
+mod schemas;
 mod services;
 #[cfg(test)]
 mod structure;
@@ -21,9 +23,17 @@ use crate::derived::Derived;
 fn main() -> Result<ExitCode> {
     let repository =
         Path::new(env!("CARGO_MANIFEST_DIR")).parent().context("xtask lies in the repository")?;
+    let verb = env::args().nth(1);
+    if verb.as_deref() == Some("publish") {
+        for schema in schemas::publications(repository)? {
+            schema.write(repository)?;
+            println!("published {}", schema.path);
+        }
+        return Ok(ExitCode::SUCCESS);
+    }
     let derived = derived(repository)?;
     let stale = derived.iter().filter(|derived| !derived.is_current(repository));
-    match env::args().nth(1).as_deref() {
+    match verb.as_deref() {
         Some("generate") => {
             for derived in stale {
                 derived.write(repository)?;
@@ -42,7 +52,7 @@ fn main() -> Result<ExitCode> {
             );
             Ok(ExitCode::FAILURE)
         }
-        _ => bail!("usage: cargo xtask generate|check"),
+        _ => bail!("usage: cargo xtask generate|check|publish"),
     }
 }
 
@@ -53,6 +63,7 @@ fn derived(repository: &Path) -> Result<Vec<Derived>> {
     all.push(services::list());
     all.push(docs_index::table(repository)?);
     all.extend(names::files(repository)?);
+    all.extend(schemas::files(repository)?);
     Ok(all)
 }
 

@@ -1,10 +1,10 @@
 //! Messages that are found by their words.
 
-use std::collections::HashMap;
+use std::{collections::HashMap, iter};
 
 use contracts::{
     ChatId,
-    api::{Chat, FoundMessage},
+    api::{Chat, ExcerptPart, FoundMessage},
 };
 
 use super::Room;
@@ -48,10 +48,47 @@ impl Room {
     }
 }
 
-/// Returns the part of a text that was found, with what was searched for in brackets.
+/// Returns the part of a text that was found and the names of the files, with what was searched for in brackets.
 fn excerpt(message: &FoundMessage) -> String {
-    let mark = |found: bool, text: &str| if found { format!("[{text}]") } else { text.to_owned() };
-    let parts = message.excerpt.iter().map(|part| mark(part.found, &part.text));
     let edited = if message.edited { " (edited)" } else { "" };
-    format!("{}{edited}", output::quoted(&parts.collect::<String>()))
+    let text = format!("{}{edited}", output::quoted(&marked(&message.excerpt)));
+    let files = message.files.iter().map(|file| format!("(file {})", output::quoted(&marked(&file.name))));
+    let shown: Vec<_> = iter::once(text).chain(files).filter(|part| !part.is_empty()).collect();
+    shown.join(" ")
+}
+
+fn marked(parts: &[ExcerptPart]) -> String {
+    let mark = |part: &ExcerptPart| if part.found { format!("[{}]", part.text) } else { part.text.clone() };
+    parts.iter().map(mark).collect()
+}
+
+#[cfg(test)]
+mod tests {
+    use contracts::{FileId, UserId, api::FoundFile};
+    use uuid::Uuid;
+
+    use super::*;
+
+    #[test]
+    fn what_was_found_is_in_brackets_in_the_text_and_in_the_names_of_files() {
+        let part = |text: &str, found| ExcerptPart { text: text.to_owned(), found };
+        let file = FoundFile {
+            file: FileId(Uuid::nil()),
+            name: vec![part("red", true), part(".png", false)],
+            media_type: "image/png".to_owned(),
+            size: 7,
+        };
+        let found = FoundMessage {
+            chat_id: ChatId(Uuid::nil()),
+            seq: 1,
+            sender: UserId(Uuid::nil()),
+            sent_at_ms: 0,
+            reply_to: None,
+            edited: false,
+            excerpt: vec![part("a ", false), part("car", true)],
+            files: vec![file.clone()],
+        };
+        assert_eq!(excerpt(&found), "a [car] (file [red].png)");
+        assert_eq!(excerpt(&FoundMessage { excerpt: Vec::new(), ..found }), "(file [red].png)");
+    }
 }

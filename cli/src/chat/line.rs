@@ -138,7 +138,11 @@ static USAGES: [Usage; 50] = [
         "/public [TEXT]",
         "lists public groups and channels, those with TEXT in the title or topic",
     ),
-    usage("find", "/find WORDS", "lists the newest messages of all your chats with these words"),
+    usage(
+        "find",
+        "/find WORDS",
+        "lists the newest messages of all your chats with these words; has:file, has:image or has:link narrows it",
+    ),
     usage("join", "/join ID|CODE", "joins a public chat by its id, or a chat by an invite link"),
     usage("members", "/members", "lists the members of the open chat"),
     usage("leave", "/leave", "leaves the open chat"),
@@ -398,6 +402,7 @@ mod tests {
     #[test]
     fn users_are_let_in_by_commands() {
         check("/find tea at four ", Line::Find("tea at four".into()));
+        check("/find has:image cat", Line::Find("has:image cat".into()));
         check_usage("/find", "/find WORDS");
         check("/public", Line::Public(String::new()));
         check("/public board games ", Line::Public("board games".into()));

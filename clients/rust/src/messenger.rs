@@ -9,11 +9,12 @@ use contracts::{
     ChatId, Encoding, InviteId, MessageKey, UserId,
     api::{
         AccountDeleted, AuthSession, Block, ChangePasswordRequest, Chat, ChatMember, Contact,
-        CreateChatRequest, CreateInviteRequest, CreatedInvite, ErasureReceipt, FoundMessages, Invite,
-        JoinRequest, MessagePage, OwnChatState, OwnEmailAddress, OwnProfile, Page, PasswordChanged, Problem,
-        PublicChat, PutContactRequest, PutMemberRequest, RefreshRequest, RegisterRequest, Registered,
-        RescheduleRequest, ScheduleRequest, ScheduledMessage, Settings, SignInRequest, Tokens,
-        UpdateChatRequest, UpdateOwnChatStateRequest, UpdateProfileRequest, UserProfile,
+        CreateChatRequest, CreateInviteRequest, CreatedInvite, ErasureReceipt, FoundChats, FoundMessages,
+        FoundUsers, Invite, JoinRequest, MessagePage, OwnChatState, OwnEmailAddress, OwnProfile, Page,
+        PasswordChanged, Problem, PublicChat, PutContactRequest, PutMemberRequest, RefreshRequest,
+        RegisterRequest, Registered, RescheduleRequest, ScheduleRequest, ScheduledMessage, Settings,
+        SignInRequest, Tokens, UpdateChatRequest, UpdateOwnChatStateRequest, UpdateProfileRequest,
+        UserProfile,
     },
     event::Role,
     wire::Message,
@@ -208,9 +209,20 @@ impl Messenger {
         Ok(page.items.into_iter().next())
     }
 
-    /// Returns the newest messages with these words, of the chats of the caller. A tenant without the search service returns 404.
+    /// Returns the newest messages with these words, of the chats of the caller. `has:file` and its like narrow it. A tenant without the search service
+    /// returns 404.
     pub async fn search_messages(&self, token: &str, query: &str) -> Result<FoundMessages, ClientError> {
         self.json("search messages", self.get("/api/search/messages", token).query(&[("q", query)])).await
+    }
+
+    /// Returns the newest chats of the caller whose names have words with these beginnings. A tenant without the search service returns 404.
+    pub async fn find_chats(&self, token: &str, query: &str) -> Result<FoundChats, ClientError> {
+        self.json("search chats", self.get("/api/search/chats", token).query(&[("q", query)])).await
+    }
+
+    /// Returns users whose names have words with these beginnings. A tenant without the search service returns 404.
+    pub async fn find_users(&self, token: &str, query: &str) -> Result<FoundUsers, ClientError> {
+        self.json("search users", self.get("/api/search/users", token).query(&[("q", query)])).await
     }
 
     /// Returns every chat of the caller.

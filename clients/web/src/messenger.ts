@@ -11,6 +11,7 @@ import type {
     ScheduleRequest,
     UpdateOwnChatStateRequest,
 } from "./generated/chat.js";
+import type { FoundChat, FoundChats, FoundMessages, FoundUser, FoundUsers } from "./generated/search.js";
 import type { OwnProfile, Page_UserProfile } from "./generated/user.js";
 
 const CALL_TIMEOUT_MS = 30_000;
@@ -226,6 +227,30 @@ export class Identity {
         const query = `?username=${encodeURIComponent(username)}`;
         const page: Page_UserProfile = await this.call("GET", `/api/users${query}`);
         return page.items[0]?.user_id;
+    }
+
+    /**
+     * Returns a page of the newest messages with these words, in the user's chats; `has:file` and its like narrow it. `cursor` is the `next_cursor` of
+     * the page before. A messenger without the service search refuses it as `not_found`, likewise the next two.
+     */
+    searchMessages(query: string, cursor?: string): Promise<FoundMessages> {
+        const parameters = new URLSearchParams({ q: query });
+        if (cursor !== undefined) parameters.set("cursor", cursor);
+        return this.call("GET", `/api/search/messages?${parameters}`);
+    }
+
+    /** Returns the user's newest chats whose names have words with these beginnings. */
+    async findChats(query: string): Promise<FoundChat[]> {
+        const parameters = new URLSearchParams({ q: query });
+        const found: FoundChats = await this.call("GET", `/api/search/chats?${parameters}`);
+        return found.items;
+    }
+
+    /** Returns users whose names have words with these beginnings. */
+    async findUsers(query: string): Promise<FoundUser[]> {
+        const parameters = new URLSearchParams({ q: query });
+        const found: FoundUsers = await this.call("GET", `/api/search/users?${parameters}`);
+        return found.items;
     }
 
     /** Ends the session at the realm. */

@@ -127,3 +127,21 @@ test("a refresh that is refused is not tried again", async (context) => {
     await assert.rejects(identity().token(true), (error) => error instanceof CallError && error.status === 401);
     assert.equal(calls.length, 1);
 });
+
+test("searches are sent as they were typed", async (context) => {
+    const queries: string[] = [];
+    context.mock.method(globalThis, "fetch", async (url: URL) => {
+        queries.push(`${url.pathname} ${url.searchParams.get("q")} ${url.searchParams.get("cursor")}`);
+        return json(200, { items: [], complete: true });
+    });
+    const user = identity();
+    assert.deepEqual(await user.searchMessages('"red & car" has:image'), { items: [], complete: true });
+    await user.searchMessages("кот", "1.2.3");
+    assert.deepEqual([await user.findChats("a b"), await user.findUsers("петр")], [[], []]);
+    assert.deepEqual(queries, [
+        '/api/search/messages "red & car" has:image null',
+        "/api/search/messages кот 1.2.3",
+        "/api/search/chats a b null",
+        "/api/search/users петр null",
+    ]);
+});

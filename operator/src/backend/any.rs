@@ -35,7 +35,7 @@ pub(crate) struct Target<'a> {
 pub(crate) trait AnyBackend: Sync {
     fn entry(&self) -> catalog::Backend;
     fn is_of(&self, cell: &Cell) -> bool;
-    fn admin_secret<'a>(&self, cell: &'a Cell) -> &'a str;
+    fn admin_secret<'a>(&self, cell: &'a Cell) -> Option<&'a str>;
     fn username(&self, id: &TenantId) -> String;
     fn endpoint(&self, cell: &Cell) -> String;
     fn arguments(&self, tenant: &Tenant) -> Vec<(&'static str, String)>;
@@ -46,7 +46,7 @@ pub(crate) trait AnyBackend: Sync {
     /// Returns what would be done for a tenant that has nothing, for tests.
     fn first_changes(&self, tenant: &Tenant) -> Vec<String>;
 
-    /// Brings a tenant's part to what is desired. `password` is what the tenant's Secret holds.
+    /// Brings a tenant's part to what is desired. `password` is what the tenant's Secret holds, if it has one for this.
     fn settle<'a>(
         &self,
         target: Target<'a>,
@@ -75,8 +75,8 @@ pub(crate) trait AnyBackend: Sync {
 
 /// Returns what a tenant whose Secrets are complete should have.
 fn desired<B: Backend>(tenant: &Tenant) -> B::Desired {
-    let password = tenant.secrets.password(B::ENTRY.secret);
-    B::desired(tenant, password.expect("the Secrets of an example are complete"))
+    let password = tenant.password(B::ENTRY);
+    B::desired(tenant, &password.expect("the Secrets of an example are complete"))
 }
 
 /// The types of a backend without a value of them.
@@ -95,7 +95,7 @@ impl<B: Backend> AnyBackend for Of<B> {
         B::is_of(cell)
     }
 
-    fn admin_secret<'a>(&self, cell: &'a Cell) -> &'a str {
+    fn admin_secret<'a>(&self, cell: &'a Cell) -> Option<&'a str> {
         B::admin_secret(cell)
     }
 

@@ -32,7 +32,7 @@ pub trait Backend: Sized + Send + Sync + 'static {
     /// One difference between the two. Its text is for administrators.
     type Change: Display + Send + Sync;
 
-    /// Returns what a tenant should have. `password` is what its Secret holds.
+    /// Returns what a tenant should have. `password` is what its Secret holds, and empty where no Secret is of this backend.
     fn desired(tenant: &Tenant, password: &SecretString) -> Self::Desired;
 
     /// Returns how the backend calls the tenant's part: its user, keyspace, realm or role.
@@ -75,8 +75,8 @@ pub trait Backend: Sized + Send + Sync + 'static {
         true
     }
 
-    /// Returns the Secret, in the operator's own namespace, with the operator's account.
-    fn admin_secret(cell: &Cell) -> &str;
+    /// Returns the Secret, in the operator's own namespace, with the operator's account. Nothing where it is called without one.
+    fn admin_secret(cell: &Cell) -> Option<&str>;
 
     /// Returns where the cell has it. A connection is kept until this text changes, so it holds all that
     /// [`Self::connect`] reads.
@@ -146,6 +146,10 @@ pub struct BackendFacts {
     pub generation: Option<String>,
     /// A former owner left something.
     pub is_inherited: bool,
+    /// Ids of the schemas of the tenant's records by the names of their topics.
+    pub schema_ids: BTreeMap<String, i32>,
+    /// What is not as it should be and is left as it is: why, and the next step.
+    pub problem: Option<(Reason, String)>,
 }
 
 /// Whether a tenant is expected to have data in a backend.

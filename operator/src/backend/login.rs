@@ -16,7 +16,7 @@ impl Credentials {
     }
 }
 
-/// The operator's account, and the version of the Secret it came from.
+/// The operator's account, and the version of the Secret it came from. Both are empty where the cell names no Secret.
 #[derive(Clone, Debug)]
 pub(crate) struct Login {
     pub account: Credentials,
@@ -24,6 +24,11 @@ pub(crate) struct Login {
 }
 
 impl Login {
+    /// Returns the one of a backend that is called without an account.
+    pub fn none() -> Self {
+        Self { account: Credentials::new("", ""), version: String::new() }
+    }
+
     /// Reads an admin Secret. The error names what is missing where.
     pub fn read(
         backend: catalog::Backend,

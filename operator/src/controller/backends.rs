@@ -42,6 +42,8 @@ pub(super) struct Backends {
     pub topic_ids: BTreeMap<String, String>,
     /// What holds the tenant's data in each backend, as recorded and as seen now.
     pub generations: BTreeMap<catalog::Backend, String>,
+    /// Ids of the schemas of the tenant's records, as recorded and as seen now. None where the cell has no schema registry.
+    pub schema_ids: BTreeMap<String, i32>,
 }
 
 impl Backends {
@@ -72,7 +74,11 @@ pub(super) async fn settle_all(pass: Pass<'_>, tenant: &Tenant) -> Backends {
         of_others: BTreeSet::new(),
         topic_ids: tenant.recorded_topic_ids.clone(),
         generations: tenant.recorded_generations.clone(),
+        schema_ids: BTreeMap::new(),
     };
+    if tenant.has_part(catalog::Backend::Registry) {
+        all.schema_ids.extend(tenant.recorded_schema_ids.clone());
+    }
     let seen = join_all(had.iter().map(|backend| one(**backend))).await;
     for (backend, seen) in had.iter().zip(seen) {
         let Seen { outcome, facts, belongs_to_other } = seen;
@@ -80,6 +86,7 @@ pub(super) async fn settle_all(pass: Pass<'_>, tenant: &Tenant) -> Backends {
         all.of_others.extend(belongs_to_other.then_some(backend.entry()));
         all.topic_ids.extend(facts.topic_ids);
         all.generations.extend(facts.generation.map(|generation| (backend.entry(), generation)));
+        all.schema_ids.extend(facts.schema_ids);
     }
     all
 }
@@ -110,12 +117,12 @@ impl Settling<'_> {
         let Self { backend, pass: Pass { context, .. }, tenant } = self;
         let name = backend.entry().as_str();
         let began = Instant::now();
-        let secret = backend.entry().secret;
-        let password = match tenant.secrets.password(secret) {
+        let password = match tenant.password(backend.entry()) {
             Ok(password) => password,
             Err(unusable) => {
                 context.metrics.failed(name, unusable.reason().as_str());
-                let message = unusable.message(&tenant.child(secret));
+                let secret = backend.entry().secret.map(|secret| tenant.child(secret));
+                let message = unusable.message(&secret.unwrap_or_default());
                 return Seen::outcome(Outcome::action_required(unusable.reason(), message));
             }
         };
@@ -127,7 +134,7 @@ impl Settling<'_> {
                 return Seen::outcome(Outcome::action_required(reason, missing));
             }
         };
-        let settled = self.settle(&login, password).await;
+        let settled = self.settle(&login, &password).await;
         context.metrics.part_took(name, began.elapsed());
         match settled {
             Ok(settled) => {
@@ -182,7 +189,7 @@ impl Settling<'_> {
             );
             return Outcome::action_required(Reason::ChangeBlocked, message);
         }
-        if let Some((reason, message)) = backend.problem(tenant) {
+        if let Some((reason, message)) = settled.facts.problem.clone().or_else(|| backend.problem(tenant)) {
             return Outcome::action_required(reason, message);
         }
         Outcome::good(Reason::InSync, backend.in_sync(tenant))
@@ -207,9 +214,13 @@ fn failed(
             format!("it is retried; check it, and its address in MessengerCell {}", cell.name)
         }
         BackendError::Busy { .. } => "it goes on in a moment".to_owned(),
-        BackendError::CredentialsRejected { .. } => {
-            format!("correct Secret {}/{}", context.config.namespace, backend.admin_secret(cell))
-        }
+        BackendError::CredentialsRejected { .. } => match backend.admin_secret(cell) {
+            Some(secret) => format!("correct Secret {}/{secret}", context.config.namespace),
+            None => format!(
+                "name one in spec.{}.credentialsSecretRef of MessengerCell {}",
+                entry.field, cell.name
+            ),
+        },
         BackendError::Conflict { holder, .. } => conflict_step(holder, failure.not_adopted.as_ref()),
         BackendError::Refused { .. } => "see the operator's log".to_owned(),
         BackendError::DataLoss { .. } => format!(
@@ -253,7 +264,9 @@ pub(super) async fn conflicts(pass: Pass<'_>, id: &TenantId, cell: &Cell) -> Out
         is_conflict.then(|| (part, failed(pass, backend, cell, &failure)))
     };
     let workloads = Workload::of(&pass.resource.spec);
-    let needed = backend::ALL.iter().filter(|backend| has_part(&workloads, backend.entry()));
+    let is_needed =
+        |backend: &&&'static dyn AnyBackend| has_part(&workloads, backend.entry()) && backend.is_of(cell);
+    let needed = backend::ALL.iter().filter(is_needed);
     join_all(needed.map(|backend| one(*backend))).await.into_iter().flatten().collect()
 }
 

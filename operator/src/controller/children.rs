@@ -82,6 +82,7 @@ impl<'a> Children<'a> {
         let facts = Facts {
             send_topic_generation: backends.topic_ids.get(tenant.send_topic().as_str()).cloned(),
             generations: backends.generations.clone(),
+            schema_ids: backends.schema_ids.clone(),
             route_targets: rollout::route_targets(tenant, &self.live.children, &left),
         };
         let images = &self.pass.context.config.images;

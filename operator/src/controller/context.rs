@@ -208,7 +208,7 @@ impl Context {
 
     /// Reads the operator's account on a cell's backend. The error names what is missing where.
     pub fn login(&self, backend: &dyn AnyBackend, cell: &Cell) -> Result<Login, String> {
-        let name = backend.admin_secret(cell);
+        let Some(name) = backend.admin_secret(cell) else { return Ok(Login::none()) };
         let secret = self.admin_secret(name);
         Login::read(backend.entry(), &self.config.namespace, name, secret.as_deref())
     }

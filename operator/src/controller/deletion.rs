@@ -107,7 +107,11 @@ async fn remove_all(resource: &MessengerTenant, context: &Context) -> Vec<(catal
         // A tenant that was never placed has nothing anywhere.
         let was_placed = resource.status.as_ref().is_some_and(|status| status.cell.is_some());
         let unknown = || Err(format!("MessengerCell {name} does not exist, so its backends are not known"));
-        let left = catalog::Backend::ALL.iter().filter(|backend| was_placed && may_have(resource, **backend));
+        // Whether the cell had what comes with it, only the status says.
+        let may_have = |backend: catalog::Backend| {
+            if backend.comes_with_cell() { has_data(resource, backend) } else { may_have(resource, backend) }
+        };
+        let left = catalog::Backend::ALL.iter().filter(|backend| was_placed && may_have(**backend));
         return left.map(|backend| (*backend, unknown())).collect();
     };
     let used = |backend: &&&'static dyn AnyBackend| {
@@ -124,9 +128,12 @@ fn may_have(resource: &MessengerTenant, backend: catalog::Backend) -> bool {
     has_part(&Workload::of(&resource.spec), backend) || has_data(resource, backend)
 }
 
-/// Reports whether the status records that a backend held data of the tenant.
+/// Reports whether the status records that a backend held something of the tenant.
 fn has_data(resource: &MessengerTenant, backend: catalog::Backend) -> bool {
-    resource.status.as_ref().is_some_and(|status| status.generations.contains_key(backend.as_str()))
+    resource.status.as_ref().is_some_and(|status| {
+        let has_schemas = backend == catalog::Backend::Registry && !status.schema_ids.is_empty();
+        has_schemas || status.generations.contains_key(backend.as_str())
+    })
 }
 
 /// Returns what has to be known of a tenant to clean up after it.
@@ -192,8 +199,8 @@ async fn remove(backend: &dyn AnyBackend, cell: &Cell, departed: &Leftover, cont
     if !backend.is_of(cell) {
         let entry = backend.entry();
         return Err(format!(
-            "MessengerCell {} has no {}; set its spec.{entry} again",
-            cell.name, entry.title
+            "MessengerCell {} has no {}; set its spec.{} again",
+            cell.name, entry.title, entry.field
         ));
     }
     let login = context.login(backend, cell)?;

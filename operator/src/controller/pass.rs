@@ -143,9 +143,9 @@ impl Refusal {
     /// A service that the tenant requests needs what the cell does not have. What runs of the tenant is left as it is.
     fn lacking(service: catalog::Service, backend: catalog::Backend, cell: &str) -> Self {
         let message = format!(
-            "{service} needs {}, which MessengerCell {cell} does not have; set its spec.{backend}, or switch {service} off in \
+            "{service} needs {}, which MessengerCell {cell} does not have; set its spec.{}, or switch {service} off in \
              spec.services",
-            backend.title
+            backend.title, backend.field
         );
         let outcome = Outcome::action_required(Reason::BackendMissing, message);
         let outcomes = Outcomes::from([(ConditionType::Backend(backend), outcome)]);
@@ -481,6 +481,7 @@ async fn report_all(
         .extend(of_backends.map(|(backend, outcome)| (ConditionType::Backend(*backend), outcome.clone())));
     let ready = as_a_whole(mode, status::summary(&outcomes));
     let mut facts = status::facts(tenant, backends.topic_ids.clone(), &backends.generations);
+    facts.schema_ids.clone_from(&backends.schema_ids);
     if mode == Mode::DryRun {
         // Nothing was taken and nothing was dropped.
         let previous = resource.status.clone().unwrap_or_default();

@@ -240,11 +240,18 @@ fn setting_value(tenant: &Tenant, facts: &Facts, setting: Setting) -> Option<Str
             Some(setting.folder().map(|folder| folder.path.to_owned()).unwrap_or_default())
         }
         Setting::SendTopicGeneration => facts.send_topic_generation.clone(),
+        Setting::SchemaIds => Some(schema_ids(facts)),
         Setting::TenantServices => Some(services(tenant)),
         Setting::MediaQuotaBytes => Some(tenant.media.quota_bytes().to_string()),
         Setting::MaxFileBytes => Some(tenant.media.max_file_bytes().to_string()),
         Setting::Moderators => Some(tenant.moderators.join(",")),
     }
+}
+
+/// Returns the ids of the schemas of records as producers read them.
+fn schema_ids(facts: &Facts) -> String {
+    let ids = facts.schema_ids.iter().map(|(topic, id)| format!("{topic}={id}"));
+    ids.collect::<Vec<_>>().join(",")
 }
 
 /// Returns the services that the tenant has, in the order of the catalog.
@@ -427,8 +434,35 @@ fn spread(tenant: &Tenant, workload: &Workload) -> TopologySpreadConstraint {
 
 #[cfg(test)]
 mod tests {
+    use std::collections::BTreeMap;
+
     use super::*;
     use crate::rendered::testing::example;
+
+    #[test]
+    fn those_who_write_records_know_the_ids_of_their_schemas() {
+        let tenant = example("acme.yaml", |_| {});
+        let ids = [("acme.chat.events".to_owned(), 5), ("acme.message.send".to_owned(), 3)];
+        let send_topic_generation = Some("an id".to_owned());
+        let known = Facts { send_topic_generation, schema_ids: ids.into(), ..Facts::default() };
+        for workload in &tenant.workloads {
+            let writes = workload.settings().contains(&Setting::SchemaIds);
+            let arguments = arguments(&tenant, workload, &known).expect("all is known");
+            let flag = arguments.iter().position(|argument| argument == "--schema-ids");
+            assert_eq!(flag.is_some(), writes, "{}", workload.name);
+            if let Some(flag) = flag {
+                assert_eq!(
+                    arguments[flag + 1],
+                    "acme.chat.events=5,acme.message.send=3",
+                    "{}",
+                    workload.name
+                );
+            }
+            let unknown = Facts { schema_ids: BTreeMap::new(), ..known.clone() };
+            let arguments = super::arguments(&tenant, workload, &unknown).expect("all is known");
+            assert!(!arguments.contains(&"--schema-ids".to_owned()), "{}", workload.name);
+        }
+    }
 
     #[test]
     fn a_default_gives_way_to_the_side_that_is_set() {

@@ -11,6 +11,8 @@ pub(crate) struct Facts {
     pub send_topic_generation: Option<String>,
     /// What holds the tenant's data in each backend. Unknown until it was seen once.
     pub generations: BTreeMap<Backend, String>,
+    /// Ids of the schemas of records, by topic. None where the cell has no schema registry, or until it was seen once.
+    pub schema_ids: BTreeMap<String, i32>,
     /// Kubernetes Services that routes still lead to, where that is not the one of the service's workload.
     pub route_targets: BTreeMap<Service, String>,
 }

@@ -26,6 +26,7 @@ mod kafka;
 mod keycloak;
 mod postgres;
 mod redis;
+mod registry;
 mod s3;
 
 /// A variable of the local stack.

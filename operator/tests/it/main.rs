@@ -13,6 +13,7 @@ mod leader;
 mod media;
 mod notifications;
 mod reconcile;
+mod schemas;
 mod snapshots;
 mod stand;
 mod succession;

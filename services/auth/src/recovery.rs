@@ -293,7 +293,7 @@ impl Recovery {
             self.0.outage.worked(WHAT);
         }
         sent.map_err(|error| match error {
-            MailError::NoSuchAddress(status) => Error::AddressRefused(status),
+            MailError::NoSuchAddress(status) | MailError::Refused(status) => Error::AddressRefused(status),
             error => Error::Mail(error),
         })
     }

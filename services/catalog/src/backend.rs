@@ -37,8 +37,10 @@ pub struct BackendEntry {
     pub condition: &'static str,
     /// What a tenant has there, as its condition documents it.
     pub about: &'static str,
-    /// The Secret with the tenant's own account on it.
-    pub secret: Secret,
+    /// Field of the cell's `spec` that has its address.
+    pub field: &'static str,
+    /// The Secret with the tenant's own account on it. Nothing where a tenant has none, because no service of it connects there.
+    pub secret: Option<Secret>,
     /// Keys of the operator's own account in the cell's admin Secret: the name, then the secret.
     pub admin_keys: [&'static str; 2],
 }
@@ -53,7 +55,8 @@ table! {
         title: "Kafka",
         condition: "KafkaReady",
         about: "Topics, user, ACLs and quotas in Kafka.",
-        secret: Secret::Kafka,
+        field: "kafka",
+        secret: Some(Secret::Kafka),
         admin_keys: ["username", "password"],
     };
     /// The message store: ScyllaDB or Cassandra.
@@ -62,7 +65,8 @@ table! {
         title: "CQL store",
         condition: "StoreReady",
         about: "Keyspace, role and grants in the CQL store.",
-        secret: Secret::Cql,
+        field: "cql",
+        secret: Some(Secret::Cql),
         admin_keys: ["username", "password"],
     };
     /// The relational store.
@@ -71,7 +75,8 @@ table! {
         title: "PostgreSQL",
         condition: "DatabaseReady",
         about: "Database and role in PostgreSQL.",
-        secret: Secret::Postgres,
+        field: "postgres",
+        secret: Some(Secret::Postgres),
         admin_keys: ["username", "password"],
     };
     /// The identity provider.
@@ -80,7 +85,8 @@ table! {
         title: "Keycloak",
         condition: "IdentityReady",
         about: "Realm and clients in Keycloak.",
-        secret: Secret::Oidc,
+        field: "keycloak",
+        secret: Some(Secret::Oidc),
         admin_keys: ["clientId", "clientSecret"],
     };
     /// The cache.
@@ -89,7 +95,8 @@ table! {
         title: "Redis",
         condition: "CacheReady",
         about: "ACL user in Redis.",
-        secret: Secret::Redis,
+        field: "redis",
+        secret: Some(Secret::Redis),
         admin_keys: ["username", "password"],
     };
     /// The object store: files that users share.
@@ -98,17 +105,36 @@ table! {
         title: "S3",
         condition: "MediaReady",
         about: "Bucket, account and policy in the object store.",
-        secret: Secret::S3,
+        field: "s3",
+        secret: Some(Secret::S3),
         admin_keys: ["accessKey", "secretKey"],
+    };
+    /// The schema registry: the forms of the records in the event log.
+    Registry = BackendEntry {
+        name: "registry",
+        title: "Schema registry",
+        condition: "SchemasReady",
+        about: "Schemas of the records of its topics in the schema registry.",
+        field: "schemaRegistry",
+        secret: None,
+        admin_keys: ["username", "password"],
     };
 }
 
 impl Backend {
-    /// Reports whether only optional services need it. Then a cell may do without it, and a tenant has a part of it only
-    /// while it has such a service.
+    /// Reports whether only optional services need it, or none. Then a cell may do without it, and a tenant has a part of it only
+    /// while it has such a service, or as [`Self::comes_with_cell`] says.
     pub fn is_optional(self) -> bool {
-        let needs = |service: &&Service| service.backends.contains(&self);
-        Service::ALL.iter().filter(needs).all(|service| service.is_optional)
+        self.users().all(|service| service.is_optional)
+    }
+
+    /// Reports whether no service connects to it. A tenant has a part of it because its cell has it, whatever services it runs.
+    pub fn comes_with_cell(self) -> bool {
+        self.users().next().is_none()
+    }
+
+    fn users(self) -> impl Iterator<Item = &'static Service> {
+        Service::ALL.iter().filter(move |service| service.backends.contains(&self))
     }
 }
 
@@ -119,6 +145,13 @@ mod tests {
     #[test]
     fn a_backend_of_the_messenger_itself_is_always_there() {
         let optional: Vec<_> = Backend::ALL.iter().filter(|backend| backend.is_optional()).collect();
-        assert_eq!(optional, [&Backend::S3]);
+        assert_eq!(optional, [&Backend::S3, &Backend::Registry]);
+    }
+
+    #[test]
+    fn a_tenant_has_an_account_where_its_services_connect() {
+        for backend in Backend::ALL {
+            assert_eq!(backend.secret.is_none(), backend.comes_with_cell(), "{backend}");
+        }
     }
 }

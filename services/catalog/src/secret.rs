@@ -118,7 +118,7 @@ impl Secret {
 
     /// Returns the backend that it holds the tenant's account of. Nothing for what no backend knows.
     pub fn backend(self) -> Option<Backend> {
-        Backend::ALL.iter().copied().find(|backend| backend.secret == self)
+        Backend::ALL.iter().copied().find(|backend| backend.secret == Some(self))
     }
 }
 

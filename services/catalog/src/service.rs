@@ -83,6 +83,8 @@ pub enum Setting {
     SendTopicGeneration,
     /// `--index-folder`: where the search service keeps its index, a folder of the pod.
     IndexFolder,
+    /// `--schema-ids`: the ids of the schemas of records in the cell's schema registry, by topic, separated by commas.
+    SchemaIds,
     /// `--tenant-services`: which services the tenant has, separated by commas.
     TenantServices,
     /// `--media-quota-bytes`: how many bytes the files of all users may have together.
@@ -123,6 +125,7 @@ impl Setting {
             Self::SampleSeconds => "--sample-seconds",
             Self::SendTopicGeneration => "--send-topic-generation",
             Self::IndexFolder => "--index-folder",
+            Self::SchemaIds => "--schema-ids",
             Self::TenantServices => "--tenant-services",
             Self::MediaQuotaBytes => "--media-quota-bytes",
             Self::MaxFileBytes => "--max-file-bytes",
@@ -142,8 +145,8 @@ pub struct Folder {
     pub size_limit: &'static str,
 }
 
-/// The folder of the search service. An index has about a quarter of a kilobyte for each message.
-const INDEX_FOLDER: Folder = Folder { name: "index", path: "/var/lib/posthouse/index", size_limit: "2Gi" };
+/// The folder of the search service. An index has about a quarter of a kilobyte for each message, and there are two while it is built again.
+const INDEX_FOLDER: Folder = Folder { name: "index", path: "/var/lib/posthouse/index", size_limit: "4Gi" };
 
 /// Where most services describe their API.
 const OPENAPI: &str = "openapi.json";
@@ -173,6 +176,7 @@ table! {
             Setting::TenantConnections,
             Setting::ConnectionsPerUser,
             Setting::AllowedOrigins,
+            Setting::SchemaIds,
             // What no route takes comes to it, and `/docs` lists the others.
             Setting::TenantServices,
         ],
@@ -212,6 +216,7 @@ table! {
             Setting::PublicOrigins,
             Setting::SmtpUrl,
             Setting::SmtpFrom,
+            Setting::SchemaIds,
         ],
         path_prefixes: &["/api/auth"],
         paths: &[],
@@ -263,6 +268,7 @@ table! {
             Setting::Rate(Limit::ChatBytes),
             Setting::Rate(Limit::TenantSends),
             Setting::Rate(Limit::TenantBytes),
+            Setting::SchemaIds,
         ],
         path_prefixes: &["/api/chats", "/api/invites", "/api/blocks"],
         paths: &[],
@@ -285,7 +291,7 @@ table! {
         secrets: &[Secret::Cql, Secret::Kafka, Secret::Internal, Secret::Metrics],
         peers: &[Service::Chat, Service::User],
         optional_peers: &[],
-        settings: &[Setting::SendTopicGeneration],
+        settings: &[Setting::SendTopicGeneration, Setting::SchemaIds],
         path_prefixes: &["/api/messages"],
         paths: &[],
         sticky_paths: &[],
@@ -306,7 +312,7 @@ table! {
         secrets: &[Secret::Redis, Secret::Kafka, Secret::Internal, Secret::Metrics],
         peers: &[Service::User, Service::Chat],
         optional_peers: &[],
-        settings: &[Setting::SampleSeconds],
+        settings: &[Setting::SampleSeconds, Setting::SchemaIds],
         path_prefixes: &[],
         paths: &[],
         sticky_paths: &[],
@@ -406,7 +412,7 @@ table! {
         secrets: &[Secret::Postgres, Secret::Kafka, Secret::Internal, Secret::Metrics],
         peers: &[Service::Auth, Service::Chat, Service::Message, Service::User],
         optional_peers: &[],
-        settings: &[Setting::Moderators],
+        settings: &[Setting::Moderators, Setting::SchemaIds],
         path_prefixes: &["/api/moderation"],
         paths: &[],
         sticky_paths: &[],
@@ -507,7 +513,8 @@ mod tests {
         // Tokens are checked with public keys; only auth has an account in the realm.
         for service in Service::ALL {
             for backend in service.backends.iter().filter(|backend| **backend != Backend::Keycloak) {
-                assert!(service.secrets.contains(&backend.secret), "{service} has no account on {backend}");
+                let has_account = backend.secret.is_some_and(|secret| service.secrets.contains(&secret));
+                assert!(has_account, "{service} has no account on {backend}");
             }
         }
     }

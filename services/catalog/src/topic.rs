@@ -12,6 +12,8 @@ pub struct TopicEntry {
     pub log_append_time: bool,
     /// A tenant has it only where it requests it: the messenger works without.
     pub is_optional: bool,
+    /// JSON Schema of the payload of its records, as `make generate` writes it from the types.
+    pub schema: &'static str,
 }
 
 /// How records leave a topic.
@@ -34,24 +36,56 @@ pub const PRESENCE_CHANGES_SECONDS: u64 = 3600;
 /// Each user is sampled at most once in so many seconds.
 pub const PRESENCE_SAMPLE_SECONDS: u32 = 30;
 
+/// The file beside this crate that `make generate` writes.
+macro_rules! schema {
+    ($topic:literal) => {
+        include_str!(concat!("../schemas/", $topic, ".json"))
+    };
+}
+
 table! {
     /// A topic of every tenant. The tenant id has no separator in its alphabet, so no prefix is ambiguous.
     pub enum Topic: TopicEntry;
 
     /// What users send, key = chat id. The record offset decides the order of a chat.
-    MessageSend = TopicEntry { name: "message.send", retention: Retention::Age, log_append_time: true, is_optional: false };
+    MessageSend = TopicEntry {
+        name: "message.send",
+        retention: Retention::Age,
+        log_append_time: true,
+        is_optional: false,
+        schema: schema!("message.send"),
+    };
     /// What was stored or rejected, key = chat id. Gateways read it.
-    MessageDelivered = TopicEntry { name: "message.delivered", retention: Retention::Age, log_append_time: false, is_optional: false };
+    MessageDelivered = TopicEntry {
+        name: "message.delivered",
+        retention: Retention::Age,
+        log_append_time: false,
+        is_optional: false,
+        schema: schema!("message.delivered"),
+    };
     /// The members of chats, key = `<chat>/<user>`; a tombstone is a removal.
-    ChatEvents = TopicEntry { name: "chat.events", retention: Retention::Compaction, log_append_time: false, is_optional: false };
+    ChatEvents = TopicEntry {
+        name: "chat.events",
+        retention: Retention::Compaction,
+        log_append_time: false,
+        is_optional: false,
+        schema: schema!("chat.events"),
+    };
     /// Sessions and accounts that have ended, key = user id. Gateways close their sockets.
-    SessionEvents = TopicEntry { name: "session.events", retention: Retention::Seconds(SESSION_EVENTS_SECONDS), log_append_time: true, is_optional: false };
+    SessionEvents = TopicEntry {
+        name: "session.events",
+        retention: Retention::Seconds(SESSION_EVENTS_SECONDS),
+        log_append_time: true,
+        is_optional: false,
+        schema: schema!("session.events"),
+    };
     /// How users are who show it to everyone, sampled, key = user id. For analytics and bots; no service reads it.
     PresenceChanges = TopicEntry {
         name: "presence.changes",
         retention: Retention::Seconds(PRESENCE_CHANGES_SECONDS),
         log_append_time: true,
         is_optional: true,
+        schema: schema!("presence.changes"),
     };
 }
 

@@ -128,6 +128,17 @@ pub struct Seat {
     pub own_changed_at: Option<DateTime<Utc>>,
 }
 
+/// What a chat is called, to one of its members.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct NamedChat {
+    pub chat_id: ChatId,
+    pub kind: ChatKind,
+    /// Groups only.
+    pub title: Option<String>,
+    /// The other user of a direct chat, whose name it has.
+    pub other: Option<UserId>,
+}
+
 impl From<&Membership> for Seat {
     fn from(membership: &Membership) -> Self {
         let Membership { chat, joined_at, reads_from, .. } = membership;

@@ -18,7 +18,7 @@ pub use self::{
     scheduled::{Hindrance, ScheduleStore, Sent},
 };
 use crate::domain::{
-    Block, Chat, Command, Member, Membership, NewChat, OutboxRecord, OwnState, OwnUpdate, Refusal,
+    Block, Chat, Command, Member, Membership, NamedChat, NewChat, OutboxRecord, OwnState, OwnUpdate, Refusal,
     Restriction, Rights, Seat,
 };
 
@@ -57,6 +57,9 @@ pub trait ChatStore: JoinStore + ScheduleStore {
 
     /// Returns all seats of a user, in no particular order.
     async fn seats(&self, user_id: UserId) -> Result<Vec<Seat>, StoreError>;
+
+    /// Returns what the newest chats of a user are called, the newest first.
+    async fn names(&self, user_id: UserId, limit: usize) -> Result<Vec<NamedChat>, StoreError>;
 
     /// Returns a member of a chat; `None` for an unknown chat and for one the user is not in.
     async fn member(&self, chat_id: ChatId, user_id: UserId) -> Result<Option<Member>, StoreError>;

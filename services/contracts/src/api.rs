@@ -28,7 +28,10 @@ pub use self::{
     previews::{LinkPicture, LinkPreview, PreviewRequest},
     scheduled::{MAX_AHEAD_SECONDS, MAX_SCHEDULED, RescheduleRequest, ScheduleRequest, ScheduledMessage},
     schema::{FOUNDED_MEMBERS, TypedUsername},
-    search::{ExcerptPart, FoundMessage, FoundMessages, SearchStatus},
+    search::{
+        ExcerptPart, FoundChat, FoundChats, FoundFile, FoundMessage, FoundMessages, FoundUser, FoundUsers,
+        SearchStatus,
+    },
 };
 pub use crate::own::{Draft, OwnChatState};
 use crate::{

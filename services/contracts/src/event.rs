@@ -195,14 +195,14 @@ pub struct Forwarded {
 }
 
 /// Names the message that a text repeats.
-#[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize, ToSchema)]
 pub struct Source {
     pub chat: ChatId,
     pub seq: i64,
 }
 
 /// Names an entry of a chat whose seq the log has not said yet.
-#[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize, ToSchema)]
 pub struct EntryId {
     pub sender: UserId,
     pub key: MessageKey,
@@ -212,7 +212,7 @@ pub struct EntryId {
 /// what it is called).
 ///
 /// Everything that decides whether and where it lands was decided before it was written.
-#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize, ToSchema)]
 pub struct SendRecord {
     pub v: u8,
     pub chat: ChatId,
@@ -274,14 +274,14 @@ pub struct SendRecord {
 }
 
 /// Where a record is in `message.send`.
-#[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize, ToSchema)]
 pub struct LogPlace {
     pub partition: i32,
     pub offset: i64,
 }
 
 /// A record of `message.delivered`: what became of one record of `message.send`.
-#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize, ToSchema)]
 pub struct DeliveredRecord {
     pub v: u8,
     pub chat: ChatId,
@@ -301,7 +301,7 @@ impl DeliveredRecord {
 }
 
 /// What became of a send.
-#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize, ToSchema)]
 #[serde(rename_all = "snake_case")]
 pub enum DeliveryOutcome {
     /// Stored; may be announced more than once, always with the same content.
@@ -372,7 +372,7 @@ pub(crate) const fn is_false(value: &bool) -> bool {
 /// that the log forgets them.
 ///
 /// The records of a chat are numbered. A reader that follows some chats only sees by the number that a record was lost or came late.
-#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize, ToSchema)]
 pub struct MembershipRecord {
     pub v: u8,
     pub chat: ChatId,
@@ -416,7 +416,7 @@ impl MembershipRecord {
 
 /// A record of `chat.events`: how a user has a chat from here on, for the user's own devices. It is whole, so that of two the one with the
 /// greater version counts. Behind it comes a record without a payload, so that the log forgets it.
-#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize, ToSchema)]
 pub struct OwnStateRecord {
     pub v: u8,
     pub chat: ChatId,
@@ -442,12 +442,13 @@ impl OwnStateRecord {
 /// A record of `chat.events`: what moderators let a user write has changed, in a chat or everywhere. It does not say to what: the chat service
 /// does, in `CheckMembers` and `ListMemberships`, and who reads the record asks before the next send. It may be repeated. Behind it comes a
 /// record without a payload, so that the log forgets it.
+///
+/// By its payload it is a [`MembershipRecord`] that says nothing but whose it is: a registry that has the schema of that one takes it.
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
 pub struct RestrictionRecord {
     pub v: u8,
-    /// Absent for all chats.
-    #[serde(default, skip_serializing_if = "Option::is_none")]
-    pub chat: Option<ChatId>,
+    /// The nil UUID for all chats.
+    pub chat: ChatId,
     pub user: UserId,
 }
 
@@ -455,7 +456,17 @@ impl RestrictionRecord {
     /// What follows the key of the membership.
     const SUFFIX: &str = "/restriction";
 
-    /// Returns the record key, which is another than that of the membership. That of all chats has the nil UUID.
+    /// Returns the record of a user in a chat or, without one, everywhere.
+    pub fn of(chat: Option<ChatId>, user: UserId) -> Self {
+        Self { v: VERSION, chat: chat.unwrap_or(ChatId(Uuid::nil())), user }
+    }
+
+    /// Returns the chat that it is of; `None` for all of them.
+    pub fn place(&self) -> Option<ChatId> {
+        (!self.chat.0.is_nil()).then_some(self.chat)
+    }
+
+    /// Returns the record key, which is another than that of the membership.
     pub fn key(chat: Option<ChatId>, user: UserId) -> String {
         MembershipRecord::key(chat.unwrap_or(ChatId(Uuid::nil())), user) + Self::SUFFIX
     }
@@ -470,7 +481,7 @@ impl RestrictionRecord {
 /// A record of `session.events`: tokens that were issued before it, or later, are not good any more, whatever their expiry.
 ///
 /// What has ended stays so: records may be repeated, and their order does not matter.
-#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize, ToSchema)]
 pub struct SessionEndRecord {
     pub v: u8,
     pub user: UserId,
@@ -478,7 +489,7 @@ pub struct SessionEndRecord {
 }
 
 /// Which sessions of a user have ended.
-#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize, ToSchema)]
 #[serde(rename_all = "snake_case")]
 pub enum Ended {
     /// This one.
@@ -491,7 +502,7 @@ pub enum Ended {
 ///
 /// It is a sample: at most one in an interval, the state at its end, and none where nothing changed. Samples may be missing, and a user
 /// who hides their presence has no more of them, so a state says nothing of later moments than its own.
-#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize, ToSchema)]
 pub struct PresenceChangeRecord {
     pub v: u8,
     pub user: UserId,
@@ -501,7 +512,7 @@ pub struct PresenceChangeRecord {
 }
 
 /// How a user was at the moment of a sample.
-#[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize, ToSchema)]
 #[serde(rename_all = "snake_case")]
 pub enum SampledState {
     Offline,
@@ -820,7 +831,7 @@ mod tests {
             include_str!("../golden/own_state.v1.json"),
         );
         check(
-            &RestrictionRecord { v: 1, chat: Some(ChatId(id(1))), user: UserId(id(2)) },
+            &RestrictionRecord { v: 1, chat: ChatId(id(1)), user: UserId(id(2)) },
             include_str!("../golden/restriction.v1.json"),
         );
         let ended = Ended::Session("0190f5a0-7b1e-7c3d-8f00-0123456789ab".parse().expect("an id"));
@@ -878,6 +889,7 @@ mod tests {
         for chat in [Some(chat), None] {
             let restriction = RestrictionRecord::key(chat, user);
             assert_eq!(RestrictionRecord::parse_key(restriction.as_bytes()), Some((chat, user)));
+            assert_eq!(RestrictionRecord::of(chat, user).place(), chat);
             assert_eq!(MembershipRecord::parse_key(restriction.as_bytes()), None);
             assert_eq!(OwnStateRecord::parse_key(restriction.as_bytes()), None);
         }

@@ -100,8 +100,9 @@ const MAX_SESSION_ID_BYTES: usize = 128;
 
 /// A session of a user: it begins with a sign-in, and all tokens that its refreshes give carry its id, the `sid` claim. The
 /// realm chooses the form.
-#[derive(Clone, PartialEq, Eq, PartialOrd, Ord, Hash, Serialize, Deserialize)]
+#[derive(Clone, PartialEq, Eq, PartialOrd, Ord, Hash, Serialize, Deserialize, ToSchema)]
 #[serde(try_from = "String")]
+#[schema(value_type = String)]
 pub struct SessionId(Box<str>);
 
 /// The text is not the id of a session.

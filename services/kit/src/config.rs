@@ -1,7 +1,10 @@
 //! Groups of settings that several services share. A flag is also read from the environment variable of the same
 //! name in upper case; secrets are read from the environment only, so that no command line shows them.
 
-use std::net::{IpAddr, Ipv4Addr, SocketAddr};
+use std::{
+    net::{IpAddr, Ipv4Addr, SocketAddr},
+    str::FromStr,
+};
 
 use catalog::{Limit, Rate, Service};
 use clap::{Args, ValueEnum};
@@ -82,6 +85,27 @@ pub struct KafkaArgs {
     pub kafka_username: String,
     #[arg(long, env, hide = true, hide_env_values = true, value_parser = secret)]
     pub kafka_password: SecretString,
+    /// Ids of the schemas of records in a schema registry, by topic, separated by commas: `acme.message.send=3`. What is written to such
+    /// a topic carries the id in a header. Without it no record has one.
+    #[arg(long, env, value_delimiter = ',')]
+    pub schema_ids: Vec<SchemaId>,
+}
+
+/// The id of the schema of a topic's records.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct SchemaId {
+    pub topic: String,
+    pub id: i32,
+}
+
+impl FromStr for SchemaId {
+    type Err = String;
+
+    fn from_str(text: &str) -> Result<Self, String> {
+        let parts = text.split_once('=').and_then(|(topic, id)| Some((topic, id.parse().ok()?)));
+        let (topic, id) = parts.ok_or_else(|| format!("{text} is not TOPIC=ID with a number as the id"))?;
+        Ok(Self { topic: topic.to_owned(), id })
+    }
 }
 
 /// The message store.
@@ -226,4 +250,19 @@ fn service(name: &str) -> Result<Service, String> {
 /// Wraps a secret setting, so that Debug output never shows it.
 pub fn secret(text: &str) -> Result<SecretString, std::convert::Infallible> {
     Ok(SecretString::from(text.to_owned()))
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn the_id_of_a_schema_is_a_number_behind_a_topic() {
+        let id = SchemaId { topic: "acme.message.send".to_owned(), id: 3 };
+        assert_eq!("acme.message.send=3".parse::<SchemaId>(), Ok(id));
+        for wrong in ["", "acme.message.send", "acme.message.send=", "acme.message.send=three"] {
+            let refused = wrong.parse::<SchemaId>().expect_err("it is refused");
+            assert!(refused.starts_with(&format!("{wrong} is not TOPIC=ID")), "{refused}");
+        }
+    }
 }

@@ -12,7 +12,7 @@ use rdkafka::{
     ClientConfig, ClientContext, Timestamp,
     consumer::{ConsumerContext, StreamConsumer},
     error::{KafkaError, KafkaResult, RDKafkaErrorCode},
-    message::OwnedMessage,
+    message::{Header, OwnedHeaders, OwnedMessage},
     producer::{BaseProducer, BaseRecord, DeliveryResult, Producer as _, ProducerContext},
 };
 use secrecy::ExposeSecret as _;
@@ -20,12 +20,17 @@ use tokio::sync::oneshot;
 
 use self::turns::Turns;
 use crate::{
-    config::KafkaArgs,
+    config::{KafkaArgs, SchemaId},
     log::delivery::{Delivery, Undelivered},
 };
 
 /// How long the thread of outcomes sleeps at most; an outcome wakes it. It ends this long after its producer.
 const POLL: Duration = Duration::from_secs(10);
+
+/// The header with the id of the schema of a record's payload, as Confluent's clients and those that follow them look for it.
+pub const SCHEMA_ID_HEADER: &str = "__value_schema_id";
+/// Begins the header's value where a number of four bytes follows, the first one the highest.
+const SCHEMA_ID_FORM: u8 = 0;
 
 /// A consumer that hands records out as a stream.
 pub type Consumer = StreamConsumer<QuietContext>;
@@ -54,13 +59,14 @@ type Inner = BaseProducer<Outcomes>;
 type Outcome = Box<oneshot::Sender<Result<(), Undelivered>>>;
 
 impl Producer {
-    /// Makes a producer; nothing is connected yet.
-    pub fn new(config: &ClientConfig) -> KafkaResult<Self> {
+    /// Makes a producer; nothing is connected yet. Records of the topics in `schemas` carry the id of their schema.
+    pub fn new(config: &ClientConfig, schemas: &[SchemaId]) -> KafkaResult<Self> {
         let timeout = config.get("delivery.timeout.ms").and_then(|text| text.parse().ok());
         let outcomes = Outcomes {
             turns: Mutex::new(Turns::new(Instant::now())),
             patience: timeout.filter(|millis| *millis > 0).map(Duration::from_millis),
             producer: OnceLock::new(),
+            headers: schemas.iter().map(|schema| (schema.topic.clone(), header(schema.id))).collect(),
         };
         let producer: Arc<Inner> = Arc::new(config.create_with_context(outcomes)?);
         let polled = Arc::downgrade(&producer);
@@ -148,6 +154,8 @@ struct Outcomes {
     /// How long a record waits at most; without an end where there is none.
     patience: Option<Duration>,
     producer: OnceLock<Weak<Inner>>,
+    /// What records carry, by topic: few, or none.
+    headers: Vec<(String, OwnedHeaders)>,
 }
 
 impl Outcomes {
@@ -165,6 +173,11 @@ impl Outcomes {
                 Err((error, outcome)) => Unsent { topic, key, payload, outcome }.fail(error),
             }
         }
+    }
+
+    /// Returns what a record of a topic carries. The client takes it with the record, and copies it into its own memory for that.
+    fn headers(&self, topic: &str) -> Option<OwnedHeaders> {
+        self.headers.iter().find(|(of, _)| of == topic).map(|(_, headers)| headers.clone())
     }
 
     fn expire(&self, now: Instant) {
@@ -215,7 +228,16 @@ fn hand_over(
 ) -> Result<(), (KafkaError, Outcome)> {
     let mut record = BaseRecord::with_opaque_to(topic, outcome).key(key);
     record.payload = payload;
+    // A tombstone has nothing that a schema describes.
+    record.headers = payload.and_then(|_| producer.client().context().headers(topic));
     producer.send(record).map_err(|(error, record)| (error, record.delivery_opaque))
+}
+
+/// Returns the header with the id of a schema.
+fn header(id: i32) -> OwnedHeaders {
+    let [a, b, c, d] = id.to_be_bytes();
+    let value = [SCHEMA_ID_FORM, a, b, c, d];
+    OwnedHeaders::new_with_capacity(1).insert(Header { key: SCHEMA_ID_HEADER, value: Some(&value) })
 }
 
 /// Makes a consumer; nothing is connected or assigned yet.

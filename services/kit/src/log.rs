@@ -61,7 +61,7 @@ impl Log {
                 let mut config = client::producer_config(args);
                 let timeout = give_up_after.unwrap_or_default().as_millis();
                 config.set("delivery.timeout.ms", timeout.to_string());
-                Ok(Producer(Produce::Kafka(client::Producer::new(&config)?)))
+                Ok(Producer(Produce::Kafka(client::Producer::new(&config, &args.schema_ids)?)))
             }
             Way::Memory(log) => Ok(Producer(Produce::Memory(log.clone()))),
         }

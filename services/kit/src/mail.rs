@@ -1,6 +1,6 @@
 //! Sends mail through the cell's mail server.
 
-use std::{fmt, time::Duration};
+use std::{error::Error as _, fmt, time::Duration};
 
 use anyhow::Context as _;
 use aws_lc_rs::rand;
@@ -90,15 +90,32 @@ pub enum MailError {
     Late,
     #[error("the mail server refused a mail: {}", code(.0))]
     Server(SmtpError),
-    /// With this reply.
+    /// With this reply, and a code that says that it is the recipient.
     #[error("the mail server takes no mail for an address: {0}")]
     NoSuchAddress(u16),
+    /// With this reply, which may be of the recipient, of the sender or of what is written.
+    #[error("the mail server refused a mail for good: {0}")]
+    Refused(u16),
     #[error("a mail cannot be written")]
     Unwritable,
 }
 
 /// Replies to a recipient that is not there, not here, or no address (RFC 5321, section 4.2.3).
 const NO_SUCH_ADDRESS: [u16; 4] = [550, 551, 553, 556];
+
+/// What such a reply begins with when it is of the recipient, and of nothing else (RFC 3463, section 3.2). The reply itself may be to any command.
+const OF_RECIPIENT: [&str; 5] = ["5.1.1", "5.1.2", "5.1.3", "5.1.6", "5.1.10"];
+
+/// Returns what a failure means: lettre tells the status of the reply, and its text as the source.
+fn failure(error: SmtpError) -> MailError {
+    let status = error.status().map(u16::from).filter(|status| NO_SUCH_ADDRESS.contains(status));
+    let Some(status) = status else { return MailError::Server(error) };
+    let text = error.source().map(ToString::to_string).unwrap_or_default();
+    match text.split_whitespace().next() {
+        Some(code) if OF_RECIPIENT.contains(&code) => MailError::NoSuchAddress(status),
+        _ => MailError::Refused(status),
+    }
+}
 
 /// The server's words may repeat an address.
 fn code(error: &SmtpError) -> String {
@@ -162,12 +179,7 @@ impl Mailer {
             add("Auto-Submitted", "auto-generated".to_owned());
         }
         let sent = tokio::time::timeout(TIMEOUT, self.transport.send(message)).await;
-        sent.map_err(|_| MailError::Late)?.map(drop).map_err(|error| {
-            match error.status().map(u16::from).filter(|status| NO_SUCH_ADDRESS.contains(status)) {
-                Some(status) => MailError::NoSuchAddress(status),
-                None => MailError::Server(error),
-            }
-        })
+        sent.map_err(|_| MailError::Late)?.map(drop).map_err(failure)
     }
 }
 

@@ -26,6 +26,21 @@ pub async fn repeat<E: Error, F: Future<Output = Result<(), E>>>(
 pub async fn repeat_woken<E: Error, F: Future<Output = Result<(), E>>>(
     what: &str,
     interval: Duration,
+    backoff: Backoff,
+    stop: &CancellationToken,
+    wake: &Notify,
+    mut round: impl FnMut() -> F,
+) {
+    let timed = || {
+        let done = round();
+        async move { done.await.map(|()| interval) }
+    };
+    repeat_timed(what, backoff, stop, wake, timed).await;
+}
+
+/// Does the same, where each round says how long after it the next one begins.
+pub async fn repeat_timed<E: Error, F: Future<Output = Result<Duration, E>>>(
+    what: &str,
     mut backoff: Backoff,
     stop: &CancellationToken,
     wake: &Notify,
@@ -35,10 +50,10 @@ pub async fn repeat_woken<E: Error, F: Future<Output = Result<(), E>>>(
     loop {
         let woken = wake.notified();
         let (pause, has_worked) = match round().await {
-            Ok(()) => {
+            Ok(pause) => {
                 outage.worked(what);
                 backoff.reset();
-                (interval, true)
+                (pause, true)
             }
             Err(error) => {
                 outage.failed(what, &error);

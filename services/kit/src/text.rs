@@ -175,6 +175,57 @@ pub fn search_key(text: &str) -> String {
     nfkc.normalize(&caseless).into_owned()
 }
 
+/// Longest query for names, in characters.
+const MAX_NAME_QUERY_CHARS: usize = 64;
+/// Most words of such a query. No name has more of them that anyone types.
+const MAX_NAME_QUERY_WORDS: usize = 8;
+/// A word of a name is compared by so many characters.
+const MAX_NAME_WORD_CHARS: usize = 64;
+
+/// Returns the words of a [`search_key`], by whose beginnings a name is found. They are divided by spaces and by the marks of ASCII, and by
+/// nothing else, so that a database divides a key in the same way.
+pub fn name_words(key: &str) -> impl Iterator<Item = String> {
+    key.split(|c: char| c == ' ' || c.is_ascii_punctuation())
+        .filter(|word| !word.is_empty())
+        .map(|word| first(word, MAX_NAME_WORD_CHARS))
+}
+
+/// What names are found by: beginnings of their words, in any order and case.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct NameQuery(Vec<String>);
+
+impl NameQuery {
+    /// Reads a query of 1 to 8 words in at most 64 characters.
+    pub fn parse(field: &'static str, text: &str) -> Result<Self, InvalidField> {
+        let refused = |problem: String| Err(InvalidField { field, problem });
+        if text.chars().count() > MAX_NAME_QUERY_CHARS {
+            return refused(format!("must have at most {MAX_NAME_QUERY_CHARS} characters"));
+        }
+        // Spaces of other kinds are one in the key.
+        let key = search_key(text);
+        if key.contains('\0') {
+            return refused(Harm::Control.to_string());
+        }
+        let words: Vec<_> = name_words(&key.split_whitespace().collect::<Vec<_>>().join(" ")).collect();
+        match words.len() {
+            0 => refused("must have a letter or a digit".to_owned()),
+            1..=MAX_NAME_QUERY_WORDS => Ok(Self(words)),
+            _ => refused(format!("must have at most {MAX_NAME_QUERY_WORDS} words")),
+        }
+    }
+
+    /// Returns the beginnings, as search keys; at least one.
+    pub fn words(&self) -> &[String] {
+        &self.0
+    }
+
+    /// Returns whether each of them begins a word of one of these search keys.
+    pub fn finds(&self, keys: &[&str]) -> bool {
+        let words: Vec<_> = keys.iter().flat_map(|key| name_words(key)).collect();
+        self.0.iter().all(|beginning| words.iter().any(|word| word.starts_with(beginning)))
+    }
+}
+
 fn first(text: &str, chars: usize) -> String {
     text.chars().take(chars).collect()
 }
@@ -533,6 +584,36 @@ mod tests {
             assert!(search_key(name).starts_with(&search_key(typed)), "{name} by {typed}");
         }
         assert!(!search_key("\u{c4}nn").starts_with(&search_key("ann")), "another letter");
+    }
+
+    #[test]
+    fn a_name_is_found_by_the_beginnings_of_its_words() {
+        let check = |query: &str, name: &str, expected: bool| {
+            let query = NameQuery::parse("q", query).expect("a query");
+            assert_eq!(query.finds(&[&search_key(name)]), expected, "{query:?} in {name}");
+        };
+        let ivan = "\u{418}\u{432}\u{430}\u{43d} \u{41f}\u{435}\u{442}\u{440}\u{43e}\u{432}";
+        check("\u{43f}\u{435}\u{442}", ivan, true);
+        check("\u{41f}\u{415}\u{422} \u{438}\u{432}", ivan, true);
+        check("\u{432}\u{430}\u{43d}", ivan, false);
+        check("o'n luc", "Jean-Luc O'Neil", true);
+        check("ann.mi", "ann_miller", true);
+        check(ZOE.1, ZOE.0, true);
+        check("crew\u{3000}two", "Crew Two", true);
+        check("anna", "Ann", false);
+        check("*nn", "Ann", false);
+    }
+
+    #[test]
+    fn a_query_for_names_is_bounded() {
+        let refused = |text: &str| NameQuery::parse("q", text).expect_err("a refusal").problem;
+        for text in ["", " ", "*", "\u{200b}", "--"] {
+            assert_eq!(refused(text), "must have a letter or a digit", "{text:?}");
+        }
+        assert_eq!(refused(&"a ".repeat(9)), "must have at most 8 words");
+        assert_eq!(refused(&"a ".repeat(10_000)), "must have at most 64 characters");
+        assert_eq!(refused("a\0"), Harm::Control.to_string());
+        assert_eq!(NameQuery::parse("q", &"a".repeat(64)).expect("a query").words(), ["a".repeat(64)]);
     }
 
     #[test]

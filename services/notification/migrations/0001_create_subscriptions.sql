@@ -1,7 +1,7 @@
 -- Users who are notified of something, or said how they want to be.
 CREATE TABLE users (
     user_id UUID PRIMARY KEY,
-    -- When all chats of the user were listed; NULL before the first time.
+    -- When all chats of the user were listed, or as if they had been when they could not be; NULL before the first time.
     listed_at TIMESTAMPTZ,
     -- all, mentions or none.
     level TEXT NOT NULL DEFAULT 'all',
@@ -22,9 +22,13 @@ CREATE TABLE subscriptions (
     channel TEXT NOT NULL,
     -- A URL, an address, what Firebase calls an app, or a phone number.
     endpoint TEXT NOT NULL,
+    -- Of an endpoint that its user named.
+    host TEXT,
     -- Of a browser.
     public_key BYTEA,
     auth BYTEA,
+    -- The tenant's key that its push service takes pushes from.
+    sender_key TEXT,
     -- Of a webhook.
     secret TEXT,
     -- Nothing is sent before.
@@ -77,7 +81,8 @@ CREATE TABLE seats (
 
 CREATE INDEX seats_by_user ON seats (user_id);
 
--- Chats with texts that were announced, until it is time to see who did not take them.
+-- Chats with texts that were announced, until it is time to see who did not take them. What comes while some wait is kept apart: no user is notified of a
+-- text that was just said because an older one is due.
 CREATE TABLE news (
     chat_id UUID PRIMARY KEY,
     -- The last text.
@@ -85,7 +90,14 @@ CREATE TABLE news (
     -- Whom they call.
     called UUID[] NOT NULL,
     calls_all BOOLEAN NOT NULL,
-    due_at TIMESTAMPTZ NOT NULL
+    due_at TIMESTAMPTZ NOT NULL,
+    -- The last user who was told, of all in their order: a room is told in slices.
+    told_to UUID NOT NULL DEFAULT '00000000-0000-0000-0000-000000000000',
+    -- The same of texts that came since. They are due when the last of them is. NULL while there are none.
+    next_seq BIGINT,
+    next_called UUID[] NOT NULL DEFAULT '{}',
+    next_calls_all BOOLEAN NOT NULL DEFAULT FALSE,
+    next_due_at TIMESTAMPTZ
 );
 
 CREATE INDEX news_by_time ON news (due_at);
@@ -113,7 +125,7 @@ CREATE TABLE jobs (
 );
 
 CREATE INDEX jobs_by_time ON jobs (channel, due_at) WHERE dead_at IS NULL;
-CREATE INDEX jobs_by_death ON jobs (dead_at) WHERE dead_at IS NOT NULL;
+CREATE INDEX jobs_by_death ON jobs (dead_at, channel) WHERE dead_at IS NOT NULL;
 
 -- How far topics are read.
 CREATE TABLE positions (

@@ -6,17 +6,21 @@ mod notice;
 mod phone;
 mod subscription;
 
-use chrono::TimeDelta;
+use std::time::Duration;
+
+use chrono::{DateTime, TimeDelta, Utc};
 use contracts::api::NotificationChannel;
 
 pub use self::{
     batch::{Batch, News, Seat},
     hours::{Quiet, time_of_day},
-    notice::{Digest, Notice, NoticeText, code_text, confirmation_mail, digest_mail, digest_text, excerpt},
+    notice::{
+        Digest, Missed, Notice, NoticeText, code_text, confirmation_mail, digest_mail, digest_text, excerpt,
+    },
     phone::{
         CODE_DIGITS, CODE_FOR, CODES_COUNT_FOR, CodeOutcome, MAX_CODES, MAX_TRIES, NewCode, PhoneNumber,
     },
-    subscription::{Job, NewSubscription, Subscription, Target},
+    subscription::{Busy, Job, NewSubscription, Subscription, Target},
 };
 
 /// Subscriptions of one user.
@@ -31,6 +35,14 @@ pub const DIGEST_EVERY: TimeDelta = TimeDelta::hours(4);
 pub const DEAD_DAYS: i64 = 7;
 /// A job is given up after so many attempts: with the waits between them, after half a day.
 pub const MAX_ATTEMPTS: i32 = 20;
+/// Jobs that one process sends at once by one channel.
+pub const MAX_AT_ONCE: usize = 32;
+/// Those of one user among them: endpoints that do not answer are no means to keep others waiting.
+pub const MAX_OF_USER: i64 = 4;
+/// Those to one host among them. Most browsers have one of three push services: while one of them hangs, the others go on.
+pub const MAX_OF_HOST: i64 = 16;
+/// How often it is looked for what is due, at least and at most. What is due earlier is known by then, or its process is woken.
+const LOOK_EVERY: std::ops::RangeInclusive<Duration> = Duration::from_millis(500)..=Duration::from_secs(5);
 /// Waits between attempts: twice as long each time, from the first to the last of these.
 const FIRST_WAIT_SECONDS: i64 = 5;
 const LAST_WAIT_SECONDS: i64 = 3600;
@@ -50,6 +62,13 @@ pub const fn needs_confirmation(channel: NotificationChannel) -> bool {
     matches!(channel, NotificationChannel::Email | NotificationChannel::Sms)
 }
 
+/// Returns how long to wait before it is looked again for what is due, where the first of all is due then. Past moments are those of what another process
+/// has, or of what has no place.
+pub fn pause_until(next: Option<DateTime<Utc>>, now: DateTime<Utc>) -> Duration {
+    let pause = next.map(|at| (at - now).to_std().unwrap_or_default());
+    pause.unwrap_or(Duration::MAX).clamp(*LOOK_EVERY.start(), *LOOK_EVERY.end())
+}
+
 /// Returns how long to wait after so many attempts have failed.
 pub fn wait_after(attempts: i32) -> TimeDelta {
     let doublings = u32::try_from(attempts.saturating_sub(1)).unwrap_or(0).min(16);
@@ -59,6 +78,14 @@ pub fn wait_after(attempts: i32) -> TimeDelta {
 #[cfg(test)]
 mod tests {
     use super::*;
+
+    #[test]
+    fn it_is_looked_for_what_is_due_when_it_is_and_seldom_otherwise() {
+        let now = DateTime::from_timestamp_millis(1_800_000_000_000).unwrap();
+        let pause = |ms: i64| pause_until(Some(now + TimeDelta::milliseconds(ms)), now).as_millis();
+        assert_eq!([-60_000, 0, 700, 5_000, 60_000].map(pause), [500, 500, 700, 5_000, 5_000]);
+        assert_eq!(pause_until(None, now).as_millis(), 5_000);
+    }
 
     #[test]
     fn waits_double_up_to_an_hour() {

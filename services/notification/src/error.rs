@@ -55,7 +55,7 @@ impl ServiceError for Error {
             Self::NoChannel(_) => ErrorCode::NotConfigured,
             Self::TooManyMails { .. } | Self::TooManyCodes { .. } => ErrorCode::RateLimited,
             Self::AddressRefused(_) | Self::NumberRefused | Self::NoCode => ErrorCode::Conflict,
-            Self::WrongCode { .. } => ErrorCode::InvalidArgument,
+            Self::WrongCode { .. } => ErrorCode::PermissionDenied,
             Self::Mail(_) | Self::TextMessage(_) | Self::Peer { .. } => ErrorCode::Unavailable,
             Self::Unreadable(_) => ErrorCode::Internal,
             Self::Store(error) => match error {

@@ -197,12 +197,6 @@ fn surface(parts: Parts, scope: &Scope) -> anyhow::Result<Surface> {
     scope.spawn(follower.clone().follow(Topic::ChatEvents)?);
     scope.spawn(follower.follow(Topic::MessageDelivered)?);
     scope.spawn(departures::follow(peers.clone(), store.clone(), shutdown()));
-    let wake = Arc::new(Notify::new());
-    let maker =
-        Maker { store: store.clone(), peers: peers.clone(), metrics: metrics.clone(), wake: wake.clone() };
-    scope.spawn(maker.clone().make(shutdown()));
-    scope.spawn(maker.clone().list(shutdown()));
-    scope.spawn(maker.count(shutdown()));
     let key = Arc::new(VapidKey::derive(&secret).ok().context("failed to derive the key of Web Push")?);
     let tokens = Tokens::new(&secret);
     let mut channels = channels(&outside, &key, contact, mail.as_ref(), &tokens);
@@ -217,10 +211,25 @@ fn surface(parts: Parts, scope: &Scope) -> anyhow::Result<Surface> {
         channels.insert(NotificationChannel::Sms, Arc::new(channel));
         (hook, origin)
     });
+    let mut senders = Vec::new();
     for (name, channel) in channels {
         let (store, peers, metrics) = (store.clone(), peers.clone(), metrics.clone());
-        scope.spawn(Sender { store, peers, name, channel, metrics }.run(shutdown()));
+        let wake = Arc::new(Notify::new());
+        senders.push(wake.clone());
+        scope.spawn(Sender { store, peers, name, channel, metrics, wake }.run(shutdown()));
     }
+    let wake = Arc::new(Notify::new());
+    let maker = Maker {
+        store: store.clone(),
+        peers: peers.clone(),
+        metrics: metrics.clone(),
+        wake: wake.clone(),
+        delay,
+        senders,
+    };
+    scope.spawn(maker.clone().make(shutdown()));
+    scope.spawn(maker.clone().list(shutdown()));
+    scope.spawn(maker.count(shutdown()));
     let state = AppState {
         store,
         channels: ChannelFacts { key, outside, mail, has_fcm, sms },

@@ -5,20 +5,18 @@ use std::{ops::RangeInclusive, sync::Arc, time::Duration};
 
 use chrono::{DateTime, TimeDelta, Utc};
 use contracts::api::NotificationChannel;
-use kit::{backoff::Backoff, rounds};
+use kit::{backoff::Backoff, error::chain, rounds};
 use tokio::sync::Notify;
 use tokio_util::sync::CancellationToken;
 
 use crate::{
-    domain::{CODES_COUNT_FOR, DEAD_DAYS},
+    domain::{CODES_COUNT_FOR, DEAD_DAYS, pause_until},
     error::Error,
     metrics::Metrics,
     peers::Peers,
     store::{NotificationStore, StoreError},
 };
 
-/// How often it is looked for news that are due.
-const SPREAD_INTERVAL: Duration = Duration::from_millis(500);
 /// Chats whose news one transaction takes.
 const SPREAD_CHATS: usize = 20;
 /// How often it is looked for users whose chats are to be listed. One who subscribes does not wait for it.
@@ -27,8 +25,12 @@ const LIST_INTERVAL: Duration = Duration::from_secs(5);
 const LISTED_FOR: TimeDelta = TimeDelta::hours(6);
 /// Users whose chats are listed in one round.
 const LIST_USERS: usize = 50;
+/// One for whom it fails comes again after so long, behind the others.
+const LIST_AGAIN: TimeDelta = TimeDelta::seconds(30);
+/// When it fails for so many in a row, it is no user's fault: the round ends.
+const LIST_FAILURES: usize = 3;
 /// How often jobs are counted, and those forgotten that were given up, with codes that count no more.
-const COUNT_INTERVAL: Duration = Duration::from_secs(15);
+const COUNT_INTERVAL: Duration = Duration::from_secs(60);
 /// After a failure.
 const BACKOFF: RangeInclusive<Duration> = Duration::from_millis(500)..=Duration::from_secs(15);
 
@@ -40,16 +42,25 @@ pub struct Maker {
     pub metrics: Metrics,
     /// There is a user whose chats are to be listed.
     pub wake: Arc<Notify>,
+    /// A device has so long to take a message before its user is notified.
+    pub delay: TimeDelta,
+    /// The senders of this process: there are jobs.
+    pub senders: Vec<Arc<Notify>>,
 }
 
 impl Maker {
     /// Makes jobs until the shutdown.
     pub async fn make(self, shutdown: CancellationToken) {
+        // News of other processes are due after the delay: none of them is before the next look.
+        let longest = self.delay.to_std().unwrap_or_default();
+        let never = Notify::new();
         let round = || async {
-            while self.store.spread(now(), SPREAD_CHATS).await? == SPREAD_CHATS {}
-            Ok::<_, StoreError>(())
+            while self.store.spread(now(), SPREAD_CHATS).await? > 0 {
+                self.senders.iter().for_each(|sender| sender.notify_one());
+            }
+            Ok::<_, StoreError>(pause_until(self.store.next_news().await?, now()).min(longest))
         };
-        rounds::repeat("making jobs", SPREAD_INTERVAL, Backoff::new(BACKOFF), &shutdown, round).await;
+        rounds::repeat_timed("making jobs", Backoff::new(BACKOFF), &shutdown, &never, round).await;
     }
 
     /// Keeps the chats of users until the shutdown.
@@ -65,10 +76,24 @@ impl Maker {
     /// Lists the chats of some users for whom it is time. Returns how many there were.
     pub async fn list_some(&self) -> Result<usize, Error> {
         let due = self.store.unlisted(now() - LISTED_FOR, LIST_USERS).await?;
+        let mut failures = 0;
         for user in &due {
             let listed_at = now();
-            let chats = self.peers.chats(*user).await?;
-            self.store.list(*user, &chats, listed_at).await?;
+            match self.peers.chats(*user).await {
+                Ok(chats) => {
+                    failures = 0;
+                    self.store.list(*user, &chats, listed_at).await?;
+                }
+                Err(error) => {
+                    failures += 1;
+                    self.store.list_again(*user, listed_at - LISTED_FOR + LIST_AGAIN).await?;
+                    if failures == LIST_FAILURES {
+                        return Err(error);
+                    }
+                    let cause = chain(&error);
+                    tracing::warn!(%user, cause, "failed to list the chats of a user, which is tried again: {cause}");
+                }
+            }
         }
         Ok(due.len())
     }

@@ -18,12 +18,15 @@ use tonic::{Code, Status};
 use uuid::Uuid;
 
 use crate::{
-    domain::{Digest, NoticeText, excerpt},
+    domain::{Digest, Missed, NoticeText, excerpt},
     error::Error,
 };
 
 /// Chats that a digest looks at: those that were active last.
 const DIGEST_CHATS: i32 = 50;
+
+/// The chats of one user come as one answer. This is room for ten thousand of them, whatever their topics are.
+const MAX_LIST_BYTES: usize = 16 * 1024 * 1024;
 
 /// The services. Cheap to clone.
 #[derive(Clone)]
@@ -50,7 +53,7 @@ impl Peers {
     /// Returns the services behind these channels.
     pub fn new(chats: InternalChannel, messages: InternalChannel, users: InternalChannel) -> Self {
         Self {
-            chats: ChatServiceClient::new(chats),
+            chats: ChatServiceClient::new(chats).max_decoding_message_size(MAX_LIST_BYTES),
             messages: MessageServiceClient::new(messages),
             users: UserServiceClient::new(users),
         }
@@ -159,7 +162,9 @@ impl Peers {
                 title => title.to_owned(),
             };
             digest.unread += marks.unread;
-            digest.chats.push((name, marks.unread));
+            let is_direct = ChatKind::parse(&membership.kind) == Some(ChatKind::Direct);
+            let is_called = is_direct || marks.mentions > 0;
+            digest.chats.push(Missed { name, unread: marks.unread, is_called });
         }
         Ok(digest)
     }

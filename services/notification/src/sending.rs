@@ -1,9 +1,15 @@
-//! Sends what is due: one task for each channel, so that a provider that is down delays its own channel alone.
+//! Sends what is due: one task for each channel, so that a provider that is down delays its own channel alone. Within a channel, the endpoints of one
+//! user and those at one host have a part of its places.
 //!
 //! Whether a user is notified is decided when the job is sent, from what the other services say at that moment: a message that a device took while
 //! the job waited is sent nowhere. A process has a job until its lease ends; one that is killed leaves it to another.
 
-use std::{sync::Arc, time::Duration};
+use std::{
+    collections::HashMap,
+    ops::RangeInclusive,
+    sync::{Arc, Mutex, PoisonError},
+    time::Duration,
+};
 
 use chrono::{DateTime, TimeDelta, Utc};
 use contracts::{
@@ -11,32 +17,35 @@ use contracts::{
     api::{NotificationChannel, NotificationLevel},
     event::ChatKind,
 };
-use kit::{error::chain, outage::Outage};
+use kit::{backoff::Backoff, error::chain, outage::Outage};
 use tokio::{
-    task::JoinSet,
+    sync::Notify,
+    task::{Id, JoinError, JoinSet},
     time::{Instant, sleep, timeout},
 };
 use tokio_util::sync::CancellationToken;
 
 use crate::{
     channels::{Channel, Content, SendError},
-    domain::{Job, MAX_ATTEMPTS, Notice, wait_after},
+    domain::{Busy, Job, MAX_AT_ONCE, MAX_ATTEMPTS, Notice, Subscription, pause_until, wait_after},
     error::Error,
     metrics::Metrics,
     peers::{Peers, Standing},
     store::{NotificationStore, StoreError},
 };
 
-/// What one process sends at once by one channel.
-const AT_ONCE: usize = 32;
-/// How often it is looked for what is due.
-const INTERVAL: Duration = Duration::from_millis(500);
+/// After a failure to look for what is due.
+const LOOK_AGAIN: Duration = Duration::from_secs(1);
 /// A job takes no longer: a few calls to other services and one request to a provider.
 const JOB_LIMIT: Duration = Duration::from_secs(45);
 /// Longer than a job takes.
 const LEASE: TimeDelta = TimeDelta::seconds(60);
-/// While another service does not answer, a job waits for so long. That is no fault of the provider, and is not counted.
-const PEER_WAIT: TimeDelta = TimeDelta::seconds(5);
+/// What became of a job can be noted for so long after the claim: another process has it when the lease ends.
+const NOTE_FOR: Duration = Duration::from_secs(55);
+/// Between attempts to note it.
+const NOTE_BACKOFF: RangeInclusive<Duration> = Duration::from_millis(100)..=Duration::from_secs(2);
+/// While another service does not answer, a job waits for so long, and one is tried so often. That is no fault of the provider, and is not counted.
+const PEER_WAIT: Duration = Duration::from_secs(5);
 
 /// Sends by one channel. Cheap to clone.
 #[derive(Clone)]
@@ -46,19 +55,44 @@ pub struct Sender {
     pub name: NotificationChannel,
     pub channel: Arc<dyn Channel>,
     pub metrics: Metrics,
+    /// There are jobs.
+    pub wake: Arc<Notify>,
 }
 
 /// What outages are called in the log.
 const CLAIMING: &str = "claiming jobs";
 const DECIDING: &str = "deciding whether users are notified";
 
+/// What becomes of a job whose user wants no notifications at all.
+const TURNED_OFF: &str = "turned_off";
+
 /// What fails for many jobs at once: it is two lines of the log, and not one for each of them.
 struct Outages {
     deciding: Outage,
+    /// The last failure to decide.
+    undecided_at: Mutex<Option<Instant>>,
     /// What the tenant has set up for the channel is not taken.
     taking: Outage,
     /// What that is called.
     what: String,
+}
+
+impl Outages {
+    /// Returns for how many jobs there is a place beside those that run. While other services do not answer, one shows now and then whether they do
+    /// again, and the others wait where they are.
+    fn places(&self, running: usize) -> usize {
+        if !self.deciding.is_on() {
+            return MAX_AT_ONCE.saturating_sub(running);
+        }
+        let failed_at = *self.undecided_at.lock().unwrap_or_else(PoisonError::into_inner);
+        let is_time = failed_at.is_none_or(|at| at.elapsed() >= PEER_WAIT);
+        usize::from(running == 0 && is_time)
+    }
+
+    fn undecided(&self, error: &Error) {
+        *self.undecided_at.lock().unwrap_or_else(PoisonError::into_inner) = Some(Instant::now());
+        self.deciding.failed(DECIDING, error);
+    }
 }
 
 /// What is to be done with a job.
@@ -76,48 +110,70 @@ impl Sender {
         let claiming = Outage::default();
         let outages = Arc::new(Outages {
             deciding: Outage::default(),
+            undecided_at: Mutex::default(),
             taking: Outage::default(),
             what: format!("sending by {}", self.name.as_str()),
         });
-        let mut running = JoinSet::new();
+        let mut running: JoinSet<()> = JoinSet::new();
+        // What they send to.
+        let mut held: HashMap<Id, Subscription> = HashMap::new();
         while !shutdown.is_cancelled() {
-            let jobs = match self.claim(AT_ONCE - running.len()).await {
-                Ok(jobs) => {
+            let limit = outages.places(running.len());
+            let (jobs, pause) = match self.look(limit, &Busy::with(held.values())).await {
+                Ok(found) => {
                     claiming.worked(CLAIMING);
-                    jobs
+                    found
                 }
                 Err(error) => {
                     claiming.failed(CLAIMING, &error);
-                    Vec::new()
+                    (Vec::new(), LOOK_AGAIN)
                 }
             };
+            let may_be_more = !jobs.is_empty();
             for job in jobs {
-                let (sender, outages) = (self.clone(), outages.clone());
-                running.spawn(async move { sender.carry_out(&job, &outages).await });
+                let (sender, outages, to) = (self.clone(), outages.clone(), job.subscription.clone());
+                let task = running.spawn(async move { sender.carry_out(&job, &outages).await });
+                held.insert(task.id(), to);
+            }
+            if may_be_more && running.len() < MAX_AT_ONCE && !outages.deciding.is_on() {
+                continue;
             }
             tokio::select! {
                 () = shutdown.cancelled() => {}
                 // A place is free: there may be more for it.
-                _ = running.join_next(), if running.len() == AT_ONCE => {}
-                () = sleep(INTERVAL) => {}
+                Some(ended) = running.join_next_with_id() => drop(held.remove(&id_of(&ended))),
+                () = self.wake.notified() => {}
+                () = sleep(pause) => {}
             }
-            while running.try_join_next().is_some() {}
+            while let Some(ended) = running.try_join_next_with_id() {
+                held.remove(&id_of(&ended));
+            }
         }
         while running.join_next().await.is_some() {}
     }
 
-    async fn claim(&self, limit: usize) -> Result<Vec<Job>, StoreError> {
-        if limit == 0 {
-            return Ok(Vec::new());
-        }
+    /// Takes so many jobs that are due. Returns how long to wait where there are none.
+    async fn look(&self, limit: usize, busy: &Busy) -> Result<(Vec<Job>, Duration), StoreError> {
         let now = now();
-        self.store.claim(self.name, now, now + LEASE, limit).await
+        if limit == 0 {
+            return Ok((Vec::new(), pause_until(None, now)));
+        }
+        let jobs = self.store.claim(self.name, now, now + LEASE, limit, busy).await?;
+        let next = if jobs.is_empty() { self.store.next_job(self.name).await? } else { None };
+        Ok((jobs, pause_until(next, now)))
     }
 
-    /// Carries out a job, and notes what became of it. A note that fails leaves the job to the end of its lease.
+    /// Carries out a job that was claimed just now, and notes what became of it.
     async fn carry_out(&self, job: &Job, outages: &Outages) {
+        let note_until = Instant::now() + NOTE_FOR;
         let done = timeout(JOB_LIMIT, self.send(job)).await;
-        if matches!(done, Ok(Ok(_) | Err(Failure::Unsent(_)))) {
+        // What the user's own preferences decide shows nothing of other services.
+        let has_asked = match &done {
+            Ok(Ok(Ok(outcome))) => *outcome != TURNED_OFF,
+            Ok(Err(Failure::Unsent(_))) => true,
+            _ => false,
+        };
+        if has_asked {
             outages.deciding.worked(DECIDING);
         }
         match &done {
@@ -127,56 +183,37 @@ impl Sender {
             }
             _ => {}
         }
-        let (outcome, noted) = match done {
-            Ok(Ok(Ok(outcome))) => (outcome, self.finish(job, outcome).await),
-            Ok(Ok(Err(wait))) => ("quiet", self.store.put_off(job, now() + wait, false).await),
+        let (outcome, end) = match done {
+            Ok(Ok(Ok(outcome))) => (outcome, End::Done { is_sent: outcome == "sent" }),
+            Ok(Ok(Err(wait))) => ("quiet", End::Wait { wait, is_counted: false }),
             Ok(Err(Failure::Undecided(error))) => {
-                outages.deciding.failed(DECIDING, &error);
-                ("undecided", self.store.put_off(job, now() + PEER_WAIT, false).await)
+                outages.undecided(&error);
+                let wait = TimeDelta::from_std(PEER_WAIT).unwrap_or_default();
+                ("undecided", End::Wait { wait, is_counted: false })
             }
-            Ok(Err(Failure::Unsent(error))) => self.unsent(job, error).await,
+            Ok(Err(Failure::Unsent(error))) => unsent(job, error),
             Err(_) => {
                 let error = SendError::Later { why: "it took too long".to_owned(), after: None };
-                self.unsent(job, error).await
+                unsent(job, error)
             }
         };
         self.metrics.job(self.name, outcome);
-        if let Err(error) = noted {
+        if let Err(error) = persist(note_until, || self.note(job, &end)).await {
             let cause = chain(&error);
             tracing::warn!(cause, "failed to note what became of a job, which is done again: {cause}");
         }
     }
 
-    async fn finish(&self, job: &Job, outcome: &'static str) -> Result<(), StoreError> {
+    async fn note(&self, job: &Job, end: &End) -> Result<(), StoreError> {
         let now = now();
-        let is_digest = job.chat_id.is_none() && outcome == "sent";
-        self.store.finish(job, now, is_digest.then(|| now + self.channel.digest_every())).await
-    }
-
-    /// Notes a failure of the provider.
-    async fn unsent(&self, job: &Job, error: SendError) -> (&'static str, Result<(), StoreError>) {
-        let (subscription, attempts) = (job.subscription.id, job.attempts);
-        let why = error.to_string();
-        match error {
-            SendError::Gone => {
-                tracing::info!(%subscription, "the endpoint of subscription {subscription} is gone: it is forgotten");
-                let removed = self.store.unsubscribe(subscription, None).await;
-                ("gone", removed.map(drop))
+        match end {
+            End::Done { is_sent } => {
+                let next_at = (*is_sent && job.chat_id.is_none()).then(|| now + self.channel.digest_every());
+                self.store.finish(job, now, next_at).await
             }
-            SendError::Later { after, .. } if attempts < MAX_ATTEMPTS => {
-                tracing::debug!(%subscription, attempts, why, "a job is tried again: {why}");
-                let asked = after.and_then(|after| TimeDelta::from_std(after).ok());
-                let wait = asked.unwrap_or_default().max(wait_after(attempts));
-                ("later", self.store.put_off(job, now() + wait, true).await)
-            }
-            SendError::Misconfigured(_) if attempts < MAX_ATTEMPTS => {
-                let wait = wait_after(attempts);
-                ("misconfigured", self.store.put_off(job, now() + wait, true).await)
-            }
-            SendError::Later { .. } | SendError::Misconfigured(_) | SendError::Refused(_) => {
-                tracing::warn!(%subscription, attempts, why, "a job of subscription {subscription} is given up: {why}");
-                ("dead", self.store.bury(job, now(), &why).await)
-            }
+            End::Wait { wait, is_counted } => self.store.put_off(job, now + *wait, *is_counted).await,
+            End::Gone => self.store.unsubscribe(job.subscription.id, None).await.map(drop),
+            End::Dead(why) => self.store.bury(job, now, why).await,
         }
     }
 
@@ -199,21 +236,25 @@ impl Sender {
         let now_ms = now.timestamp_millis();
         let (preferences, minute) = self.store.preferences(user_id, now).await?;
         if preferences.level == NotificationLevel::None {
-            return Ok(Decision::Drop("not_wanted"));
+            return Ok(Decision::Drop(TURNED_OFF));
         }
         let quiet = preferences.quiet.as_ref().zip(minute).and_then(|(quiet, minute)| quiet.left(minute));
         if let Some(wait) = quiet {
             return Ok(Decision::Wait(wait));
         }
         let Some(chat) = job.chat_id else {
-            let digest = self.peers.digest(user_id, now_ms).await?;
-            let is_empty = digest.chats.is_empty();
-            return Ok(if is_empty {
-                Decision::Drop("taken")
-            } else {
-                let id = format!("{}.{}", job.subscription.id, job.version);
-                Decision::Send(Content::Digest { id, digest })
-            });
+            let mut digest = self.peers.digest(user_id, now_ms).await?;
+            if digest.chats.is_empty() {
+                return Ok(Decision::Drop("taken"));
+            }
+            if preferences.level == NotificationLevel::Mentions {
+                digest.keep_called();
+            }
+            if digest.chats.is_empty() {
+                return Ok(Decision::Drop("not_wanted"));
+            }
+            let id = format!("{}.{}", job.subscription.id, job.version);
+            return Ok(Decision::Send(Content::Digest { id, digest }));
         };
         let Some(standing) = self.peers.standing(user_id, chat, now_ms).await? else {
             return Ok(Decision::Drop("not_a_member"));
@@ -222,7 +263,8 @@ impl Sender {
         if standing.taken_seq >= job.seq || standing.unread == 0 {
             return Ok(Decision::Drop("taken"));
         }
-        let is_called = job.is_called || standing.kind == ChatKind::Direct;
+        // What called the user may have been read since: what is left may call nobody.
+        let is_called = (job.is_called && standing.mentions > 0) || standing.kind == ChatKind::Direct;
         if standing.is_muted || (preferences.level == NotificationLevel::Mentions && !is_called) {
             return Ok(Decision::Drop("not_wanted"));
         }
@@ -252,6 +294,70 @@ impl Sender {
     }
 }
 
+/// Returns what becomes of a job that the provider did not take, for the metrics and for the store.
+fn unsent(job: &Job, error: SendError) -> (&'static str, End) {
+    let (subscription, attempts) = (job.subscription.id, job.attempts);
+    let why = error.to_string();
+    match error {
+        SendError::Gone => {
+            tracing::info!(%subscription, "the endpoint of subscription {subscription} is gone: it is forgotten");
+            ("gone", End::Gone)
+        }
+        SendError::Later { after, .. } if attempts < MAX_ATTEMPTS => {
+            tracing::debug!(%subscription, attempts, why, "a job is tried again: {why}");
+            let asked = after.and_then(|after| TimeDelta::from_std(after).ok());
+            let wait = asked.unwrap_or_default().max(wait_after(attempts));
+            ("later", End::Wait { wait, is_counted: true })
+        }
+        SendError::Misconfigured(_) if attempts < MAX_ATTEMPTS => {
+            ("misconfigured", End::Wait { wait: wait_after(attempts), is_counted: true })
+        }
+        SendError::Later { .. } | SendError::Misconfigured(_) | SendError::Refused(_) => {
+            tracing::warn!(%subscription, attempts, why, "a job of subscription {subscription} is given up: {why}");
+            ("dead", End::Dead(why))
+        }
+    }
+}
+
+/// Notes something, and tries it again after a failure until a moment at which it is too late: what was sent and is not noted is sent again.
+async fn persist<F: Future<Output = Result<(), StoreError>>>(
+    until: Instant,
+    mut note: impl FnMut() -> F,
+) -> Result<(), StoreError> {
+    let mut backoff = Backoff::new(NOTE_BACKOFF);
+    loop {
+        let Err(error) = note().await else { return Ok(()) };
+        let wait = backoff.next_wait();
+        if Instant::now() + wait >= until {
+            return Err(error);
+        }
+        sleep(wait).await;
+    }
+}
+
+fn id_of(ended: &Result<(Id, ()), JoinError>) -> Id {
+    match ended {
+        Ok((id, ())) => *id,
+        Err(error) => error.id(),
+    }
+}
+
+/// What becomes of a job.
+enum End {
+    Done {
+        is_sent: bool,
+    },
+    /// It is due again then. An attempt that is not counted was none.
+    Wait {
+        wait: TimeDelta,
+        is_counted: bool,
+    },
+    /// With its subscription.
+    Gone,
+    /// It is given up, and why.
+    Dead(String),
+}
+
 /// Why a job is not done.
 enum Failure {
     /// Another service does not answer.
@@ -262,4 +368,34 @@ enum Failure {
 #[expect(clippy::disallowed_methods, reason = "an edge: what is due")]
 fn now() -> DateTime<Utc> {
     Utc::now()
+}
+
+#[cfg(test)]
+mod tests {
+    use std::cell::Cell;
+
+    use super::*;
+
+    fn failed() -> StoreError {
+        StoreError::Jobs(sqlx::Error::PoolTimedOut)
+    }
+
+    #[tokio::test]
+    async fn what_became_of_a_job_is_noted_once_the_store_takes_it() {
+        let attempts = Cell::new(0);
+        let note = || {
+            attempts.set(attempts.get() + 1);
+            let is_down = attempts.get() < 3;
+            async move { if is_down { Err(failed()) } else { Ok(()) } }
+        };
+        persist(Instant::now() + NOTE_FOR, note).await.unwrap();
+        assert_eq!(attempts.get(), 3);
+    }
+
+    #[tokio::test]
+    async fn what_cannot_be_noted_is_left_before_another_process_has_the_job() {
+        assert!(JOB_LIMIT < NOTE_FOR && NOTE_FOR < LEASE.to_std().unwrap());
+        let until = Instant::now() + Duration::from_millis(500);
+        persist(until, || async { Err(failed()) }).await.unwrap_err();
+    }
 }

@@ -18,7 +18,7 @@ pub use self::{
     postgres::{PostgresStore, SCHEMA},
 };
 use crate::domain::{
-    Batch, CodeOutcome, Job, MAX_SUBSCRIPTIONS, NewCode, NewSubscription, Quiet, Subscription,
+    Batch, Busy, CodeOutcome, Job, MAX_SUBSCRIPTIONS, NewCode, NewSubscription, Quiet, Subscription,
 };
 
 /// Of what and when a user is notified.
@@ -38,7 +38,7 @@ impl Default for Preferences {
 /// The tables of this service. One suite (`tests/it/store.rs`) runs on every implementation.
 ///
 /// A job is made once for what was announced: `news` is noted in one transaction with the place behind it in the log, and turns into jobs in
-/// one transaction with `told_seq` of each seat. A record that is read again notifies no user again.
+/// one transaction with `told_seq` of each seat. Every text waits for the delay that it was noted with, also where others of its chat are due. A record that is read again notifies no user again.
 #[async_trait]
 pub trait NotificationStore: Send + Sync + 'static {
     /// Adds a subscription. One of the user with the same endpoint keeps its id and has the new keys; a browser or an app is taken from the
@@ -110,16 +110,28 @@ pub trait NotificationStore: Send + Sync + 'static {
         listed_at: DateTime<Utc>,
     ) -> Result<(), StoreError>;
 
-    /// Makes jobs of news that are due: for those who are in the chat and did not take it. Returns how many pieces of news there were.
+    /// Notes that the chats of a user are to be listed as if they had been at this moment: they could not be.
+    async fn list_again(&self, user_id: UserId, listed_at: DateTime<Utc>) -> Result<(), StoreError>;
+
+    /// Makes jobs of news that are due: for those who are in the chat and did not take it. Of so many chats, and of a large one for a part of its
+    /// members; the others follow with the next calls. Returns how many chats it was: with 0 all is done.
     async fn spread(&self, now: DateTime<Utc>, limit: usize) -> Result<usize, StoreError>;
 
-    /// Takes jobs of a channel that are due, those that wait for the longest first. Until the lease ends no other process has them.
+    /// Returns when the first news are due.
+    async fn next_news(&self) -> Result<Option<DateTime<Utc>>, StoreError>;
+
+    /// Returns when the first job of a channel is due, or may be taken from the process that has it.
+    async fn next_job(&self, channel: NotificationChannel) -> Result<Option<DateTime<Utc>>, StoreError>;
+
+    /// Takes jobs of a channel that are due, those that wait for the longest first, and with those of `busy` no more of one user and to one host than
+    /// there may be. Until the lease ends no other process has them. There may be more as long as there are any.
     async fn claim(
         &self,
         channel: NotificationChannel,
         now: DateTime<Utc>,
         until: DateTime<Utc>,
         limit: usize,
+        busy: &Busy,
     ) -> Result<Vec<Job>, StoreError>;
 
     /// Ends a job. When there is more to say since it was claimed, it is due again at once. `next_at` is when the next digest may follow.

@@ -203,6 +203,7 @@ mod tests {
             kafka_security_protocol: "plaintext".to_owned(),
             kafka_username: "u".to_owned(),
             kafka_password: "p".into(),
+            schema_ids: Vec::new(),
         });
         let every = Duration::from_millis(200);
         let sampler = Sampler::new(hub.clone(), unreachable_peer(), &log, "acme", every).expect("a producer");

@@ -21,7 +21,7 @@ use kit::clock::now_ms;
 use search::{
     domain::{Document, DocumentId, Place, Progress, Search},
     events::Times,
-    store::{Index, IndexError, Write},
+    store::{Generations, Index, IndexError, Write},
 };
 use tokio::time::{MissedTickBehavior, interval};
 use tonic::async_trait;
@@ -60,10 +60,10 @@ async fn main() {
     }
 
     let before = Memory::now();
-    let index = Arc::new(Timed { index: index_in(folder.path()), lags_ms: Mutex::default() });
+    let index = Arc::new(Timed { index: index_in(folder.path()).served(), lags_ms: Mutex::default() });
     let began = Instant::now();
     stand.times = Times::default();
-    let service = stand.start(index.clone()).await;
+    let service = stand.start(Arc::new(One(index.clone()))).await;
     println!("memory of a new index: {}", Memory::now().since(&before));
 
     let mut next: HashMap<ChatId, i64> = chats.iter().map(|chat| (*chat, BEFORE + 1)).collect();
@@ -146,6 +146,32 @@ async fn arrive(
         stand.announce(records).await;
     }
     sent
+}
+
+/// The one generation of the benchmark.
+struct One(Arc<Timed>);
+
+#[async_trait]
+impl Generations for One {
+    fn served(&self) -> Arc<dyn Index> {
+        self.0.clone()
+    }
+
+    fn next(&self) -> Option<Arc<dyn Index>> {
+        None
+    }
+
+    fn is_outdated(&self) -> bool {
+        false
+    }
+
+    async fn begin(&self) -> Result<Arc<dyn Index>, IndexError> {
+        Err(IndexError::NotBegun)
+    }
+
+    async fn switch(&self) -> Result<(), IndexError> {
+        Err(IndexError::NotBegun)
+    }
 }
 
 /// An index that notes when a message that was just sent can be found.

@@ -1,6 +1,8 @@
-//! REST: searches, and how far the index has come.
+//! REST: searches in messages and for names, and how far the index has come. gRPC: the index, for administrators.
 #![expect(unused_qualifications, reason = "in what utoipa::path makes of `params`")]
 
+mod grpc;
+mod names;
 mod searches;
 
 use std::{collections::HashMap, sync::Arc, time::Instant};
@@ -8,11 +10,13 @@ use std::{collections::HashMap, sync::Arc, time::Instant};
 use axum::extract::{FromRef, State};
 use contracts::{
     ChatId, UserId,
-    api::{FoundMessage, FoundMessages, Page, Problem, SearchStatus},
+    api::{FoundFile, FoundMessage, FoundMessages, Page, Problem, SearchStatus},
+    attachment::Attachment,
     convert::UnreadableField,
     rpc::{
         EntriesRequest, EntryPlace, ListMembershipsRequest, Membership,
         chat_service_client::ChatServiceClient, message_service_client::MessageServiceClient,
+        user_service_client::UserServiceClient,
     },
     wire::Message,
 };
@@ -20,7 +24,7 @@ use kit::{
     auth::Caller,
     clock::now_ms,
     docs::{self, CallerProblems, FaultProblems, OpenApiRouter, ParameterProblems, routes},
-    error::{ApiError, InvalidField, ServiceError as _},
+    error::{ApiError, InvalidField},
     extract::{Json, Query},
     page::PageSizes,
     rpc::InternalChannel,
@@ -28,14 +32,14 @@ use kit::{
 use serde::Deserialize;
 use utoipa::IntoParams;
 
-pub use self::searches::Searches;
 use self::searches::SearchingCaller;
+pub use self::{grpc::IndexRpc, searches::Searches};
 use crate::{
-    domain::{Analyzer, Document, EntryName, Place, Search, Seats, Term, Text, excerpt, parse},
+    domain::{Analyzer, Document, EntryName, Place, Query as Words, Search, Seats, Text, excerpts, parse},
     error::Error,
     events::Standing,
-    metrics::{Answer, Metrics},
-    store::Index,
+    metrics::Metrics,
+    store::Generations,
 };
 
 const PAGE_SIZES: PageSizes = PageSizes { default: 20, max: 50 };
@@ -43,10 +47,11 @@ const PAGE_SIZES: PageSizes = PageSizes { default: 20, max: 50 };
 /// What requests share.
 #[derive(Clone)]
 pub struct AppState {
-    pub index: Arc<dyn Index>,
+    pub generations: Arc<dyn Generations>,
     pub analyzer: Arc<Analyzer>,
     pub chats: ChatServiceClient<InternalChannel>,
     pub messages: MessageServiceClient<InternalChannel>,
+    pub users: UserServiceClient<InternalChannel>,
     pub standing: Arc<Standing>,
     pub metrics: Metrics,
     pub searches: Searches,
@@ -60,7 +65,12 @@ impl FromRef<AppState> for Searches {
 
 /// Returns the REST API with its description.
 pub fn routes(state: AppState) -> OpenApiRouter {
-    docs::router().routes(routes!(search_messages)).routes(routes!(get_status)).with_state(state)
+    docs::router()
+        .routes(routes!(search_messages))
+        .routes(routes!(names::search_chats))
+        .routes(routes!(names::search_users))
+        .routes(routes!(get_status))
+        .with_state(state)
 }
 
 #[derive(Deserialize, IntoParams)]
@@ -69,11 +79,12 @@ pub fn routes(state: AppState) -> OpenApiRouter {
 struct SearchQuery {
     /// At most 256 characters: up to 32 words, each in any of its forms in Russian and English, `"phrases"` that stand so, and up to two
     /// beginnings of words, of two letters at least, with a `*` behind them. A character of a script without spaces between words is a word. All
-    /// of them are in a message that is found. Case, width, accents and punctuation do not count. A `*` elsewhere is refused, and there are
-    /// no regular expressions. The schema allows some queries.
+    /// of them are in the text of a message that is found, or in the names of its files. `has:file`, `has:image`, `has:video`, `has:audio` and `has:link` are what a
+    /// message has besides, and need no words. Case, width, accents and punctuation do not count. A `*` elsewhere and another `has:` are refused, and there
+    /// are no regular expressions. The schema allows some queries.
     #[param(
         max_length = 256,
-        pattern = r#"^[0-9A-Za-z][^*"\s\u0000-\u001f\u007f-\u009f]{0,30}( [0-9A-Za-z][^*"\s\u0000-\u001f\u007f-\u009f]{0,30}){0,7}$"#
+        pattern = r#"^[0-9A-Za-z][^*:"\s\u0000-\u001f\u007f-\u009f]{0,30}( [0-9A-Za-z][^*:"\s\u0000-\u001f\u007f-\u009f]{0,30}){0,7}$"#
     )]
     q: String,
     /// In this chat alone, of which the caller is a member.
@@ -99,7 +110,7 @@ struct SearchQuery {
     cursor: Option<String>,
 }
 
-/// Finds messages by their words, the newest first, in the chats of the caller.
+/// Finds messages by their words and the names of their files, the newest first, in the chats of the caller.
 ///
 /// What is found is what the caller reads at this moment: texts of chats that they are in, from where their history begins, as they are after
 /// edits, and none that was deleted or has disappeared. A message is found some seconds after it was sent, likewise an edit. A page may have
@@ -129,11 +140,7 @@ async fn search_messages(
     let began = Instant::now();
     let found = state.search(caller.user_id, &query).await;
     state.metrics.search.observe(began.elapsed().as_secs_f64());
-    state.metrics.count_search(match &found {
-        Ok(_) => Answer::Answered,
-        Err(error) if error.code().http_status() < 500 => Answer::Refused,
-        Err(_) => Answer::Failed,
-    });
+    state.metrics.count_search(&found);
     Ok(Json(found?))
 }
 
@@ -147,13 +154,22 @@ async fn search_messages(
     responses((status = OK, description = "The state", body = SearchStatus), CallerProblems)
 )]
 async fn get_status(State(state): State<AppState>, _: Caller) -> Json<SearchStatus> {
-    Json(SearchStatus { complete: state.standing.is_complete(), percent: state.standing.percent() })
+    Json(SearchStatus {
+        complete: state.is_complete(),
+        percent: state.standing.percent(),
+        rebuild_percent: state.standing.next().map(|(_, percent)| percent),
+    })
 }
 
 impl AppState {
+    /// Returns whether all that can be searched for is found. An index of an older form lacks something of each message.
+    fn is_complete(&self) -> bool {
+        self.standing.is_complete() && !self.generations.is_outdated()
+    }
+
     async fn search(&self, user: UserId, query: &SearchQuery) -> Result<FoundMessages, Error> {
         let size = PAGE_SIZES.of(query.limit)?;
-        let terms = parse(&self.analyzer, &query.q)?;
+        let words = parse(&self.analyzer, &query.q)?;
         let after = query.cursor.as_deref().map(str::parse::<Place>).transpose()?;
         for (field, value, least) in
             [("thread", query.thread, 1), ("from_ms", query.from_ms, 0), ("to_ms", query.to_ms, 0)]
@@ -163,11 +179,11 @@ impl AppState {
             }
         }
         // Before the seats: what is complete then misses none of them.
-        let complete = self.standing.is_complete();
+        let complete = self.is_complete();
         let (seats, begun) = self.seats(user, query.chat).await?;
         let search = Search {
             reader: user,
-            terms: terms.clone(),
+            query: words.clone(),
             seats,
             begun,
             chat: query.chat,
@@ -179,9 +195,9 @@ impl AppState {
             limit: size.with_next(),
             now_ms: now_ms(),
         };
-        let places = self.index.search(search).await?;
+        let places = self.generations.served().search(search).await?;
         let Page { items, next_cursor }: Page<Place> = size.page(places, Place::to_string);
-        let items = self.shown(items, terms).await?;
+        let items = self.shown(items, words).await?;
         Ok(FoundMessages { items, next_cursor, complete })
     }
 
@@ -218,8 +234,8 @@ impl AppState {
     }
 
     /// Returns what was found as it is at this moment. The index may be behind: what was deleted, has disappeared, or does not have all of
-    /// the terms any more is left out.
-    async fn shown(&self, places: Vec<Place>, terms: Vec<Term>) -> Result<Vec<FoundMessage>, Error> {
+    /// the query any more is left out.
+    async fn shown(&self, places: Vec<Place>, words: Words) -> Result<Vec<FoundMessage>, Error> {
         if places.is_empty() {
             return Ok(Vec::new());
         }
@@ -232,25 +248,40 @@ impl AppState {
         // Long texts keep a core busy for a while.
         let shown = tokio::task::spawn_blocking(move || {
             let texts = messages.into_iter().filter_map(|message| readable(message, now_ms));
-            let mut texts: HashMap<_, _> = texts.map(|text| ((text.chat, text.seq), text)).collect();
+            let mut texts: HashMap<_, _> =
+                texts.map(|(text, files)| ((text.chat, text.seq), (text, files))).collect();
             let texts = places.into_iter().filter_map(|Place { chat, seq, .. }| texts.remove(&(chat, seq)));
-            texts.filter_map(|text| found(&analyzer, text, &terms)).collect()
+            texts.filter_map(|(text, files)| found(&analyzer, text, files, &words)).collect()
         });
         shown.await.map_err(|_| Error::Cancelled)
     }
 }
 
-/// Returns the text of a message that can be read now.
-fn readable(mut message: Message, now_ms: i64) -> Option<Text> {
+/// Returns the text of a message that can be read now, and its files.
+fn readable(mut message: Message, now_ms: i64) -> Option<(Text, Vec<Attachment>)> {
     message.expire(now_ms);
+    let files = message.attachments.clone();
     let Some(Document::Text(text)) = Document::of_stored(message) else { return None };
-    (!text.deleted).then_some(text)
+    (!text.deleted).then_some((text, files))
 }
 
-/// Returns what is shown of a text that has all of the terms.
-fn found(analyzer: &Analyzer, text: Text, terms: &[Term]) -> Option<FoundMessage> {
+/// Returns what is shown of a message that has all of the query.
+fn found(analyzer: &Analyzer, text: Text, files: Vec<Attachment>, query: &Words) -> Option<FoundMessage> {
+    if !query.has.iter().all(|has| has.is_in(&text)) {
+        return None;
+    }
+    // The body is the first of them, and the names of the files follow.
+    let mut excerpts = excerpts(analyzer, &text.worded(), &query.terms)?.into_iter();
+    let excerpt = excerpts.next()?;
+    let file = |(file, name): (Attachment, _)| FoundFile {
+        file: file.file,
+        name,
+        media_type: file.media_type,
+        size: file.size,
+    };
     Some(FoundMessage {
-        excerpt: excerpt(analyzer, &text.body, terms)?,
+        excerpt,
+        files: files.into_iter().zip(excerpts).map(file).collect(),
         chat_id: text.chat,
         seq: text.seq,
         sender: text.sender,

@@ -16,6 +16,8 @@ pub enum Error {
     NotAMember(ChatId),
     #[error("failed to query the chat service for the chats of a user")]
     Chats(#[source] Box<Status>),
+    #[error("failed to query the user service for names")]
+    Users(#[source] Box<Status>),
     #[error("failed to read from the message service what was found")]
     Messages(#[source] Box<Status>),
     #[error("you search too often: wait")]
@@ -33,7 +35,7 @@ impl ServiceError for Error {
         match self {
             Self::InvalidField(error) => error.code(),
             Self::NotAMember(_) => ErrorCode::NotAMember,
-            Self::Chats(_) | Self::Messages(_) => ErrorCode::Unavailable,
+            Self::Chats(_) | Self::Users(_) | Self::Messages(_) => ErrorCode::Unavailable,
             Self::TooOften { .. } => ErrorCode::RateLimited,
             Self::Unreadable(_) | Self::Cancelled => ErrorCode::Internal,
             Self::Index(error) => match error {

@@ -1,40 +1,112 @@
 //! How the index comes to have what is in the chats: it follows `message.delivered`, and reads what was before from the message service.
 //!
-//! One task does both, so that no two writes meet. What a page of a chat says and what the log says are put together by
-//! `domain::Batch`, in whichever order they come. How far both have come is written with the documents, in one step: after a kill
-//! the task goes on where the index is.
+//! One task does both for each generation of the index, so that no two writes meet. What a page of a chat says and what the log says are put
+//! together by `domain::Batch`, in whichever order they come. How far both have come is written with the documents, in one step: after
+//! a kill the task goes on where the index is.
+//!
+//! A generation that is built beside the one that searches use is filled in the same way, by a task of its own. It takes the other's place when it
+//! has all that was found in it.
 
 mod build;
+mod filling;
 mod indexer;
 
 use std::{
-    sync::atomic::{AtomicBool, AtomicU8, Ordering},
+    collections::BTreeMap,
+    sync::{Arc, Mutex, MutexGuard, PoisonError},
     time::Duration,
 };
 
-pub use self::{build::Source, indexer::Indexer};
+use kit::{health::Check, log::Log};
+use tokio::sync::{Notify, watch};
+use tokio_util::sync::CancellationToken;
 
-/// How far the index has come, for those who ask.
+pub use self::build::Source;
+use crate::{domain::Build, metrics::Metrics, store::Generations};
+
+/// Fills the index of a tenant.
+pub struct Indexer {
+    pub tenant: String,
+    pub log: Log,
+    pub generations: Arc<dyn Generations>,
+    pub source: Source,
+    pub standing: Arc<Standing>,
+    pub metrics: Metrics,
+    /// Passes while the log is followed.
+    pub check: Check,
+    pub stop: CancellationToken,
+    pub times: Times,
+}
+
+/// How far a generation has come.
+#[derive(Clone, Debug, Default)]
+pub(crate) struct Come {
+    /// Every message can be found, but for those of the last seconds.
+    pub(crate) complete: bool,
+    pub(crate) build: Build,
+    /// The first offset of each partition that searches may not find.
+    pub(crate) written: BTreeMap<i32, i64>,
+}
+
+impl Come {
+    /// Returns whether searches find all that is before these offsets.
+    fn has(&self, next: &BTreeMap<i32, i64>) -> bool {
+        next.iter().all(|(partition, next)| self.written.get(partition).is_some_and(|own| own >= next))
+    }
+}
+
+/// How far the index has come, for those who ask, and whether another one is requested.
 #[derive(Debug, Default)]
 pub struct Standing {
-    complete: AtomicBool,
-    percent: AtomicU8,
+    shown: Mutex<Shown>,
+    requested: Notify,
+}
+
+#[derive(Debug, Default)]
+struct Shown {
+    served: Option<watch::Receiver<Come>>,
+    next: Option<watch::Receiver<Come>>,
 }
 
 impl Standing {
-    pub(crate) fn set(&self, complete: bool, percent: u8) {
-        self.complete.store(complete, Ordering::Relaxed);
-        self.percent.store(percent, Ordering::Relaxed);
+    fn set(&self, served: watch::Receiver<Come>, next: Option<watch::Receiver<Come>>) {
+        *self.shown() = Shown { served: Some(served), next };
+    }
+
+    fn shown(&self) -> MutexGuard<'_, Shown> {
+        self.shown.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+
+    fn served(&self) -> Come {
+        self.shown().served.as_ref().map(|served| served.borrow().clone()).unwrap_or_default()
     }
 
     /// Returns whether every message can be found, but for those of the last seconds.
     pub fn is_complete(&self) -> bool {
-        self.complete.load(Ordering::Relaxed)
+        self.served().complete
     }
 
     /// Returns how much of all chats is read, from 0 to 100.
     pub fn percent(&self) -> u8 {
-        self.percent.load(Ordering::Relaxed)
+        self.served().build.percent()
+    }
+
+    /// Returns whether the next generation is complete, and how much of all chats is read into it; `None` when none is built.
+    pub fn next(&self) -> Option<(bool, u8)> {
+        let shown = self.shown();
+        let come = shown.next.as_ref()?.borrow();
+        Some((come.complete, come.build.percent()))
+    }
+
+    /// Requests that the index is built again. One that is being built already goes on, and no other one is begun for the request.
+    pub fn rebuild(&self) {
+        if self.next().is_none() {
+            self.requested.notify_one();
+        }
+    }
+
+    async fn requested(&self) {
+        self.requested.notified().await;
     }
 }
 
@@ -45,10 +117,16 @@ pub struct Times {
     pub write_after: Duration,
     /// How often texts that have disappeared are forgotten. They are not found before.
     pub forget_every: Duration,
+    /// How long a generation may take to have the last of what is found in the one before. Nothing is written into that one meanwhile.
+    pub switch_within: Duration,
 }
 
 impl Default for Times {
     fn default() -> Self {
-        Self { write_after: Duration::from_millis(500), forget_every: Duration::from_secs(60) }
+        Self {
+            write_after: Duration::from_millis(500),
+            forget_every: Duration::from_secs(60),
+            switch_within: Duration::from_secs(10),
+        }
     }
 }

@@ -1,16 +1,17 @@
-//! The search service: finds messages by their words.
+//! The search service: finds messages by their words, and chats and users by their names.
 //!
 //! # Owns
-//! An index of the texts of all chats, in the folder `--index-folder` or in memory. Nothing in it is the only copy: without it the
-//! service reads all chats again, and finds what it has read so far meanwhile. Each replica has an index of its own.
+//! An index of the texts of all chats and the names of their files, in the folder `--index-folder` or in memory. Nothing in it is the only copy:
+//! without it the service reads all chats again, and finds what it has read so far meanwhile. An index that is built again is built beside the one that
+//! searches use, and takes its place when it has all of it. Each replica has an index of its own.
 //!
 //! # Endpoints
-//! REST `GET /api/search/messages` and `GET /api/search/status`. No gRPC API.
+//! REST `GET /api/search/messages`, `GET /api/search/chats`, `GET /api/search/users` and `GET /api/search/status`. gRPC `SearchIndex`.
 //!
 //! # Consumes
-//! `message.delivered`, all partitions, from where the index was left. gRPC: `ChatService` for which chats a user is in and where
-//! their history begins, and `MessageService` for what was found, with each search; `ChatDirectory` and `MessageService` for what was before
-//! the index.
+//! `message.delivered`, all partitions, from where the index was left. gRPC: `ChatService` for which chats a user is in, what they are called and
+//! where their history begins, `UserService` for names of users, and `MessageService` for what was found, with each search; `ChatDirectory` and
+//! `MessageService` for what was before the index.
 //!
 //! # Publishes
 //! Nothing.
@@ -26,20 +27,23 @@ pub mod store;
 use std::sync::Arc;
 
 use anyhow::Context as _;
-use contracts::rpc::{chat_service_client::ChatServiceClient, message_service_client::MessageServiceClient};
+use contracts::rpc::{
+    chat_service_client::ChatServiceClient, message_service_client::MessageServiceClient,
+    search_index_server::SearchIndexServer, user_service_client::UserServiceClient,
+};
 use kit::{Memory, Scope, Service, Surface, catalog, log::Log};
 use tonic::service::Routes;
 
 pub use config::Settings;
 
 pub use crate::{
-    api::{AppState, Searches, routes},
+    api::{AppState, IndexRpc, Searches, routes},
     metrics::Metrics,
 };
 use crate::{
     domain::Analyzer,
     events::{Indexer, Source, Standing, Times},
-    store::{EmbeddedIndex, Index},
+    store::{EmbeddedGenerations, Generations},
 };
 
 /// The search service.
@@ -52,24 +56,25 @@ impl Service for SearchService {
     async fn build(settings: Settings, scope: &Scope) -> anyhow::Result<Surface> {
         let Settings { kafka, index_folder } = settings;
         let analyzer = Arc::new(Analyzer::default());
-        let index = match &index_folder {
-            Some(folder) => EmbeddedIndex::open(folder, scope.tenant(), analyzer.clone())
+        let generations = match &index_folder {
+            Some(folder) => EmbeddedGenerations::open(folder, scope.tenant(), analyzer.clone())
                 .with_context(|| format!("failed to open the index in {}", folder.display()))?,
-            None => EmbeddedIndex::in_memory(analyzer.clone()).context("failed to create the index")?,
+            None => EmbeddedGenerations::in_memory(analyzer.clone()).context("failed to create the index")?,
         };
-        surface(Log::kafka(kafka), Arc::new(index), analyzer, scope)
+        surface(Log::kafka(kafka), Arc::new(generations), analyzer, scope)
     }
 
     fn in_memory(memory: &Memory, scope: &Scope) -> anyhow::Result<Surface> {
         let analyzer = Arc::new(Analyzer::default());
-        let index = EmbeddedIndex::in_memory(analyzer.clone()).context("failed to create the index")?;
-        surface(memory.log.clone(), Arc::new(index), analyzer, scope)
+        let generations =
+            EmbeddedGenerations::in_memory(analyzer.clone()).context("failed to create the index")?;
+        surface(memory.log.clone(), Arc::new(generations), analyzer, scope)
     }
 }
 
 fn surface(
     log: Log,
-    index: Arc<dyn Index>,
+    generations: Arc<dyn Generations>,
     analyzer: Arc<Analyzer>,
     scope: &Scope,
 ) -> anyhow::Result<Surface> {
@@ -80,7 +85,7 @@ fn surface(
     let indexer = Indexer {
         tenant: scope.tenant().to_owned(),
         log,
-        index: index.clone(),
+        generations: generations.clone(),
         source: Source::new(chats.clone(), messages.clone()),
         standing: standing.clone(),
         metrics: metrics.clone(),
@@ -89,14 +94,17 @@ fn surface(
         times: Times::default(),
     };
     scope.spawn(indexer.run());
+    let users = scope.peer(catalog::Service::User)?;
+    let grpc = Routes::new(SearchIndexServer::new(IndexRpc::new(standing.clone())));
     let state = AppState {
-        index,
+        generations,
         analyzer,
         chats: ChatServiceClient::new(chats),
         messages: MessageServiceClient::new(messages),
+        users: UserServiceClient::new(users),
         standing,
         metrics,
         searches: Searches::default(),
     };
-    Ok(Surface { api: routes(state), grpc: Routes::default() })
+    Ok(Surface { api: routes(state), grpc })
 }

@@ -2,11 +2,14 @@
 
 use std::fmt::{self, Write as _};
 
+use kit::error::ServiceError as _;
 use prometheus_client::{
     encoding::{EncodeLabelSet, EncodeLabelValue, LabelValueEncoder},
     metrics::{counter::Counter, family::Family, gauge::Gauge, histogram::Histogram},
     registry::{Registry, Unit},
 };
+
+use crate::error::Error;
 
 /// Seconds of a search: the aim is a tenth.
 const SEARCH_SECONDS: [f64; 8] = [0.005, 0.01, 0.025, 0.05, 0.1, 0.25, 0.5, 2.0];
@@ -22,6 +25,11 @@ pub struct Metrics {
     pub(crate) chats_read: Gauge,
     pub(crate) chats: Gauge,
     pub(crate) complete: Gauge,
+    pub(crate) rebuilding: Gauge,
+    pub(crate) rebuild_chats_read: Gauge,
+    pub(crate) rebuild_chats: Gauge,
+    pub(crate) rebuilt: Counter,
+    pub(crate) names: Family<Outcome, Counter>,
     pub(crate) lag: Histogram,
     pub(crate) searches: Family<Outcome, Counter>,
     pub(crate) search: Histogram,
@@ -38,6 +46,17 @@ pub(crate) enum Answer {
     Answered,
     Refused,
     Failed,
+}
+
+impl Outcome {
+    fn of<T>(found: &Result<T, Error>) -> Self {
+        let outcome = match found {
+            Ok(_) => Answer::Answered,
+            Err(error) if error.code().http_status() < 500 => Answer::Refused,
+            Err(_) => Answer::Failed,
+        };
+        Self { outcome }
+    }
 }
 
 impl EncodeLabelValue for Answer {
@@ -60,6 +79,11 @@ impl Default for Metrics {
             chats_read: Gauge::default(),
             chats: Gauge::default(),
             complete: Gauge::default(),
+            rebuilding: Gauge::default(),
+            rebuild_chats_read: Gauge::default(),
+            rebuild_chats: Gauge::default(),
+            rebuilt: Counter::default(),
+            names: Family::default(),
             lag: Histogram::new(LAG_SECONDS),
             searches: Family::default(),
             search: Histogram::new(SEARCH_SECONDS),
@@ -84,6 +108,27 @@ impl Metrics {
         );
         registry.register("chats", "Chats of the tenant, as of the last list", self.chats.clone());
         registry.register("complete", "1 while every message can be found", self.complete.clone());
+        registry.register(
+            "rebuilding",
+            "1 while the index is built again, beside the one that searches use",
+            self.rebuilding.clone(),
+        );
+        registry.register(
+            "rebuild_chats_read",
+            "Chats of the tenant that are read into the index that is built again",
+            self.rebuild_chats_read.clone(),
+        );
+        registry.register(
+            "rebuild_chats",
+            "Chats of the tenant, as of the last list for the index that is built again",
+            self.rebuild_chats.clone(),
+        );
+        registry.register(
+            "rebuilt",
+            "Indexes that were built again and took the place of the one before",
+            self.rebuilt.clone(),
+        );
+        registry.register("name_searches", "Searches for names of chats and users", self.names.clone());
         registry.register_with_unit(
             "lag",
             "From when a message was sent until searches find it",
@@ -94,7 +139,11 @@ impl Metrics {
         registry.register_with_unit("search", "How long a search takes", Unit::Seconds, self.search.clone());
     }
 
-    pub(crate) fn count_search(&self, outcome: Answer) {
-        self.searches.get_or_create(&Outcome { outcome }).inc();
+    pub(crate) fn count_search<T>(&self, found: &Result<T, Error>) {
+        self.searches.get_or_create(&Outcome::of(found)).inc();
+    }
+
+    pub(crate) fn count_names<T>(&self, found: &Result<T, Error>) {
+        self.names.get_or_create(&Outcome::of(found)).inc();
     }
 }

@@ -3,11 +3,11 @@
 
 mod embedded;
 
-use std::{collections::HashMap, path::PathBuf};
+use std::{collections::HashMap, path::PathBuf, sync::Arc};
 
 use tonic::async_trait;
 
-pub use self::embedded::EmbeddedIndex;
+pub use self::embedded::{EmbeddedGenerations, EmbeddedIndex};
 use crate::domain::{Document, DocumentId, Place, Progress, Search};
 
 /// An index of one tenant. Its suite (`tests/it/store.rs`) runs on every implementation.
@@ -27,6 +27,26 @@ pub trait Index: Send + Sync + 'static {
     async fn search(&self, search: Search) -> Result<Vec<Place>, IndexError>;
 }
 
+/// The generations of the index of one tenant: the one that searches use, and at times the next, which is built beside it and takes its place. There are
+/// never more than two of them. What was begun is there again after a crash.
+#[async_trait]
+pub trait Generations: Send + Sync + 'static {
+    /// Returns the one that searches use.
+    fn served(&self) -> Arc<dyn Index>;
+
+    /// Returns the next one, if it was begun.
+    fn next(&self) -> Option<Arc<dyn Index>>;
+
+    /// Returns whether the one that searches use has another form than a new one would have. It lacks something that is searched for then.
+    fn is_outdated(&self) -> bool;
+
+    /// Begins the next one, which is empty. Whatever else there is beside the one that searches use is removed.
+    async fn begin(&self) -> Result<Arc<dyn Index>, IndexError>;
+
+    /// Lets searches use the next one, and removes the one before, into which nothing is written any more. After an error all is as it was.
+    async fn switch(&self) -> Result<(), IndexError>;
+}
+
 /// A change of an index.
 #[derive(Clone, Debug, Default)]
 pub struct Write {
@@ -43,6 +63,8 @@ pub enum IndexError {
     OfAnotherTenant(PathBuf),
     #[error("failed to prepare the folder {folder}")]
     Folder { folder: PathBuf, source: std::io::Error },
+    #[error("the next generation of the index was not begun")]
+    NotBegun,
     #[error("failed to {step}")]
     Engine { step: &'static str, source: Box<tantivy::TantivyError> },
     #[error("a document of the index cannot be read")]

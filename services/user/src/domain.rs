@@ -9,7 +9,7 @@ use contracts::{
 };
 use kit::{
     error::InvalidField,
-    text::{About, DisplayName, StatusText, Username, is_emoji, search_key},
+    text::{About, DisplayName, NameQuery, StatusText, Username, is_emoji, search_key},
 };
 use serde_json::{Map, Value};
 
@@ -171,6 +171,11 @@ pub enum Find {
     Prefix(String),
     /// Exactly this username.
     Username(Username),
+    /// Words of the username and the display name by their beginnings, of all users or of these.
+    Words {
+        query: NameQuery,
+        among: Option<Vec<UserId>>,
+    },
     /// Exactly this username, be it of a deleted account. All others find no deleted accounts.
     Holder(Username),
 }
@@ -267,6 +272,12 @@ impl Search {
         Ok(Self { find: Find::Holder(Username::parse("username", username)?), after: None, limit: 1 })
     }
 
+    /// Returns the search for users by words of their names, of all users or of some.
+    pub fn words(query: &str, among: Option<Vec<UserId>>, limit: usize) -> Result<Self, InvalidField> {
+        let query = NameQuery::parse("query", query)?;
+        Ok(Self { find: Find::Words { query, among }, after: None, limit })
+    }
+
     /// Returns whether a profile is found, whatever the page.
     pub fn finds(&self, profile: &Profile) -> bool {
         match &self.find {
@@ -275,6 +286,10 @@ impl Search {
             Find::All => true,
             Find::Prefix(prefix) => {
                 profile.username.starts_with(prefix) || search_key(&profile.display_name).starts_with(prefix)
+            }
+            Find::Words { query, among } => {
+                among.as_ref().is_none_or(|among| among.contains(&profile.user_id))
+                    && query.finds(&[&profile.username, &search_key(&profile.display_name)])
             }
             Find::Username(username) => profile.username == username.as_str(),
         }
@@ -449,7 +464,7 @@ mod tests {
     fn a_query_is_compared_in_the_form_of_the_keys() {
         let prefix = |query: &str| match Find::query(query) {
             Ok(Find::Prefix(prefix)) => Some(prefix),
-            Ok(Find::All | Find::Username(_) | Find::Holder(_)) | Err(_) => None,
+            Ok(Find::All | Find::Username(_) | Find::Holder(_) | Find::Words { .. }) | Err(_) => None,
         };
         assert_eq!(prefix(" ANN "), Some("ann".to_owned()));
         assert_eq!(prefix("Zoe\u{308}"), Some("zo\u{eb}".to_owned()));

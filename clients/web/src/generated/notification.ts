@@ -1,5 +1,10 @@
 // Derived from docs/api/notification.openapi.json by `make generate`.
 
+/** `POST /api/notifications/subscriptions/{subscription}/confirmation` */
+export type ConfirmNumberRequest = {
+    code: string;
+};
+
 /** `POST /api/notifications/confirmations` */
 export type ConfirmSubscriptionRequest = {
     token: string;
@@ -15,6 +20,12 @@ export type CreateSubscriptionRequest = ({
 } | {
     /** Mails that sum up what was missed. */
     email: EmailTarget;
+} | {
+    /** An app that Firebase Cloud Messaging reaches. */
+    fcm: FcmTarget;
+} | {
+    /** Text messages that say how much was missed. The number counts once its code was confirmed. */
+    sms: SmsTarget;
 });
 
 /** An address of the user. */
@@ -25,13 +36,22 @@ export type EmailTarget = {
 /** Why a request was refused. Stable: a client may branch on it. */
 export type ErrorCode = ("malformed" | "invalid_argument" | "unauthenticated" | "token_expired" | "permission_denied" | "not_a_member" | "consent_required" | "not_found" | "no_such_file" | "not_configured" | "method_not_allowed" | "unsupported_media_type" | "conflict" | "cursor_expired" | "limit_reached" | "idempotency_conflict" | "too_large" | "rate_limited" | "slow_mode" | "unavailable" | "internal");
 
+/** An app as Firebase Cloud Messaging knows it. */
+export type FcmTarget = {
+    token: string;
+};
+
 /** How a user is notified. */
-export type NotificationChannel = ("web_push" | "webhook" | "email");
+export type NotificationChannel = ("web_push" | "webhook" | "email" | "fcm" | "sms");
 
 /** What the messenger can tell users by. */
 export type NotificationChannels = {
     /** Whether the messenger sends mails. */
     email: boolean;
+    /** Whether it reaches apps by Firebase Cloud Messaging. */
+    fcm: boolean;
+    /** Whether it sends text messages. */
+    sms: boolean;
     /** The `applicationServerKey` of browsers, in base64url. */
     web_push_key: string;
 };
@@ -43,7 +63,7 @@ export type NotificationLevel = ("all" | "mentions" | "none");
 export type NotificationPreferences = {
     level: NotificationLevel;
     quiet?: (QuietHours | null);
-    /** Whether notifications have the text of the message. A mail never has. */
+    /** Whether notifications have the text of the message. A mail and a text message never have. */
     shows_text: boolean;
 };
 
@@ -51,11 +71,11 @@ export type NotificationPreferences = {
 export type Page_Subscription = {
     items: Array<{
         channel: NotificationChannel;
-        /** Nothing is sent to an address before its user confirmed it. */
+        /** Nothing is sent to an address or a number before its user confirmed it. */
         confirmed: boolean;
         created_at_ms: number;
         id: SubscriptionId;
-        /** The host of an endpoint, or the address of mails. */
+        /** The host of an endpoint, the address of mails, the number of text messages, or `app`. */
         name: string;
         /** Of a new webhook, and never shown again: what its requests are signed with. */
         secret?: (string | null);
@@ -82,14 +102,19 @@ export type QuietHours = {
     to: string;
 };
 
+/** A phone of the user. */
+export type SmsTarget = {
+    number: string;
+};
+
 /** Where a user is notified. */
 export type Subscription = {
     channel: NotificationChannel;
-    /** Nothing is sent to an address before its user confirmed it. */
+    /** Nothing is sent to an address or a number before its user confirmed it. */
     confirmed: boolean;
     created_at_ms: number;
     id: SubscriptionId;
-    /** The host of an endpoint, or the address of mails. */
+    /** The host of an endpoint, the address of mails, the number of text messages, or `app`. */
     name: string;
     /** Of a new webhook, and never shown again: what its requests are signed with. */
     secret?: (string | null);

@@ -94,8 +94,8 @@ impl Backend for CqlAdmin {
         BackendFacts { generation, is_inherited, ..BackendFacts::default() }
     }
 
-    fn admin_secret(cell: &Cell) -> &str {
-        &cell.spec.cql.admin_secret_ref.name
+    fn admin_secret(cell: &Cell) -> Option<&str> {
+        Some(&cell.spec.cql.admin_secret_ref.name)
     }
 
     fn endpoint(cell: &Cell) -> String {

@@ -81,8 +81,8 @@ impl Backend for KafkaAdmin {
         BackendFacts { topic_ids: observed.topic_ids(), ..BackendFacts::default() }
     }
 
-    fn admin_secret(cell: &Cell) -> &str {
-        &cell.spec.kafka.admin_secret_ref.name
+    fn admin_secret(cell: &Cell) -> Option<&str> {
+        Some(&cell.spec.kafka.admin_secret_ref.name)
     }
 
     fn endpoint(cell: &Cell) -> String {

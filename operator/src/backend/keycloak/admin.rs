@@ -109,8 +109,8 @@ impl Backend for KeycloakAdmin {
         BackendFacts { generation: observed.realm_id.clone(), ..BackendFacts::default() }
     }
 
-    fn admin_secret(cell: &Cell) -> &str {
-        &cell.spec.keycloak.admin_secret_ref.name
+    fn admin_secret(cell: &Cell) -> Option<&str> {
+        Some(&cell.spec.keycloak.admin_secret_ref.name)
     }
 
     fn endpoint(cell: &Cell) -> String {

@@ -96,8 +96,8 @@ impl Backend for PostgresAdmin {
         BackendFacts { generation, is_inherited, ..BackendFacts::default() }
     }
 
-    fn admin_secret(cell: &Cell) -> &str {
-        &cell.spec.postgres.admin_secret_ref.name
+    fn admin_secret(cell: &Cell) -> Option<&str> {
+        Some(&cell.spec.postgres.admin_secret_ref.name)
     }
 
     fn endpoint(cell: &Cell) -> String {

@@ -63,8 +63,8 @@ impl Backend for RedisAdmin {
         format!("user {} on keys and channels {}*", Self::name(&tenant.id), tenant.id.cache_prefix())
     }
 
-    fn admin_secret(cell: &Cell) -> &str {
-        &cell.spec.redis.admin_secret_ref.name
+    fn admin_secret(cell: &Cell) -> Option<&str> {
+        Some(&cell.spec.redis.admin_secret_ref.name)
     }
 
     fn endpoint(cell: &Cell) -> String {

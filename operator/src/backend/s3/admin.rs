@@ -93,8 +93,8 @@ impl Backend for S3Admin {
         cell.spec.s3.is_some()
     }
 
-    fn admin_secret(cell: &Cell) -> &str {
-        &of(cell).admin_secret_ref.name
+    fn admin_secret(cell: &Cell) -> Option<&str> {
+        Some(&of(cell).admin_secret_ref.name)
     }
 
     fn endpoint(cell: &Cell) -> String {

@@ -209,6 +209,7 @@ async fn a_sign_out_while_the_log_is_down_is_repeated_by_the_client_or_by_the_se
         kafka_security_protocol: "plaintext".to_owned(),
         kafka_username: "u".to_owned(),
         kafka_password: "p".into(),
+        schema_ids: Vec::new(),
     });
     let (app, mut reader) = (app(&log, &realm()).await, Reader::start(&log).await);
     let (phone, desk) = (app.sign_in("ann").await, app.sign_in("ann").await);

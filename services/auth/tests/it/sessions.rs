@@ -167,5 +167,6 @@ fn nowhere() -> kit::config::KafkaArgs {
         kafka_security_protocol: "plaintext".to_owned(),
         kafka_username: "u".to_owned(),
         kafka_password: "p".into(),
+        schema_ids: Vec::new(),
     }
 }

@@ -9,10 +9,11 @@ use contracts::{
     event::Role,
     rpc::{
         CheckBlocksRequest, CheckBlocksResponse, CheckMembersRequest, CheckMembersResponse, EntryId,
-        GetMembershipRequest, GetMembershipResponse, ListAcquaintancesRequest, ListAcquaintancesResponse,
-        ListCalledRequest, ListCalledResponse, ListChatsRequest, ListChatsResponse, ListMembershipsRequest,
-        ListMembershipsResponse, ListPublishedRequest, ListPublishedResponse, Member, Membership, OwnState,
-        PublishedPlace, PublishedRecord, RestrictRequest, RestrictResponse, Restriction,
+        FindChatsRequest, FindChatsResponse, GetMembershipRequest, GetMembershipResponse,
+        ListAcquaintancesRequest, ListAcquaintancesResponse, ListCalledRequest, ListCalledResponse,
+        ListChatsRequest, ListChatsResponse, ListMembershipsRequest, ListMembershipsResponse,
+        ListPublishedRequest, ListPublishedResponse, Member, Membership, NamedChat, OwnState, PublishedPlace,
+        PublishedRecord, RestrictRequest, RestrictResponse, Restriction,
         chat_directory_server::ChatDirectory, chat_restrictions_server::ChatRestrictions,
         chat_service_server::ChatService,
     },
@@ -20,7 +21,9 @@ use contracts::{
 };
 use kit::{
     error::{InvalidField, status},
+    page::PageSizes,
     rpc::id,
+    text::{NameQuery, search_key},
 };
 use tonic::{Request, Response, Status, async_trait};
 
@@ -38,6 +41,12 @@ const PUBLISHED: usize = 1000;
 
 /// Chats of one page of all of them.
 const LISTED: usize = 1000;
+
+/// Chats of a user that a search by their names looks at: more than a list of chats shows anyone.
+const NAMED: usize = 10_000;
+/// Direct chats that it names, so that their users are looked up in one call.
+const NAMED_DIRECT: usize = 1000;
+const FOUND: PageSizes = PageSizes { default: 20, max: 100 };
 
 /// Serves from the store.
 #[derive(Clone)]
@@ -167,6 +176,28 @@ impl ChatService for ChatRpc {
         Ok(Response::new(ListMembershipsResponse { memberships, restrictions }))
     }
 
+    async fn find_chats(
+        &self,
+        request: Request<FindChatsRequest>,
+    ) -> Result<Response<FindChatsResponse>, Status> {
+        let FindChatsRequest { user_id, query, limit } = request.into_inner();
+        let user_id: UserId = id("user_id", &user_id)?;
+        let query = NameQuery::parse("query", &query)?;
+        let limit = FOUND.of((limit != 0).then_some(i64::from(limit)))?.items();
+        let names = self.store.names(user_id, NAMED).await.map_err(|error| status(Error::from(error)))?;
+        let (mut chats, mut direct_chats) = (Vec::new(), Vec::new());
+        for named in names {
+            match &named.title {
+                None if direct_chats.len() < NAMED_DIRECT => direct_chats.push(named.into()),
+                Some(title) if chats.len() < limit && query.finds(&[&search_key(title)]) => {
+                    chats.push(named.into());
+                }
+                _ => {}
+            }
+        }
+        Ok(Response::new(FindChatsResponse { chats, direct_chats }))
+    }
+
     async fn list_published(
         &self,
         request: Request<ListPublishedRequest>,
@@ -286,6 +317,18 @@ impl From<domain::Membership> for Membership {
             joined_at_ms: joined_at.timestamp_millis(),
             version,
             is_closed,
+        }
+    }
+}
+
+impl From<domain::NamedChat> for NamedChat {
+    fn from(named: domain::NamedChat) -> Self {
+        let domain::NamedChat { chat_id, kind, title, other } = named;
+        Self {
+            chat_id: chat_id.to_string(),
+            kind: kind.as_str().to_owned(),
+            title: title.unwrap_or_default(),
+            other_id: other.map(|user| user.to_string()).unwrap_or_default(),
         }
     }
 }

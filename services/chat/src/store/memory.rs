@@ -18,8 +18,8 @@ use self::joining::Link;
 use super::{Added, ChatStore, Created, Publication, Published, PublishedPlace, StoreError};
 use crate::domain::{
     self, Access, Block, Change, Chat, Command, DELETED_AT_ONCE, Excerpt, Founding, Limits, MAX_BLOCKS,
-    MAX_DRAFTS, Member, Membership, NewChat, OutboxRecord, OwnState, OwnUpdate, Refusal, Restriction, Rights,
-    Scheduled, Seat,
+    MAX_DRAFTS, Member, Membership, NamedChat, NewChat, OutboxRecord, OwnState, OwnUpdate, Refusal,
+    Restriction, Rights, Scheduled, Seat,
     limits::{self, CreatedChats, Memberships},
     own_state,
 };
@@ -384,6 +384,21 @@ impl ChatStore for MemoryStore {
     async fn seats(&self, user_id: UserId) -> Result<Vec<Seat>, StoreError> {
         let memberships = self.memberships(user_id, &[]).await?;
         Ok(memberships.iter().map(Seat::from).collect())
+    }
+
+    async fn names(&self, user_id: UserId, limit: usize) -> Result<Vec<NamedChat>, StoreError> {
+        let memberships = self.memberships(user_id, &[]).await?.into_iter();
+        let mut names: Vec<_> = memberships
+            .map(|Membership { chat, other, .. }| NamedChat {
+                chat_id: chat.chat_id,
+                kind: chat.kind,
+                title: chat.title,
+                other,
+            })
+            .collect();
+        names.sort_by_key(|named| std::cmp::Reverse(named.chat_id));
+        names.truncate(limit);
+        Ok(names)
     }
 
     async fn member(&self, chat_id: ChatId, user_id: UserId) -> Result<Option<Member>, StoreError> {

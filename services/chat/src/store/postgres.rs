@@ -29,13 +29,15 @@ use self::{
     founding::{FoundingRow, created_before, founded},
     outbox::{OutboxRow, enqueue, newest_record, published},
     own::update_own,
-    reads::{all_chats, chat, members, members_among, memberships_of, restrictions_of, rights, seats_of},
+    reads::{
+        all_chats, chat, members, members_among, memberships_of, names_of, restrictions_of, rights, seats_of,
+    },
     rows::{MemberRow, OwnedChatRow, chat_columns, history_text},
 };
 use super::{Added, ChatStore, Created, Publication, Published, PublishedPlace, StoreError};
 use crate::domain::{
-    self, Block, Change, Chat, Command, Concern, Excerpt, Founding, Limits, Member, Membership, NewChat,
-    OutboxRecord, OwnState, OwnUpdate, Refusal, Restriction, Rights, Seat,
+    self, Block, Change, Chat, Command, Concern, Excerpt, Founding, Limits, Member, Membership, NamedChat,
+    NewChat, OutboxRecord, OwnState, OwnUpdate, Refusal, Restriction, Rights, Seat,
 };
 
 /// The tables of this service.
@@ -248,6 +250,11 @@ impl ChatStore for PostgresStore {
     #[tracing::instrument(name = "chat.store.seats", skip_all)]
     async fn seats(&self, user_id: UserId) -> Result<Vec<Seat>, StoreError> {
         seats_of(&self.pool, user_id).await.map_err(StoreError::Read)
+    }
+
+    #[tracing::instrument(name = "chat.store.names", skip_all)]
+    async fn names(&self, user_id: UserId, limit: usize) -> Result<Vec<NamedChat>, StoreError> {
+        names_of(&self.pool, user_id, limit).await.map_err(StoreError::Read)
     }
 
     #[tracing::instrument(name = "chat.store.member", skip_all, fields(chat = %chat_id))]

@@ -15,8 +15,8 @@ use contracts::{
     ChatId, UserId,
     api::{ContactableBy, MAX_DRAFT_BYTES},
     rpc::{
-        CheckBlocksRequest, CheckMembersRequest, GetMembershipRequest, ListAcquaintancesRequest,
-        ListCalledRequest, ListMembershipsRequest, Membership, OwnState,
+        CheckBlocksRequest, CheckMembersRequest, FindChatsRequest, GetMembershipRequest,
+        ListAcquaintancesRequest, ListCalledRequest, ListMembershipsRequest, Membership, OwnState,
         chat_service_server::ChatService as _,
     },
 };

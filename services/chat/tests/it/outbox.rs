@@ -45,6 +45,7 @@ fn kafka_args() -> KafkaArgs {
         kafka_security_protocol: "sasl_plaintext".to_owned(),
         kafka_username: stack("KAFKA_ADMIN_USERNAME"),
         kafka_password: stack("KAFKA_ADMIN_PASSWORD").into(),
+        schema_ids: Vec::new(),
     }
 }
 

@@ -10,8 +10,8 @@ use chat::{
     deletions,
     domain::{
         Access, Block, Command, DELETED_AT_ONCE, EntryId, Founding, Limits, MAX_BLOCKS, MAX_DRAFTS,
-        MAX_MEMBERS, NewChat, OutboxRecord, OwnState, OwnUpdate, READDING_PAUSE, Refusal, Restriction, Seat,
-        Update,
+        MAX_MEMBERS, NamedChat, NewChat, OutboxRecord, OwnState, OwnUpdate, READDING_PAUSE, Refusal,
+        Restriction, Seat, Update,
     },
     store::{ChatStore, MemoryStore, PostgresStore, SCHEMA, StoreError},
 };

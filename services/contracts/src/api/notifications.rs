@@ -146,7 +146,7 @@ pub struct Subscription {
 /// What the messenger can tell users by.
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize, ToSchema)]
 pub struct NotificationChannels {
-    /// The `applicationServerKey` of browsers, in base64url.
+    /// The `applicationServerKey` of browsers, in base64url. A browser whose subscription has another one has to subscribe again: nothing reaches it.
     pub web_push_key: String,
     /// Whether the messenger sends mails.
     pub email: bool,

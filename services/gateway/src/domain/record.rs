@@ -69,8 +69,9 @@ pub(crate) fn news(key: Option<&[u8]>, payload: Option<&[u8]>) -> Result<News, U
 
 fn restriction(of: (Option<ChatId>, UserId), payload: Option<&[u8]>) -> Result<News, Unreadable> {
     let Some(payload) = payload else { return Ok(News::Forgotten) };
-    let RestrictionRecord { v, chat, user } = serde_json::from_slice(payload)?;
-    known(v)?;
+    let record: RestrictionRecord = serde_json::from_slice(payload)?;
+    known(record.v)?;
+    let (chat, user) = (record.place(), record.user);
     if (chat, user) == of { Ok(News::Restriction(chat, user)) } else { Err(Unreadable::Ids) }
 }
 
@@ -225,8 +226,10 @@ mod tests {
         for chat in [Some(chat()), None] {
             let key = RestrictionRecord::key(chat, user());
             let key = Some(key.as_bytes());
-            let payload =
-                |v: u8| serde_json::to_vec(&RestrictionRecord { v, chat, user: user() }).expect("JSON");
+            let payload = |v: u8| {
+                serde_json::to_vec(&RestrictionRecord { v, ..RestrictionRecord::of(chat, user()) })
+                    .expect("JSON")
+            };
             assert_eq!(news(key, Some(&payload(VERSION))), Ok(News::Restriction(chat, user())));
             assert_eq!(news(key, None), Ok(News::Forgotten));
             assert_eq!(news(key, Some(&payload(2))), Err(Version(2).into()));

@@ -43,6 +43,7 @@ impl World {
             kafka_security_protocol: "plaintext".to_owned(),
             kafka_username: "u".to_owned(),
             kafka_password: "p".into(),
+            schema_ids: Vec::new(),
         };
         // Nothing listens there: no socket depends on the directory of connections.
         let redis = RedisArgs {

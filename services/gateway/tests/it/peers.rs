@@ -304,7 +304,7 @@ impl Peers {
     }
 
     async fn tell_restriction(&self, chat: Option<ChatId>, user: UserId) {
-        let payload = serde_json::to_vec(&RestrictionRecord { v: VERSION, chat, user }).expect("json");
+        let payload = serde_json::to_vec(&RestrictionRecord::of(chat, user)).expect("json");
         let key = RestrictionRecord::key(chat, user);
         self.produce(Topic::ChatEvents, &key, Some(&payload)).await;
         self.produce(Topic::ChatEvents, &key, None).await;

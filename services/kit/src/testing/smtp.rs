@@ -1,6 +1,13 @@
 //! A mail server for one test: it speaks SMTP (RFC 5321) with AUTH PLAIN, and keeps what it is sent.
 
-use std::{collections::VecDeque, sync::Arc, time::Duration};
+use std::{
+    collections::VecDeque,
+    sync::{
+        Arc,
+        atomic::{AtomicBool, Ordering},
+    },
+    time::Duration,
+};
 
 use base64::{Engine as _, prelude::BASE64_STANDARD};
 use tokio::{
@@ -30,6 +37,7 @@ pub struct MailServer {
     pub address: String,
     mails: Arc<Mutex<VecDeque<Received>>>,
     has_come: Arc<tokio::sync::Notify>,
+    refuses_sender: Arc<AtomicBool>,
 }
 
 impl MailServer {
@@ -39,18 +47,26 @@ impl MailServer {
             address: listener.local_addr().expect("an address").to_string(),
             mails: Arc::default(),
             has_come: Arc::default(),
+            refuses_sender: Arc::default(),
         };
         let (mails, has_come) = (server.mails.clone(), server.has_come.clone());
+        let refuses_sender = server.refuses_sender.clone();
         tokio::spawn(async move {
             while let Ok((stream, _)) = listener.accept().await {
                 let (mails, has_come) = (mails.clone(), has_come.clone());
+                let refuses_sender = refuses_sender.clone();
                 tokio::spawn(async move {
                     // Who is checked in the test leaves as they like.
-                    drop(serve(stream, &mails, &has_come).await);
+                    drop(serve(stream, &mails, &has_come, &refuses_sender).await);
                 });
             }
         });
         server
+    }
+
+    /// Takes no mail from now on, as a relay that does not know who sends, or takes them again.
+    pub fn refuse_sender(&self, refuses: bool) {
+        self.refuses_sender.store(refuses, Ordering::Relaxed);
     }
 
     /// Returns the next mail.
@@ -81,6 +97,7 @@ async fn serve(
     stream: TcpStream,
     mails: &Mutex<VecDeque<Received>>,
     has_come: &tokio::sync::Notify,
+    refuses_sender: &AtomicBool,
 ) -> std::io::Result<()> {
     let (read, mut write) = stream.into_split();
     let mut lines = BufReader::new(read).lines();
@@ -99,6 +116,7 @@ async fn serve(
                 is_known = given.as_deref() == Some(format!("\0{USERNAME}\0{PASSWORD}").as_bytes());
                 if is_known { "235 welcome\r\n" } else { "535 who are you\r\n" }
             }
+            "MAIL" if is_known && refuses_sender.load(Ordering::Relaxed) => "550 not from you\r\n",
             "MAIL" if is_known => {
                 from = argument("MAIL FROM:");
                 "250 yes\r\n"

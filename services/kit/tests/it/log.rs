@@ -8,14 +8,19 @@ use std::{
 
 use futures_util::FutureExt as _;
 use kit::{
-    config::KafkaArgs,
+    config::{KafkaArgs, SchemaId},
     health::Health,
     log::{Event, Follower, Log, Member, Queue, Report, Start},
     testing::stack,
 };
 use rdkafka::{
+    Message as _, Offset, TopicPartitionList,
     admin::{AdminClient, AdminOptions, NewTopic, TopicReplication},
     client::DefaultClientContext,
+    consumer::Consumer as _,
+    message::Headers as _,
+    mocking::MockCluster,
+    producer::DefaultProducerContext,
 };
 use tokio::{
     sync::{Notify, mpsc},
@@ -276,6 +281,7 @@ async fn the_suite_holds_on_kafka() {
         kafka_security_protocol: "sasl_plaintext".to_owned(),
         kafka_username: stack("KAFKA_ADMIN_USERNAME"),
         kafka_password: stack("KAFKA_ADMIN_PASSWORD").into(),
+        schema_ids: Vec::new(),
     };
     let admin: AdminClient<DefaultClientContext> =
         kit::kafka::producer_config(&args).create().expect("an admin client");
@@ -288,4 +294,49 @@ async fn the_suite_holds_on_kafka() {
     suite(&Log::kafka(args), topics.each_ref().map(String::as_str)).await;
 
     drop(admin.delete_topics(&topics.each_ref().map(String::as_str), &AdminOptions::new()).await);
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn a_record_names_its_schema_where_its_topic_has_one() {
+    const WITH: &str = "acme.message.send";
+    const WITHOUT: &str = "acme.chat.events";
+    let cluster: MockCluster<'static, DefaultProducerContext> = MockCluster::new(1).expect("a broker");
+    for topic in [WITH, WITHOUT] {
+        cluster.create_topic(topic, 1, 1).expect("a topic");
+    }
+    let args = KafkaArgs {
+        kafka_bootstrap_servers: cluster.bootstrap_servers(),
+        kafka_security_protocol: "plaintext".to_owned(),
+        kafka_username: "u".to_owned(),
+        kafka_password: "p".into(),
+        schema_ids: vec![SchemaId { topic: WITH.to_owned(), id: 0x0102 }],
+    };
+    let producer = Log::kafka(args.clone()).producer(None).expect("a producer");
+    let payload = Some(b"{}".as_slice());
+    for (topic, payload) in [(WITH, payload), (WITHOUT, payload), (WITH, None)] {
+        let delivery = producer.send(topic, "key", payload).expect("there is room");
+        timeout(PATIENCE, delivery).await.expect("an outcome").expect("it is in the log");
+    }
+    let consumer = kit::kafka::consumer(&kit::kafka::consumer_config(&args, "test")).expect("a consumer");
+    let mut all = TopicPartitionList::new();
+    for topic in [WITH, WITHOUT] {
+        all.add_partition_offset(topic, 0, Offset::Beginning).expect("an offset");
+    }
+    consumer.assign(&all).expect("both are assigned");
+    let mut seen = Vec::new();
+    for _ in 0..3 {
+        let record = timeout(PATIENCE, consumer.recv()).await.expect("a record").expect("a record");
+        let headers = record.headers().into_iter().flat_map(|headers| headers.iter());
+        let headers = headers.map(|header| (header.key.to_owned(), header.value.map(<[u8]>::to_vec)));
+        seen.push((record.topic().to_owned(), record.payload().is_some(), headers.collect::<Vec<_>>()));
+    }
+    seen.sort();
+    // The form of Confluent's clients: a zero, then the id in four bytes.
+    let header = ("__value_schema_id".to_owned(), Some(vec![0, 0, 0, 1, 2]));
+    let expected = [
+        (WITHOUT.to_owned(), true, vec![]),
+        (WITH.to_owned(), false, vec![]),
+        (WITH.to_owned(), true, vec![header]),
+    ];
+    assert_eq!(seen, expected);
 }

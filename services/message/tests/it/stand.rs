@@ -98,6 +98,7 @@ impl Stand {
             kafka_security_protocol: "sasl_plaintext".to_owned(),
             kafka_username: stack("KAFKA_ADMIN_USERNAME"),
             kafka_password: stack("KAFKA_ADMIN_PASSWORD").into(),
+            schema_ids: Vec::new(),
         };
         let cql = CqlArgs {
             cql_contact_points: stack("CQL_CONTACT_POINTS").split(',').map(str::to_owned).collect(),

@@ -247,15 +247,19 @@ pub fn text(chat: ChatId, sender: UserId, seq: i64, body: &str) -> DeliveredReco
     entry(chat, sender, seq, (EntryKind::Text, None), body)
 }
 
+/// What holds for users, by chat and user: until when they are silent, and whether they are out.
+type Restrictions = BTreeMap<(String, String), (i64, bool)>;
+
+/// Messages with those who read them.
+type Messages = Vec<(rpc::Message, Vec<String>)>;
+
 /// The auth, the chat and the message service in memory.
 #[derive(Clone, Default)]
 pub struct Peers {
     /// Whether accounts are closed, by user.
     pub closed: Arc<Mutex<BTreeMap<String, bool>>>,
-    /// What holds for users in chats, or in all: until when they are silent, and whether they are banned.
-    pub restricted: Arc<Mutex<BTreeMap<(String, String), (i64, bool)>>>,
-    /// Messages with those who read them.
-    messages: Arc<Mutex<Vec<(rpc::Message, Vec<String>)>>>,
+    pub restricted: Arc<Mutex<Restrictions>>,
+    messages: Arc<Mutex<Messages>>,
     /// Whether the chat service hangs, and how many calls did.
     hangs: Arc<AtomicBool>,
     hung: Arc<AtomicUsize>,

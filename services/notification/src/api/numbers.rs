@@ -39,6 +39,8 @@ const CODES: u64 = 1_000_000;
     request_body = ConfirmNumberRequest,
     responses(
         (status = NO_CONTENT, description = "Text messages are sent to the number from now on"),
+        (status = FORBIDDEN, description = "permission_denied (it is not the code that was sent; `detail` says how many attempts are left)",
+            body = Problem, content_type = "application/problem+json"),
         (status = NOT_FOUND, description = "not_found (the caller has no subscription of a number with this id)", body = Problem,
             content_type = "application/problem+json"),
         (status = CONFLICT, description = "conflict (there is no code that is good: subscribe the number again)", body = Problem,

@@ -58,7 +58,8 @@ pub(super) async fn channels(
 /// Lets the caller be notified of messages that no device takes: in a browser or an app, at a server of the caller, by mail or by text message.
 ///
 /// A user has at most 20 subscriptions. One with the same endpoint keeps its id and has the new keys. A browser or an app belongs to the user who
-/// subscribed it last. An endpoint that answers 404 or 410 is forgotten, and so is an app that Firebase does not know any more.
+/// subscribed it last. An endpoint that answers 404 or 410 is forgotten, and so is an app that Firebase does not know any more,
+/// and a browser that subscribed with another `web_push_key` than the messenger has now.
 ///
 /// A webhook is a POST with a JSON object: `chat`, `kind`, `title` of a group, `seq`, `message` (`sender`, `name`, `text`, `sent_at_ms`) unless it is gone or
 /// texts are not wanted, `unread` and `mentions` of the chat, and `badge`, what is unread in all chats. A push has the same. The header
@@ -100,7 +101,7 @@ pub(super) async fn create(
     State(wake): State<Arc<Notify>>,
     Json(request): Json<CreateSubscriptionRequest>,
 ) -> Result<Json<Subscription>, ApiError> {
-    let target = Target::parse(&request, random_secret).map_err(Error::from)?;
+    let target = Target::parse(&request, facts.key.public(), random_secret).map_err(Error::from)?;
     if target.url().is_some_and(|url| !facts.outside.allows(url)) {
         return Err(not_public(&target).into());
     }
@@ -150,7 +151,7 @@ async fn request_confirmation(
     confirming.count(user_id, address)?;
     let mail = confirmation_mail(origin, &tokens.confirming(subscription.id));
     mailer.send(address, mail).await.map_err(|error| match error {
-        MailError::NoSuchAddress(status) => Error::AddressRefused(status),
+        MailError::NoSuchAddress(status) | MailError::Refused(status) => Error::AddressRefused(status),
         error => Error::Mail(error),
     })
 }

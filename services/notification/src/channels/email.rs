@@ -34,7 +34,8 @@ impl Channel for EmailChannel {
         let mail = digest_mail(digest, &self.origin, &self.tokens.ending(to.id));
         self.mailer.send(address, mail).await.map_err(|error| match error {
             MailError::NoSuchAddress(_) => SendError::Gone,
-            MailError::Unwritable => SendError::Refused(error.to_string()),
+            // It may be of the sender: then every address would be forgotten.
+            MailError::Refused(_) | MailError::Unwritable => SendError::Refused(error.to_string()),
             error => SendError::Later { why: error.to_string(), after: None },
         })
     }

@@ -110,10 +110,16 @@ impl WebPushChannel {
 #[async_trait]
 impl Channel for WebPushChannel {
     async fn send(&self, to: &Subscription, content: &Content) -> Result<(), SendError> {
-        let (Target::WebPush { endpoint, public_key, auth }, Content::Notice(notice)) = (&to.target, content)
+        let (Target::WebPush { endpoint, public_key, auth, sender_key }, Content::Notice(notice)) =
+            (&to.target, content)
         else {
             return Err(misplaced());
         };
+        // The push service would refuse it for good: only the browser can subscribe again.
+        if sender_key != self.key.public() {
+            tracing::info!(subscription = %to.id, "subscription {} is of another key than the tenant has now", to.id);
+            return Err(SendError::Gone);
+        }
         let body = Sealing::generate()
             .and_then(|sealing| sealing.seal(public_key, auth, &payload(notice)))
             .map_err(|_| SendError::Refused("the keys of the browser are none".to_owned()))?;

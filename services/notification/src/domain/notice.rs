@@ -45,9 +45,27 @@ pub struct NoticeText {
 /// What a user has missed in all chats.
 #[derive(Clone, Debug, Default, PartialEq, Eq)]
 pub struct Digest {
-    /// Names of chats, with what is unread there.
-    pub chats: Vec<(String, i64)>,
+    pub chats: Vec<Missed>,
+    /// In all of them.
     pub unread: i64,
+}
+
+/// What a user has missed in one chat.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Missed {
+    /// Of the chat.
+    pub name: String,
+    pub unread: i64,
+    /// Whether any of it calls the user, as everything does in a direct chat.
+    pub is_called: bool,
+}
+
+impl Digest {
+    /// Leaves out chats where nothing calls the user.
+    pub fn keep_called(&mut self) {
+        self.chats.retain(|missed| missed.is_called);
+        self.unread = self.chats.iter().map(|missed| missed.unread).sum();
+    }
 }
 
 /// Returns the beginning of a text on one line.
@@ -74,7 +92,7 @@ pub fn digest_mail(digest: &Digest, origin: &str, token: &str) -> Mail {
     let host = host(origin);
     let unread = digest.unread;
     let mut text = format!("You have unread messages at {host}.\n\n");
-    for (name, unread) in digest.chats.iter().take(MAX_DIGEST_CHATS) {
+    for Missed { name, unread, .. } in digest.chats.iter().take(MAX_DIGEST_CHATS) {
         text.push_str(&format!("  {}: {unread}\n", cut(name, MAX_TITLE_CHARS)));
     }
     let others = digest.chats.len().saturating_sub(MAX_DIGEST_CHATS);
@@ -129,10 +147,14 @@ fn host(origin: &str) -> &str {
 mod tests {
     use super::*;
 
+    fn missed(name: String, unread: i64) -> Missed {
+        Missed { name, unread, is_called: false }
+    }
+
     #[test]
     fn a_name_stays_within_its_line() {
         let name = "Cats\r\nBcc: all@acme.example\r\n\r\n<b>now</b>\u{202e}gnp".to_owned();
-        let digest = Digest { chats: vec![(name, 3)], unread: 3 };
+        let digest = Digest { chats: vec![missed(name, 3)], unread: 3 };
         let mail = digest_mail(&digest, "https://acme.example", "TOKEN");
         assert!(mail.text.contains("\n  Cats Bcc: all@acme.example <b>now</b> gnp: 3\n"), "{}", mail.text);
         assert_eq!(mail.subject, "3 unread messages at acme.example");
@@ -144,7 +166,7 @@ mod tests {
 
     #[test]
     fn a_text_message_has_numbers_and_no_names() {
-        let chats = |count: usize| (0..count).map(|n| (format!("secret {n}"), 2)).collect();
+        let chats = |count: usize| (0..count).map(|n| missed(format!("secret {n}"), 2)).collect();
         let text = |unread: i64, count: usize| {
             digest_text(&Digest { chats: chats(count), unread }, "https://acme.example")
         };
@@ -164,7 +186,7 @@ mod tests {
 
     #[test]
     fn a_digest_of_many_chats_names_some() {
-        let chats = (0..MAX_DIGEST_CHATS + 2).map(|n| (format!("chat {n}"), 1)).collect();
+        let chats = (0..MAX_DIGEST_CHATS + 2).map(|n| missed(format!("chat {n}"), 1)).collect();
         let mail = digest_mail(&Digest { chats, unread: 1 }, "https://acme.example", "T");
         assert!(mail.text.contains("and 2 other chats"));
         assert_eq!(mail.subject, "1 unread message at acme.example");

@@ -1,6 +1,6 @@
 //! Where users are notified, and what is to be sent there.
 
-use std::fmt;
+use std::{collections::BTreeMap, fmt};
 
 use base64::{Engine as _, prelude::BASE64_URL_SAFE_NO_PAD};
 use chrono::{DateTime, Utc};
@@ -12,7 +12,7 @@ use kit::{error::InvalidField, mail::Email};
 use secrecy::{ExposeSecret as _, SecretString};
 use url::Url;
 
-use super::{PhoneNumber, is_of_one_device};
+use super::{MAX_OF_HOST, MAX_OF_USER, PhoneNumber, is_of_one_device};
 
 /// Longest endpoint in bytes: those of browsers have a few hundred.
 const MAX_URL_BYTES: usize = 1_024;
@@ -31,6 +31,8 @@ pub enum Target {
         endpoint: Url,
         public_key: Vec<u8>,
         auth: Vec<u8>,
+        /// The public key of the tenant with which the browser subscribed: its push service takes pushes of no other.
+        sender_key: String,
     },
     Webhook {
         url: Url,
@@ -57,9 +59,10 @@ impl fmt::Debug for Target {
 }
 
 impl Target {
-    /// Reads what a user requests. `secret` is that of a webhook.
+    /// Reads what a user requests. `sender_key` is the tenant's for browsers, and `secret` that of a webhook.
     pub fn parse(
         request: &CreateSubscriptionRequest,
+        sender_key: &str,
         secret: impl FnOnce() -> SecretString,
     ) -> Result<Self, InvalidField> {
         Ok(match request {
@@ -67,6 +70,7 @@ impl Target {
                 endpoint: parse_url("web_push.endpoint", endpoint)?,
                 public_key: bytes("web_push.keys.p256dh", &keys.p256dh, PUBLIC_KEY_BYTES)?,
                 auth: bytes("web_push.keys.auth", &keys.auth, AUTH_BYTES)?,
+                sender_key: sender_key.to_owned(),
             },
             CreateSubscriptionRequest::Webhook(target) => {
                 Self::Webhook { url: parse_url("webhook.url", &target.url)?, secret: secret() }
@@ -112,6 +116,19 @@ impl Target {
             Self::WebPush { endpoint: url, .. } | Self::Webhook { url, .. } => Some(url),
             Self::Email { .. } | Self::Fcm { .. } | Self::Sms { .. } => None,
         }
+    }
+
+    /// Returns the tenant's key that a browser subscribed with.
+    pub fn sender_key(&self) -> Option<&str> {
+        match self {
+            Self::WebPush { sender_key, .. } => Some(sender_key),
+            Self::Webhook { .. } | Self::Email { .. } | Self::Fcm { .. } | Self::Sms { .. } => None,
+        }
+    }
+
+    /// Returns the host of an endpoint that a user named.
+    pub fn host(&self) -> Option<&str> {
+        self.url().and_then(Url::host_str)
     }
 
     /// Returns what its user knows it by.
@@ -217,6 +234,39 @@ pub struct Job {
     pub attempts: i32,
 }
 
+/// Of whom a process sends jobs at this moment, and to where.
+#[derive(Clone, Debug, Default)]
+pub struct Busy {
+    pub users: BTreeMap<UserId, i64>,
+    pub hosts: BTreeMap<String, i64>,
+}
+
+impl Busy {
+    /// Counts those of these subscriptions.
+    pub fn with<'a>(subscriptions: impl Iterator<Item = &'a Subscription>) -> Self {
+        let mut busy = Self::default();
+        for subscription in subscriptions {
+            busy.add(subscription);
+        }
+        busy
+    }
+
+    /// Reports whether there is a place for another job.
+    pub fn has_place(&self, subscription: &Subscription) -> bool {
+        let of_user = self.users.get(&subscription.user_id).copied().unwrap_or(0);
+        let of_host = subscription.target.host().and_then(|host| self.hosts.get(host)).copied().unwrap_or(0);
+        of_user < MAX_OF_USER && of_host < MAX_OF_HOST
+    }
+
+    /// Counts one.
+    pub fn add(&mut self, subscription: &Subscription) {
+        *self.users.entry(subscription.user_id).or_default() += 1;
+        if let Some(host) = subscription.target.host() {
+            *self.hosts.entry(host.to_owned()).or_default() += 1;
+        }
+    }
+}
+
 #[cfg(test)]
 mod tests {
     use serde_json::json;
@@ -225,7 +275,7 @@ mod tests {
 
     fn parse(request: serde_json::Value) -> Result<Target, InvalidField> {
         let request: CreateSubscriptionRequest = serde_json::from_value(request).unwrap();
-        Target::parse(&request, || "a secret".to_owned().into())
+        Target::parse(&request, "a key", || "a secret".to_owned().into())
     }
 
     #[test]

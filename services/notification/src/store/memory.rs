@@ -1,7 +1,7 @@
 //! Notifications in memory, for a process without backends and for tests.
 
 use std::{
-    collections::{BTreeMap, BTreeSet, HashMap},
+    collections::{BTreeMap, BTreeSet, HashMap, btree_map::Entry},
     sync::{Mutex, MutexGuard, PoisonError},
 };
 
@@ -12,7 +12,7 @@ use tonic::async_trait;
 
 use super::{NotificationStore, Place, Preferences, StoreError};
 use crate::domain::{
-    Batch, CODE_FOR, CODES_COUNT_FOR, CodeOutcome, DIGEST_AFTER, Job, MAX_CODES, MAX_SUBSCRIPTIONS,
+    Batch, Busy, CODE_FOR, CODES_COUNT_FOR, CodeOutcome, DIGEST_AFTER, Job, MAX_CODES, MAX_SUBSCRIPTIONS,
     MAX_TRIES, NewCode, NewSubscription, Subscription, is_of_digests, needs_confirmation,
 };
 
@@ -26,7 +26,7 @@ pub struct MemoryStore(Mutex<Tables>);
 #[derive(Debug, Default)]
 struct Tables {
     users: BTreeMap<UserId, User>,
-    subscriptions: BTreeMap<SubscriptionId, Entry>,
+    subscriptions: BTreeMap<SubscriptionId, Owned>,
     seats: BTreeMap<(ChatId, UserId), Seat>,
     news: BTreeMap<ChatId, News>,
     jobs: BTreeMap<(SubscriptionId, Option<ChatId>), Waiting>,
@@ -45,7 +45,7 @@ struct User {
 }
 
 #[derive(Debug)]
-struct Entry {
+struct Owned {
     subscription: Subscription,
     next_at: Option<DateTime<Utc>>,
 }
@@ -71,6 +71,8 @@ struct News {
     called: BTreeSet<UserId>,
     calls_all: bool,
     due_at: DateTime<Utc>,
+    /// What came since.
+    next: Option<Box<News>>,
 }
 
 #[derive(Debug)]
@@ -121,15 +123,19 @@ impl Tables {
             }
         }
         for (chat, said) in &batch.news {
-            let news = self.news.entry(*chat).or_insert_with(|| News {
-                seq: 0,
-                called: BTreeSet::new(),
-                calls_all: false,
+            let news = News {
+                seq: said.seq,
+                called: said.called.clone(),
+                calls_all: said.calls_all,
                 due_at,
-            });
-            news.seq = news.seq.max(said.seq);
-            news.called.extend(said.called.iter().copied());
-            news.calls_all |= said.calls_all;
+                next: None,
+            };
+            match self.news.entry(*chat) {
+                Entry::Vacant(vacant) => {
+                    vacant.insert(news);
+                }
+                Entry::Occupied(mut known) => known.get_mut().follow(news),
+            }
         }
     }
 
@@ -143,7 +149,7 @@ impl Tables {
             }
         }
         for (user, is_called) in told {
-            for Entry { subscription, next_at } in self.subscriptions.values() {
+            for Owned { subscription, next_at } in self.subscriptions.values() {
                 if subscription.user_id != user || !subscription.is_confirmed {
                     continue;
                 }
@@ -174,6 +180,22 @@ impl Tables {
     fn claimed(&mut self, job: &Job) -> Option<&mut Waiting> {
         let waiting = self.jobs.get_mut(&(job.subscription.id, job.chat_id))?;
         (waiting.attempts == job.attempts && waiting.dead_at.is_none()).then_some(waiting)
+    }
+}
+
+impl News {
+    /// Notes what came while this waits.
+    fn follow(&mut self, mut news: Self) {
+        let last = self.next.as_ref().map_or(self.seq, |next| next.seq);
+        // What is known already comes again, and makes nothing wait longer.
+        if news.seq <= last {
+            return;
+        }
+        if let Some(next) = self.next.take() {
+            news.called.extend(next.called);
+            news.calls_all |= next.calls_all;
+        }
+        self.next = Some(Box::new(news));
     }
 }
 
@@ -214,7 +236,7 @@ impl NotificationStore for MemoryStore {
             is_confirmed: !needs_confirmation(channel),
             created_at: new.created_at,
         };
-        let entry = Entry { subscription: subscription.clone(), next_at: None };
+        let entry = Owned { subscription: subscription.clone(), next_at: None };
         tables.subscriptions.insert(new.id, entry);
         Ok(subscription)
     }
@@ -377,6 +399,13 @@ impl NotificationStore for MemoryStore {
         Ok(())
     }
 
+    async fn list_again(&self, user_id: UserId, listed_at: DateTime<Utc>) -> Result<(), StoreError> {
+        if let Some(user) = self.tables().users.get_mut(&user_id) {
+            user.listed_at = Some(listed_at);
+        }
+        Ok(())
+    }
+
     async fn spread(&self, now: DateTime<Utc>, limit: usize) -> Result<usize, StoreError> {
         let mut tables = self.tables();
         let due = tables.news.iter().filter(|(_, news)| news.due_at <= now);
@@ -384,9 +413,26 @@ impl NotificationStore for MemoryStore {
         for chat in &due {
             if let Some(news) = tables.news.remove(chat) {
                 tables.tell(*chat, &news, now);
+                if let Some(next) = news.next {
+                    tables.news.insert(*chat, *next);
+                }
             }
         }
         Ok(due.len())
+    }
+
+    async fn next_news(&self) -> Result<Option<DateTime<Utc>>, StoreError> {
+        Ok(self.tables().news.values().map(|news| news.due_at).min())
+    }
+
+    async fn next_job(&self, channel: NotificationChannel) -> Result<Option<DateTime<Utc>>, StoreError> {
+        let tables = self.tables();
+        let is_of = |id: &SubscriptionId| {
+            let found = tables.subscriptions.get(id);
+            found.is_some_and(|entry| entry.subscription.target.channel() == channel)
+        };
+        let waiting = tables.jobs.iter().filter(|((id, _), one)| one.dead_at.is_none() && is_of(id));
+        Ok(waiting.map(|(_, one)| one.due_at).min())
     }
 
     async fn claim(
@@ -395,18 +441,21 @@ impl NotificationStore for MemoryStore {
         now: DateTime<Utc>,
         until: DateTime<Utc>,
         limit: usize,
+        busy: &Busy,
     ) -> Result<Vec<Job>, StoreError> {
-        let mut tables = self.tables();
+        let (mut tables, mut busy) = (self.tables(), busy.clone());
         let Tables { subscriptions, jobs, .. } = &mut *tables;
         let mut due: Vec<_> =
             jobs.iter_mut().filter(|(_, one)| one.dead_at.is_none() && one.due_at <= now).collect();
         due.sort_by_key(|(_, one)| one.due_at);
         let mut claimed = Vec::new();
         for ((id, chat), waiting) in due {
-            let Some(Entry { subscription, .. }) = subscriptions.get(id) else { continue };
-            if subscription.target.channel() != channel || claimed.len() == limit {
+            let Some(Owned { subscription, .. }) = subscriptions.get(id) else { continue };
+            let is_of_channel = subscription.target.channel() == channel;
+            if !is_of_channel || claimed.len() == limit || !busy.has_place(subscription) {
                 continue;
             }
+            busy.add(subscription);
             waiting.due_at = until;
             waiting.attempts += 1;
             claimed.push(Job {

@@ -16,9 +16,9 @@ use uuid::Uuid;
 
 use super::{NotificationStore, Place, Preferences, StoreError};
 use crate::domain::{
-    Batch, CODE_FOR, CODES_COUNT_FOR, CodeOutcome, DIGEST_AFTER, Job, MAX_CODES, MAX_SUBSCRIPTIONS,
-    MAX_TRIES, NewCode, NewSubscription, PhoneNumber, Quiet, Subscription, Target, is_of_digests,
-    needs_confirmation,
+    Batch, Busy, CODE_FOR, CODES_COUNT_FOR, CodeOutcome, DIGEST_AFTER, Job, MAX_CODES, MAX_OF_HOST,
+    MAX_OF_USER, MAX_SUBSCRIPTIONS, MAX_TRIES, NewCode, NewSubscription, PhoneNumber, Quiet, Subscription,
+    Target, is_of_digests, needs_confirmation,
 };
 
 /// The tables of this service.
@@ -32,7 +32,12 @@ pub const SCHEMA: Schema = Schema {
 
 /// Stands for all chats, in the job of a digest.
 const ALL_CHATS: Uuid = Uuid::nil();
-/// Codes are noted one after the other, under this lock of the database, "codes" in ASCII: two of one number are counted one by one.
+/// Seats of one chat that one statement tells of news: those of all chats that it takes end within its time limit. The others follow.
+const SLICE: i64 = 200;
+/// Jobs that are looked at for those that have a place.
+const CANDIDATES: i64 = 256;
+/// Codes are noted and numbers confirmed one after the other, under this lock of the database, "codes" in ASCII: two codes of one number are counted
+/// one by one, and of two users who confirm it at once the second has it.
 const CODES_LOCK: i64 = 0x0063_6f64_6573;
 
 /// Keeps notifications in the tenant's database.
@@ -57,6 +62,7 @@ kit::row! {
         public_key: Option<Vec<u8>>,
         auth: Option<Vec<u8>>,
         secret: Option<String>,
+        sender_key: Option<String>,
         is_confirmed: bool,
         created_at: DateTime<Utc>,
     }
@@ -71,6 +77,7 @@ kit::row! {
         public_key: Option<Vec<u8>>,
         auth: Option<Vec<u8>>,
         secret: Option<String>,
+        sender_key: Option<String>,
         is_confirmed: bool,
         created_at: DateTime<Utc>,
         chat_id: Uuid,
@@ -102,6 +109,12 @@ kit::row! {
 kit::row! {
     struct UserRow {
         user_id: Uuid,
+    }
+}
+
+kit::row! {
+    struct NextRow {
+        due_at: Option<DateTime<Utc>>,
     }
 }
 
@@ -170,6 +183,12 @@ impl NotificationStore for PostgresStore {
             .map_err(failed)?;
         let (target, channel) = (&new.target, new.target.channel());
         if target.is_device() {
+            // Of two users who subscribe it at once, the second has it.
+            sqlx::query("SELECT pg_advisory_xact_lock(hashtextextended($1, 0))")
+                .bind(target.endpoint())
+                .execute(&mut *transaction)
+                .await
+                .map_err(failed)?;
             sqlx::query("DELETE FROM subscriptions WHERE channel = $3 AND endpoint = $1 AND user_id <> $2")
                 .bind(target.endpoint())
                 .bind(new.user_id.0)
@@ -198,11 +217,12 @@ impl NotificationStore for PostgresStore {
         };
         let row: SubscriptionRow = sqlx::query_as(
             "INSERT INTO subscriptions
-                (subscription_id, user_id, channel, endpoint, public_key, auth, secret, is_confirmed, created_at)
-             VALUES ($1, $2, $3, $4, $5, $6, $7, $8, $9)
+                (subscription_id, user_id, channel, endpoint, public_key, auth, secret, is_confirmed, created_at, host, sender_key)
+             VALUES ($1, $2, $3, $4, $5, $6, $7, $8, $9, $10, $11)
              ON CONFLICT (user_id, channel, endpoint) DO UPDATE
-                SET public_key = excluded.public_key, auth = excluded.auth, secret = excluded.secret
-             RETURNING subscription_id, user_id, channel, endpoint, public_key, auth, secret, is_confirmed, created_at",
+                SET public_key = excluded.public_key, auth = excluded.auth, secret = excluded.secret,
+                    sender_key = excluded.sender_key
+             RETURNING subscription_id, user_id, channel, endpoint, public_key, auth, secret, sender_key, is_confirmed, created_at",
         )
         .bind(new.id.0)
         .bind(new.user_id.0)
@@ -213,6 +233,8 @@ impl NotificationStore for PostgresStore {
         .bind(secret)
         .bind(!needs_confirmation(channel))
         .bind(new.created_at)
+        .bind(target.host().map(str::to_owned))
+        .bind(target.sender_key().map(str::to_owned))
         .fetch_one(&mut *transaction)
         .await
         .map_err(failed)?;
@@ -222,7 +244,7 @@ impl NotificationStore for PostgresStore {
 
     async fn subscriptions(&self, user_id: UserId) -> Result<Vec<Subscription>, StoreError> {
         let rows: Vec<SubscriptionRow> = sqlx::query_as(
-            "SELECT subscription_id, user_id, channel, endpoint, public_key, auth, secret, is_confirmed, created_at
+            "SELECT subscription_id, user_id, channel, endpoint, public_key, auth, secret, sender_key, is_confirmed, created_at
              FROM subscriptions WHERE user_id = $1 ORDER BY created_at, subscription_id",
         )
         .bind(user_id.0)
@@ -246,11 +268,7 @@ impl NotificationStore for PostgresStore {
     async fn note_code(&self, new: &NewCode) -> Result<Option<TimeDelta>, StoreError> {
         let failed = StoreError::Subscriptions;
         let mut transaction = self.pool.begin().await.map_err(failed)?;
-        sqlx::query("SELECT pg_advisory_xact_lock($1)")
-            .bind(CODES_LOCK)
-            .execute(&mut *transaction)
-            .await
-            .map_err(failed)?;
+        lock(&mut transaction, CODES_LOCK).await.map_err(failed)?;
         let counted: CountedCodesRow = sqlx::query_as(
             "SELECT count(*) FILTER (WHERE user_id = $1) AS of_user,
                 count(*) FILTER (WHERE number = $2) AS of_number,
@@ -330,6 +348,7 @@ impl NotificationStore for PostgresStore {
             transaction.commit().await.map_err(failed)?;
             return Ok(CodeOutcome::Wrong { left: MAX_TRIES - tried.tries });
         }
+        lock(&mut transaction, CODES_LOCK).await.map_err(failed)?;
         sqlx::query(
             "DELETE FROM subscriptions WHERE channel = 'sms' AND endpoint = $1 AND user_id <> $2 AND is_confirmed",
         )
@@ -535,20 +554,34 @@ impl NotificationStore for PostgresStore {
         transaction.commit().await.map_err(failed)
     }
 
+    async fn list_again(&self, user_id: UserId, listed_at: DateTime<Utc>) -> Result<(), StoreError> {
+        sqlx::query("UPDATE users SET listed_at = $2 WHERE user_id = $1")
+            .bind(user_id.0)
+            .bind(listed_at)
+            .execute(&self.pool)
+            .await
+            .map(drop)
+            .map_err(StoreError::List)
+    }
+
     #[tracing::instrument(name = "notification.store.spread", skip_all)]
     async fn spread(&self, now: DateTime<Utc>, limit: usize) -> Result<usize, StoreError> {
         let row: NumberRow = sqlx::query_as(
             "WITH due AS (
-                DELETE FROM news WHERE chat_id IN (
-                    SELECT chat_id FROM news WHERE due_at <= $1 ORDER BY due_at LIMIT $2 FOR UPDATE SKIP LOCKED
-                )
-                RETURNING chat_id, seq, called, calls_all
+                SELECT chat_id, seq, called, calls_all, told_to FROM news
+                WHERE due_at <= $1 ORDER BY due_at LIMIT $2 FOR UPDATE SKIP LOCKED
+             ), slice AS MATERIALIZED (
+                SELECT due.chat_id, due.seq, seated.user_id,
+                    due.calls_all OR seated.user_id = ANY (due.called) AS is_called
+                FROM due CROSS JOIN LATERAL (
+                    SELECT user_id FROM seats WHERE seats.chat_id = due.chat_id AND user_id > due.told_to
+                    ORDER BY user_id LIMIT $6
+                ) AS seated
              ), told AS (
-                UPDATE seats SET told_seq = due.seq FROM due
-                WHERE seats.chat_id = due.chat_id AND seats.is_member
-                    AND seats.told_seq < due.seq AND seats.taken_seq < due.seq
-                RETURNING seats.user_id, due.chat_id, due.seq,
-                    due.calls_all OR seats.user_id = ANY (due.called) AS is_called
+                UPDATE seats SET told_seq = slice.seq FROM slice
+                WHERE seats.chat_id = slice.chat_id AND seats.user_id = slice.user_id AND seats.is_member
+                    AND seats.told_seq < slice.seq AND seats.taken_seq < slice.seq
+                RETURNING seats.user_id, seats.chat_id, slice.seq, slice.is_called
              ), made AS (
                 INSERT INTO jobs (subscription_id, chat_id, channel, seq, is_called, due_at)
                 SELECT subscriptions.subscription_id,
@@ -565,6 +598,22 @@ impl NotificationStore for PostgresStore {
                     due_at = CASE WHEN jobs.dead_at IS NULL THEN jobs.due_at ELSE excluded.due_at END,
                     attempts = CASE WHEN jobs.dead_at IS NULL THEN jobs.attempts ELSE 0 END,
                     dead_at = NULL, death = NULL
+             ), ends AS MATERIALIZED (
+                SELECT due.chat_id, count(slice.user_id) = $6 AS is_full,
+                    (array_agg(slice.user_id ORDER BY slice.user_id DESC))[1] AS told_to
+                FROM due LEFT JOIN slice USING (chat_id) GROUP BY due.chat_id
+             ), sliced AS (
+                UPDATE news SET told_to = ends.told_to, due_at = $1 FROM ends
+                WHERE news.chat_id = ends.chat_id AND ends.is_full
+             ), followed AS (
+                UPDATE news SET seq = next_seq, called = next_called, calls_all = next_calls_all,
+                    due_at = next_due_at, told_to = $3,
+                    next_seq = NULL, next_called = '{}', next_calls_all = FALSE, next_due_at = NULL
+                FROM ends
+                WHERE news.chat_id = ends.chat_id AND NOT ends.is_full AND next_seq IS NOT NULL
+             ), over AS (
+                DELETE FROM news USING ends
+                WHERE news.chat_id = ends.chat_id AND NOT ends.is_full AND next_seq IS NULL
              )
              SELECT count(*) AS number FROM due",
         )
@@ -573,10 +622,29 @@ impl NotificationStore for PostgresStore {
         .bind(ALL_CHATS)
         .bind(now + DIGEST_AFTER)
         .bind(digest_channels())
+        .bind(SLICE)
         .fetch_one(&self.pool)
         .await
         .map_err(StoreError::Jobs)?;
         Ok(usize::try_from(row.number).unwrap_or(0))
+    }
+
+    async fn next_news(&self) -> Result<Option<DateTime<Utc>>, StoreError> {
+        let row: NextRow = sqlx::query_as("SELECT min(due_at) AS due_at FROM news")
+            .fetch_one(&self.pool)
+            .await
+            .map_err(StoreError::Jobs)?;
+        Ok(row.due_at)
+    }
+
+    async fn next_job(&self, channel: NotificationChannel) -> Result<Option<DateTime<Utc>>, StoreError> {
+        let row: NextRow =
+            sqlx::query_as("SELECT min(due_at) AS due_at FROM jobs WHERE channel = $1 AND dead_at IS NULL")
+                .bind(channel.as_str())
+                .fetch_one(&self.pool)
+                .await
+                .map_err(StoreError::Jobs)?;
+        Ok(row.due_at)
     }
 
     #[tracing::instrument(name = "notification.store.claim", skip_all)]
@@ -586,23 +654,62 @@ impl NotificationStore for PostgresStore {
         now: DateTime<Utc>,
         until: DateTime<Utc>,
         limit: usize,
+        busy: &Busy,
     ) -> Result<Vec<Job>, StoreError> {
+        let (users, of_users): (Vec<Uuid>, Vec<i64>) =
+            busy.users.iter().map(|(user, number)| (user.0, *number)).unzip();
+        let (hosts, of_hosts): (Vec<String>, Vec<i64>) =
+            busy.hosts.iter().map(|(host, number)| (host.clone(), *number)).unzip();
+        // Those whose user or host has no place are passed over before anything is ranked: however many they are, the first one of the others is found.
         let rows: Vec<JobRow> = sqlx::query_as(
-            "UPDATE jobs SET due_at = $3, attempts = attempts + 1
+            "WITH busy_users AS (
+                SELECT * FROM unnest($5::UUID[], $6::BIGINT[]) AS counted (user_id, number)
+             ), busy_hosts AS (
+                SELECT * FROM unnest($7::TEXT[], $8::BIGINT[]) AS counted (host, number)
+             ), due AS (
+                SELECT jobs.subscription_id, jobs.chat_id, jobs.due_at, subscriptions.user_id, subscriptions.host
+                FROM jobs JOIN subscriptions ON subscriptions.subscription_id = jobs.subscription_id
+                WHERE jobs.channel = $1 AND jobs.dead_at IS NULL AND jobs.due_at <= $2
+                    AND NOT EXISTS (
+                        SELECT FROM busy_users
+                        WHERE busy_users.user_id = subscriptions.user_id AND busy_users.number >= $9
+                    )
+                    AND NOT EXISTS (
+                        SELECT FROM busy_hosts
+                        WHERE busy_hosts.host = subscriptions.host AND busy_hosts.number >= $10
+                    )
+                ORDER BY jobs.due_at LIMIT $11 FOR UPDATE OF jobs SKIP LOCKED
+             ), ranked AS (
+                SELECT due.subscription_id, due.chat_id, due.due_at, due.host,
+                    row_number() OVER (PARTITION BY due.user_id ORDER BY due.due_at, due.chat_id)
+                        + COALESCE(busy_users.number, 0) AS of_user,
+                    row_number() OVER (PARTITION BY due.host ORDER BY due.due_at, due.chat_id)
+                        + COALESCE(busy_hosts.number, 0) AS of_host
+                FROM due
+                LEFT JOIN busy_users ON busy_users.user_id = due.user_id
+                LEFT JOIN busy_hosts ON busy_hosts.host = due.host
+             ), chosen AS (
+                SELECT subscription_id, chat_id FROM ranked
+                WHERE of_user <= $9 AND (host IS NULL OR of_host <= $10) ORDER BY due_at LIMIT $4
+             )
+             UPDATE jobs SET due_at = $3, attempts = attempts + 1
              FROM subscriptions
              WHERE subscriptions.subscription_id = jobs.subscription_id
-                AND (jobs.subscription_id, jobs.chat_id) IN (
-                    SELECT subscription_id, chat_id FROM jobs
-                    WHERE channel = $1 AND dead_at IS NULL AND due_at <= $2
-                    ORDER BY due_at LIMIT $4 FOR UPDATE SKIP LOCKED
-                )
-             RETURNING jobs.subscription_id, user_id, jobs.channel, endpoint, public_key, auth, secret,
+                AND (jobs.subscription_id, jobs.chat_id) IN (SELECT subscription_id, chat_id FROM chosen)
+             RETURNING jobs.subscription_id, user_id, jobs.channel, endpoint, public_key, auth, secret, sender_key,
                 is_confirmed, created_at, jobs.chat_id, jobs.seq, jobs.is_called, jobs.version, jobs.attempts",
         )
         .bind(channel.as_str())
         .bind(now)
         .bind(until)
         .bind(limit_of(limit))
+        .bind(users)
+        .bind(of_users)
+        .bind(hosts)
+        .bind(of_hosts)
+        .bind(MAX_OF_USER)
+        .bind(MAX_OF_HOST)
+        .bind(CANDIDATES)
         .fetch_all(&self.pool)
         .await
         .map_err(StoreError::Jobs)?;
@@ -694,15 +801,23 @@ impl NotificationStore for PostgresStore {
 
     async fn counts(&self) -> Result<HashMap<NotificationChannel, (i64, i64)>, StoreError> {
         let rows: Vec<CountRow> = sqlx::query_as(
-            "SELECT channel, count(*) FILTER (WHERE dead_at IS NULL) AS waiting, count(dead_at) AS dead
-             FROM jobs GROUP BY channel",
+            // Each half is read from an index alone.
+            "SELECT channel, count(*) AS waiting, 0::BIGINT AS dead
+             FROM jobs WHERE dead_at IS NULL GROUP BY channel
+             UNION ALL
+             SELECT channel, 0, count(*) FROM jobs WHERE dead_at IS NOT NULL GROUP BY channel",
         )
         .fetch_all(&self.pool)
         .await
         .map_err(StoreError::Jobs)?;
-        let count =
-            |row: CountRow| Some((NotificationChannel::parse(&row.channel)?, (row.waiting, row.dead)));
-        Ok(rows.into_iter().filter_map(count).collect())
+        let mut counts: HashMap<_, (i64, i64)> = HashMap::new();
+        for row in rows {
+            let Some(channel) = NotificationChannel::parse(&row.channel) else { continue };
+            let (waiting, dead) = counts.entry(channel).or_default();
+            *waiting += row.waiting;
+            *dead += row.dead;
+        }
+        Ok(counts)
     }
 
     #[tracing::instrument(name = "notification.store.erase", skip_all, fields(user = %user_id))]
@@ -734,6 +849,12 @@ impl NotificationStore for PostgresStore {
         .map(drop)
         .map_err(StoreError::Position)
     }
+}
+
+/// Waits for a lock of the database, and has it until the transaction ends.
+async fn lock(connection: &mut PgConnection, key: i64) -> Result<(), sqlx::Error> {
+    let locked = sqlx::query("SELECT pg_advisory_xact_lock($1)").bind(key).execute(connection).await;
+    locked.map(drop)
 }
 
 async fn ensure_user(connection: &mut PgConnection, user_id: UserId) -> Result<(), sqlx::Error> {
@@ -811,10 +932,13 @@ async fn note_news(
     for (chat, news) in &batch.news {
         let called: Vec<Uuid> = news.called.iter().map(|user| user.0).collect();
         sqlx::query(
+            // What is known already comes again, and makes nothing wait longer.
             "INSERT INTO news (chat_id, seq, called, calls_all, due_at) VALUES ($1, $2, $3, $4, $5)
              ON CONFLICT (chat_id) DO UPDATE SET
-                seq = GREATEST(news.seq, excluded.seq), calls_all = news.calls_all OR excluded.calls_all,
-                called = ARRAY (SELECT unnest(news.called) UNION SELECT unnest(excluded.called))",
+                next_seq = excluded.seq, next_calls_all = news.next_calls_all OR excluded.calls_all,
+                next_called = ARRAY (SELECT unnest(news.next_called) UNION SELECT unnest(excluded.called)),
+                next_due_at = excluded.due_at
+                WHERE excluded.seq > GREATEST(news.seq, news.next_seq)",
         )
         .bind(chat.0)
         .bind(news.seq)
@@ -867,6 +991,7 @@ impl TryFrom<SubscriptionRow> for Subscription {
                 endpoint: url()?,
                 public_key: row.public_key.ok_or_else(|| unreadable("public_key"))?,
                 auth: row.auth.ok_or_else(|| unreadable("auth"))?,
+                sender_key: row.sender_key.ok_or_else(|| unreadable("sender_key"))?,
             },
             Some(NotificationChannel::Webhook) => Target::Webhook {
                 url: url()?,
@@ -896,7 +1021,9 @@ impl TryFrom<JobRow> for Job {
     type Error = sqlx::Error;
 
     fn try_from(row: JobRow) -> Result<Self, sqlx::Error> {
-        let JobRow { subscription_id, user_id, channel, endpoint, public_key, auth, secret, .. } = row;
+        let JobRow {
+            subscription_id, user_id, channel, endpoint, public_key, auth, secret, sender_key, ..
+        } = row;
         let subscription = SubscriptionRow {
             subscription_id,
             user_id,
@@ -905,6 +1032,7 @@ impl TryFrom<JobRow> for Job {
             public_key,
             auth,
             secret,
+            sender_key,
             is_confirmed: row.is_confirmed,
             created_at: row.created_at,
         };

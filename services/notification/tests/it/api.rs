@@ -105,7 +105,7 @@ async fn preferences_are_kept_as_they_were_set() {
     let ann = stand.realm.user("ann");
     let standard = json!({"level": "all", "shows_text": true});
     assert_eq!(stand.api.get(&ann, PREFERENCES).await.ok(200), standard);
-    let put = |body: serde_json::Value| {
+    let put = |body: Value| {
         let line = format!("PUT {PREFERENCES}");
         let (api, token) = (&stand.api, &ann.token);
         async move { api.send(&line, Some(token), Some(body)).await }
@@ -170,7 +170,7 @@ async fn a_number_counts_once_its_code_is_confirmed() {
     let (again, second) = enter(&stand, &ann, "+4915112345678").await;
     assert_eq!(id, again);
     if first != second {
-        assert_eq!(confirm(&stand, &ann, &id, &first).await, "invalid_argument");
+        assert_eq!(confirm(&stand, &ann, &id, &first).await, "permission_denied");
     }
     assert_eq!(confirm(&stand, &ben, &id, &second).await, "not_found", "it is another user's");
     assert_eq!(is_confirmed(&stand, &ann).await, [false]);
@@ -189,7 +189,7 @@ async fn a_wrong_code_five_times_ends_it() {
     let ann = stand.realm.user("ann");
     let (id, code) = enter(&stand, &ann, "+4915112345678").await;
     for _ in 0..5 {
-        assert_eq!(confirm(&stand, &ann, &id, other(&code)).await, "invalid_argument");
+        assert_eq!(confirm(&stand, &ann, &id, other(&code)).await, "permission_denied");
     }
     assert_eq!(confirm(&stand, &ann, &id, &code).await, "conflict", "it has ended");
     assert_eq!(is_confirmed(&stand, &ann).await, [false]);
@@ -205,7 +205,7 @@ async fn a_number_is_of_the_user_who_confirmed_it_last() {
     assert_eq!(confirm(&stand, &ann, &of_ann, &code).await, "confirmed");
     // Another user enters it, and does not have the phone.
     let (of_ben, code) = enter(&stand, &ben, "+4915112345678").await;
-    assert_eq!(confirm(&stand, &ben, &of_ben, other(&code)).await, "invalid_argument");
+    assert_eq!(confirm(&stand, &ben, &of_ben, other(&code)).await, "permission_denied");
     assert_eq!(
         (is_confirmed(&stand, &ann).await, is_confirmed(&stand, &ben).await),
         (vec![json!(true)], vec![json!(false)])

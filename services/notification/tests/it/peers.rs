@@ -35,11 +35,17 @@ struct Known {
     seats: BTreeMap<(String, String), Seat>,
     /// Texts of chats: their seq, sender and body.
     texts: BTreeMap<String, Vec<(i64, String, String)>>,
+    /// Whom texts call: their chat, their seq and a user.
+    calls: Vec<(String, i64, String)>,
     titles: BTreeMap<String, String>,
     names: BTreeMap<String, String>,
     deleted: Vec<String>,
     banned: Vec<String>,
+    /// The user whose chats cannot be listed.
+    unlistable: Option<String>,
     is_down: bool,
+    /// Calls while they were down.
+    refused: usize,
 }
 
 #[derive(Default)]
@@ -63,12 +69,21 @@ impl Peers {
     }
 
     fn up(&self) -> Result<MutexGuard<'_, Known>, Status> {
-        let known = self.known();
-        if known.is_down { Err(Status::unavailable("it is down")) } else { Ok(known) }
+        let mut known = self.known();
+        if known.is_down {
+            known.refused += 1;
+            return Err(Status::unavailable("it is down"));
+        }
+        Ok(known)
     }
 
     pub fn set_down(&self, is_down: bool) {
         self.known().is_down = is_down;
+    }
+
+    /// Returns how many calls came while they were down.
+    pub fn refused(&self) -> usize {
+        self.known().refused
     }
 
     pub fn join(&self, chat: ChatId, user: UserId) {
@@ -93,6 +108,16 @@ impl Peers {
         texts.push((seq, sender.to_string(), body.to_owned()));
     }
 
+    /// Lets a text call users.
+    pub fn call(&self, chat: ChatId, seq: i64, users: &[UserId]) {
+        let calls = users.iter().map(|user| (chat.to_string(), seq, user.to_string()));
+        self.known().calls.extend(calls);
+    }
+
+    pub fn read(&self, chat: ChatId, user: UserId, seq: i64) {
+        self.seat(chat, user, |seat| seat.read_seq = seq);
+    }
+
     pub fn deliver(&self, chat: ChatId, user: UserId, seq: i64) {
         self.seat(chat, user, |seat| seat.delivered_seq = seq);
     }
@@ -108,6 +133,11 @@ impl Peers {
 
     pub fn lift(&self, user: UserId) {
         self.known().banned.retain(|banned| *banned != user.to_string());
+    }
+
+    /// Lets the list of a user's chats fail.
+    pub fn refuse_list(&self, user: UserId) {
+        self.known().unlistable = Some(user.to_string());
     }
 
     pub fn delete(&self, user: UserId) {
@@ -135,10 +165,15 @@ impl Known {
     fn watermarks(&self, chat: &str, user: &str, seat: &Seat) -> Watermarks {
         let texts = self.texts.get(chat).map(Vec::as_slice).unwrap_or_default();
         let unread = texts.iter().filter(|(seq, sender, _)| *seq > seat.read_seq && sender != user).count();
+        let calls = self
+            .calls
+            .iter()
+            .filter(|(of, seq, called)| of == chat && *seq > seat.read_seq && called == user);
         Watermarks {
             read_seq: seat.read_seq,
             delivered_seq: seat.delivered_seq,
             unread: unread as i64,
+            mentions: calls.count() as i64,
             ..Watermarks::default()
         }
     }
@@ -160,6 +195,9 @@ impl ChatService for Peers {
     ) -> Result<Response<ListMembershipsResponse>, Status> {
         let ListMembershipsRequest { user_id, chat_ids, .. } = request.into_inner();
         let known = self.up()?;
+        if known.unlistable.as_ref() == Some(&user_id) {
+            return Err(Status::out_of_range("the answer is too large"));
+        }
         let is_asked = |chat: &String| chat_ids.is_empty() || chat_ids.contains(chat);
         let seats = known.seats.iter().filter(|((chat, user), _)| *user == user_id && is_asked(chat));
         let memberships = seats.map(|((chat, _), seat)| known.membership(chat, seat)).collect();

@@ -12,7 +12,7 @@ use kit::testing::{
 use notification::{
     channels::{Channel as _, Content, FcmChannel, GOOGLE, Outside, SendError, ServiceAccount, SmsHook},
     departures,
-    domain::{Batch, Notice, PhoneNumber, Subscription, Target},
+    domain::{Batch, Busy, Notice, PhoneNumber, Subscription, Target},
     store::{NotificationStore as _, Place},
 };
 use serde_json::{Value, json};
@@ -25,7 +25,7 @@ use super::{
 
 const SUBSCRIPTIONS: &str = "/api/notifications/subscriptions";
 /// What comes twice comes within so long: several rounds of everything.
-const A_WHILE: Duration = Duration::from_secs(4);
+const A_WHILE: Duration = Duration::from_secs(6);
 
 async fn subscribe(stand: &Stand, user: &TestUser, body: Value) -> Value {
     let created = stand.api.post(user, SUBSCRIPTIONS, body).await.ok(200);
@@ -70,8 +70,10 @@ async fn who_is_away_is_told_once_by_each_channel_and_who_is_online_is_not() {
     let chat = stand.found(&[ann.user.id, away.user.id, online.user.id]);
     stand.peers.title(chat, "Cats\r\nBcc: all@acme.example");
     stand.peers.name(ann.user.id, "<b>Ann</b>\r\nX-Evil: 1");
-    stand.say(chat, 1, ann.user.id, "<script>hello</script>", &[]);
+    // Who is online takes it before it is time to tell of it, however busy the machine is.
+    stand.peers.say(chat, 1, ann.user.id, "<script>hello</script>");
     stand.peers.deliver(chat, online.user.id, 1);
+    stand.announce(chat, 1, ann.user.id, "<script>hello</script>", &[]);
     // Announcements may come again.
     stand.announce(chat, 1, ann.user.id, "<script>hello</script>", &[]);
 
@@ -159,8 +161,9 @@ async fn an_app_of_a_user_who_is_away_is_told_once_and_that_of_another_is_not() 
     let chat = stand.found(&[ann.id, ben.id, eve.id]);
     stand.peers.title(chat, "Cats");
     stand.peers.name(ann.id, "Ann");
-    stand.say(chat, 1, ann.id, "hello", &[]);
+    stand.peers.say(chat, 1, ann.id, "hello");
     stand.peers.deliver(chat, eve.id, 1);
+    stand.announce(chat, 1, ann.id, "hello", &[]);
     stand.announce(chat, 1, ann.id, "hello", &[]);
     let [sent] = stand.google.wait_taken(1).await.try_into().expect("one message");
     assert_eq!(sent["message"]["token"], json!(app("ben")));
@@ -175,8 +178,9 @@ async fn an_app_of_a_user_who_is_away_is_told_once_and_that_of_another_is_not() 
     let line = "PUT /api/notifications/preferences";
     let preferences = json!({"level": "all", "shows_text": false});
     stand.api.send(line, Some(&ben.token), Some(preferences)).await.ok(200);
-    stand.say(chat, 2, ann.id, "a secret", &[]);
+    stand.peers.say(chat, 2, ann.id, "a secret");
     stand.peers.deliver(chat, eve.id, 2);
+    stand.announce(chat, 2, ann.id, "a secret", &[]);
     let taken = stand.google.wait_taken(2).await;
     let data = json!({"chat": chat, "seq": "2", "badge": "2"});
     assert_eq!(taken[1]["message"]["data"], data, "no text and no name");
@@ -238,6 +242,23 @@ async fn an_app_that_is_gone_is_forgotten_and_a_project_that_is_refused_costs_no
         stand.google.refuse(None);
         stand.google.wait_taken(taken + 1).await;
     }
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn a_project_that_refuses_every_token_is_granted_few() {
+    let stand = Stand::start().await;
+    let (ann, ben) = (stand.realm.user("ann"), with_app(&stand, "ben").await);
+    let chats: Vec<ChatId> = (0..20).map(|_| stand.found(&[ann.id, ben.id])).collect();
+    stand.google.refuse(Some((401, firebase_error("UNAUTHENTICATED", ""))));
+    for chat in &chats {
+        stand.say(*chat, 1, ann.id, "hello", &[]);
+    }
+    stand.google.wait(chats.len()).await;
+    let granted = stand.google.granted();
+    assert!(granted <= chats.len() / 4, "{granted} tokens");
+    stand.google.refuse(None);
+    stand.google.wait_taken(chats.len()).await;
+    is_done(&stand, NotificationChannel::Fcm).await;
 }
 
 #[tokio::test(flavor = "multi_thread")]
@@ -355,7 +376,8 @@ async fn a_text_message_says_how_much_was_missed_and_nothing_else() {
     tell(3, then).await;
     assert_eq!(stand.waiting(NotificationChannel::Sms).await, (1, 0));
     let claim = async |at: chrono::DateTime<Utc>| {
-        let jobs = stand.store.claim(NotificationChannel::Sms, at, at, 10).await.expect("jobs");
+        let jobs =
+            stand.store.claim(NotificationChannel::Sms, at, at, 10, &Busy::default()).await.expect("jobs");
         jobs.len()
     };
     assert_eq!(claim(Utc::now() + SMS_EVERY - TimeDelta::minutes(2)).await, 0);
@@ -382,6 +404,44 @@ async fn what_was_taken_while_another_service_was_down_is_not_told() {
 }
 
 #[tokio::test(flavor = "multi_thread")]
+async fn while_another_service_is_down_the_jobs_that_wait_do_not_go_round() {
+    let stand = Stand::start().await;
+    let away = Away::start(&stand, "ben").await;
+    let ann = stand.realm.user("ann");
+    let chats: Vec<ChatId> = (0..30).map(|_| stand.found(&[ann.id, away.user.id])).collect();
+    stand.peers.set_down(true);
+    for chat in &chats {
+        stand.say(*chat, 1, ann.id, "hello", &[]);
+    }
+    wait_for("all jobs to wait", PATIENCE, || async {
+        (stand.waiting(NotificationChannel::WebPush).await == (30, 0)).then_some(())
+    })
+    .await;
+    sleep(A_WHILE).await;
+    // Those that were begun before the first one failed, and then one at a time.
+    let refused = stand.peers.refused();
+    assert!((1..chats.len()).contains(&refused), "{refused} calls");
+    stand.peers.set_down(false);
+    away.receiver.wait_taken(chats.len()).await;
+    assert_eq!(away.receiver.all().len(), chats.len());
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn a_user_whose_chats_cannot_be_listed_keeps_nobody_waiting() {
+    let stand = Stand::start().await;
+    let (eve, hook) = (stand.realm.user("eve"), Receiver::start().await);
+    stand.peers.refuse_list(eve.id);
+    let body = json!({"webhook": {"url": hook.url}});
+    stand.api.post(&eve, SUBSCRIPTIONS, body).await.ok(200);
+    // Each of them waits until it is listed.
+    for name in ["ann", "ben", "carl", "dora"] {
+        Away::start(&stand, name).await;
+    }
+    let long_ago = Utc::now() - TimeDelta::hours(1);
+    assert_eq!(stand.store.unlisted(long_ago, 10).await.expect("a list"), [eve.id], "it is tried again");
+}
+
+#[tokio::test(flavor = "multi_thread")]
 async fn an_endpoint_that_is_gone_is_forgotten_and_one_that_refuses_is_given_up() {
     let stand = Stand::start().await;
     let ann = stand.realm.user("ann");
@@ -402,6 +462,34 @@ async fn an_endpoint_that_is_gone_is_forgotten_and_one_that_refuses_is_given_up(
     stand.say(chat, 2, ann.id, "again", &[]);
     assert_eq!(refusing.next(1).await["seq"], 2);
     assert_eq!((gone.receiver.all().len(), refusing.receiver.all().len()), (1, 2));
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn a_browser_that_subscribed_with_another_key_is_forgotten() {
+    let stand = Stand::start().await;
+    let ann = stand.realm.user("ann");
+    let (now, old) = (Away::start(&stand, "ben").await, Away::start(&stand, "eve").await);
+    // As after a tenant was deleted and made again, whose data were kept: its key is another one.
+    let [known] = stand.store.subscriptions(old.user.id).await.expect("a list").try_into().expect("one");
+    let mut target = known.target;
+    let Target::WebPush { sender_key, .. } = &mut target else { panic!("a browser") };
+    "another key".clone_into(sender_key);
+    let new = notification::domain::NewSubscription {
+        id: known.id,
+        user_id: old.user.id,
+        target,
+        created_at: known.created_at,
+    };
+    stand.store.subscribe(&new).await.expect("it is there");
+    let chat = stand.found(&[ann.id, now.user.id, old.user.id]);
+    stand.peers.title(chat, "Cats");
+    stand.say(chat, 1, ann.id, "hello", &[]);
+    now.next(1).await;
+    wait_for("the browser to be forgotten", PATIENCE, || async {
+        stand.store.subscriptions(old.user.id).await.expect("a list").is_empty().then_some(())
+    })
+    .await;
+    assert!(old.receiver.all().is_empty(), "the push service would refuse it");
 }
 
 #[tokio::test(flavor = "multi_thread")]
@@ -462,6 +550,72 @@ async fn a_user_is_told_what_the_user_wants_to_be_told() {
     assert_eq!(away.receiver.all().len(), expected, "it is quiet");
 }
 
+/// Lets a user want to be notified of mentions alone.
+async fn wants_mentions(stand: &Stand, user: &TestUser) {
+    let preferences = json!({"level": "mentions", "shows_text": true});
+    let line = "PUT /api/notifications/preferences";
+    stand.api.send(line, Some(&user.token), Some(preferences)).await.ok(200);
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn a_call_that_was_read_makes_nothing_of_what_follows_it() {
+    let stand = Stand::start().await;
+    let ann = stand.realm.user("ann");
+    let away = Away::start(&stand, "ben").await;
+    let chat = stand.found(&[ann.id, away.user.id]);
+    stand.peers.title(chat, "Cats");
+    wants_mentions(&stand, &away.user).await;
+    away.receiver.answer(503);
+    stand.say(chat, 1, ann.id, "hello", &[away.user.id]);
+    away.receiver.wait(1).await;
+    // It is read elsewhere while the push waits, and what comes then calls nobody.
+    stand.peers.read(chat, away.user.id, 1);
+    stand.say(chat, 2, ann.id, "hello", &[]);
+    away.receiver.answer(201);
+    is_done(&stand, NotificationChannel::WebPush).await;
+    assert!(away.receiver.taken().is_empty());
+    stand.say(chat, 3, ann.id, "hello", &[away.user.id]);
+    assert_eq!(away.next(1).await["seq"], 3);
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn a_mail_has_what_its_user_wants_to_be_told_and_no_more() {
+    let stand = Stand::by_hand().await;
+    let (ann, ben) = (stand.realm.user("ann"), stand.realm.user("ben"));
+    stand.api.post(&ben, SUBSCRIPTIONS, json!({"email": {"address": "ben@corp.test"}})).await.ok(200);
+    assert!(stand.mail.next().await.content.contains("notifications_confirmation"));
+    let [own] = stand.store.subscriptions(ben.id).await.expect("a list").try_into().expect("one");
+    assert!(stand.store.confirm(own.id).await.expect("an answer"));
+    let chats =
+        [stand.found(&[ann.id, ben.id]), stand.found(&[ann.id, ben.id]), stand.found(&[ann.id, ben.id])];
+    let [plain, calling, direct] = chats;
+    stand.peers.title(plain, "Dogs");
+    stand.peers.title(calling, "Cats");
+    wants_mentions(&stand, &ben).await;
+    stand.listed(ben.id).await;
+    let then = Utc::now() - TimeDelta::minutes(31);
+    stand.store.list(ben.id, &chats.map(|chat| (chat, 1)), then).await.expect("it is noted");
+    let tell = async |chat: ChatId, seq: i64| {
+        stand.peers.say(chat, seq, ann.id, "hello");
+        let mut batch = Batch::default();
+        batch.news.entry(chat).or_default().seq = seq;
+        let place = Place { topic: kit::catalog::Topic::MessageDelivered, partition: 99, next_offset: seq };
+        stand.store.apply(place, &batch, TimeDelta::zero(), then).await.expect("it is noted");
+    };
+    tell(plain, 1).await;
+    stand.store.spread(then, 10).await.expect("a job is made");
+    is_done(&stand, NotificationChannel::Email).await;
+    // Had it been sent, the next one would wait for hours.
+    tell(plain, 2).await;
+    tell(direct, 1).await;
+    stand.peers.call(calling, 1, &[ben.id]);
+    tell(calling, 1).await;
+    stand.store.spread(then, 10).await.expect("a job is made");
+    let mail = stand.mail.next().await;
+    assert!(mail.content.contains("Subject: 2 unread messages at acme.example"), "{}", mail.content);
+    assert!(mail.content.contains("Cats: 1") && !mail.content.contains("Dogs"), "{}", mail.content);
+}
+
 #[tokio::test(flavor = "multi_thread")]
 async fn a_mail_sums_up_what_was_missed_until_its_user_wants_no_more() {
     let stand = Stand::by_hand().await;
@@ -495,6 +649,49 @@ async fn a_mail_sums_up_what_was_missed_until_its_user_wants_no_more() {
     let line = format!("POST /api/notifications/unsubscriptions/{token}");
     stand.api.send(&line, None, None).await.ok(204);
     assert!(stand.store.subscriptions(ben.id).await.expect("a list").is_empty());
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn a_relay_that_refuses_the_sender_costs_no_address_and_one_that_is_none_is_forgotten() {
+    let stand = Stand::by_hand().await;
+    let (ann, ben) = (stand.realm.user("ann"), stand.realm.user("ben"));
+    let mut body = json!({"email": {"address": "ben@corp.test"}});
+    stand.api.post(&ben, SUBSCRIPTIONS, body.clone()).await.ok(200);
+    body["email"]["address"] = json!("nobody@corp.test");
+    assert_eq!(stand.api.post(&ben, SUBSCRIPTIONS, body).await.code(), "conflict");
+    let own = stand.store.subscriptions(ben.id).await.expect("a list");
+    for one in &own {
+        assert!(stand.store.confirm(one.id).await.expect("an answer"));
+    }
+    let chat = stand.found(&[ann.id, ben.id]);
+    stand.listed(ben.id).await;
+    let then = Utc::now() - TimeDelta::minutes(31);
+    stand.store.list(ben.id, &[(chat, 1)], then).await.expect("it is noted");
+    let tell = async |seq: i64| {
+        stand.peers.say(chat, seq, ann.id, "hello");
+        let mut batch = Batch::default();
+        batch.news.entry(chat).or_default().seq = seq;
+        let place = Place { topic: kit::catalog::Topic::MessageDelivered, partition: 99, next_offset: seq };
+        stand.store.apply(place, &batch, TimeDelta::zero(), then).await.expect("it is noted");
+        stand.store.spread(then, 10).await.expect("a job is made");
+    };
+    stand.mail.refuse_sender(true);
+    tell(1).await;
+    wait_for("both mails to be given up", PATIENCE, || async {
+        (stand.waiting(NotificationChannel::Email).await == (0, 2)).then_some(())
+    })
+    .await;
+    assert_eq!(stand.store.subscriptions(ben.id).await.expect("a list").len(), 2);
+    // An address that is none is forgotten.
+    stand.mail.refuse_sender(false);
+    tell(2).await;
+    assert!(stand.mail.next().await.content.contains("notifications_confirmation"));
+    assert!(stand.mail.next().await.content.contains("2 unread messages"));
+    wait_for("the address to be forgotten", PATIENCE, || async {
+        let left = stand.store.subscriptions(ben.id).await.expect("a list");
+        (left.len() == 1 && left[0].target.endpoint() == "ben@corp.test").then_some(())
+    })
+    .await;
 }
 
 #[tokio::test(flavor = "multi_thread")]

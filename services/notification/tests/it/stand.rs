@@ -118,16 +118,6 @@ impl Stand {
         };
         tokio::spawn(follower.clone().follow(Topic::ChatEvents).expect("it joins the group"));
         tokio::spawn(follower.follow(Topic::MessageDelivered).expect("it joins the group"));
-        let maker = Maker {
-            store: store.clone(),
-            peers: client.clone(),
-            metrics: metrics.clone(),
-            wake: wake.clone(),
-        };
-        if makes {
-            tokio::spawn(maker.clone().make(stop.clone()));
-        }
-        tokio::spawn(maker.list(stop.clone()));
         let contact = Some(ORIGIN.to_owned());
         let (google, sms) = (Google::start().await, Receiver::start().await);
         let account = ServiceAccount::parse(&google.account()).expect("a service account");
@@ -146,10 +136,25 @@ impl Stand {
                 Arc::new(EmailChannel::new(mailer.clone(), ORIGIN.to_owned(), tokens.clone())),
             ),
         ];
+        let mut senders = Vec::new();
         for (name, channel) in channels {
-            let (peers, metrics) = (client.clone(), metrics.clone());
-            tokio::spawn(Sender { store: store.clone(), peers, name, channel, metrics }.run(stop.clone()));
+            let (peers, metrics, wake) = (client.clone(), metrics.clone(), Arc::new(Notify::new()));
+            senders.push(wake.clone());
+            let sender = Sender { store: store.clone(), peers, name, channel, metrics, wake };
+            tokio::spawn(sender.run(stop.clone()));
         }
+        let maker = Maker {
+            store: store.clone(),
+            peers: client.clone(),
+            metrics: metrics.clone(),
+            wake: wake.clone(),
+            delay: DELAY,
+            senders,
+        };
+        if makes {
+            tokio::spawn(maker.clone().make(stop.clone()));
+        }
+        tokio::spawn(maker.list(stop.clone()));
         let public_key = key.public().to_owned();
         let state = AppState {
             store: store.clone(),
@@ -193,6 +198,7 @@ impl Stand {
     /// Lets a user say something, once in the chat and any number of times in the log.
     pub fn say(&self, chat: ChatId, seq: i64, sender: UserId, body: &str, mentions: &[UserId]) {
         self.peers.say(chat, seq, sender, body);
+        self.peers.call(chat, seq, mentions);
         self.announce(chat, seq, sender, body, mentions);
     }
 

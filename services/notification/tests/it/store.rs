@@ -7,16 +7,19 @@ use contracts::{
     ChatId, SubscriptionId, UserId,
     api::{CreateSubscriptionRequest, NotificationChannel, NotificationLevel},
 };
-use kit::{catalog::Topic, testing::TestDatabase};
+use kit::{
+    catalog::Topic,
+    testing::{TestDatabase, receivers::Browser},
+};
 use notification::{
     domain::{
-        Batch, CODE_FOR, CODES_COUNT_FOR, CodeOutcome, Job, MAX_CODES, MAX_SUBSCRIPTIONS, MAX_TRIES, NewCode,
-        NewSubscription, News, Quiet, Seat, Subscription, Target,
+        Batch, Busy, CODE_FOR, CODES_COUNT_FOR, CodeOutcome, Job, MAX_CODES, MAX_OF_HOST, MAX_OF_USER,
+        MAX_SUBSCRIPTIONS, MAX_TRIES, NewCode, NewSubscription, News, Quiet, Seat, Subscription, Target,
     },
     store::{MemoryStore, NotificationStore, Place, PostgresStore, Preferences, SCHEMA, StoreError},
 };
 use serde_json::json;
-use sqlx::PgPool;
+use sqlx::{AssertSqlSafe, PgPool};
 
 type Store = Arc<dyn NotificationStore>;
 
@@ -46,14 +49,19 @@ suite![
     a_subscription_is_kept_as_it_was_made,
     what_is_announced_is_told_once,
     who_took_it_is_told_nothing,
+    who_takes_texts_in_time_is_told_nothing_in_a_busy_chat,
     the_chats_of_a_user_follow_records_and_lists,
     a_job_is_of_one_process_at_a_time,
+    it_is_known_when_the_next_is_due,
+    neither_a_user_nor_a_host_has_all_places,
     what_comes_while_a_job_is_sent_is_told_behind_it,
     a_job_that_was_given_up_makes_room_for_another,
     a_digest_is_one_job_for_all_chats,
     a_device_is_one_users_and_a_number_that_of_who_confirmed_it,
+    of_two_users_at_once_one_has_a_number_and_a_device,
     a_code_is_good_for_a_while_and_a_few_attempts,
     codes_are_counted_for_a_user_and_for_a_number,
+    a_browser_is_kept_with_the_key_it_subscribed_with,
     preferences_are_kept,
     positions_are_kept_by_topic_and_partition,
     a_user_is_forgotten,
@@ -83,7 +91,7 @@ fn mails(user_id: UserId) -> NewSubscription {
 
 fn subscription(user_id: UserId, request: serde_json::Value) -> NewSubscription {
     let request: CreateSubscriptionRequest = serde_json::from_value(request).expect("a request");
-    let target = Target::parse(&request, || "a secret".to_owned().into()).expect("a target");
+    let target = Target::parse(&request, "a key", || "a secret".to_owned().into()).expect("a target");
     NewSubscription { id: SubscriptionId::generate(), user_id, target, created_at: now() }
 }
 
@@ -109,8 +117,19 @@ async fn apply(store: &Store, batch: &Batch) {
     store.apply(place, batch, TimeDelta::zero(), now()).await.expect("it is noted");
 }
 
+/// Makes jobs of all that is due by now. Returns of how many pieces of news.
 async fn spread(store: &Store) -> usize {
-    store.spread(now() + TimeDelta::seconds(1), 100).await.expect("jobs are made")
+    spread_at(store, now() + TimeDelta::seconds(1)).await
+}
+
+async fn spread_at(store: &Store, at: DateTime<Utc>) -> usize {
+    let mut all = 0;
+    loop {
+        match store.spread(at, 100).await.expect("jobs are made") {
+            0 => break all,
+            some => all += some,
+        }
+    }
 }
 
 async fn claim(store: &Store) -> Vec<Job> {
@@ -119,7 +138,7 @@ async fn claim(store: &Store) -> Vec<Job> {
 
 async fn claim_at(store: &Store, at: DateTime<Utc>) -> Vec<Job> {
     let lease = at + TimeDelta::minutes(1);
-    store.claim(NotificationChannel::Webhook, at, lease, 100).await.expect("jobs")
+    store.claim(NotificationChannel::Webhook, at, lease, 100, &Busy::default()).await.expect("jobs")
 }
 
 /// Returns a user with a webhook who is in a chat.
@@ -159,7 +178,7 @@ async fn what_is_announced_is_told_once(store: Store) {
     apply(&store, &news(chat, 1, &[])).await;
     apply(&store, &news(chat, 3, &[user])).await;
     assert_eq!(store.spread(now() - TimeDelta::minutes(1), 100).await.expect("an answer"), 0, "not yet");
-    assert_eq!(spread(&store).await, 1);
+    assert_eq!(spread(&store).await, 2);
     assert_eq!(spread(&store).await, 0);
     let [job] = claim(&store).await.try_into().expect("one job");
     assert_eq!((job.chat_id, job.seq, job.is_called, job.attempts), (Some(chat), 3, true, 1));
@@ -168,7 +187,7 @@ async fn what_is_announced_is_told_once(store: Store) {
     // The log is read again from an earlier place.
     apply(&store, &news(chat, 2, &[user])).await;
     apply(&store, &news(chat, 3, &[user])).await;
-    assert_eq!(spread(&store).await, 1);
+    assert_eq!(spread(&store).await, 2);
     assert!(claim(&store).await.is_empty(), "it is known");
     apply(&store, &news(chat, 4, &[])).await;
     spread(&store).await;
@@ -193,6 +212,49 @@ async fn who_took_it_is_told_nothing(store: Store) {
     apply(&store, &news(chat, 3, &[])).await;
     spread(&store).await;
     assert_eq!(claim(&store).await.len(), 1);
+}
+
+async fn who_takes_texts_in_time_is_told_nothing_in_a_busy_chat(store: Store) {
+    let ((online, chat), away) = (member(&store).await, UserId::generate());
+    subscribed(&store, &hook(away, "away")).await;
+    store.list(away, &[(chat, 1)], now()).await.expect("it is noted");
+    let (start, delay) = (now(), TimeDelta::seconds(10));
+    let after = |seconds: i64| start + TimeDelta::seconds(seconds);
+    let place = Place { topic: Topic::MessageDelivered, partition: 0, next_offset: 1 };
+    let note = async |batch: &Batch, at: DateTime<Utc>| {
+        store.apply(place, batch, delay, at).await.expect("it is noted");
+    };
+    let take = async |seq: i64, at: DateTime<Utc>| {
+        let mut batch = Batch::default();
+        batch.taken.insert((chat, online), seq);
+        note(&batch, at).await;
+    };
+    let told = async |at: DateTime<Utc>| {
+        spread_at(&store, at).await;
+        let jobs = claim_at(&store, at).await;
+        for job in &jobs {
+            store.finish(job, at, None).await.expect("it is done");
+        }
+        jobs.iter().map(|job| (job.subscription.user_id, job.seq)).collect::<Vec<_>>()
+    };
+    note(&news(chat, 1, &[]), after(0)).await;
+    take(1, after(1)).await;
+    // Read again, which makes nothing wait longer.
+    note(&news(chat, 1, &[]), after(5)).await;
+    note(&news(chat, 2, &[]), after(6)).await;
+    note(&news(chat, 3, &[]), after(9)).await;
+    assert_eq!(told(after(10)).await, [(away, 1)], "the others were just said");
+    take(3, after(12)).await;
+    // It waits with nothing but itself.
+    note(&news(chat, 4, &[]), after(13)).await;
+    assert!(told(after(18)).await.is_empty(), "each waits as long");
+    assert_eq!(told(after(19)).await, [(away, 3)]);
+    let mut all = told(after(23)).await;
+    all.sort();
+    let mut expected = [(online, 4), (away, 4)];
+    expected.sort();
+    assert_eq!(all, expected);
+    assert!(told(after(60)).await.is_empty());
 }
 
 async fn the_chats_of_a_user_follow_records_and_lists(store: Store) {
@@ -249,6 +311,84 @@ async fn a_job_is_of_one_process_at_a_time(store: Store) {
     assert!(claim_at(&store, later + TimeDelta::hours(1)).await.is_empty());
 }
 
+async fn it_is_known_when_the_next_is_due(store: Store) {
+    let (_, chat) = member(&store).await;
+    let (start, delay) = (now(), TimeDelta::seconds(10));
+    let place = Place { topic: Topic::MessageDelivered, partition: 0, next_offset: 1 };
+    let next = async || {
+        let news = store.next_news().await.expect("an answer");
+        (news, store.next_job(NotificationChannel::Webhook).await.expect("an answer"))
+    };
+    assert_eq!(next().await, (None, None));
+    store.apply(place, &news(chat, 1, &[]), delay, start).await.expect("it is noted");
+    store.apply(place, &news(chat, 2, &[]), delay, start + delay / 2).await.expect("it is noted");
+    let (first, second) = (start + delay, start + delay + delay / 2);
+    assert_eq!(next().await, (Some(first), None));
+    assert_eq!(store.spread(first, 10).await.expect("jobs are made"), 1);
+    assert_eq!(next().await, (Some(second), Some(first)));
+    let [job] = claim_at(&store, first).await.try_into().expect("one job");
+    assert_eq!(next().await, (Some(second), Some(first + TimeDelta::minutes(1))), "its lease");
+    store.bury(&job, first, "status 400").await.expect("it is given up");
+    assert_eq!(next().await, (Some(second), None));
+    assert_eq!(store.next_job(NotificationChannel::Email).await.expect("an answer"), None);
+}
+
+async fn neither_a_user_nor_a_host_has_all_places(store: Store) {
+    const PLACES: usize = 32;
+    let claim = async |running: &[Subscription]| {
+        let (at, busy) = (now() + TimeDelta::seconds(2), Busy::with(running.iter()));
+        let (until, free) = (at + TimeDelta::minutes(1), PLACES - running.len());
+        let jobs = store.claim(NotificationChannel::Webhook, at, until, free, &busy).await.expect("jobs");
+        jobs.into_iter().map(|job| job.subscription).collect::<Vec<_>>()
+    };
+    let of = |jobs: &[Subscription], user: UserId| {
+        jobs.iter().map(|one| i64::from(one.user_id == user)).sum::<i64>()
+    };
+    // One user is to be notified of many chats, at a server that does not answer, and another user at the same server of one.
+    let greedy = UserId::generate();
+    subscribed(&store, &hook(greedy, "slow")).await;
+    let chats: Vec<_> = (0..40).map(|_| (ChatId::generate(), 1)).collect();
+    store.list(greedy, &chats, now()).await.expect("it is noted");
+    for (chat, _) in &chats {
+        apply(&store, &news(*chat, 1, &[])).await;
+    }
+    spread(&store).await;
+    let (modest, chat) = member(&store).await;
+    apply(&store, &news(chat, 1, &[])).await;
+    spread(&store).await;
+    let mut running = claim(&[]).await;
+    let more = claim(&running).await;
+    running.extend(more);
+    assert_eq!((of(&running, greedy), of(&running, modest)), (MAX_OF_USER, 1));
+    assert!(claim(&running).await.is_empty(), "there is no place for the others");
+    // One that has ended leaves its place to the next.
+    let ended = running.iter().position(|one| one.user_id == greedy).expect("one of them");
+    running.remove(ended);
+    assert_eq!(of(&claim(&running).await, greedy), 1);
+    // Many users at one host.
+    let mut running = Vec::new();
+    for _ in 0..PLACES {
+        let (_, chat) = member(&store).await;
+        apply(&store, &news(chat, 1, &[])).await;
+    }
+    let elsewhere = UserId::generate();
+    subscribed(&store, &subscription(elsewhere, json!({"webhook": {"url": "https://other.example/1"}})))
+        .await;
+    store.list(elsewhere, &[(chat, 1)], now()).await.expect("it is noted");
+    apply(&store, &news(chat, 2, &[])).await;
+    spread(&store).await;
+    loop {
+        let more = claim(&running).await;
+        if more.is_empty() {
+            break;
+        }
+        running.extend(more);
+    }
+    let at_host =
+        running.iter().map(|one| i64::from(one.target.host() == Some("hooks.example"))).sum::<i64>();
+    assert_eq!((at_host, of(&running, elsewhere)), (MAX_OF_HOST, 1));
+}
+
 async fn what_comes_while_a_job_is_sent_is_told_behind_it(store: Store) {
     let (_, chat) = member(&store).await;
     apply(&store, &news(chat, 1, &[])).await;
@@ -294,7 +434,7 @@ async fn a_digest_is_one_job_for_all_chats(store: Store) {
     spread(&store).await;
     let claim = async |store: &Store, at: DateTime<Utc>| {
         let until = at + TimeDelta::minutes(1);
-        store.claim(NotificationChannel::Email, at, until, 10).await.expect("jobs")
+        store.claim(NotificationChannel::Email, at, until, 10, &Busy::default()).await.expect("jobs")
     };
     let day = now() + TimeDelta::days(1);
     assert!(claim(&store, day).await.is_empty(), "the address is not confirmed");
@@ -356,6 +496,30 @@ async fn a_device_is_one_users_and_a_number_that_of_who_confirmed_it(store: Stor
     assert!(store.subscriptions(ann).await.expect("a list").is_empty());
 }
 
+async fn of_two_users_at_once_one_has_a_number_and_a_device(store: Store) {
+    for round in 0..20 {
+        let users = [UserId::generate(), UserId::generate()];
+        let phone = format!("+49151000000{round:02}");
+        let [first, second] = users.map(|user| subscription(user, json!({"sms": {"number": phone}})));
+        let (first, second) = (subscribed(&store, &first).await, subscribed(&store, &second).await);
+        for of in [&first, &second] {
+            assert_eq!(note(&store, &code(of, &phone, "c", now())).await, None);
+        }
+        let tried = tokio::join!(try_code(&store, &first, "c", now()), try_code(&store, &second, "c", now()));
+        assert_eq!(tried, (CodeOutcome::Confirmed, CodeOutcome::Confirmed));
+        let token = format!("{round}:{}", "a".repeat(150));
+        let [first, second] = users.map(|user| subscription(user, json!({"fcm": {"token": token}})));
+        tokio::join!(subscribed(&store, &first), subscribed(&store, &second));
+        let mut left = Vec::new();
+        for user in users {
+            left.extend(store.subscriptions(user).await.expect("a list"));
+        }
+        let count = |channel| left.iter().filter(|one| one.target.channel() == channel).count();
+        let counts = (count(NotificationChannel::Sms), count(NotificationChannel::Fcm));
+        assert_eq!(counts, (1, 1), "round {round}");
+    }
+}
+
 async fn a_code_is_good_for_a_while_and_a_few_attempts(store: Store) {
     let (ann, sent_at) = (UserId::generate(), now());
     let one = subscribed(&store, &number(ann)).await;
@@ -397,6 +561,22 @@ async fn codes_are_counted_for_a_user_and_for_a_number(store: Store) {
     assert_eq!(store.forget_codes(sent_at + TimeDelta::minutes(1)).await.expect("an answer"), 1);
 }
 
+async fn a_browser_is_kept_with_the_key_it_subscribed_with(store: Store) {
+    let (user, browser) = (UserId::generate(), Browser::new());
+    let mut new = subscription(user, browser.subscription("https://push.example/1"));
+    let keys = async |store: &Store| {
+        let own = store.subscriptions(user).await.expect("a list");
+        own.iter().filter_map(|one| one.target.sender_key().map(str::to_owned)).collect::<Vec<_>>()
+    };
+    subscribed(&store, &new).await;
+    assert_eq!(keys(&store).await, ["a key"]);
+    // With another key of the tenant, under the same endpoint.
+    let Target::WebPush { sender_key, .. } = &mut new.target else { panic!("a browser") };
+    "another key".clone_into(sender_key);
+    subscribed(&store, &new).await;
+    assert_eq!(keys(&store).await, ["another key"]);
+}
+
 async fn preferences_are_kept(store: Store) {
     let (user, noon) = (UserId::generate(), "2026-01-15T12:00:00Z".parse().expect("a time"));
     let standard = store.preferences(user, noon).await.expect("an answer");
@@ -433,6 +613,44 @@ async fn a_user_is_forgotten(store: Store) {
     assert!(!store.erase(user).await.expect("an answer"));
     assert!(claim(&store).await.is_empty());
     assert!(store.subscriptions(user).await.expect("a list").is_empty());
+}
+
+/// A statement that takes too long is rolled back, and would take as long the next time.
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn a_large_room_is_told_in_slices_and_no_other_chat_waits_for_it() {
+    const MEMBERS: i64 = 1_000;
+    let (_database, pool) = database().await;
+    let store: Store = Arc::new(PostgresStore::new(pool.clone()));
+    let room = ChatId::generate();
+    for statement in [
+        "INSERT INTO users (user_id) SELECT gen_random_uuid() FROM generate_series(1, $2)",
+        "INSERT INTO seats (chat_id, user_id, is_member, version, changed_at)
+         SELECT $1, user_id, TRUE, 1, now() FROM users ORDER BY user_id LIMIT $2",
+        "INSERT INTO subscriptions (subscription_id, user_id, channel, endpoint, secret, is_confirmed, created_at)
+         SELECT gen_random_uuid(), user_id, 'webhook', 'https://hooks.example/room', 'a secret', TRUE, now()
+         FROM seats WHERE chat_id = $1 LIMIT $2",
+    ] {
+        // Each has both, so that both have a type.
+        let statement = format!("WITH given AS (SELECT $1::UUID, $2::BIGINT) {statement}");
+        let made = sqlx::query(AssertSqlSafe(statement)).bind(room.0).bind(MEMBERS).execute(&pool).await;
+        assert_eq!(made.expect("rows").rows_affected(), MEMBERS as u64);
+    }
+    let (_, small) = member(&store).await;
+    apply(&store, &news(room, 1, &[])).await;
+    apply(&store, &news(small, 1, &[])).await;
+    let (at, mut told, mut rounds, mut small_at) = (now() + TimeDelta::seconds(1), 0, 0, None);
+    while store.spread(at, 1).await.expect("jobs are made") > 0 {
+        rounds += 1;
+        let counts = store.counts().await.expect("counts");
+        let (waiting, _) = counts.get(&NotificationChannel::Webhook).copied().unwrap_or_default();
+        assert!(waiting - told <= MEMBERS / 4, "{} in one round", waiting - told);
+        if waiting - told == 1 {
+            small_at = Some(rounds);
+        }
+        told = waiting;
+    }
+    assert_eq!(told, MEMBERS + 1, "each once, and nobody left out");
+    assert_eq!(small_at, Some(2), "of {rounds} rounds");
 }
 
 /// The database knows what no image has to bring along.

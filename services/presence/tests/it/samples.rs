@@ -46,6 +46,7 @@ impl Samples {
             kafka_security_protocol: "sasl_plaintext".to_owned(),
             kafka_username: stack("KAFKA_ADMIN_USERNAME"),
             kafka_password: stack("KAFKA_ADMIN_PASSWORD").into(),
+            schema_ids: Vec::new(),
         };
         let admin: AdminClient<DefaultClientContext> =
             kit::kafka::producer_config(&args).create().expect("an admin client");
@@ -145,6 +146,7 @@ async fn a_dead_log_delays_no_presence() {
         kafka_security_protocol: "plaintext".to_owned(),
         kafka_username: "u".to_owned(),
         kafka_password: "p".into(),
+        schema_ids: Vec::new(),
     });
     let replica = stand.sampling_replica(&dead).await;
     stand.peers.add(user(1), "always");

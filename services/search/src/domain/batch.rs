@@ -87,6 +87,7 @@ impl Text {
     /// Takes the text away. Returns false when it is gone already.
     fn delete(&mut self) -> bool {
         self.body.clear();
+        self.files.clear();
         !std::mem::replace(&mut self.deleted, true)
     }
 }
@@ -97,6 +98,7 @@ mod tests {
     use uuid::Uuid;
 
     use super::*;
+    use crate::domain::File;
 
     const CHAT: ChatId = ChatId(Uuid::from_u128(1));
     const ANN: UserId = UserId(Uuid::from_u128(2));
@@ -116,6 +118,7 @@ mod tests {
             expires_at_ms: None,
             body: body.into(),
             body_seq: seq,
+            files: Vec::new(),
             deleted: false,
         }
     }
@@ -153,6 +156,29 @@ mod tests {
         }
         let after = [(1, "one, edited twice".to_owned()), (2, String::new())];
         assert_eq!(bodies(batch), after, "no text is back");
+    }
+
+    #[test]
+    fn an_edit_leaves_the_files_and_a_deletion_takes_them_along() {
+        let files = vec![File { name: "cat.png".into(), media_type: "image/png".into() }];
+        let with_files = |seq| Document::Text(Text { files: files.clone(), ..text_of(ANN, seq, "") });
+        let mut batch = Batch::default();
+        for seq in 1..=2 {
+            batch.apply(entry(seq, What::Document(with_files(seq))));
+        }
+        batch.apply(edit(3, 1, "edited"));
+        batch.apply(entry(4, What::Delete { target: 2 }));
+        // A page from before the deletion brings none back.
+        batch.merge(with_files(2));
+        let kept: Vec<_> = batch
+            .into_changed()
+            .into_iter()
+            .map(|document| match document {
+                Document::Text(text) => (text.body, text.files.len()),
+                Document::Beginning(_) => panic!("there is none"),
+            })
+            .collect();
+        assert_eq!(kept, [("edited".to_owned(), 1), (String::new(), 0)]);
     }
 
     #[test]

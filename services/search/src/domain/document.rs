@@ -4,6 +4,7 @@ use std::collections::BTreeMap;
 
 use contracts::{
     ChatId, MessageKey, UserId,
+    attachment::Attachment,
     event::{DeliveredRecord, DeliveryOutcome, EntryKind, SeqRange},
     wire::Message,
 };
@@ -49,9 +50,21 @@ pub struct Text {
     pub body: String,
     /// The seq of the entry that `body` is of: its own, or that of the last edit.
     pub body_seq: i64,
+    /// Edits leave them as they are. None once it is deleted.
+    #[serde(default, skip_serializing_if = "Vec::is_empty")]
+    pub files: Vec<File>,
     /// It stays so: an entry that comes again brings nothing back.
     #[serde(default)]
     pub deleted: bool,
+}
+
+/// A file of a text, as far as it is searched for.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+pub struct File {
+    /// Composed (NFC).
+    pub name: String,
+    #[serde(rename = "type")]
+    pub media_type: String,
 }
 
 /// An entry with which the history of a member may begin.
@@ -88,6 +101,20 @@ pub enum What {
     },
 }
 
+impl Text {
+    /// Returns what has the words of the message: its body, and the names of its files in their order.
+    pub(crate) fn worded(&self) -> Vec<&str> {
+        let names = self.files.iter().map(|file| file.name.as_str());
+        std::iter::once(self.body.as_str()).chain(names).collect()
+    }
+}
+
+impl From<Attachment> for File {
+    fn from(attachment: Attachment) -> Self {
+        Self { name: composed(&attachment.name), media_type: attachment.media_type }
+    }
+}
+
 impl Document {
     pub fn id(&self) -> DocumentId {
         match self {
@@ -111,6 +138,7 @@ impl Document {
                 expires_at_ms: message.expires_at_ms,
                 body: composed(&message.body),
                 body_seq: changes.edited_seq.unwrap_or(seq),
+                files: message.attachments.into_iter().map(File::from).collect(),
                 deleted: changes.deleted_seq.is_some(),
             })),
             EntryKind::MemberAdded => {
@@ -132,6 +160,7 @@ impl Entry {
             subject,
             target_seq,
             range,
+            attachments,
             sent_at_ms,
             expires_at_ms,
             ..
@@ -149,6 +178,7 @@ impl Entry {
                 expires_at_ms,
                 body: composed(&body),
                 body_seq: seq,
+                files: attachments.into_iter().map(File::from).collect(),
                 deleted: false,
             })),
             EntryKind::MemberAdded => {

@@ -11,13 +11,26 @@ const EXCERPT_BYTES: usize = 320;
 /// Stands for what is left out.
 const ELLIPSIS: &str = "\u{2026}";
 
-/// Returns the part of a text around the first thing that was found, with all that was found in it. It begins and ends with a word, and an
-/// ellipsis stands for what is left out there. `None` for a text that does not have everything that is searched for.
-pub fn excerpt(analyzer: &Analyzer, body: &str, terms: &[Term]) -> Option<Vec<ExcerptPart>> {
-    let tokens = analyzer.tokens(body);
+/// Returns what is shown of each of these texts, which are one message: the part around the first thing that was found there, with all that was
+/// found in it, or the beginning. It begins and ends with a word, and an ellipsis stands for what is left out there. `None` when something that is
+/// searched for is in none of them.
+pub fn excerpts(analyzer: &Analyzer, texts: &[&str], terms: &[Term]) -> Option<Vec<Vec<ExcerptPart>>> {
+    let tokens: Vec<_> = texts.iter().map(|text| analyzer.tokens(text)).collect();
     let found = found(&tokens, terms)?;
-    let first = found.iter().position(Option::is_some)?;
-    let anchor = tokens[first].place.clone();
+    let shown = texts.iter().zip(tokens.iter().zip(&found));
+    Some(shown.map(|(text, (tokens, found))| excerpt(text, tokens, found)).collect())
+}
+
+fn excerpt(body: &str, tokens: &[Token], found: &[Option<Found>]) -> Vec<ExcerptPart> {
+    let mut parts = Parts::default();
+    let first = found.iter().position(Option::is_some).unwrap_or(0);
+    let Some(anchor) = tokens.get(first).map(|token| token.place.clone()) else {
+        // It has no word at which it could be cut.
+        let end = body.floor_char_boundary(EXCERPT_BYTES);
+        parts.push(&body[..end], false);
+        parts.push(if end < body.len() { ELLIPSIS } else { "" }, false);
+        return parts.0;
+    };
     let near =
         tokens[..first].iter().rev().take_while(|token| anchor.start - token.place.start <= BEFORE_BYTES);
     let begins_at = first - near.count();
@@ -28,7 +41,6 @@ pub fn excerpt(analyzer: &Analyzer, body: &str, terms: &[Term]) -> Option<Vec<Ex
     let is_last = ends_behind == tokens.len() && body.len() - start <= EXCERPT_BYTES;
     let end = if is_last { body.len() } else { tokens[ends_behind - 1].place.end };
 
-    let mut parts = Parts::default();
     if start > 0 {
         parts.push(ELLIPSIS, false);
     }
@@ -45,7 +57,7 @@ pub fn excerpt(analyzer: &Analyzer, body: &str, terms: &[Term]) -> Option<Vec<Ex
     if end < body.len() {
         parts.push(ELLIPSIS, false);
     }
-    Some(parts.0)
+    parts.0
 }
 
 /// How a token is part of what was found.
@@ -56,16 +68,19 @@ enum Found {
     GoesOn,
 }
 
-/// Returns of each token whether it is part of what is searched for; `None` when something of that is missing.
-fn found(tokens: &[Token], terms: &[Term]) -> Option<Vec<Option<Found>>> {
-    let mut found = vec![None; tokens.len()];
+/// Returns of each token of each text whether it is part of what is searched for; `None` when something of that is missing in all of them. No phrase
+/// reaches from one text into another.
+fn found(texts: &[Vec<Token>], terms: &[Term]) -> Option<Vec<Vec<Option<Found>>>> {
+    let mut found: Vec<_> = texts.iter().map(|tokens| vec![None; tokens.len()]).collect();
     for term in terms {
         let mut is_missing = true;
-        for (at, window) in tokens.windows(term.tokens.len()).enumerate() {
-            if term.is(window) {
-                is_missing = false;
-                found[at] = found[at].max(Some(Found::Begins));
-                found[at + 1..at + window.len()].fill(Some(Found::GoesOn));
+        for (tokens, found) in texts.iter().zip(&mut found) {
+            for (at, window) in tokens.windows(term.tokens.len()).enumerate() {
+                if term.is(window) {
+                    is_missing = false;
+                    found[at] = found[at].max(Some(Found::Begins));
+                    found[at + 1..at + window.len()].fill(Some(Found::GoesOn));
+                }
             }
         }
         if is_missing {
@@ -96,9 +111,15 @@ mod tests {
 
     fn shown(body: &str, query: &str) -> String {
         let analyzer = Analyzer::default();
-        let terms = parse(&analyzer, query).expect("a query");
-        let parts = excerpt(&analyzer, body, &terms).expect("all of it").into_iter();
-        parts.map(|part| if part.found { format!("[{}]", part.text) } else { part.text }).collect()
+        let terms = parse(&analyzer, query).expect("a query").terms;
+        let [parts] =
+            <[_; 1]>::try_from(excerpts(&analyzer, &[body], &terms).expect("all of it")).expect("one text");
+        marked(parts)
+    }
+
+    fn marked(parts: Vec<ExcerptPart>) -> String {
+        let marked = |part: ExcerptPart| if part.found { format!("[{}]", part.text) } else { part.text };
+        parts.into_iter().map(marked).collect()
     }
 
     #[test]
@@ -121,9 +142,35 @@ mod tests {
             ("", "red"),
             ("?", "red"),
         ] {
-            let terms = parse(&analyzer, query).expect("a query");
-            assert_eq!(excerpt(&analyzer, body, &terms), None, "{query} in {body}");
+            let terms = parse(&analyzer, query).expect("a query").terms;
+            assert_eq!(excerpts(&analyzer, &[body], &terms), None, "{query} in {body}");
         }
+    }
+
+    #[test]
+    fn what_is_searched_for_may_be_in_the_text_and_in_the_names_of_files() {
+        let analyzer = Analyzer::default();
+        let shown = |query: &str| {
+            let texts = ["Our trip", "red_car.PNG", "the-sea.jpg"];
+            let excerpts = excerpts(&analyzer, &texts, &parse(&analyzer, query).expect("a query").terms)?;
+            Some(excerpts.into_iter().map(marked).collect::<Vec<_>>())
+        };
+        let expected = |texts: [&str; 3]| Some(texts.map(str::to_owned).to_vec());
+        assert_eq!(shown("trips sea"), expected(["Our [trip]", "red_car.PNG", "the-[sea].jpg"]));
+        assert_eq!(shown("\"red car\""), expected(["Our trip", "[red_car].PNG", "the-sea.jpg"]));
+        assert_eq!(shown("has:image"), expected(["Our trip", "red_car.PNG", "the-sea.jpg"]));
+        assert_eq!(shown("\"trip red\""), None, "a phrase is in one of them");
+        assert_eq!(shown("trip boat"), None);
+    }
+
+    #[test]
+    fn a_text_in_which_nothing_was_found_is_shown_from_its_beginning() {
+        assert_eq!(shown("", "has:file"), "");
+        assert_eq!(shown("?!", "has:file"), "?!");
+        let shown_of_long = shown(&"\u{1f44d}".repeat(100), "has:file");
+        assert_eq!(shown_of_long, format!("{}\u{2026}", "\u{1f44d}".repeat(EXCERPT_BYTES / 4)));
+        let words = shown(&"word ".repeat(100), "has:file");
+        assert!(words.starts_with("word word") && words.ends_with("word\u{2026}"), "{words}");
     }
 
     #[test]

@@ -5,7 +5,7 @@ use std::{collections::HashMap, fmt, str::FromStr};
 use contracts::{ChatId, UserId};
 use kit::error::InvalidField;
 
-use super::{Analyzer, EntryName, Token, composed, words::is_alone};
+use super::{Analyzer, EntryName, Has, Token, composed, words::is_alone};
 
 /// Longest query in characters.
 const MAX_QUERY_CHARS: usize = 256;
@@ -17,6 +17,9 @@ const MAX_BEGINNINGS: usize = 2;
 /// Least characters of a beginning. With one, it stands for a large part of all words.
 const MIN_BEGINNING_CHARS: usize = 2;
 
+/// What stands before the word of a [`Has`].
+const HAS: &str = "has:";
+
 /// The chats that a user reads at this moment, each with the first seq that they read.
 pub type Seats = HashMap<ChatId, i64>;
 
@@ -25,7 +28,7 @@ pub type Seats = HashMap<ChatId, i64>;
 pub struct Search {
     /// Who searches.
     pub reader: UserId,
-    pub terms: Vec<Term>,
+    pub query: Query,
     pub seats: Seats,
     /// More chats that the reader is in, each with the entry with which the history begins there. Nothing is found in one whose entry the
     /// index does not have yet: what is before it must not be found meanwhile.
@@ -43,6 +46,14 @@ pub struct Search {
     pub limit: usize,
     /// Texts that have disappeared by now are not found.
     pub now_ms: i64,
+}
+
+/// What a user types: all of it is in a message that is found. There is something in it.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Query {
+    pub terms: Vec<Term>,
+    /// Each once.
+    pub has: Vec<Has>,
 }
 
 /// One thing that a text must have.
@@ -90,14 +101,14 @@ impl Term {
     }
 }
 
-/// Reads a query: words, `"phrases"` and beginnings of words with a `*` behind them. Everything else divides words.
-pub fn parse(analyzer: &Analyzer, text: &str) -> Result<Vec<Term>, InvalidField> {
+/// Reads a query: words, `"phrases"`, beginnings of words with a `*` behind them, and `has:` with what a message has. Everything else divides words.
+pub fn parse(analyzer: &Analyzer, text: &str) -> Result<Query, InvalidField> {
     let refused = |problem: String| InvalidField { field: "q", problem };
     if text.chars().count() > MAX_QUERY_CHARS {
         return Err(refused(format!("must have at most {MAX_QUERY_CHARS} characters")));
     }
     let text = composed(text);
-    let mut terms = Vec::new();
+    let (mut terms, mut has) = (Vec::new(), Vec::new());
     // What stands outside of quotation marks and inside, by turns. The last phrase may not be closed yet.
     for (part, is_phrase) in text.split('"').zip([false, true].into_iter().cycle()) {
         if is_phrase {
@@ -105,6 +116,13 @@ pub fn parse(analyzer: &Analyzer, text: &str) -> Result<Vec<Term>, InvalidField>
             continue;
         }
         for word in part.split_whitespace() {
+            if let Some(what) = behind_has(word) {
+                let what = Has::parse(what).ok_or_else(|| refused(no_such_has()))?;
+                if !has.contains(&what) {
+                    has.push(what);
+                }
+                continue;
+            }
             let (form, word) = match word.strip_suffix('*') {
                 Some(beginning) => (Form::Prefix, beginning),
                 None => (Form::Word, word),
@@ -121,7 +139,7 @@ pub fn parse(analyzer: &Analyzer, text: &str) -> Result<Vec<Term>, InvalidField>
     let terms: Vec<_> = terms.filter(|term| !term.tokens.is_empty()).map(Term::settled).collect();
     let beginnings = || terms.iter().filter(|term| term.form == Form::Prefix);
     let words: usize = terms.iter().map(|term| term.tokens.len()).sum();
-    if words == 0 {
+    if words == 0 && has.is_empty() {
         return Err(refused("must have a letter or a digit".to_owned()));
     }
     if words > MAX_WORDS {
@@ -135,7 +153,18 @@ pub fn parse(analyzer: &Analyzer, text: &str) -> Result<Vec<Term>, InvalidField>
     if beginnings().count() > MAX_BEGINNINGS {
         return Err(refused(format!("must have at most {MAX_BEGINNINGS} beginnings of words with a *")));
     }
-    Ok(terms)
+    Ok(Query { terms, has })
+}
+
+/// Returns what stands behind `has:`, in any case.
+fn behind_has(word: &str) -> Option<&str> {
+    let (before, what) = word.split_at_checked(HAS.len())?;
+    before.eq_ignore_ascii_case(HAS).then_some(what)
+}
+
+fn no_such_has() -> String {
+    let known = Has::ALL.map(|has| format!("{HAS}{}", has.as_str())).join(", ");
+    format!("must have {known} or none of them; in quotation marks \"{HAS}\" is searched for as a word")
 }
 
 /// The place of a message in the results. The newest, which is the greatest, comes first.
@@ -176,7 +205,8 @@ mod tests {
     use super::*;
 
     fn read(text: &str) -> Result<Vec<(Form, Vec<String>)>, String> {
-        let terms = parse(&Analyzer::default(), text).map_err(|error| error.to_string())?;
+        let Query { terms, has } = parse(&Analyzer::default(), text).map_err(|error| error.to_string())?;
+        assert_eq!(has, [], "{text}");
         let tokens = |term: &Term| term.tokens.iter().map(|token| token.exact.clone()).collect();
         Ok(terms.iter().map(|term| (term.form, tokens(term))).collect())
     }
@@ -203,6 +233,24 @@ mod tests {
         // No regular expressions: what looks like one is its letters.
         check("/(a+)+$/ .{1,9}", &[(Form::Word, &["a"]), (Form::Word, &["1", "9"])]);
         check("? -- hello \u{1f44d}", &[(Form::Word, &["hello"])]);
+    }
+
+    #[test]
+    fn a_query_is_narrowed_by_what_messages_have() {
+        let read = |text: &str| {
+            let query = parse(&Analyzer::default(), text).map_err(|error| error.to_string())?;
+            Ok::<_, String>((query.has, query.terms.len()))
+        };
+        assert_eq!(read("has:file"), Ok((vec![Has::File], 0)));
+        assert_eq!(read(" cat HAS:Image  has:link has:image"), Ok((vec![Has::Image, Has::Link], 1)));
+        assert_eq!(read("has: file").expect_err("a refusal"), read("has:").expect_err("a refusal"));
+        let refusal = "q: must have has:file, has:image, has:video, has:audio, has:link or none of them; in quotation marks \
+                       \"has:\" is searched for as a word";
+        assert_eq!(read("cat has:pdf"), Err(refusal.to_owned()));
+        // As words.
+        for (text, terms) in [("\"has:file\"", 1), ("has file", 2), ("whas:file", 1), ("has", 1)] {
+            assert_eq!(read(text), Ok((vec![], terms)), "{text}");
+        }
     }
 
     #[test]
@@ -234,7 +282,7 @@ mod tests {
     fn a_term_is_compared_by_its_form() {
         let analyzer = Analyzer::default();
         let check = |query, text, expected: bool| {
-            let term = &parse(&analyzer, query).expect("a query")[0];
+            let term = &parse(&analyzer, query).expect("a query").terms[0];
             assert_eq!(term.is(&analyzer.tokens(text)), expected, "{query} in {text}");
         };
         check("run", "Running", true);

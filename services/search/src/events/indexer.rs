@@ -1,289 +1,160 @@
-//! The task that fills the index.
+//! The task that fills the generations of the index, and lets one take the place of the other.
 
-use std::{
-    collections::{BTreeMap, HashSet},
-    ops::RangeInclusive,
-    sync::Arc,
-    time::Duration,
+use std::{future::pending, ops::RangeInclusive, sync::Arc, time::Duration};
+
+use kit::{backoff::Backoff, outage::Outage};
+use tokio::{
+    sync::watch::error::RecvError,
+    time::{Instant, sleep_until, timeout},
 };
 
-use contracts::event::{DeliveredRecord, Unreadable};
-use kit::{
-    backoff::Backoff,
-    catalog::Topic,
-    clock::now_ms,
-    error::chain,
-    health::Check,
-    log::{Event, Follower, Log, Record, Start},
-    outage::Outage,
-};
-use tokio::time::{Instant, MissedTickBehavior, interval, sleep_until};
-use tokio_util::sync::CancellationToken;
-
-use super::{Source, Standing, Times, build::Reading};
+use super::{Indexer, filling::Filler};
 use crate::{
-    domain::{Batch, Build, Document, Entry, Progress},
-    metrics::Metrics,
-    store::{Index, IndexError, Write},
+    domain::Build,
+    store::{Index, IndexError},
 };
 
-/// Entries and documents that are written without a wait for more.
-const FULL: usize = 2_000;
-/// Most that is held while the index takes none.
-const MOST: usize = 4 * FULL;
-/// After a write that failed.
-const BACKOFF: RangeInclusive<Duration> = Duration::from_millis(500)..=Duration::from_secs(15);
+/// After a generation that could not be begun, or could not take the place of the one before.
+const BACKOFF: RangeInclusive<Duration> = Duration::from_secs(1)..=Duration::from_secs(60);
 /// What outages are called in the log.
-const WRITING: &str = "writing to the index";
-const OPENING: &str = "opening the index";
+const BEGINNING: &str = "beginning to build the index again";
+const SWITCHING: &str = "letting searches use the index that was built again";
 
-/// Fills the index of a tenant.
-pub struct Indexer {
-    pub tenant: String,
-    pub log: Log,
-    pub index: Arc<dyn Index>,
-    pub source: Source,
-    pub standing: Arc<Standing>,
-    pub metrics: Metrics,
-    /// Passes while the log is followed.
-    pub check: Check,
-    pub stop: CancellationToken,
-    pub times: Times,
+/// What is to be done with the next generation, and when.
+struct Plan {
+    /// One is to be begun.
+    wanted: bool,
+    /// Not before this.
+    at: Instant,
+    backoff: Backoff,
+    beginning: Outage,
+    switching: Outage,
+}
+
+#[derive(Debug, thiserror::Error)]
+enum SwitchError {
+    #[error("the new index does not have in time what the one before has")]
+    TooSlow,
+    #[error(transparent)]
+    Index(#[from] IndexError),
 }
 
 impl Indexer {
-    /// Follows the log until stopped.
-    ///
-    /// No group is joined, though it names one: each replica has an index of its own and reads all partitions.
+    /// Fills the generation that searches use until stopped. Another one is built beside it when that one is of an older form, and when one is requested,
+    /// and takes its place.
     pub async fn run(self) {
-        let Some(progress) = self.opened().await else { return };
-        let (topic, group) = (Topic::MessageDelivered.of(&self.tenant), format!("{}.search", self.tenant));
-        let followed = match &progress {
-            // What is stored before this moment is read from the store.
-            None => self.log.follow(&topic, &group, Start::End, &self.check, &self.stop).await,
-            Some(progress) => self.log.resume(&topic, &group, &progress.next, &self.check, &self.stop).await,
-        };
-        let Some(follower) = followed else { return };
-        self.check.ok();
-        // A new index follows from the end, which it need not reach.
-        let behind = if progress.is_some() { follower.partitions() } else { Vec::new() };
-        let mut filling = Filling::new(&self, progress, behind.into_iter().collect());
-        filling.begin(&topic, follower.starts());
-        filling.run(follower, &topic).await;
-    }
-
-    /// Returns how far the index has come; nothing when stopped.
-    async fn opened(&self) -> Option<Option<Progress>> {
-        let (outage, mut backoff) = (Outage::default(), Backoff::new(BACKOFF));
-        loop {
-            match self.index.progress().await {
-                Ok(progress) => return Some(progress),
-                Err(error) => {
-                    outage.failed(OPENING, &error);
-                    self.check.failing(chain(&error));
-                }
-            }
-            if backoff.pause(&self.stop).await.is_break() {
-                return None;
-            }
-        }
-    }
-}
-
-/// What has come and is not written yet.
-struct Filling<'a> {
-    of: &'a Indexer,
-    /// As it will be written.
-    progress: Progress,
-    /// Partitions whose end was not reached yet.
-    behind: HashSet<i32>,
-    reading: Reading,
-    pages: Vec<Document>,
-    entries: Vec<Entry>,
-    /// When the index is written; `None` while nothing has changed.
-    write_at: Option<Instant>,
-    forgets: bool,
-    outage: Outage,
-    backoff: Backoff,
-}
-
-impl<'a> Filling<'a> {
-    fn new(of: &'a Indexer, progress: Option<Progress>, behind: HashSet<i32>) -> Self {
-        let progress = progress.unwrap_or_default();
-        if progress.build == Build::default() {
-            of.metrics.builds.inc();
-        }
-        Self {
-            reading: Reading::new(of.source.clone(), progress.build),
-            of,
-            progress,
-            behind,
-            pages: Vec::new(),
-            entries: Vec::new(),
-            write_at: None,
-            forgets: false,
-            outage: Outage::default(),
+        let of = Arc::new(self);
+        let mut served = Filler::start(&of, of.generations.served(), true);
+        let mut next = of.generations.next().map(|index| Filler::start(&of, index, false));
+        let mut plan = Plan {
+            wanted: next.is_none() && of.generations.is_outdated(),
+            at: Instant::now(),
             backoff: Backoff::new(BACKOFF),
-        }
-    }
-
-    /// Begins to follow the log at these offsets.
-    fn begin(&mut self, topic: &str, starts: BTreeMap<i32, i64>) {
-        let is_new = self.progress.next.is_empty();
-        let expected = std::mem::replace(&mut self.progress.next, starts);
-        // A partition that was not there yet is read from its first record on.
-        let expected = |partition| expected.get(partition).copied().unwrap_or(0);
-        let lost = self.progress.next.iter().find(|(partition, start)| expected(partition) != **start);
-        // A new index reads all chats anyway.
-        if let Some((&partition, &start)) = lost.filter(|_| !is_new) {
-            self.read_again(topic, partition, (expected(&partition), start));
-        }
-        self.show();
-    }
-
-    /// Reads all chats again: records were not to be had, and what they said is in the store.
-    fn read_again(&mut self, topic: &str, partition: i32, (expected, offset): (i64, i64)) {
-        tracing::warn!(
-            partition,
-            expected,
-            offset,
-            "{topic} does not have records that were not read: all chats are read again"
-        );
-        self.of.metrics.builds.inc();
-        self.reading.restart();
-        self.progress.build = self.reading.build();
-        self.changed();
-    }
-
-    async fn run(mut self, mut follower: Follower, topic: &str) {
-        let mut forgetting = interval(self.of.times.forget_every);
-        forgetting.set_missed_tick_behavior(MissedTickBehavior::Delay);
-        let stop = &self.of.stop;
+            beginning: Outage::default(),
+            switching: Outage::default(),
+        };
         loop {
-            let held = self.entries.len() + self.pages.len();
-            if held >= FULL && !self.outage.is_on() {
-                self.write().await;
-                continue;
-            }
-            let has_room = held < MOST;
-            let write_at = self.write_at;
+            of.show(&served, next.as_ref());
+            let is_next_complete = next.as_ref().is_some_and(|next| next.come.borrow().complete);
+            let is_due = is_next_complete || (plan.wanted && next.is_none());
             tokio::select! {
-                event = follower.next(stop), if has_room => match event {
-                    Some(Event::Record(record)) => self.record(topic, &record),
-                    Some(Event::End(partition)) => {
-                        self.behind.remove(&partition);
-                        self.show();
-                    }
-                    None => break,
+                () = of.stop.cancelled() => break,
+                () = sleep_until(plan.at), if is_due => match next.take() {
+                    None => next = of.begin(&mut plan).await,
+                    Some(built) => (served, next) = of.switch(served, built, &mut plan).await,
                 },
-                step = self.reading.next(), if has_room => {
-                    let documents = self.reading.take(step);
-                    self.pages.extend(documents);
-                    self.progress.build = self.reading.build();
-                    self.changed();
-                }
-                () = sleep_until(write_at.unwrap_or_else(Instant::now)), if write_at.is_some() => self.write().await,
-                _ = forgetting.tick() => {
-                    self.forgets = true;
-                    self.changed();
-                }
-                () = stop.cancelled() => break,
+                () = of.standing.requested(), if next.is_none() && !plan.wanted => plan.wanted = true,
+                // A task that ended without a stop has panicked: its end says so.
+                changed = served.come.changed() => if changed.is_err() { break },
+                changed = next_changed(next.as_mut()) => if changed.is_err() { break },
             }
         }
-        if self.write_at.is_some() {
-            self.write().await;
+        served.end().await;
+        if let Some(next) = next {
+            next.end().await;
         }
-        follower.end().await;
     }
 
-    fn changed(&mut self) {
-        self.write_at.get_or_insert(Instant::now() + self.of.times.write_after);
-    }
-
-    fn record(&mut self, topic: &str, record: &Record<'_>) {
-        let (partition, offset) = (record.partition(), record.offset());
-        let expected = self.progress.next.insert(partition, offset + 1);
-        if let Some(expected) = expected.filter(|expected| *expected < offset) {
-            self.read_again(topic, partition, (expected, offset));
-        }
-        match DeliveredRecord::read(record.payload()) {
-            Ok(delivered) => {
-                if let Some(entry) = Entry::of_record(delivered) {
-                    self.of.metrics.entries.inc();
-                    self.entries.push(entry);
-                }
-            }
-            Err(Unreadable::Empty) => {}
-            Err(why) => {
-                self.of.metrics.skipped.inc();
-                tracing::warn!(%why, partition, offset, "skipped a record of {topic}: {why}");
-            }
-        }
-        self.changed();
-    }
-
-    /// Writes all that has come. What failed stays, and is written later.
-    async fn write(&mut self) {
-        match self.try_write().await {
-            Ok(()) => {
-                self.outage.worked(WRITING);
-                self.backoff.reset();
-                self.write_at = None;
+    async fn begin(self: &Arc<Self>, plan: &mut Plan) -> Option<Filler> {
+        match self.generations.begin().await {
+            Ok(index) => {
+                tracing::info!("the index is built again, beside the one that searches use");
+                plan.beginning.worked(BEGINNING);
+                plan.backoff.reset();
+                plan.wanted = false;
+                Some(Filler::start(self, index, false))
             }
             Err(error) => {
-                self.outage.failed(WRITING, &error);
-                self.write_at = Some(Instant::now() + self.backoff.next_wait());
+                plan.beginning.failed(BEGINNING, &error);
+                plan.at = Instant::now() + plan.backoff.next_wait();
+                None
             }
         }
-        self.show();
     }
 
-    async fn try_write(&mut self) -> Result<(), IndexError> {
-        let ids = self.pages.iter().map(Document::id).chain(self.entries.iter().flat_map(Entry::needs));
-        let ids: HashSet<_> = ids.collect();
-        let mut batch = Batch::new(self.of.index.documents(ids.into_iter().collect()).await?);
-        for page in &self.pages {
-            batch.merge(page.clone());
-        }
-        let mut missed = Vec::new();
-        for entry in &self.entries {
-            let chat = entry.id.chat;
-            if !batch.apply(entry.clone()) {
-                missed.push(chat);
+    /// Lets searches use the generation that was built. Returns what is filled then: it alone, or both as before when that failed.
+    async fn switch(
+        self: &Arc<Self>,
+        served: Filler,
+        mut built: Filler,
+        plan: &mut Plan,
+    ) -> (Filler, Option<Filler>) {
+        let before = served.index.clone();
+        // What is not written into it any more is not found in it either, so that nothing that was found is missing afterwards.
+        served.end().await;
+        match self.try_switch(&*before, &mut built).await {
+            Ok(()) => {
+                tracing::info!("searches use the index that was built again");
+                plan.switching.worked(SWITCHING);
+                plan.backoff.reset();
+                self.metrics.rebuilt.inc();
+                built.serve();
+                (built, None)
+            }
+            Err(error) => {
+                plan.switching.failed(SWITCHING, &error);
+                plan.at = Instant::now() + plan.backoff.next_wait();
+                (Filler::start(self, before, true), Some(built))
             }
         }
-        let documents = batch.into_changed();
-        let written = documents.len();
-        let expired_at_ms = self.forgets.then(now_ms);
-        let progress = self.progress.clone();
-        self.of.index.write(Write { documents, progress, expired_at_ms }).await?;
-
-        let metrics = &self.of.metrics;
-        metrics.documents.inc_by(written as u64);
-        let now_ms = now_ms();
-        for entry in &self.entries {
-            let waited = Duration::from_millis(now_ms.saturating_sub(entry.sent_at_ms).max(0).unsigned_abs());
-            metrics.lag.observe(waited.as_secs_f64());
-        }
-        for chat in missed {
-            self.reading.missed(chat);
-        }
-        self.pages.clear();
-        self.entries.clear();
-        self.forgets = false;
-        Ok(())
     }
 
-    /// Shows how far the index has come.
-    fn show(&self) {
-        let build = self.progress.build;
-        let complete = build == Build::Done && self.behind.is_empty() && !self.outage.is_on();
-        self.of.standing.set(complete, build.percent());
-        let metrics = &self.of.metrics;
-        metrics.complete.set(complete.into());
-        if let Build::Reading { read, of, .. } = build {
-            metrics.chats_read.set(read.try_into().unwrap_or(i64::MAX));
-            metrics.chats.set(of.try_into().unwrap_or(i64::MAX));
+    async fn try_switch(&self, before: &dyn Index, built: &mut Filler) -> Result<(), SwitchError> {
+        let reached = before.progress().await?.map(|progress| progress.next).unwrap_or_default();
+        let caught_up =
+            async { built.come.wait_for(|come| come.complete && come.has(&reached)).await.map(drop) };
+        match timeout(self.times.switch_within, caught_up).await {
+            Ok(Ok(())) => Ok(self.generations.switch().await?),
+            Ok(Err(_)) | Err(_) => Err(SwitchError::TooSlow),
         }
+    }
+
+    /// Shows how far the generations have come.
+    fn show(&self, served: &Filler, next: Option<&Filler>) {
+        self.standing.set(served.come.clone(), next.map(|next| next.come.clone()));
+        let gauge = |count: u64| i64::try_from(count).unwrap_or(i64::MAX);
+        let metrics = &self.metrics;
+        let come = served.come.borrow();
+        metrics.complete.set(come.complete.into());
+        if let Build::Reading { read, of, .. } = come.build {
+            metrics.chats_read.set(gauge(read));
+            metrics.chats.set(gauge(of));
+        }
+        metrics.rebuilding.set(next.is_some().into());
+        let build = next.map(|next| next.come.borrow().build);
+        let (read, of) = match build {
+            Some(Build::Reading { read, of, .. }) => (read, of),
+            Some(Build::Done) | None => (0, 0),
+        };
+        metrics.rebuild_chats_read.set(gauge(read));
+        metrics.rebuild_chats.set(gauge(of));
+    }
+}
+
+/// Waits until the next generation has come further; forever without one.
+async fn next_changed(of: Option<&mut Filler>) -> Result<(), RecvError> {
+    match of {
+        Some(filler) => filler.come.changed().await,
+        None => pending().await,
     }
 }

@@ -3,6 +3,7 @@
 //! A document is one of tantivy, and its words are fields that are indexed and not kept; the document itself is kept beside them as JSON. What
 //! a reader may see is compared with each document that has the words, before any of them counts as found.
 
+mod generations;
 mod matching;
 mod newest;
 mod turns;
@@ -19,8 +20,8 @@ use std::{
 use contracts::ChatId;
 use serde::{Deserialize, Serialize};
 use tantivy::{
-    DocSet as _, Index as Tantivy, IndexReader, IndexWriter, ReloadPolicy, Searcher, TERMINATED,
-    TantivyDocument, TantivyError, Term as Word,
+    DocSet as _, Index as Tantivy, IndexReader, IndexSettings, IndexWriter, ReloadPolicy, Searcher,
+    TERMINATED, TantivyDocument, TantivyError, Term as Word,
     directory::MmapDirectory,
     query::RangeQuery,
     schema::{
@@ -31,6 +32,7 @@ use tantivy::{
 };
 use tonic::async_trait;
 
+pub use self::generations::EmbeddedGenerations;
 use self::{
     matching::{Clock, Need, each},
     newest::{Columns, Newest},
@@ -38,12 +40,16 @@ use self::{
 };
 use super::{Index, IndexError, Write};
 use crate::domain::{
-    Analyzer, Beginning, Document, DocumentId, EntryName, Form, Place, Progress, Search, Seats, Term, Text,
-    Token,
+    Analyzer, Beginning, Document, DocumentId, EntryName, Form, Has, Place, Progress, Search, Seats, Term,
+    Text, Token,
 };
 
-/// Counts the forms of the index. One of another form is built again.
-const FORM: &str = "v1";
+/// Counts the forms of the index: its fields, and what is in them. One of an older form is searched until it is built again.
+///
+/// 2: `has`, and the words in the names of files.
+const FORM: u32 = 2;
+/// The oldest form that can still be searched and written: a field that it does not have is left out.
+const OLDEST_FORM: u32 = 1;
 /// Memory of what is about to be written: the least that tantivy takes, and more than a second of messages.
 const WRITER_BYTES: usize = 15_000_000;
 /// Searches at one time. Each keeps a core busy, and the process has other work.
@@ -65,7 +71,8 @@ struct Inner {
     writer: Mutex<Option<IndexWriter>>,
     fields: Fields,
     analyzer: Arc<Analyzer>,
-    turns: Turns,
+    /// Those of all generations in the process.
+    turns: Arc<Turns>,
 }
 
 /// What is written with each commit.
@@ -94,6 +101,8 @@ pub(super) struct Fields {
     exact: Field,
     /// The document.
     document: Field,
+    /// Each [`Has`] of a text. None in an index of form 1.
+    has: Option<Field>,
 }
 
 /// Columns of the texts that can be found, which a search compares.
@@ -103,30 +112,53 @@ pub(super) const SEQ: &str = "seq";
 pub(super) const SENT_AT: &str = "sent_at";
 pub(super) const EXPIRES_AT: &str = "expires_at";
 
-fn schema() -> (Schema, Fields) {
+fn schema(form: u32) -> Schema {
     let mut schema = Schema::builder();
     let indexing = TextFieldIndexing::default()
         .set_tokenizer("raw")
         .set_fieldnorms(false)
         .set_index_option(IndexRecordOption::WithFreqsAndPositions);
     let words = TextOptions::default().set_indexing_options(indexing);
-    // In the order of the indexes that there are: a field is its number.
-    let fields = Fields {
-        chat_high: schema.add_u64_field(CHAT_HIGH, FAST),
-        chat_low: schema.add_u64_field(CHAT_LOW, FAST),
-        seq: schema.add_i64_field(SEQ, FAST),
-        sent_at: schema.add_i64_field(SENT_AT, FAST),
-        expires_at: schema.add_i64_field(EXPIRES_AT, FAST | INDEXED),
-        id: schema.add_text_field("id", STRING),
-        chat: schema.add_text_field("chat", STRING),
-        sender: schema.add_text_field("sender", STRING),
-        thread: schema.add_text_field("thread", STRING),
-        entry: schema.add_text_field("entry", STRING),
-        stem: schema.add_text_field("stem", words.clone()),
-        exact: schema.add_text_field("exact", words),
-        document: schema.add_bytes_field("document", STORED),
-    };
-    (schema.build(), fields)
+    for name in [CHAT_HIGH, CHAT_LOW] {
+        schema.add_u64_field(name, FAST);
+    }
+    for name in [SEQ, SENT_AT] {
+        schema.add_i64_field(name, FAST);
+    }
+    schema.add_i64_field(EXPIRES_AT, FAST | INDEXED);
+    for name in ["id", "chat", "sender", "thread", "entry"] {
+        schema.add_text_field(name, STRING);
+    }
+    for name in ["stem", "exact"] {
+        schema.add_text_field(name, words.clone());
+    }
+    schema.add_bytes_field("document", STORED);
+    if form >= 2 {
+        schema.add_text_field("has", STRING);
+    }
+    schema.build()
+}
+
+impl Fields {
+    fn of(schema: &Schema) -> Result<Self, TantivyError> {
+        let field = |name| schema.get_field(name);
+        Ok(Self {
+            chat_high: field(CHAT_HIGH)?,
+            chat_low: field(CHAT_LOW)?,
+            seq: field(SEQ)?,
+            sent_at: field(SENT_AT)?,
+            expires_at: field(EXPIRES_AT)?,
+            id: field("id")?,
+            chat: field("chat")?,
+            sender: field("sender")?,
+            thread: field("thread")?,
+            entry: field("entry")?,
+            stem: field("stem")?,
+            exact: field("exact")?,
+            document: field("document")?,
+            has: field("has").ok(),
+        })
+    }
 }
 
 fn id_of(chat: ChatId, seq: i64) -> String {
@@ -142,52 +174,95 @@ fn failed<E: Into<TantivyError>>(step: &'static str) -> impl FnOnce(E) -> IndexE
     move |source| IndexError::Engine { step, source: Box::new(source.into()) }
 }
 
+/// Whose an index is, and what its generations share.
+#[derive(Clone)]
+struct Owner {
+    tenant: String,
+    analyzer: Arc<Analyzer>,
+    turns: Arc<Turns>,
+}
+
+impl Owner {
+    fn new(tenant: &str, analyzer: Arc<Analyzer>) -> Self {
+        Self { tenant: tenant.to_owned(), analyzer, turns: Arc::new(Turns::new(SEARCHES, TURN)) }
+    }
+}
+
 impl EmbeddedIndex {
     /// Creates an index that ends with its last handle.
     pub fn in_memory(analyzer: Arc<Analyzer>) -> Result<Self, IndexError> {
-        Self::on(Tantivy::create_in_ram(schema().0), "", analyzer)
+        Self::create_in_memory(Owner::new("", analyzer))
     }
 
     /// Opens the index in a folder of this process, or creates it there. One that cannot be read is removed: the store has all of it.
     /// Refuses the index of another tenant, and a folder that another process has open.
     pub fn open(folder: &Path, tenant: &str, analyzer: Arc<Analyzer>) -> Result<Self, IndexError> {
-        let folder = folder.join(FORM);
-        let prepared = |source| IndexError::Folder { folder: folder.clone(), source };
-        fs::create_dir_all(&folder).map_err(prepared)?;
-        let open = || -> Result<Self, IndexError> {
-            let directory = MmapDirectory::open(&folder).map_err(failed("open the folder of the index"))?;
-            let tantivy = Tantivy::open_or_create(directory, schema().0);
-            let index = Self::on(tantivy.map_err(failed("open the index"))?, tenant, analyzer.clone())?;
+        let owner = Owner::new(tenant, analyzer);
+        match Self::existing(folder, &owner)? {
+            Some(index) => Ok(index),
+            None => Self::create(folder, owner),
+        }
+    }
+
+    fn create_in_memory(owner: Owner) -> Result<Self, IndexError> {
+        Self::on(Tantivy::create_in_ram(schema(FORM)), owner)
+    }
+
+    /// Creates an index in a folder that has none.
+    fn create(folder: &Path, owner: Owner) -> Result<Self, IndexError> {
+        let prepared = |source| IndexError::Folder { folder: folder.to_owned(), source };
+        fs::create_dir_all(folder).map_err(prepared)?;
+        let directory = directory(folder)?;
+        let tantivy = Tantivy::create(directory, schema(FORM), IndexSettings::default());
+        Self::on(tantivy.map_err(failed("create the index"))?, owner)
+    }
+
+    /// Opens the index in a folder; `None` when there is none, or none that can be read, which is removed then.
+    fn existing(folder: &Path, owner: &Owner) -> Result<Option<Self>, IndexError> {
+        let prepared = |source| IndexError::Folder { folder: folder.to_owned(), source };
+        if !folder.try_exists().map_err(prepared)? {
+            return Ok(None);
+        }
+        let open = || -> Result<Option<Self>, IndexError> {
+            let directory = directory(folder)?;
+            if !Tantivy::exists(&directory).map_err(failed("look for the index"))? {
+                return Ok(None);
+            }
+            let tantivy = Tantivy::open(directory).map_err(failed("open the index"))?;
+            let index = Self::on(tantivy, owner.clone())?;
             match index.payload()? {
-                Some(payload) if payload.tenant != tenant => Err(IndexError::OfAnotherTenant(folder.clone())),
-                _ => Ok(index),
+                Some(payload) if payload.tenant != owner.tenant => {
+                    Err(IndexError::OfAnotherTenant(folder.to_owned()))
+                }
+                _ => Ok(Some(index)),
             }
         };
         match open() {
             Err(error) if is_damage(&error) => {
                 let why = kit::error::chain(&error);
-                tracing::warn!(folder = %folder.display(), why, "the index is built again, it cannot be used: {why}");
-                fs::remove_dir_all(&folder).and_then(|()| fs::create_dir_all(&folder)).map_err(prepared)?;
-                open()
+                tracing::warn!(folder = %folder.display(), why, "an index is removed, it cannot be used: {why}");
+                fs::remove_dir_all(folder).map_err(prepared)?;
+                Ok(None)
             }
             opened => opened,
         }
     }
 
-    fn on(tantivy: Tantivy, tenant: &str, analyzer: Arc<Analyzer>) -> Result<Self, IndexError> {
+    fn on(tantivy: Tantivy, owner: Owner) -> Result<Self, IndexError> {
+        let Owner { tenant, analyzer, turns } = owner;
+        let fields = Fields::of(&tantivy.schema()).map_err(failed("read the fields of the index"))?;
         let reader: Result<IndexReader, TantivyError> =
             tantivy.reader_builder().reload_policy(ReloadPolicy::Manual).try_into();
         let reader = reader.map_err(failed("read the index"))?;
-        let writer = writer(&tantivy)?;
-        Ok(Self(Arc::new(Inner {
-            tenant: tenant.to_owned(),
-            tantivy,
-            reader,
-            writer: Mutex::new(Some(writer)),
-            fields: schema().1,
-            analyzer,
-            turns: Turns::new(SEARCHES, TURN),
-        })))
+        let writer = Mutex::new(Some(writer(&tantivy)?));
+        Ok(Self(Arc::new(Inner { tenant, tantivy, reader, writer, fields, analyzer, turns })))
+    }
+
+    /// Ends the writing for good. Blocks until no thread writes to the files.
+    fn retire(&self) -> Result<(), IndexError> {
+        let writer = self.0.writer.lock().unwrap_or_else(PoisonError::into_inner).take();
+        let Some(writer) = writer else { return Ok(()) };
+        writer.wait_merging_threads().map_err(failed("wait for what is written to the index"))
     }
 
     fn payload(&self) -> Result<Option<Payload>, IndexError> {
@@ -215,6 +290,10 @@ fn is_damage(error: &IndexError) -> bool {
         }
         _ => false,
     }
+}
+
+fn directory(folder: &Path) -> Result<MmapDirectory, IndexError> {
+    MmapDirectory::open(folder).map_err(failed("open the folder of the index"))
 }
 
 fn writer(tantivy: &Tantivy) -> Result<IndexWriter, IndexError> {
@@ -328,16 +407,24 @@ impl Inner {
     }
 
     fn add_text(&self, indexed: &mut TantivyDocument, text: &Text) {
-        let Text { chat, seq, sender, sent_at_ms, reply_to, expires_at_ms, body, .. } = text;
+        let Text { chat, seq, sender, sent_at_ms, reply_to, expires_at_ms, .. } = text;
         let fields = &self.fields;
         indexed.add_text(fields.chat, chat.to_string());
         indexed.add_text(fields.sender, sender.to_string());
         if let Some(target) = reply_to {
             indexed.add_text(fields.thread, id_of(*chat, *target));
         }
-        let tokens = self.analyzer.tokens(body);
-        indexed.add_pre_tokenized_text(fields.stem, pre_tokenized(&tokens, |token| &token.stem));
-        indexed.add_pre_tokenized_text(fields.exact, pre_tokenized(&tokens, |token| &token.exact));
+        // Between two values of a field is a place without a word, so that no phrase reaches from one into the next.
+        for words in text.worded() {
+            let tokens = self.analyzer.tokens(words);
+            indexed.add_pre_tokenized_text(fields.stem, pre_tokenized(&tokens, |token| &token.stem));
+            indexed.add_pre_tokenized_text(fields.exact, pre_tokenized(&tokens, |token| &token.exact));
+        }
+        if let Some(field) = fields.has {
+            for has in Has::ALL.into_iter().filter(|has| has.is_in(text)) {
+                indexed.add_text(field, has.as_str());
+            }
+        }
         let (high, low) = chat.0.as_u64_pair();
         indexed.add_u64(fields.chat_high, high);
         indexed.add_u64(fields.chat_low, low);
@@ -403,7 +490,12 @@ impl Inner {
     fn needs(&self, search: &Search) -> Vec<Need> {
         let fields = &self.fields;
         let has = |field, text: &str| Need::Any(vec![Word::from_field_text(field, text)]);
-        let mut needs: Vec<_> = search.terms.iter().map(|term| self.need(term)).collect();
+        let mut needs: Vec<_> = search.query.terms.iter().map(|term| self.need(term)).collect();
+        // Without the field no text is known to have it.
+        needs.extend(search.query.has.iter().map(|what| match fields.has {
+            Some(field) => has(field, what.as_str()),
+            None => Need::Any(Vec::new()),
+        }));
         needs.extend(search.chat.map(|chat| has(fields.chat, &chat.to_string())));
         needs.extend(search.sender.map(|sender| has(fields.sender, &sender.to_string())));
         if let (Some(chat), Some(seq)) = (search.chat, search.thread) {
@@ -438,4 +530,62 @@ fn pre_tokenized(tokens: &[Token], of: impl Fn(&Token) -> &String) -> PreTokeniz
     });
     // The text is not kept, so none is needed.
     PreTokenizedString { text: String::new(), tokens: tokens.collect() }
+}
+
+#[cfg(test)]
+mod tests {
+    use contracts::UserId;
+    use uuid::Uuid;
+
+    use super::*;
+    use crate::domain::{Build, File, parse};
+
+    const CHAT: ChatId = ChatId(Uuid::from_u128(1));
+
+    fn search(analyzer: &Analyzer, query: &str) -> Search {
+        Search {
+            reader: UserId(Uuid::nil()),
+            query: parse(analyzer, query).expect("a query"),
+            seats: Seats::from([(CHAT, 1)]),
+            begun: Vec::new(),
+            chat: None,
+            thread: None,
+            sender: None,
+            from_ms: None,
+            to_ms: None,
+            after: None,
+            limit: 10,
+            now_ms: 0,
+        }
+    }
+
+    #[tokio::test]
+    async fn an_index_of_an_older_form_is_written_and_searched_as_far_as_it_has_fields() {
+        let analyzer = Arc::new(Analyzer::default());
+        for form in OLDEST_FORM..=FORM {
+            let owner = Owner::new("", analyzer.clone());
+            let index = EmbeddedIndex::on(Tantivy::create_in_ram(schema(form)), owner).expect("an index");
+            let text = Text {
+                chat: CHAT,
+                seq: 1,
+                sender: UserId(Uuid::nil()),
+                sent_at_ms: 1,
+                reply_to: None,
+                expires_at_ms: None,
+                body: "our trip".to_owned(),
+                body_seq: 1,
+                files: vec![File { name: "sea.png".to_owned(), media_type: "image/png".to_owned() }],
+                deleted: false,
+            };
+            let documents = vec![Document::Text(text)];
+            let progress = Progress { build: Build::Done, ..Progress::default() };
+            index.write(Write { documents, progress, expired_at_ms: None }).await.expect("a write");
+            let found =
+                async |query: &str| index.search(search(&analyzer, query)).await.expect("an answer").len();
+            assert_eq!(found("trip").await, 1, "{form}");
+            let known = usize::from(form >= 2);
+            assert_eq!((found("has:image").await, found("trip has:file").await), (known, known), "{form}");
+            assert_eq!(found("has:video").await, 0, "{form}");
+        }
+    }
 }

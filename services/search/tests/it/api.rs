@@ -12,7 +12,7 @@ use serde_json::json;
 
 use crate::{
     stand::{BEGAN_MS, Stand, encoded, entry, stored, text},
-    stories::{about, expiring, range_deleted},
+    stories::{about, expiring, range_deleted, with_files},
 };
 
 #[tokio::test(flavor = "multi_thread")]
@@ -67,6 +67,56 @@ async fn messages_are_found_by_their_words_in_any_language() {
     assert_eq!(found["items"][0]["excerpt"], excerpt);
     assert_eq!(found["items"][0]["sent_at_ms"], BEGAN_MS + 1_000);
     assert!(page.complete);
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn messages_are_found_by_their_files() {
+    let stand = Stand::create().await;
+    let service = stand.service().await;
+    let [ann, ben, eve] = ["ann", "ben", "eve"].map(|name| stand.realm.user(name));
+    let chat = ChatId::generate();
+    for user in [&ann, &ben] {
+        stand.peers.join(chat, user);
+    }
+    let files = [("Отчёт за март.pdf", "application/pdf"), ("sea.png", "image/png")];
+    stand
+        .announce([
+            with_files(&files, text(chat, ann.id, 1, "")),
+            with_files(&[("cat.gif", "image/gif")], text(chat, ann.id, 2, "our cat")),
+            text(chat, ann.id, 3, "a cat at https://example.org/"),
+        ])
+        .await;
+    service.finds(&ben, &encoded("has:link"), &[3]).await;
+    for (query, expected) in [
+        ("has:file", vec![2, 1]),
+        ("HAS:image", vec![2, 1]),
+        ("отчеты", vec![1]),
+        ("отчет has:image", vec![1]),
+        ("sea pdf", vec![1]),
+        ("cat has:file", vec![2]),
+        ("cat", vec![3, 2]),
+        ("has:video", vec![]),
+    ] {
+        assert_eq!(service.seqs(&ben, &encoded(query)).await, expected, "{query}");
+        assert!(service.seqs(&eve, &encoded(query)).await.is_empty(), "{query}");
+    }
+    let page = service.page(&ben, &encoded("sea has:file")).await;
+    let found = serde_json::to_value(&page.items[0]).expect("json");
+    assert_eq!(found["excerpt"], json!([]));
+    let sea = json!([{"text": "sea", "found": true}, {"text": ".png", "found": false}]);
+    assert_eq!((&found["files"][1]["name"], &found["files"][1]["type"]), (&sea, &json!("image/png")));
+    assert_eq!(found["files"][0]["size"], 7);
+
+    // An edit leaves the files, and a deletion takes them along. Out of the chat they are not found.
+    let edit = |seq, target, body| about(target, entry(chat, ann.id, seq, EntryKind::Edit, body));
+    let deleted = about(2, entry(chat, ann.id, 5, EntryKind::Delete, ""));
+    stand.announce([edit(4, 1, "see this"), edit(6, 3, "no more"), deleted]).await;
+    service.finds(&ben, &encoded("see has:file"), &[1]).await;
+    service.finds(&ben, &encoded("has:file"), &[1]).await;
+    assert!(service.seqs(&ben, &encoded("has:link")).await.is_empty());
+    stand.peers.leave(chat, &ben);
+    assert!(service.seqs(&ben, &encoded("has:file")).await.is_empty());
+    assert_eq!(service.seqs(&ann, &encoded("has:file")).await, [1]);
 }
 
 #[tokio::test(flavor = "multi_thread")]
@@ -240,6 +290,8 @@ async fn a_query_that_cannot_be_answered_is_refused_with_the_reason() {
         "?!",
         "a*",
         "ab* cd* ef*",
+        "has:",
+        "has:pdf news",
         many.as_str(),
         cjk.as_str(),
         "x ".repeat(33).as_str(),

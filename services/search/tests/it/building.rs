@@ -1,14 +1,12 @@
 //! How the index comes to have what is in the chats.
 
-use std::sync::Arc;
-
 use contracts::{ChatId, event::EntryKind, wire::Changes};
 use kit::testing::wait_for;
-use search::store::{EmbeddedIndex, IndexError};
+use search::store::{EmbeddedGenerations, IndexError};
 
 use crate::{
     stand::{PATIENCE, Stand, TENANT, analyzer, entry, index_in, stored, text},
-    stories::about,
+    stories::{about, index_in_memory},
 };
 
 /// More than the log in memory keeps of a partition.
@@ -53,8 +51,7 @@ async fn while_the_index_is_built_results_say_so() {
     stand.peers.join(chat, &ann);
     stand.peers.store(chat, vec![stored(text(chat, ann.id, 1, "before"))]);
     let gate = stand.peers.hold();
-    let index = EmbeddedIndex::in_memory(analyzer()).expect("an index");
-    let service = stand.start(Arc::new(index)).await;
+    let service = stand.start(index_in_memory()).await;
     wait_for("a page on its way", PATIENCE, || async { (stand.peers.pages() > 0).then_some(()) }).await;
     stand.announce([text(chat, ann.id, 2, "meanwhile")]).await;
     service.finds(&ann, "meanwhile", &[2]).await;
@@ -75,8 +72,7 @@ async fn a_change_that_comes_while_its_page_is_read_is_not_lost() {
     let before = [text(chat, ann.id, 1, "wrong"), text(chat, ann.id, 2, "gone")].map(stored);
     stand.peers.store(chat, before.to_vec());
     let gate = stand.peers.hold();
-    let index = EmbeddedIndex::in_memory(analyzer()).expect("an index");
-    let service = stand.start(Arc::new(index)).await;
+    let service = stand.start(index_in_memory()).await;
     wait_for("a page on its way", PATIENCE, || async { (stand.peers.pages() > 0).then_some(()) }).await;
 
     // The page has what was before. Now the store changes, and the log says so of messages that the index does not have.
@@ -151,10 +147,10 @@ async fn an_index_is_of_one_tenant_and_one_process() {
     let stand = Stand::create().await;
     let service = stand.start(index_in(folder.path())).await;
     service.is_complete().await;
-    let second = EmbeddedIndex::open(folder.path(), TENANT, analyzer()).map(drop);
+    let second = EmbeddedGenerations::open(folder.path(), TENANT, analyzer()).map(drop);
     assert!(matches!(second, Err(IndexError::Engine { .. })), "{second:?}");
     service.end().await;
-    let other = || EmbeddedIndex::open(folder.path(), "globex", analyzer()).map(drop);
+    let other = || EmbeddedGenerations::open(folder.path(), "globex", analyzer()).map(drop);
     let refused = || async { matches!(other(), Err(IndexError::OfAnotherTenant(_))).then_some(()) };
     wait_for("the refusal of another tenant", PATIENCE, refused).await;
     // Nothing of it is touched.
@@ -172,7 +168,7 @@ async fn an_index_that_is_damaged_is_built_again() {
     let service = stand.start(index_in(folder.path())).await;
     service.is_complete().await;
     service.end().await;
-    std::fs::write(folder.path().join("v1/meta.json"), "{").expect("a damage");
+    std::fs::write(folder.path().join("v2.1/meta.json"), "{").expect("a damage");
     let service = stand.start(index_in(folder.path())).await;
     service.is_complete().await;
     assert_eq!(service.seqs(&ann, "news").await, [1]);

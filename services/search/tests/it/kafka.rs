@@ -19,6 +19,7 @@ async fn an_index_follows_the_real_log_and_goes_on_where_it_was() {
         kafka_security_protocol: "sasl_plaintext".to_owned(),
         kafka_username: stack("KAFKA_ADMIN_USERNAME"),
         kafka_password: stack("KAFKA_ADMIN_PASSWORD").into(),
+        schema_ids: Vec::new(),
     };
     let admin: AdminClient<DefaultClientContext> =
         kit::kafka::producer_config(&args).create().expect("an admin client");

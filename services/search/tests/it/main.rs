@@ -6,6 +6,8 @@
 mod api;
 mod building;
 mod kafka;
+mod names;
+mod rebuilding;
 mod stand;
 mod store;
 mod stories;

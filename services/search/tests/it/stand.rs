@@ -16,13 +16,16 @@ use contracts::{
     api::FoundMessages,
     event::{DeliveredRecord, DeliveryOutcome, EntryKind, VERSION},
     rpc::{
-        EntriesRequest, EntriesResponse, EntryId, EntryPlace, HistoryRequest, HistoryResponse,
-        ListChatsRequest, ListChatsResponse, ListMembershipsRequest, ListMembershipsResponse, Membership,
+        EntriesRequest, EntriesResponse, EntryId, EntryPlace, FindChatsRequest, FindChatsResponse,
+        FindUsersRequest, FindUsersResponse, HistoryRequest, HistoryResponse, ListChatsRequest,
+        ListChatsResponse, ListMembershipsRequest, ListMembershipsResponse, Membership, NamedChat, User,
         chat_directory_server::{ChatDirectory, ChatDirectoryServer},
         chat_service_client::ChatServiceClient,
         chat_service_server::{ChatService, ChatServiceServer},
         message_service_client::MessageServiceClient,
         message_service_server::{MessageService, MessageServiceServer},
+        user_service_client::UserServiceClient,
+        user_service_server::{UserService, UserServiceServer},
     },
     wire::{Changes, Message},
 };
@@ -33,13 +36,14 @@ use kit::{
     log::Log,
     rpc::InternalChannel,
     testing::{TestApi, TestRealm, TestUser, serve_peer},
+    text::{NameQuery, search_key},
 };
 use search::{
     AppState, Metrics, Searches,
     domain::{Analyzer, Search, parse},
     events::{Indexer, Source, Standing, Times},
     routes,
-    store::{EmbeddedIndex, Index},
+    store::{EmbeddedGenerations, Generations},
 };
 use tokio::{sync::Semaphore, task::JoinHandle};
 use tokio_util::sync::CancellationToken;
@@ -48,8 +52,11 @@ use uuid::Uuid;
 
 pub const TENANT: &str = "acme";
 pub const PATIENCE: Duration = Duration::from_secs(30);
-const TIMES: Times =
-    Times { write_after: Duration::from_millis(10), forget_every: Duration::from_millis(200) };
+const TIMES: Times = Times {
+    write_after: Duration::from_millis(10),
+    forget_every: Duration::from_millis(200),
+    switch_within: PATIENCE,
+};
 /// Stories look again and again.
 const RATE: Rate = Rate::every(Duration::from_millis(1), 100_000);
 /// Entries of a page of history: few, so that there are several pages.
@@ -62,13 +69,13 @@ pub fn analyzer() -> Arc<Analyzer> {
 }
 
 /// Returns an index in a folder.
-pub fn index_in(folder: &Path) -> Arc<dyn Index> {
+pub fn index_in(folder: &Path) -> Arc<dyn Generations> {
     index_of(folder, TENANT)
 }
 
 /// Returns an index of any tenant in a folder.
-pub fn index_of(folder: &Path, tenant: &str) -> Arc<dyn Index> {
-    Arc::new(EmbeddedIndex::open(folder, tenant, analyzer()).expect("an index"))
+pub fn index_of(folder: &Path, tenant: &str) -> Arc<dyn Generations> {
+    Arc::new(EmbeddedGenerations::open(folder, tenant, analyzer()).expect("an index"))
 }
 
 /// A tenant with its log, its chats and what is stored of them.
@@ -101,14 +108,14 @@ impl Stand {
     }
 
     /// Starts the service on an index, which may not be complete yet.
-    pub async fn start(&self, index: Arc<dyn Index>) -> Running {
+    pub async fn start(&self, generations: Arc<dyn Generations>) -> Running {
         let channel = self.peers.serve().await;
-        self.start_with(index, channel.clone(), channel).await
+        self.start_with(generations, channel.clone(), channel).await
     }
 
     pub async fn start_with(
         &self,
-        index: Arc<dyn Index>,
+        generations: Arc<dyn Generations>,
         source: InternalChannel,
         chats: InternalChannel,
     ) -> Running {
@@ -117,7 +124,7 @@ impl Stand {
         let indexer = Indexer {
             tenant: self.tenant.clone(),
             log: self.log.clone(),
-            index: index.clone(),
+            generations: generations.clone(),
             source: Source::new(source.clone(), source.clone()),
             standing: standing.clone(),
             metrics: metrics.clone(),
@@ -127,8 +134,9 @@ impl Stand {
         };
         let task = tokio::spawn(indexer.run());
         let state = AppState {
-            index,
+            generations,
             analyzer: analyzer(),
+            users: UserServiceClient::new(chats.clone()),
             chats: ChatServiceClient::new(chats),
             messages: MessageServiceClient::new(source),
             standing: standing.clone(),
@@ -191,7 +199,7 @@ pub fn encoded(query: &str) -> String {
 pub fn search(query: &str, seats: &[(ChatId, i64)]) -> Search {
     Search {
         reader: UserId(Uuid::nil()),
-        terms: parse(&analyzer(), query).expect("a query"),
+        query: parse(&analyzer(), query).expect("a query"),
         seats: seats.iter().copied().collect(),
         begun: Vec::new(),
         chat: None,
@@ -242,8 +250,17 @@ pub fn text(chat: ChatId, sender: UserId, seq: i64, body: &str) -> DeliveredReco
 /// Returns an entry as the message service has it.
 pub fn stored(record: DeliveredRecord) -> Message {
     let DeliveredRecord { chat, sender, key, outcome, .. } = record;
-    let DeliveryOutcome::Stored { seq, kind, body, target_seq, range, sent_at_ms, expires_at_ms, .. } =
-        outcome
+    let DeliveryOutcome::Stored {
+        seq,
+        kind,
+        body,
+        target_seq,
+        range,
+        attachments,
+        sent_at_ms,
+        expires_at_ms,
+        ..
+    } = outcome
     else {
         panic!("it is no entry")
     };
@@ -263,7 +280,7 @@ pub fn stored(record: DeliveredRecord) -> Message {
         silent: false,
         forwarded: None,
         range,
-        attachments: Vec::new(),
+        attachments,
         sent_at_ms,
         expires_at_ms,
         expired: false,
@@ -283,6 +300,12 @@ pub struct Known {
     page_entries: usize,
     /// Chats by the user who is in them, each with the entry with which the history begins.
     seats: Mutex<BTreeMap<(String, String), Option<EntryId>>>,
+    /// Titles of chats, by chat.
+    titles: Mutex<BTreeMap<String, String>>,
+    /// Direct chats, each with its two users.
+    pairs: Mutex<Vec<(String, [String; 2])>>,
+    /// Users who have a name.
+    names: Mutex<Vec<User>>,
     /// Entries by chat and seq, as they are now.
     entries: Mutex<Entries>,
     /// Pages of history that were read.
@@ -297,6 +320,9 @@ impl Peers {
         Self(Arc::new(Known {
             page_entries: entries,
             seats: Mutex::default(),
+            titles: Mutex::default(),
+            pairs: Mutex::default(),
+            names: Mutex::default(),
             entries: Mutex::default(),
             pages: AtomicUsize::default(),
             gate: Mutex::default(),
@@ -306,7 +332,8 @@ impl Peers {
     pub async fn serve(&self) -> InternalChannel {
         let routes = Routes::new(ChatServiceServer::new(self.clone()))
             .add_service(ChatDirectoryServer::new(self.clone()))
-            .add_service(MessageServiceServer::new(self.clone()));
+            .add_service(MessageServiceServer::new(self.clone()))
+            .add_service(UserServiceServer::new(self.clone()));
         serve_peer(routes).await
     }
 
@@ -317,6 +344,18 @@ impl Peers {
     /// Adds a user to a chat, who reads all of it.
     pub fn join(&self, chat: ChatId, user: &TestUser) {
         self.seats().insert((user.id.to_string(), chat.to_string()), None);
+    }
+
+    pub fn titles(&self) -> MutexGuard<'_, BTreeMap<String, String>> {
+        self.0.titles.lock().expect("no panic")
+    }
+
+    pub fn pairs(&self) -> MutexGuard<'_, Vec<(String, [String; 2])>> {
+        self.0.pairs.lock().expect("no panic")
+    }
+
+    pub fn names(&self) -> MutexGuard<'_, Vec<User>> {
+        self.0.names.lock().expect("no panic")
     }
 
     pub fn entries(&self) -> MutexGuard<'_, Entries> {
@@ -356,6 +395,7 @@ fn change(target: &mut Message, entry: &Message) {
     if entry.kind != EntryKind::Edit {
         changes.deleted_seq = Some(entry.seq);
         target.body.clear();
+        target.attachments.clear();
     } else if changes.edited_seq.is_none_or(|seq| seq < entry.seq) {
         changes.edited_seq = Some(entry.seq);
         target.body.clone_from(&entry.body);
@@ -380,6 +420,54 @@ impl ChatService for Peers {
         });
         let memberships = memberships.collect();
         Ok(Response::new(ListMembershipsResponse { memberships, ..ListMembershipsResponse::default() }))
+    }
+
+    async fn find_chats(
+        &self,
+        request: Request<FindChatsRequest>,
+    ) -> Result<Response<FindChatsResponse>, Status> {
+        let FindChatsRequest { user_id, query, limit } = request.into_inner();
+        let query = NameQuery::parse("query", &query)?;
+        let seats = self.seats();
+        let is_in = |chat: &String| seats.contains_key(&(user_id.clone(), chat.clone()));
+        let titles = self.titles();
+        let found = titles.iter().filter(|(chat, title)| is_in(chat) && query.finds(&[&search_key(title)]));
+        let chats = found.map(|(chat, title)| NamedChat {
+            chat_id: chat.clone(),
+            kind: "group".to_owned(),
+            title: title.clone(),
+            other_id: String::new(),
+        });
+        let pairs = self.pairs();
+        let direct_chats = pairs.iter().filter(|(chat, _)| is_in(chat)).map(|(chat, users)| NamedChat {
+            chat_id: chat.clone(),
+            kind: "direct".to_owned(),
+            title: String::new(),
+            other_id: users.iter().find(|user| **user != user_id).expect("two users").clone(),
+        });
+        let limit = usize::try_from(limit).expect("a limit");
+        Ok(Response::new(FindChatsResponse {
+            chats: chats.take(limit).collect(),
+            direct_chats: direct_chats.collect(),
+        }))
+    }
+}
+
+#[async_trait]
+impl UserService for Peers {
+    async fn find_users(
+        &self,
+        request: Request<FindUsersRequest>,
+    ) -> Result<Response<FindUsersResponse>, Status> {
+        let FindUsersRequest { query, among_ids, limit } = request.into_inner();
+        let query = NameQuery::parse("query", &query)?;
+        let names = self.names();
+        let found = names.iter().filter(|user| {
+            (among_ids.is_empty() || among_ids.contains(&user.user_id))
+                && query.finds(&[&user.username, &search_key(&user.display_name)])
+        });
+        let limit = usize::try_from(limit).expect("a limit");
+        Ok(Response::new(FindUsersResponse { users: found.take(limit).cloned().collect() }))
     }
 }
 

@@ -4,7 +4,7 @@ use std::{collections::HashMap, sync::Arc};
 
 use contracts::{ChatId, MessageKey, UserId};
 use search::{
-    domain::{Beginning, Build, Document, DocumentId, EntryName, Progress, Search, Text},
+    domain::{Beginning, Build, Document, DocumentId, EntryName, File, Progress, Search, Text},
     store::{EmbeddedIndex, Index, Write},
 };
 use uuid::Uuid;
@@ -47,6 +47,7 @@ suite![
     what_has_disappeared_is_not_found_and_then_forgotten,
     the_newest_come_first_and_pages_go_on,
     no_word_with_a_common_beginning_is_left_out,
+    files_are_found_by_their_type_and_their_names,
 ];
 
 fn text(chat: ChatId, seq: i64, body: &str) -> Text {
@@ -59,6 +60,7 @@ fn text(chat: ChatId, seq: i64, body: &str) -> Text {
         expires_at_ms: None,
         body: body.to_owned(),
         body_seq: seq,
+        files: Vec::new(),
         deleted: false,
     }
 }
@@ -167,4 +169,48 @@ async fn no_word_with_a_common_beginning_is_left_out(index: Arc<dyn Index>) {
     assert_eq!(found(&index, search("ab02999", &seats)).await, [(ONE, 2_999)]);
     assert_eq!(found(&index, search("ab0299*", &seats)).await.len(), 10);
     assert_eq!(found(&index, search("in-ab02999*", &seats)).await, [(ONE, 2_999)]);
+}
+
+async fn files_are_found_by_their_type_and_their_names(index: Arc<dyn Index>) {
+    let files = |files: &[(&str, &str)]| {
+        let file = |(name, media_type): &(&str, &str)| File {
+            name: (*name).to_owned(),
+            media_type: (*media_type).to_owned(),
+        };
+        files.iter().map(file).collect::<Vec<_>>()
+    };
+    let image = files(&[("red car.png", "image/png")]);
+    let both = files(&[("the red", "video/mp4"), ("car-song.mp3", "audio/mpeg")]);
+    write(
+        &index,
+        [
+            Text { files: image, ..text(ONE, 1, "") },
+            Text { files: both, ..text(ONE, 2, "our news") },
+            text(ONE, 3, "news at https://example.org/car"),
+            text(ONE, 4, "a red car"),
+        ],
+    )
+    .await;
+    let seats = [(ONE, 1)];
+    for (query, expected) in [
+        ("has:file", vec![2, 1]),
+        ("has:image", vec![1]),
+        ("has:video has:audio", vec![2]),
+        ("has:image has:audio", vec![]),
+        ("has:link", vec![3]),
+        ("news has:file", vec![2]),
+        ("news song", vec![2]),
+        ("car", vec![4, 3, 2, 1]),
+        ("cars has:file", vec![2, 1]),
+        ("\"red car\"", vec![4, 1]),
+        ("\"car png\"", vec![1]),
+        ("mp*", vec![2]),
+    ] {
+        let expected: Vec<_> = expected.into_iter().map(|seq| (ONE, seq)).collect();
+        assert_eq!(found(&index, search(query, &seats)).await, expected, "{query}");
+    }
+    assert_eq!(found(&index, search("has:file", &[])).await, [], "the reader is in no chat");
+    assert_eq!(found(&index, search("has:file", &[(ONE, 2)])).await, [(ONE, 2)]);
+    write(&index, [Text { deleted: true, ..text(ONE, 1, "") }]).await;
+    assert_eq!(found(&index, search("has:file", &seats)).await, [(ONE, 2)]);
 }

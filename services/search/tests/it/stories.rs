@@ -3,29 +3,34 @@
 use std::sync::{Arc, atomic::Ordering};
 
 use contracts::{
-    ChatId, UserId,
+    ChatId, FileId, UserId,
+    attachment::Attachment,
     event::{DeliveredRecord, DeliveryOutcome, EntryKind, SeqRange},
-    rpc::EntryId,
+    rpc::{EntryId, User},
     wire::Message,
 };
 use kit::testing::{TestUser, unreachable_peer, wait_for};
-use search::store::EmbeddedIndex;
+use search::store::{EmbeddedGenerations, Generations};
 use tokio::sync::Semaphore;
 
 use crate::stand::{PATIENCE, Peers, Running, Stand, analyzer, entry};
 
+/// Returns a new index in memory.
+pub fn index_in_memory() -> Arc<dyn Generations> {
+    Arc::new(EmbeddedGenerations::in_memory(analyzer()).expect("an index"))
+}
+
 impl Stand {
     /// Starts the service with a new index in memory, and waits until it is complete.
     pub async fn service(&self) -> Running {
-        let running = self.start(Arc::new(EmbeddedIndex::in_memory(analyzer()).expect("an index"))).await;
+        let running = self.start(index_in_memory()).await;
         running.is_complete().await;
         running
     }
 
     /// Starts the service without a chat service that answers searches.
     pub async fn start_without_chats(&self) -> Running {
-        let index = Arc::new(EmbeddedIndex::in_memory(analyzer()).expect("an index"));
-        self.start_with(index, self.peers.serve().await, unreachable_peer()).await
+        self.start_with(index_in_memory(), self.peers.serve().await, unreachable_peer()).await
     }
 }
 
@@ -52,6 +57,32 @@ impl Peers {
     pub fn join_by(&self, chat: ChatId, user: &TestUser, added: &DeliveredRecord) {
         let entry = EntryId { sender_id: added.sender.to_string(), key: added.key.to_string() };
         self.seats().insert((user.id.to_string(), chat.to_string()), Some(entry));
+    }
+
+    /// Gives a chat of users a title; they are in it from then on.
+    pub fn title(&self, chat: ChatId, title: &str, users: &[&TestUser]) {
+        for user in users {
+            self.join(chat, user);
+        }
+        self.titles().insert(chat.to_string(), title.to_owned());
+    }
+
+    /// Lets two users have a direct chat.
+    pub fn pair(&self, chat: ChatId, users: [&TestUser; 2]) {
+        for user in users {
+            self.join(chat, user);
+        }
+        self.pairs().push((chat.to_string(), users.map(|user| user.id.to_string())));
+    }
+
+    /// Gives a user a name.
+    pub fn name(&self, user: &TestUser, username: &str, display_name: &str) {
+        self.names().push(User {
+            user_id: user.id.to_string(),
+            username: username.to_owned(),
+            display_name: display_name.to_owned(),
+            ..User::default()
+        });
     }
 
     pub fn leave(&self, chat: ChatId, user: &TestUser) {
@@ -100,6 +131,22 @@ pub fn range_deleted(chat: ChatId, sender: UserId, seq: i64, of: SeqRange) -> De
 pub fn expiring(at_ms: i64, mut record: DeliveredRecord) -> DeliveredRecord {
     if let DeliveryOutcome::Stored { expires_at_ms, .. } = &mut record.outcome {
         *expires_at_ms = Some(at_ms);
+    }
+    record
+}
+
+/// Gives a text files, each by its name and type.
+pub fn with_files(files: &[(&str, &str)], mut record: DeliveredRecord) -> DeliveredRecord {
+    if let DeliveryOutcome::Stored { attachments, .. } = &mut record.outcome {
+        *attachments = files
+            .iter()
+            .map(|(name, media_type)| Attachment {
+                name: (*name).to_owned(),
+                media_type: (*media_type).to_owned(),
+                size: 7,
+                ..Attachment::unknown(FileId::generate())
+            })
+            .collect();
     }
     record
 }

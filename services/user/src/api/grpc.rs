@@ -7,9 +7,10 @@ use contracts::{
     UserId,
     rpc::{
         self, CheckPresenceRequest, CheckPresenceResponse, DeleteUserRequest, DeleteUserResponse,
-        EnsureUserRequest, FinishDeletionRequest, FinishDeletionResponse, GetUsersRequest, GetUsersResponse,
-        IsNamedRequest, IsNamedResponse, ListDeletionsRequest, ListDeletionsResponse, NoteChatsErasedRequest,
-        NoteChatsErasedResponse, User, user_service_server::UserService,
+        EnsureUserRequest, FindUsersRequest, FindUsersResponse, FinishDeletionRequest,
+        FinishDeletionResponse, GetUsersRequest, GetUsersResponse, IsNamedRequest, IsNamedResponse,
+        ListDeletionsRequest, ListDeletionsResponse, NoteChatsErasedRequest, NoteChatsErasedResponse, User,
+        user_service_server::UserService,
     },
 };
 use kit::{
@@ -28,6 +29,7 @@ use crate::{
 /// Most profiles of one call: the members of a full chat.
 const MAX_IDS: usize = 1000;
 const DELETIONS: PageSizes = PageSizes { default: 100, max: 1000 };
+const FOUND: PageSizes = PageSizes { default: 20, max: 100 };
 
 /// Serves from the store.
 pub struct UserRpc {
@@ -68,10 +70,22 @@ impl UserService for UserRpc {
         &self,
         request: Request<GetUsersRequest>,
     ) -> Result<Response<GetUsersResponse>, Status> {
-        let ids = ids(&request.into_inner().user_ids)?;
+        let ids = ids("user_ids", &request.into_inner().user_ids)?;
         let profiles = self.store.profiles(&ids).await;
         let profiles = profiles.map_err(|error| status(Error::from(error)))?;
         Ok(Response::new(GetUsersResponse { users: profiles.into_iter().map(User::from).collect() }))
+    }
+
+    async fn find_users(
+        &self,
+        request: Request<FindUsersRequest>,
+    ) -> Result<Response<FindUsersResponse>, Status> {
+        let FindUsersRequest { query, among_ids, limit } = request.into_inner();
+        let limit = FOUND.of((limit != 0).then_some(i64::from(limit)))?.items();
+        let among = if among_ids.is_empty() { None } else { Some(ids("among_ids", &among_ids)?) };
+        let search = Search::words(&query, among, limit)?;
+        let found = self.store.search(&search).await.map_err(|error| status(Error::from(error)))?;
+        Ok(Response::new(FindUsersResponse { users: found.into_iter().map(User::from).collect() }))
     }
 
     async fn check_presence(
@@ -80,7 +94,7 @@ impl UserService for UserRpc {
     ) -> Result<Response<CheckPresenceResponse>, Status> {
         let CheckPresenceRequest { viewer_id, user_ids } = request.into_inner();
         let viewer = id("viewer_id", &viewer_id)?;
-        let ids = ids(&user_ids)?;
+        let ids = ids("user_ids", &user_ids)?;
         let shown = self.store.presence_shown(viewer, &ids).await;
         let shown = shown.map_err(|error| status(Error::from(error)))?;
         let shown = shown.into_iter().map(|shown| shown.as_str().to_owned()).collect();
@@ -153,12 +167,11 @@ impl UserService for UserRpc {
 }
 
 /// Reads the users of a call.
-fn ids(user_ids: &[String]) -> Result<Vec<UserId>, InvalidField> {
-    const FIELD: &str = "user_ids";
+fn ids(field: &'static str, user_ids: &[String]) -> Result<Vec<UserId>, InvalidField> {
     if user_ids.len() > MAX_IDS {
-        return Err(InvalidField { field: FIELD, problem: format!("at most {MAX_IDS}") });
+        return Err(InvalidField { field, problem: format!("at most {MAX_IDS}") });
     }
-    user_ids.iter().map(|text| id(FIELD, text)).collect()
+    user_ids.iter().map(|text| id(field, text)).collect()
 }
 
 impl From<Profile> for User {

@@ -9,7 +9,7 @@ use contracts::{
 };
 use kit::{
     postgres::Schema,
-    text::{About, DisplayName, search_key},
+    text::{About, DisplayName, NameQuery, search_key},
 };
 use sqlx::{PgConnection, PgExecutor, PgPool};
 use tonic::async_trait;
@@ -34,6 +34,7 @@ pub const SCHEMA: Schema = Schema {
         ("0007_create_contacts", include_str!("../../migrations/0007_create_contacts.sql")),
         ("0008_create_erasures", include_str!("../../migrations/0008_create_erasures.sql")),
         ("0009_round_erasures", include_str!("../../migrations/0009_round_erasures.sql")),
+        ("0010_create_name_words", include_str!("../../migrations/0010_create_name_words.sql")),
     ],
 };
 
@@ -359,6 +360,10 @@ impl ProfileStore for PostgresStore {
             search.after.as_ref().map(|cursor| (cursor.username.as_str(), cursor.user_id.0)).unzip();
         let limit = i64::try_from(search.limit).unwrap_or(i64::MAX);
         let (sql, from, to) = match &search.find {
+            Find::Words { query, among } => {
+                let found = by_words(&self.pool, query, among.as_deref(), search).await;
+                return found.map_err(StoreError::Read);
+            }
             // The index on usernames gives a page of all users in its order, and nothing is sorted.
             Find::All => (
                 concat!(
@@ -565,6 +570,49 @@ impl ProfileStore for PostgresStore {
         .map_err(StoreError::Read)?;
         Ok(rows.into_iter().map(Deletion::from).collect())
     }
+}
+
+/// Returns the profiles whose names have words with these beginnings. One beginning is looked up, and the profiles that have it are compared with
+/// the others: the longest, which the fewest have.
+async fn by_words(
+    pool: &PgPool,
+    query: &NameQuery,
+    among: Option<&[UserId]>,
+    search: &Search,
+) -> Result<Vec<Profile>, sqlx::Error> {
+    let (username, user_id) =
+        search.after.as_ref().map(|cursor| (cursor.username.as_str(), cursor.user_id.0)).unzip();
+    let behind = |word: &String| format!("{word}{LAST}");
+    let rarest = query.words().iter().max_by_key(|word| word.chars().count());
+    let rarest = rarest.expect("a query has a word");
+    let rows: Vec<ProfileRow> = sqlx::query_as(concat!(
+        "SELECT ",
+        profile_columns!(),
+        " FROM users
+         WHERE deleted_at IS NULL
+           AND user_id IN (SELECT name_words.user_id FROM name_words WHERE word >= $4 AND word < $5)
+           AND NOT EXISTS (
+               SELECT FROM unnest($6::TEXT[], $7::TEXT[]) AS beginnings (from_word, to_word)
+               WHERE NOT EXISTS (
+                   SELECT FROM name_words
+                   WHERE name_words.user_id = users.user_id AND word >= from_word AND word < to_word
+               )
+           )
+           AND ($8::UUID[] IS NULL OR user_id = ANY ($8))
+           AND ($1::TEXT IS NULL OR (username, user_id) > ($1, $2))
+         ORDER BY username, user_id LIMIT $3"
+    ))
+    .bind(username)
+    .bind(user_id)
+    .bind(i64::try_from(search.limit).unwrap_or(i64::MAX))
+    .bind(rarest)
+    .bind(behind(rarest))
+    .bind(query.words())
+    .bind(query.words().iter().map(behind).collect::<Vec<_>>())
+    .bind(among.map(|among| among.iter().map(|user| user.0).collect::<Vec<Uuid>>()))
+    .fetch_all(pool)
+    .await?;
+    rows.into_iter().map(Profile::try_from).collect()
 }
 
 /// Forgets whose the erasures of a user are, once they are finished, and when exactly it was: the time of the deletion stands beside the

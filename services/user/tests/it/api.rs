@@ -5,8 +5,9 @@ use std::{sync::Arc, time::Duration};
 use contracts::{
     UserId,
     rpc::{
-        CheckPresenceRequest, DeleteUserRequest, EnsureUserRequest, FinishDeletionRequest, GetUsersRequest,
-        IsNamedRequest, ListDeletionsRequest, NoteChatsErasedRequest, user_service_server::UserService as _,
+        CheckPresenceRequest, DeleteUserRequest, EnsureUserRequest, FindUsersRequest, FinishDeletionRequest,
+        GetUsersRequest, IsNamedRequest, ListDeletionsRequest, NoteChatsErasedRequest,
+        user_service_server::UserService as _,
     },
 };
 use kit::testing::{Answer, TestApi, TestRealm, TestUser, wait_for};
@@ -287,6 +288,32 @@ async fn other_services_ask_for_profiles() {
     assert_eq!((users.len(), users[0].display_name.as_str()), (1, "ann"));
     assert_eq!(query(vec!["7".to_owned()]).await, Err(Code::InvalidArgument));
     assert_eq!(query(vec![ann.to_string(); 1001]).await, Err(Code::InvalidArgument));
+}
+
+#[tokio::test]
+async fn the_search_service_finds_users_by_words_of_their_names() {
+    let app = App::start().await;
+    let ann = app.register("ann", "Анна Петрова").await.expect("a profile");
+    let bob = app.register("bob", "Пётр Иванов").await.expect("a profile");
+    let find = async |query: &str, among_ids: Vec<String>, limit| {
+        let request = FindUsersRequest { query: query.to_owned(), among_ids, limit };
+        let answer = app.rpc.find_users(Request::new(request)).await.map_err(|status| status.code())?;
+        let users = answer.into_inner().users.into_iter();
+        Ok::<_, Code>(users.map(|user| user.user_id).collect::<Vec<_>>())
+    };
+    assert_eq!(find("петр", Vec::new(), 0).await, Ok(vec![ann.to_string()]));
+    assert_eq!(find("п", Vec::new(), 0).await, Ok(vec![ann.to_string(), bob.to_string()]));
+    assert_eq!(find("п", Vec::new(), 1).await, Ok(vec![ann.to_string()]));
+    assert_eq!(find("п", vec![bob.to_string()], 0).await, Ok(vec![bob.to_string()]));
+    for (query, among_ids, limit) in [
+        ("", Vec::new(), 0),
+        ("*", Vec::new(), 0),
+        ("п", vec!["7".to_owned()], 0),
+        ("п", vec![bob.to_string(); 1001], 0),
+        ("п", Vec::new(), 101),
+    ] {
+        assert_eq!(find(query, among_ids, limit).await, Err(Code::InvalidArgument), "{query} {limit}");
+    }
 }
 
 #[tokio::test]

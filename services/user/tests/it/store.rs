@@ -50,6 +50,7 @@ suite![
     a_search_finds_a_name_by_what_another_keyboard_sends,
     a_username_is_found_whatever_comes_before_it,
     a_search_takes_every_character_as_it_is,
+    words_of_names_find_users_by_their_beginnings,
     pages_follow_each_other_to_the_end,
     newcomers_at_once_are_one_profile,
     deletions_are_listed_in_their_order_until_they_are_finished,
@@ -94,6 +95,10 @@ async fn add(store: &Store, username: &str, display_name: &str) -> Profile {
 
 async fn found(store: &Store, query: &str) -> Vec<String> {
     usernames(store, Search::parse(Some(query), None, None, 100)).await
+}
+
+async fn with_words(store: &Store, query: &str) -> Vec<String> {
+    usernames(store, Search::words(query, None, 100)).await
 }
 
 async fn named(store: &Store, username: &str) -> Vec<String> {
@@ -476,6 +481,48 @@ async fn a_search_takes_every_character_as_it_is(store: Store) {
     assert!(found(&store, "' OR ''='").await.is_empty());
 }
 
+async fn words_of_names_find_users_by_their_beginnings(store: Store) {
+    for (username, display_name) in [
+        ("ann.miller", "Ann"),
+        ("bob", "Иван Петров"),
+        ("cid", "Jean-Luc O'Neil"),
+        ("dan", "Пётр Иванов"),
+        ("eve", "100% Stra\u{df}er"),
+    ] {
+        add(&store, username, display_name).await;
+    }
+    for (query, expected) in [
+        ("ПЕТ", vec!["bob"]),
+        ("иван", vec!["bob", "dan"]),
+        ("петр ив", vec!["bob"]),
+        ("mil an", vec!["ann.miller"]),
+        ("luc o'ne", vec!["cid"]),
+        ("STRASS", vec!["eve"]),
+        ("100%", vec!["eve"]),
+        ("иван mil", vec![]),
+        ("ван", vec![]),
+        ("' OR ''='", vec![]),
+    ] {
+        assert_eq!(with_words(&store, query).await, expected, "{query}");
+    }
+    let id = async |name: &str| {
+        let search = Search::parse(None, Some(name), None, 1).expect("a search");
+        store.search(&search).await.expect("a result")[0].user_id
+    };
+    let (bob, dan) = (id("bob").await, id("dan").await);
+    let among = |among: Vec<UserId>| Search::words("иван", Some(among), 100);
+    assert_eq!(usernames(&store, among(vec![dan])).await, ["dan"]);
+    assert!(usernames(&store, among(vec![])).await.is_empty());
+    assert_eq!(usernames(&store, Search::words("иван", None, 1)).await, ["bob"]);
+
+    // What is found follows the names, and an account that is deleted leaves nothing of them.
+    store.update(bob, &update(Some("Robert"), None)).await.expect("a result").expect("a profile");
+    assert_eq!(with_words(&store, "иван").await, ["dan"]);
+    assert_eq!(with_words(&store, "rob").await, ["bob"]);
+    store.delete(dan, None, at(1)).await.expect("a deletion");
+    assert!(with_words(&store, "иван").await.is_empty() && with_words(&store, "dan").await.is_empty());
+}
+
 async fn pages_follow_each_other_to_the_end(store: Store) {
     for name in ["ada", "abe", "ari", "bob", "amy", "ann"] {
         add(&store, name, "").await;
@@ -520,6 +567,11 @@ async fn names_from_before_normalization_are_found_after_it() {
     .execute(&pool)
     .await
     .expect("users");
+    let words: i64 = sqlx::query_scalar("SELECT count(*) FROM name_words WHERE word = 'ann'")
+        .fetch_one(&pool)
+        .await
+        .expect("a count");
+    assert_eq!(words, 1, "the database keeps them, also of names that no store has written");
     let (_, normalize) =
         SCHEMA.migrations.iter().find(|(name, _)| *name == "0002_normalize_names").expect("it");
     sqlx::raw_sql(*normalize).execute(&pool).await.expect("the migration applies again");

@@ -352,7 +352,7 @@ async fn talk_goes_on_while_what_keeps_and_finds_it_is_killed() {
 }
 
 /// Applies the tenant and waits until it is ready as it is specified.
-async fn settle(world: &World, spec: &serde_json::Value) -> anyhow::Result<()> {
+async fn settle(world: &World, spec: &Value) -> anyhow::Result<()> {
     world.cluster.apply_tenant(TENANT, spec.clone()).await?;
     world.cluster.await_ready(TENANT, CONVERGENCE).await?;
     Ok(())

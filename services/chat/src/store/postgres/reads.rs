@@ -7,8 +7,10 @@ use contracts::{ChatId, UserId, event::Role};
 use sqlx::{PgConnection, PgExecutor, PgPool};
 use uuid::Uuid;
 
-use super::rows::{MemberRow, MembershipRow, OwnedChatRow, SeatRow, chat_columns, entry_id, place_columns};
-use crate::domain::{Chat, Member, Membership, Restriction, Rights, Seat};
+use super::rows::{
+    MemberRow, MembershipRow, OwnedChatRow, SeatRow, chat_columns, entry_id, kind_of, place_columns,
+};
+use crate::domain::{Chat, Member, Membership, NamedChat, Restriction, Rights, Seat};
 
 /// Returns the memberships of a user in these chats, or all of them when none is named.
 pub(super) async fn memberships_of(
@@ -73,6 +75,29 @@ pub(super) async fn restrictions_of(pool: &PgPool, user_id: UserId) -> Result<Ve
         is_ban,
     };
     Ok(rows.into_iter().map(restriction).collect())
+}
+
+/// Returns what the newest chats of a user are called, the newest first. Columns are taken by their place, as those of seats are.
+pub(super) async fn names_of(
+    pool: &PgPool,
+    user_id: UserId,
+    limit: usize,
+) -> Result<Vec<NamedChat>, sqlx::Error> {
+    type Columns = (Uuid, String, Option<String>, Option<Uuid>);
+    let rows: Vec<Columns> = sqlx::query_as(
+        "SELECT chat_id, kind, title, CASE WHEN low_user_id = $1 THEN high_user_id ELSE low_user_id END
+         FROM members JOIN chats USING (chat_id)
+         WHERE user_id = $1
+         ORDER BY chat_id DESC LIMIT $2",
+    )
+    .bind(user_id.0)
+    .bind(i64::try_from(limit).unwrap_or(i64::MAX))
+    .fetch_all(pool)
+    .await?;
+    let named = rows.into_iter().map(|(chat_id, kind, title, other)| {
+        Ok(NamedChat { chat_id: ChatId(chat_id), kind: kind_of(&kind)?, title, other: other.map(UserId) })
+    });
+    named.collect()
 }
 
 /// Returns the first chats of the tenant behind `after`, by id.

@@ -55,6 +55,29 @@ async fn other_services_ask_for_memberships() {
 }
 
 #[tokio::test]
+async fn the_search_service_finds_the_chats_of_a_user_by_words_of_their_titles() {
+    let app = App::start().await;
+    let [ann, bob, eve] = ["ann", "bob", "eve"].map(|name| app.realm.user(name));
+    let chat_id = app.group(&ann, &[&bob]).await;
+    let title = app.api.get(&ann, &format!("/api/chats/{chat_id}")).await.ok(200)["title"].clone();
+    let title = title.as_str().expect("a title").to_uppercase();
+    let find = async |user: &TestUser, query: &str, limit| {
+        let request = FindChatsRequest { user_id: user.id.to_string(), query: query.to_owned(), limit };
+        app.rpc.find_chats(Request::new(request)).await.map(tonic::Response::into_inner)
+    };
+    for user in [&ann, &bob] {
+        let found = find(user, &title, 0).await.expect("an answer");
+        let ids: Vec<_> = found.chats.iter().map(|named| &named.chat_id).collect();
+        assert_eq!((ids, found.direct_chats.len()), (vec![&chat_id], 0));
+    }
+    assert!(find(&ann, "elsewhere", 0).await.expect("an answer").chats.is_empty());
+    assert!(find(&eve, &title, 0).await.expect("an answer").chats.is_empty());
+    for (query, limit) in [("", 0), ("*", 0), (title.as_str(), 101)] {
+        assert_eq!(find(&ann, query, limit).await.expect_err("a refusal").code(), Code::InvalidArgument);
+    }
+}
+
+#[tokio::test]
 async fn whom_a_message_calls_is_asked_in_one_call() {
     let app = App::start().await;
     let [ann, bob, eve] = ["ann", "bob", "eve"].map(|name| app.realm.user(name));

@@ -9,6 +9,7 @@ suite![
     all_chats_are_listed_by_their_ids,
     where_the_history_of_a_member_begins_is_decided_when_they_are_added,
     acquaintances_share_a_chat,
+    the_chats_of_a_user_have_names,
 ];
 
 async fn a_group_is_seen_by_its_members_only(store: Store) {
@@ -112,4 +113,25 @@ async fn acquaintances_share_a_chat(store: Store) {
     assert_eq!(met(ann, &[bob, dora, eve, new_user()]).await, BTreeSet::from([bob, dora]));
     assert_eq!(met(bob, &[cid, dora]).await, BTreeSet::from([cid]));
     assert!(met(ann, &[]).await.is_empty());
+}
+
+async fn the_chats_of_a_user_have_names(store: Store) {
+    let [ann, bob, eve] = [(); 3].map(|()| new_user());
+    let crew = store.create(&group(ann, &[bob])).await.expect("a chat").chat;
+    let pair = store.create(&direct(ann, bob)).await.expect("a chat").chat.chat_id;
+    store.create(&group(eve, &[])).await.expect("a chat of another user");
+    let names = async |user, limit| store.names(user, limit).await.expect("a read");
+    let named = |other| {
+        let crew =
+            NamedChat { chat_id: crew.chat_id, kind: crew.kind, title: crew.title.clone(), other: None };
+        let mut both =
+            vec![NamedChat { chat_id: pair, kind: ChatKind::Direct, title: None, other: Some(other) }, crew];
+        both.sort_by_key(|named| std::cmp::Reverse(named.chat_id));
+        both
+    };
+    assert_eq!(names(ann, 10).await, named(bob));
+    assert_eq!(names(bob, 10).await, named(ann));
+    assert_eq!(names(ann, 1).await, named(bob)[..1]);
+    change(&store, crew.chat_id, ann, Command::Remove { user_id: bob }).await;
+    assert_eq!(names(bob, 10).await.len(), 1, "from the moment of the removal");
 }

@@ -22,8 +22,12 @@ const ASSERTION_SECONDS: i64 = 600;
 const MARGIN: Duration = Duration::from_secs(60);
 /// Whatever the server says: Google's are good for an hour.
 const MAX_LIFETIME: Duration = Duration::from_secs(3600);
-/// After a failure the server is left alone for so long, however many messages wait.
+/// After a failure the server is left alone for so long, however many messages wait; and so is it after a token that was refused was replaced.
 const PAUSE: Duration = Duration::from_secs(5);
+
+/// What it means that a token is refused which took the place of one that was.
+const REFUSED_AGAIN: &str =
+    "Firebase refuses the tokens that the service account of spec.notifications.fcm is granted";
 
 /// A service account of a project of Google, as the file that its console makes.
 pub struct ServiceAccount {
@@ -119,6 +123,8 @@ struct Held {
     token: Option<Token>,
     /// The last failure, and until when it stands.
     failure: Option<(SendError, Instant)>,
+    /// Until when no other token that is refused is replaced.
+    replaces_from: Option<Instant>,
 }
 
 struct Token {
@@ -145,15 +151,20 @@ impl Grant {
         Self { outside, account, held: Mutex::default() }
     }
 
-    /// Returns the value of `authorization`, and another one than that which was refused.
+    /// Returns the value of `authorization`, and another one than that which was refused. Where tokens are granted and refused all the time, that is no
+    /// request for each message.
     pub(super) async fn bearer(&self, refused: Option<&HeaderValue>) -> Result<HeaderValue, SendError> {
         let mut held = self.held.lock().await;
         let now = Instant::now();
         if let Some(Token { bearer, until }) = &held.token
             && *until > now
-            && refused != Some(bearer)
         {
-            return Ok(bearer.clone());
+            if refused != Some(bearer) {
+                return Ok(bearer.clone());
+            }
+            if held.replaces_from.is_some_and(|from| from > now) {
+                return Err(SendError::Misconfigured(REFUSED_AGAIN.to_owned()));
+            }
         }
         if let Some((failure, until)) = &held.failure
             && *until > now
@@ -161,6 +172,9 @@ impl Grant {
             return Err(failure.clone());
         }
         let requested = self.request().await;
+        if refused.is_some() {
+            held.replaces_from = Some(Instant::now() + PAUSE);
+        }
         held.failure = requested.as_ref().err().map(|failure| (failure.clone(), Instant::now() + PAUSE));
         let token = requested?;
         let bearer = token.bearer.clone();
