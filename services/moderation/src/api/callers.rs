@@ -23,7 +23,7 @@ use crate::error::Error;
 const RATE: Rate = Rate::every(Duration::from_secs(10), 20);
 
 /// The moderators of the tenant, by their usernames or ids. A username is never another user's once an account has it; one that no account has yet is that
-/// of whoever registers it first, and an id is of no other user. Cheap to clone.
+/// of the first user who registers it, and an id is of no other user. Cheap to clone.
 #[derive(Clone, Debug, Default)]
 pub struct Moderators(Arc<Named>);
 
