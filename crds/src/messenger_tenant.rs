@@ -506,11 +506,12 @@ impl MediaSpec {
 #[derive(KubeSchema, Clone, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
 #[serde(rename_all = "camelCase")]
 pub struct ModerationSpec {
-    /// Usernames of at most 100 moderators: they write rule sets, see what was reported, and decide. Default: none. May change at any time, and
-    /// the pods of the moderation service are replaced then.
-    #[x_kube(validation = Rule::new("self.all(name, name.matches('^[a-z][a-z0-9._-]{2,31}$'))").message("moderation.moderators must be usernames: 3 to 32 of a-z 0-9 . _ -, beginning with a letter"))]
+    /// At most 100 moderators: they write rule sets, see what was reported, and decide. Each is a username, or `id:` and the id of a user. A username that
+    /// no account has yet is that of the first user who registers it, so where users register themselves, name those who are there, or name ids.
+    /// Default: none. May change at any time, and the pods of the moderation service are replaced then.
+    #[x_kube(validation = Rule::new("self.all(name, name.matches('^([a-z][a-z0-9._-]{2,31}|id:[0-9a-f]{8}(-[0-9a-f]{4}){3}-[0-9a-f]{12})$'))").message("moderation.moderators must be usernames (3 to 32 of a-z 0-9 . _ -, beginning with a letter) or ids of users (id: and a UUID)"))]
     #[serde(default, skip_serializing_if = "Option::is_none")]
-    #[schemars(length(max = 100), inner(length(max = 32)))]
+    #[schemars(length(max = 100), inner(length(max = 39)))]
     pub moderators: Option<Vec<String>>,
 }
 

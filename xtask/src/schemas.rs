@@ -57,7 +57,7 @@ fn schema(topic: Topic) -> Value {
     let mut schema = match topic {
         Topic::MessageSend => record::<SendRecord>(),
         Topic::MessageDelivered => record::<DeliveredRecord>(),
-        // The key of a record says which of them it is.
+        // The key of a record says which of them it is. A restriction is, by its payload, a membership that says nothing but whose it is.
         Topic::ChatEvents => json!({"anyOf": [record::<MembershipRecord>(), record::<OwnStateRecord>()]}),
         Topic::SessionEvents => record::<SessionEndRecord>(),
         Topic::PresenceChanges => record::<PresenceChangeRecord>(),

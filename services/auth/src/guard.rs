@@ -42,6 +42,8 @@ const HASHES: usize = 4;
 const SESSIONS: usize = 8;
 /// A request that waits longer for its turn is refused.
 const TURN: Duration = Duration::from_secs(2);
+/// An account is closed or opened within this time, or not by this call: who has given it up may have decided something else later.
+const CLOSED_WITHIN: Duration = Duration::from_secs(5);
 /// What a refresh token gave is given again for this long: windows of one client refresh at the same moment, and a response
 /// may be lost. A token that is used later was stolen, or its thief was first.
 const REFRESH_GRACE: Duration = Duration::from_secs(10);
@@ -470,11 +472,18 @@ impl Guard {
         self.to_the_end(async move { guard.closed(user_id, is_closed).await }).await
     }
 
+    /// Returns whether an account is closed, by whomever.
+    pub(crate) async fn is_closed(&self, user_id: UserId) -> Result<bool, Error> {
+        let _turn = turn(&self.0.sessions).await?;
+        Ok(self.0.accounts.is_closed(user_id).await?)
+    }
+
     async fn closed(&self, user_id: UserId, is_closed: bool) -> Result<(), Error> {
-        {
+        let change = async {
             let _turn = turn(&self.0.sessions).await?;
-            self.0.accounts.set_closed(user_id, is_closed).await?;
-        }
+            Ok::<(), Error>(self.0.accounts.set_closed(user_id, is_closed).await?)
+        };
+        timeout(CLOSED_WITHIN, change).await.map_err(|_| Error::Busy)??;
         if !is_closed {
             return Ok(());
         }

@@ -83,6 +83,9 @@ pub trait AccountStore: Send + Sync + 'static {
     /// Closes an account, or opens it again: with one that is closed no session begins, and none is refreshed. An unknown user has none.
     async fn set_closed(&self, user_id: UserId, is_closed: bool) -> Result<(), StoreError>;
 
+    /// Returns whether an account is closed, by [`Self::set_closed`] or by an administrator of the realm. That of an unknown user is not.
+    async fn is_closed(&self, user_id: UserId) -> Result<bool, StoreError>;
+
     /// Makes every token that an account was given good for nothing at the realm, and ends what sessions there are.
     async fn revoke_tokens(&self, user_id: UserId) -> Result<(), StoreError>;
 }

@@ -4,5 +4,7 @@ CREATE TABLE restrictions (
     user_id UUID NOT NULL,
     chat_id UUID NOT NULL,
     restricted_until TIMESTAMPTZ NOT NULL,
+    -- In all chats only: the user is banned, and is not notified of anything.
+    is_ban BOOLEAN NOT NULL DEFAULT FALSE,
     PRIMARY KEY (user_id, chat_id)
 );

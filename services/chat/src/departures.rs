@@ -1,5 +1,5 @@
-//! Users whose accounts are deleted leave their chats; blocks of theirs and against them go, and so do their requests to join and when they
-//! sent last. Every process follows the list of deletions, see [`kit::deletions`].
+//! Users whose accounts are deleted leave their chats; blocks of theirs and against them go, and so do their requests to join, when they
+//! sent last and what moderators let them not write. Every process follows the list of deletions, see [`kit::deletions`].
 
 use std::{sync::Arc, time::Duration};
 
@@ -51,6 +51,8 @@ impl Departures for Leaving<'_> {
         let chats_left = leave_all(self.store, user_id).await?;
         let blocks_lifted = lift_blocks(self.store, user_id).await?;
         self.store.withdraw_all(user_id).await?;
+        // They are in no chat any more.
+        self.store.forget_restrictions(user_id).await?;
         // The receipt says what was done, and at last that nothing is left to do.
         if is_settled || chats_left + blocks_lifted > 0 {
             self.users.note_erased(user_id, chats_left, blocks_lifted, is_settled).await?;

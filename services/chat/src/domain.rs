@@ -18,7 +18,7 @@ pub use self::{
     limits::Limits,
     own::{OwnState, OwnUpdate},
     pace::{NoRoom, Pace, Spent},
-    record::{OutboxRecord, own_state},
+    record::{OutboxRecord, own_state, restriction},
     refusal::Refusal,
     rules::{Additions, add, decide, depart, empty, reopen},
     scheduled::{
@@ -49,6 +49,16 @@ pub const MAX_BLOCKS: usize = 1000;
 pub struct Block {
     pub user_id: UserId,
     pub blocked_at: DateTime<Utc>,
+}
+
+/// Moderators let a user write nothing, in a chat or everywhere.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct Restriction {
+    /// Absent for all chats.
+    pub chat_id: Option<ChatId>,
+    pub until: DateTime<Utc>,
+    /// Of all chats only: the user is banned, and is notified of nothing.
+    pub is_ban: bool,
 }
 
 /// A chat as one of its members sees it.
@@ -179,8 +189,8 @@ impl Rights {
     /// Those of a user who is not in the chat.
     pub const NONE: Self = Self { access: Access::None, slow_mode_seconds: 0 };
 
-    /// Returns those of a member in a chat in which moderators let the user write nothing.
-    pub const RESTRICTED: Self = Self { access: Access::Read, slow_mode_seconds: 0 };
+    /// Those of a member in a chat in which moderators let the user write nothing.
+    pub const RESTRICTED: Self = Self { access: Access::Restricted, slow_mode_seconds: 0 };
 
     /// Returns those of a member of a chat with this slow mode. Owners and admins do not wait.
     pub fn of_member(access: Access, role: Role, slow_mode_seconds: u32) -> Self {
@@ -195,8 +205,10 @@ pub enum Access {
     /// The user is not in the chat.
     None,
     /// Of a direct chat that the other user has left, where no one would receive what is sent, or whose two users have a block
-    /// between them; and of any chat in which moderators let the user write nothing.
+    /// between them.
     Read,
+    /// Of any chat in which moderators let the user write nothing.
+    Restricted,
     /// Of a channel whose plain member the user is.
     ReadAndReact,
     ReadAndSend,

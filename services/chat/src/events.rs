@@ -8,7 +8,7 @@ use std::{
     time::Duration,
 };
 
-use contracts::event::MembershipRecord;
+use contracts::event::{MembershipRecord, RestrictionRecord};
 use kit::{
     backoff::Backoff,
     error::chain,
@@ -375,9 +375,12 @@ async fn publish_batch(
     let (count, failure) = send_all(producer, &publisher.tenant, unpublished).await;
     let published: Vec<i64> = rows.iter().take(count).map(|row| row.outbox_id).collect();
     if !published.is_empty() {
-        // What was published of memberships is kept for a while, for gateways that do not read it in the log.
-        let is_place = |row: &&OutboxRow| MembershipRecord::parse_key(row.record_key.as_bytes()).is_some();
-        let listed: Vec<i64> = rows.iter().take(count).filter(is_place).map(|row| row.outbox_id).collect();
+        // What was published of memberships and restrictions is kept for a while, for gateways that do not read it in the log.
+        let is_listed = |row: &&OutboxRow| {
+            let key = row.record_key.as_bytes();
+            MembershipRecord::parse_key(key).is_some() || RestrictionRecord::parse_key(key).is_some()
+        };
+        let listed: Vec<i64> = rows.iter().take(count).filter(is_listed).map(|row| row.outbox_id).collect();
         let removing = sqlx::query(
             "WITH removed AS (DELETE FROM outbox WHERE outbox_id = ANY ($1) RETURNING outbox_id, record_key, payload)
              INSERT INTO published (record_key, payload)

@@ -19,7 +19,7 @@ pub use self::{
 };
 use crate::domain::{
     Block, Chat, Command, Member, Membership, NamedChat, NewChat, OutboxRecord, OwnState, OwnUpdate, Refusal,
-    Rights, Seat,
+    Restriction, Rights, Seat,
 };
 
 /// A store of chats. Its suite (`tests/it/store.rs`) runs on every implementation.
@@ -123,14 +123,20 @@ pub trait ChatStore: JoinStore + ScheduleStore {
     /// left already.
     async fn depart(&self, chat_id: ChatId, user_id: UserId, at: DateTime<Utc>) -> Result<(), StoreError>;
 
-    /// Lets a user write nothing in a chat, or in none, until a time; without one, again as before. It replaces what was set before, and
-    /// [`Self::rights`] know it from then on.
+    /// Lets a user write nothing as a restriction says; without one, again as before in the chat, or in all. It replaces what was set before, and
+    /// [`Self::rights`] know it from then on. What is published of it has gateways check the user first, see [`crate::domain::restriction()`].
     async fn restrict(
         &self,
         user_id: UserId,
         chat_id: Option<ChatId>,
-        until: Option<DateTime<Utc>>,
+        restriction: Option<Restriction>,
     ) -> Result<(), StoreError>;
+
+    /// Returns where moderators let a user write nothing now, in no particular order.
+    async fn restrictions(&self, user_id: UserId) -> Result<Vec<Restriction>, StoreError>;
+
+    /// Forgets what moderators let a user not write, whose account is deleted.
+    async fn forget_restrictions(&self, user_id: UserId) -> Result<(), StoreError>;
 
     /// Blocks a user, unless there are [`crate::domain::MAX_BLOCKS`] already; one who is blocked stays so. Returns what is
     /// published of it: see [`crate::domain::Excerpt::standing`].

@@ -5,6 +5,7 @@
 
 use serde::{Deserialize, Serialize};
 use utoipa::ToSchema;
+use uuid::Uuid;
 
 use crate::{
     ChatId, DeviceId, ErrorCode, MessageKey, SessionId, UserId,
@@ -438,6 +439,45 @@ impl OwnStateRecord {
     }
 }
 
+/// A record of `chat.events`: what moderators let a user write has changed, in a chat or everywhere. It does not say to what: the chat service
+/// does, in `CheckMembers` and `ListMemberships`, and who reads the record asks before the next send. It may be repeated. Behind it comes a
+/// record without a payload, so that the log forgets it.
+///
+/// By its payload it is a [`MembershipRecord`] that says nothing but whose it is: a registry that has the schema of that one takes it.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+pub struct RestrictionRecord {
+    pub v: u8,
+    /// The nil UUID for all chats.
+    pub chat: ChatId,
+    pub user: UserId,
+}
+
+impl RestrictionRecord {
+    /// What follows the key of the membership.
+    const SUFFIX: &str = "/restriction";
+
+    /// Returns the record of a user in a chat or, without one, everywhere.
+    pub fn of(chat: Option<ChatId>, user: UserId) -> Self {
+        Self { v: VERSION, chat: chat.unwrap_or(ChatId(Uuid::nil())), user }
+    }
+
+    /// Returns the chat that it is of; `None` for all of them.
+    pub fn place(&self) -> Option<ChatId> {
+        (!self.chat.0.is_nil()).then_some(self.chat)
+    }
+
+    /// Returns the record key, which is another than that of the membership.
+    pub fn key(chat: Option<ChatId>, user: UserId) -> String {
+        MembershipRecord::key(chat.unwrap_or(ChatId(Uuid::nil())), user) + Self::SUFFIX
+    }
+
+    /// Reads a record key back.
+    pub fn parse_key(key: &[u8]) -> Option<(Option<ChatId>, UserId)> {
+        let (chat, user) = MembershipRecord::parse_key(key.strip_suffix(Self::SUFFIX.as_bytes())?)?;
+        Some(((!chat.0.is_nil()).then_some(chat), user))
+    }
+}
+
 /// A record of `session.events`: tokens that were issued before it, or later, are not good any more, whatever their expiry.
 ///
 /// What has ended stays so: records may be repeated, and their order does not matter.
@@ -541,8 +581,6 @@ impl Role {
 
 #[cfg(test)]
 mod tests {
-    use uuid::Uuid;
-
     use super::*;
     use crate::{FileId, own::Draft};
 
@@ -792,6 +830,10 @@ mod tests {
             &OwnStateRecord { v: 1, chat: ChatId(id(1)), user: UserId(id(2)), own },
             include_str!("../golden/own_state.v1.json"),
         );
+        check(
+            &RestrictionRecord { v: 1, chat: ChatId(id(1)), user: UserId(id(2)) },
+            include_str!("../golden/restriction.v1.json"),
+        );
         let ended = Ended::Session("0190f5a0-7b1e-7c3d-8f00-0123456789ab".parse().expect("an id"));
         check(
             &SessionEndRecord { v: 1, user: UserId(id(2)), ended },
@@ -844,5 +886,12 @@ mod tests {
         assert_eq!(OwnStateRecord::parse_key(own.as_bytes()), Some((chat, user)));
         assert_eq!(MembershipRecord::parse_key(own.as_bytes()), None, "a reader of before sets it aside");
         assert_eq!(OwnStateRecord::parse_key(MembershipRecord::key(chat, user).as_bytes()), None);
+        for chat in [Some(chat), None] {
+            let restriction = RestrictionRecord::key(chat, user);
+            assert_eq!(RestrictionRecord::parse_key(restriction.as_bytes()), Some((chat, user)));
+            assert_eq!(RestrictionRecord::of(chat, user).place(), chat);
+            assert_eq!(MembershipRecord::parse_key(restriction.as_bytes()), None);
+            assert_eq!(OwnStateRecord::parse_key(restriction.as_bytes()), None);
+        }
     }
 }

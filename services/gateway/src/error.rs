@@ -11,6 +11,8 @@ pub(crate) enum GatewayError {
     NotAMember { chat: ChatId },
     #[error("the other user of direct chat {chat} has left it, or a block has closed it")]
     NoRecipient { chat: ChatId },
+    #[error("moderators let the caller write nothing in chat {chat}")]
+    Restricted { chat: ChatId },
     #[error("the caller is a plain member of channel {chat}")]
     ReadsOnly { chat: ChatId },
     #[error("a member of chat {chat} waits between two messages")]
@@ -59,9 +61,10 @@ impl ServiceError for GatewayError {
     fn code(&self) -> ErrorCode {
         match self {
             Self::NotAMember { .. } => ErrorCode::NotAMember,
-            Self::NoRecipient { .. } | Self::ReadsOnly { .. } | Self::NotTheirs { .. } => {
-                ErrorCode::PermissionDenied
-            }
+            Self::NoRecipient { .. }
+            | Self::Restricted { .. }
+            | Self::ReadsOnly { .. }
+            | Self::NotTheirs { .. } => ErrorCode::PermissionDenied,
             Self::NoTarget { .. } | Self::NoEntry { .. } | Self::NoSource { .. } => ErrorCode::NotFound,
             Self::NoSuchFile { .. } => ErrorCode::NoSuchFile,
             Self::NoMedia { .. } => ErrorCode::NotConfigured,

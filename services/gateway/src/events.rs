@@ -105,6 +105,7 @@ pub(crate) async fn follow_membership(
                     }
                 }
                 Ok(News::Own(user, own)) => own_states.push(user, own),
+                Ok(News::Restriction(chat, user)) => membership.members.restricted(chat, user),
                 Ok(News::Forgotten) => {}
                 Err(why) => set_aside(&topic, &record, &why),
             }

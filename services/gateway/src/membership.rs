@@ -189,13 +189,14 @@ impl Membership {
     }
 
     /// Refuses a user whom the check did not find in the chat. What was sent at the moment in which the other user left a
-    /// direct chat is in the log, and not refused any more.
+    /// direct chat, or in which moderators let the user write nothing, is in the log, and not refused any more.
     pub(crate) fn conclude(&self, chat: ChatId, user: UserId, checked: Checked) -> Result<(), GatewayError> {
         self.access(chat, user, checked).map(drop)
     }
 
     /// Returns what a member may do in the chat, and how long they wait between two texts; refuses all others. While the chat service
-    /// does not answer, what is known here has to do: no change is answered then either, and those before are in `chat.events`.
+    /// does not answer, what is known here has to do: no change is answered then either, and those before are in `chat.events`. Of one whom
+    /// moderators let write nothing, or did, that is not enough.
     fn access(
         &self,
         chat: ChatId,
@@ -204,6 +205,11 @@ impl Membership {
     ) -> Result<(Access, Duration), GatewayError> {
         match checked {
             Ok(Rights { access: Access::None, .. }) => Err(GatewayError::NotAMember { chat }),
+            // It says nothing of how long others wait.
+            Ok(Rights { access: Access::Restricted, .. }) => {
+                self.members.found_restricted(chat, user);
+                Ok((Access::Restricted, Duration::ZERO))
+            }
             Ok(Rights { access, slow_mode_seconds }) => {
                 self.members.waits(chat, user, slow_mode_seconds);
                 Ok((access, Duration::from_secs(slow_mode_seconds.into())))
@@ -214,7 +220,14 @@ impl Membership {
                     Ok((Access::ReadAndSend, wait))
                 }
                 (
-                    Some(Standing::Member | Standing::Direct | Standing::Writer | Standing::Unknown) | None,
+                    Some(
+                        Standing::Member
+                        | Standing::Direct
+                        | Standing::Writer
+                        | Standing::Unknown
+                        | Standing::Restricted,
+                    )
+                    | None,
                     _,
                 ) => Err(GatewayError::Membership { chat, source }),
             },
@@ -224,7 +237,8 @@ impl Membership {
     /// Begins the check of a sender who is known here to be a member of a group: it may be concluded when the log has the message, which
     /// refuses what comes behind a removal. Returns it with how long the member waits between two texts, as it is known here. `None` when
     /// that is not known or too many checks wait, and for all others: the log does not refuse text in
-    /// a direct chat that the other has left or that a block has closed, nor in a channel, where the role decides.
+    /// a direct chat that the other has left or that a block has closed, nor in a channel, where the role decides, nor of one whom moderators
+    /// let write nothing.
     pub(crate) fn begin_check(&self, chat: ChatId, sender: UserId) -> Option<(Checking, Duration)> {
         let standing = self.members.standing(chat, sender)?;
         let wait = self.members.slow_mode(chat, sender).filter(|_| standing == Standing::Member)?;
@@ -233,21 +247,26 @@ impl Membership {
 
     /// Checks that a user may add an entry of this kind to the chat, and returns how long they wait between two texts. It is what the chat
     /// service says, whether the user is connected here or not. Refuses one to a direct chat that the other user has left or that
-    /// a block has closed, and all but reactions of plain members of a channel.
+    /// a block has closed, all of one whom moderators let write nothing, and all but reactions of plain members of a channel.
     pub(crate) async fn check(
         &self,
         chat: ChatId,
         sender: UserId,
         kind: EntryKind,
     ) -> Result<Duration, GatewayError> {
+        let noted = self.members.noted();
         let checked = self.checks.rights(chat, sender).await;
         let (access, wait) = self.access(chat, sender, checked)?;
+        if matches!(access, Access::ReadAndReact | Access::ReadAndSend) {
+            self.members.found_free(chat, sender, noted);
+        }
         match access {
             Access::ReadAndSend => Ok(wait),
             Access::ReadAndReact if matches!(kind, EntryKind::Reaction | EntryKind::ReactionRemoved) => {
                 Ok(wait)
             }
             Access::ReadAndReact => Err(GatewayError::ReadsOnly { chat }),
+            Access::Restricted => Err(GatewayError::Restricted { chat }),
             Access::Read | Access::None => Err(GatewayError::NoRecipient { chat }),
         }
     }

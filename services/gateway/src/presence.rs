@@ -196,8 +196,8 @@ impl Presence {
         if self.members.size_for(chat, user).is_none_or(|members| members > MAX_TYPING_MEMBERS) {
             return;
         }
-        // A plain member of a channel writes nothing that others could wait for.
-        if self.members.standing(chat, user) == Some(Standing::Reader) {
+        // A plain member of a channel writes nothing that others could wait for, nor does one whom moderators do not let.
+        if matches!(self.members.standing(chat, user), Some(Standing::Reader | Standing::Restricted)) {
             return;
         }
         let mut inner = self.lock();

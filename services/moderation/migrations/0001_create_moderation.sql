@@ -33,6 +33,7 @@ CREATE TABLE windows (
 );
 
 CREATE INDEX windows_by_time ON windows (written_at_ms);
+CREATE INDEX windows_by_sender ON windows (sender_id);
 
 CREATE TABLE verdicts (
     rule_set_id UUID NOT NULL,
@@ -61,8 +62,15 @@ CREATE TABLE reports (
     -- open, upheld or dismissed.
     state TEXT NOT NULL,
     created_at_ms BIGINT NOT NULL,
-    body JSONB NOT NULL
+    body JSONB NOT NULL,
+    sender_id UUID NOT NULL,
+    -- The names of the rules; NULL for a user.
+    rules TEXT
 );
+
+-- What rules catch of one sender in one chat is one report until it is decided about.
+CREATE UNIQUE INDEX reports_by_rules ON reports (chat_id, sender_id, md5(rules))
+    WHERE by_id IS NULL AND state = 'open';
 
 CREATE UNIQUE INDEX reports_by_user ON reports (by_id, chat_id, seq) WHERE by_id IS NOT NULL;
 CREATE INDEX reports_by_state ON reports (state, place);
@@ -73,11 +81,17 @@ CREATE TABLE sanctions (
     user_id UUID NOT NULL,
     -- The nil UUID: everywhere.
     chat_id UUID NOT NULL,
+    -- warning, mute or ban.
+    kind TEXT NOT NULL,
+    -- When it ends; of one without an end, the largest time there is.
+    until_ms BIGINT NOT NULL,
     is_lifted BOOLEAN NOT NULL DEFAULT FALSE,
     body JSONB NOT NULL
 );
 
 CREATE INDEX sanctions_by_user ON sanctions (user_id, place);
+-- What holds for a user in a chat, or everywhere: of many sanctions that are over or that forbid nothing, none is read.
+CREATE INDEX sanctions_in_force ON sanctions (user_id, chat_id, until_ms) WHERE NOT is_lifted AND kind <> 'warning';
 CREATE UNIQUE INDEX sanctions_by_place ON sanctions (place);
 
 -- What the other services know of the sanctions of a user in a chat, or everywhere. A row whose version is not done is to be carried out.
@@ -86,7 +100,8 @@ CREATE TABLE standings (
     chat_id UUID NOT NULL,
     version BIGINT NOT NULL,
     done_version BIGINT NOT NULL DEFAULT 0,
-    was_banned BOOLEAN NOT NULL DEFAULT FALSE,
+    -- Whether moderators have closed the account, or begun to.
+    has_closed BOOLEAN NOT NULL DEFAULT FALSE,
     -- When it is to be carried out again, because a ban ends.
     due_at_ms BIGINT,
     -- Until when a process has it.
@@ -126,4 +141,10 @@ CREATE TABLE audit (
     action TEXT NOT NULL,
     subject TEXT NOT NULL,
     user_id UUID
+);
+
+-- Up to where deletions of accounts are carried out.
+CREATE TABLE deletions_position (
+    is_only BOOLEAN PRIMARY KEY DEFAULT TRUE CHECK (is_only),
+    position TEXT NOT NULL
 );

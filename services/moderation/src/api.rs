@@ -52,7 +52,7 @@ pub struct AppState {
 pub fn router(state: AppState) -> OpenApiRouter {
     docs::router()
         .routes(routes!(rule_sets::create, rule_sets::list))
-        .routes(routes!(rule_sets::get))
+        .routes(routes!(rule_sets::get, rule_sets::remove))
         .routes(routes!(rule_sets::enforce))
         .routes(routes!(rule_sets::retire))
         .routes(routes!(rule_sets::figures))

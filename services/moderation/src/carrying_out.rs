@@ -3,12 +3,20 @@
 //! What is to be done is in the store, so that it is done whatever is killed or down. A process claims a part of it for some seconds; what it does not finish is
 //! claimed again, and what is done twice has the same effect.
 
-use std::{ops::RangeInclusive, sync::Arc, time::Duration};
+use std::{
+    ops::RangeInclusive,
+    sync::{
+        Arc,
+        atomic::{AtomicBool, Ordering},
+    },
+    time::Duration,
+};
 
 use contracts::{
     DeviceId,
     event::{EntryKind, SendRecord, VERSION},
 };
+use futures_util::future::join_all;
 use kit::{
     backoff::Backoff,
     catalog::Topic,
@@ -21,7 +29,7 @@ use tokio_util::sync::CancellationToken;
 use uuid::Uuid;
 
 use crate::{
-    domain::{Deletion, Standing},
+    domain::{Deletion, Place, Standing},
     error::Error,
     events::SYSTEM,
     metrics::Metrics,
@@ -29,19 +37,20 @@ use crate::{
     store::{ModerationStore, StoreError},
 };
 
-/// How often it is looked for what another process has decided, or did not finish.
-const INTERVAL: Duration = Duration::from_secs(1);
+/// How often it is looked for what another process has decided, or did not finish, and for bans that have ended. What this process decides wakes
+/// it.
+const INTERVAL: Duration = Duration::from_secs(5);
 /// After a failure.
 const BACKOFF: RangeInclusive<Duration> = Duration::from_millis(250)..=Duration::from_secs(5);
-/// What is claimed is another's after this long.
-const CLAIM_MS: i64 = 10_000;
+/// What is claimed is another's after this long: the calls of the one who claimed it, and what the auth service does of such a call that was given up, are over by then.
+const CLAIM_MS: i64 = 15_000;
 /// Deletions of one claim.
 const DELETIONS: usize = 200;
-/// Standings of one claim: each is two calls, one after the other.
-const STANDINGS: usize = 20;
+/// Standings of one claim, which are carried out at once.
+const STANDINGS: usize = 8;
 /// Less than a claim.
 const ACK_WITHIN: Duration = Duration::from_secs(4);
-/// Likewise, for the calls of one standing.
+/// For the calls of one standing. The auth service goes on with one that is given up, for five seconds.
 const SETTLED_WITHIN: Duration = Duration::from_secs(4);
 
 #[derive(Debug, thiserror::Error)]
@@ -56,6 +65,8 @@ enum WorkError {
     Settle(#[source] Error),
     #[error("the services that carry out sanctions did not answer in time")]
     Slow,
+    #[error("another process has the sanction by now")]
+    Lost,
 }
 
 /// Wakes a worker when there may be something to do. Cheap to clone.
@@ -137,22 +148,61 @@ impl Worker {
     async fn settle(&self) -> Result<usize, WorkError> {
         let now_ms = now_ms();
         let standings = self.store.claim_standings(now_ms, now_ms + CLAIM_MS, STANDINGS).await?;
-        let mut failure = None;
-        for standing in &standings {
-            if let Err(error) = self.settle_one(standing).await {
+        let outcomes = join_all(standings.iter().map(|standing| self.settle_one(standing))).await;
+        let count = standings.len();
+        for (standing, outcome) in standings.iter().zip(&outcomes) {
+            if let Err(error) = outcome {
                 let user = standing.place.user;
                 tracing::debug!(%error, %user, "a sanction of {user} is not carried out yet: {error}");
-                failure = Some(error);
             }
         }
-        failure.map_or(Ok(standings.len()), Err)
+        outcomes.into_iter().find_map(Result::err).map_or(Ok(count), Err)
     }
 
     async fn settle_one(&self, standing: &Standing) -> Result<(), WorkError> {
-        let settled = timeout(SETTLED_WITHIN, self.peers.settle(standing)).await;
-        settled.map_err(|_| WorkError::Slow)?.map_err(WorkError::Settle)?;
-        self.store.finish_standing(standing).await?;
+        let has_closed = AtomicBool::new(standing.has_closed);
+        let settled = timeout(SETTLED_WITHIN, self.carry_out(standing, &has_closed)).await;
+        let standing = Standing { has_closed: has_closed.into_inner(), ..*standing };
+        if let Err(error) = settled.unwrap_or(Err(WorkError::Slow)) {
+            self.store.leave_standing(&standing).await?;
+            return Err(error);
+        }
+        if !self.store.finish_standing(&standing).await? {
+            return Err(WorkError::Lost);
+        }
         self.metrics.standings.inc();
+        Ok(())
+    }
+
+    /// Calls the chat and the auth service at once: while one is down, the other knows.
+    async fn carry_out(&self, standing: &Standing, has_closed: &AtomicBool) -> Result<(), WorkError> {
+        let restrict = async { self.peers.restrict(standing).await.map_err(WorkError::Settle) };
+        let (restricted, settled) = tokio::join!(restrict, self.settle_account(standing, has_closed));
+        restricted.and(settled)
+    }
+
+    /// Closes the account of who is banned everywhere, and opens it again when that is over. One that others than moderators closed is theirs.
+    async fn settle_account(&self, standing: &Standing, has_closed: &AtomicBool) -> Result<(), WorkError> {
+        let Standing { place: Place { user, scope }, banned_until_ms, .. } = *standing;
+        if scope.is_some() {
+            return Ok(());
+        }
+        match (banned_until_ms.is_some(), standing.has_closed) {
+            (false, false) => return Ok(()),
+            (true, false) => {
+                if self.peers.is_account_closed(user).await.map_err(WorkError::Settle)? {
+                    return Ok(());
+                }
+                if !self.store.note_closing(standing).await? {
+                    return Err(WorkError::Lost);
+                }
+                has_closed.store(true, Ordering::Relaxed);
+            }
+            (_, true) => {}
+        }
+        let is_banned = banned_until_ms.is_some();
+        self.peers.set_account_closed(user, is_banned).await.map_err(WorkError::Settle)?;
+        has_closed.store(is_banned, Ordering::Relaxed);
         Ok(())
     }
 }

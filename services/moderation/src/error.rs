@@ -5,7 +5,10 @@ use std::time::Duration;
 use contracts::{ChatId, ErrorCode, convert::UnreadableField};
 use kit::error::{InvalidField, ServiceError};
 
-use crate::store::StoreError;
+use crate::{
+    domain::{MAX_ENFORCED_PATTERNS, MAX_ENFORCED_PROGRAM_BYTES},
+    store::StoreError,
+};
 
 #[derive(Debug, thiserror::Error)]
 pub enum Error {
@@ -21,10 +24,17 @@ pub enum Error {
     /// Such as "report 0190f5a0-...".
     #[error("{0} not found")]
     NotFound(String),
-    #[error("there are as many rule sets as there may be: no more than {0}")]
+    #[error("there are as many rule sets as there may be, {0}: remove drafts, or sets that are retired")]
     TooManyRuleSets(usize),
     #[error("as many rule sets are enforced as may be, {0}: retire one first")]
     TooManyEnforced(usize),
+    #[error(
+        "the patterns of all rule sets that are enforced would be too many or too large: {MAX_ENFORCED_PATTERNS} at most, whose programs have {} MiB together; retire a set first, or repeat less and use classes of fewer letters in the patterns of another one",
+        MAX_ENFORCED_PROGRAM_BYTES >> 20
+    )]
+    TooLargeTogether,
+    #[error("failed to check what is enforced")]
+    Check(#[source] tokio::task::JoinError),
     #[error("the idempotency-key was used for something else")]
     KeyReused,
     #[error("a shadow run is under way: wait until it is done")]
@@ -46,12 +56,14 @@ impl ServiceError for Error {
             Self::NotAModerator => ErrorCode::PermissionDenied,
             Self::NotAMember(_) => ErrorCode::NotAMember,
             Self::NoMessage { .. } | Self::NotFound(_) => ErrorCode::NotFound,
-            Self::TooManyRuleSets(_) | Self::TooManyEnforced(_) => ErrorCode::LimitReached,
+            Self::TooManyRuleSets(_) | Self::TooManyEnforced(_) | Self::TooLargeTogether => {
+                ErrorCode::LimitReached
+            }
             Self::KeyReused => ErrorCode::IdempotencyConflict,
             Self::ShadowBusy => ErrorCode::Conflict,
             Self::TooOften { .. } => ErrorCode::RateLimited,
             Self::Peer { .. } => ErrorCode::Unavailable,
-            Self::Unreadable(_) => ErrorCode::Internal,
+            Self::Unreadable(_) | Self::Check(_) => ErrorCode::Internal,
             Self::Store(error) => match error {
                 StoreError::Refused(_) => ErrorCode::Conflict,
                 StoreError::Record { source, .. }

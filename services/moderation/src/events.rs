@@ -1,8 +1,8 @@
 //! Follows `message.delivered` and judges it.
 //!
 //! The processes of this service share the partitions. What a batch of records gives, all that follows from it, and how far the log is judged are
-//! written in one transaction. A verdict depends on the log, on rule sets, which never change, and on what is remembered of the sender, which
-//! is written in the same transaction: a log that is read again gives the same.
+//! written in one transaction. A verdict depends on the log, on rule sets, which never change, and, where a rule counts messages, on what is remembered of the
+//! sender, which is written in the same transaction: a log that is read again gives the same. A rule counts what was sent since it is in force.
 
 use std::{
     collections::{HashMap, HashSet},
@@ -11,14 +11,18 @@ use std::{
 };
 
 use contracts::{
-    RuleSetId, UserId,
+    ChatId, RuleSetId, UserId,
     api::RuleSet,
     event::{DeliveredRecord, Unreadable},
 };
 use kit::{
     catalog::Topic,
     clock::now_ms,
-    log::{JoinError, Log, Record, Sink},
+    log::{self, Log, Record, Sink},
+};
+use tokio::{
+    sync::Semaphore,
+    task::{JoinError, spawn_blocking},
 };
 use tokio_util::sync::CancellationToken;
 use tonic::async_trait;
@@ -26,7 +30,7 @@ use uuid::Uuid;
 
 use crate::{
     carrying_out::Wake,
-    domain::{Judge, Post, Verdict},
+    domain::{Judge, Post, Verdict, Window, counts},
     metrics::Metrics,
     store::{Batch, ModerationStore, StoreError},
 };
@@ -51,11 +55,12 @@ pub struct Follower {
 
 impl Follower {
     /// Joins the group and follows partitions until the shutdown; the future ends when the group is left.
-    pub fn start(self) -> Result<impl Future<Output = ()> + Send + 'static, JoinError> {
+    pub fn start(self) -> Result<impl Future<Output = ()> + Send + 'static, log::JoinError> {
         let topic = Topic::MessageDelivered.of(&self.tenant);
         let group = format!("{}.moderation", self.tenant);
         let Self { store, log, metrics, wake, shutdown, .. } = self;
-        log.feed(&topic, &group, Enforcement { store, metrics, wake, judges: Mutex::default() }, shutdown)
+        let enforcement = Enforcement::new(store, metrics, wake, shutdown.clone());
+        log.feed(&topic, &group, enforcement, shutdown)
     }
 }
 
@@ -105,25 +110,83 @@ struct Enforcement {
     store: Arc<dyn ModerationStore>,
     metrics: Metrics,
     wake: Wake,
-    judges: Mutex<Judges>,
+    judges: Arc<Mutex<Judges>>,
+    /// One batch is judged at a time, on a thread of its own: what patterns remember of a text is there once.
+    turn: Semaphore,
+    stop: CancellationToken,
+}
+
+#[derive(Debug, thiserror::Error)]
+enum EnforcementError {
+    #[error(transparent)]
+    Store(#[from] StoreError),
+    #[error("the process is stopping")]
+    Stopping,
+    #[error("judging has failed")]
+    Judging(#[from] JoinError),
+}
+
+/// What is judged on a thread of its own.
+struct Work {
+    posts: Vec<Arc<Post>>,
+    sets: Vec<RuleSet>,
+    /// What is remembered of the senders; absent when no rule counts messages.
+    windows: Option<HashMap<(ChatId, UserId), Window>>,
+}
+
+/// What comes of it.
+#[derive(Default)]
+struct Judged {
+    windows: HashMap<(ChatId, UserId), Window>,
+    verdicts: Vec<Verdict>,
+    posts: u64,
+}
+
+impl Work {
+    /// Judges post by post; `None` when it is stopped before the last.
+    fn judge(self, judges: &Mutex<Judges>, stop: &CancellationToken) -> Option<Judged> {
+        let judges = judges.lock().unwrap_or_else(PoisonError::into_inner).of(self.sets);
+        let mut judged = Judged::default();
+        let mut windows = self.windows;
+        for post in &self.posts {
+            if stop.is_cancelled() {
+                return None;
+            }
+            let mut uncounted = Window::default();
+            let window = match &mut windows {
+                Some(windows) => windows.entry((post.chat, post.sender)).or_default(),
+                None => &mut uncounted,
+            };
+            if !window.take(post) {
+                continue;
+            }
+            judged.posts += 1;
+            for judge in judges.iter().filter(|judge| judge.is_in_force(post.sent_at_ms)) {
+                let judgement = judge.judge(post, window);
+                judged.verdicts.extend(judgement.map(|judgement| Verdict::new(judge.id, post, judgement)));
+            }
+        }
+        judged.windows = windows.unwrap_or_default();
+        Some(judged)
+    }
 }
 
 #[async_trait]
 impl Sink for Enforcement {
-    type Batch = Vec<Post>;
-    type Error = StoreError;
+    type Batch = Vec<Arc<Post>>;
+    type Error = EnforcementError;
 
     /// Each is judged by all rule sets, and what follows from them is one transaction.
     const BATCH: usize = 200;
     const WORK: &'static str = "judging messages";
     const IDLE: &'static str = "messages are not judged";
 
-    async fn positions(&self, partitions: &[i32]) -> Result<HashMap<i32, Option<i64>>, StoreError> {
-        self.store.positions(partitions).await
+    async fn positions(&self, partitions: &[i32]) -> Result<HashMap<i32, Option<i64>>, EnforcementError> {
+        Ok(self.store.positions(partitions).await?)
     }
 
     fn add(&self, posts: &mut Self::Batch, record: &Record<'_>) -> Result<(), Unreadable> {
-        posts.extend(post(record)?);
+        posts.extend(post(record)?.map(Arc::new));
         Ok(())
     }
 
@@ -135,30 +198,27 @@ impl Sink for Enforcement {
         posts.is_empty()
     }
 
-    async fn apply(&self, partition: i32, next_offset: i64, posts: &Self::Batch) -> Result<(), StoreError> {
+    async fn apply(
+        &self,
+        partition: i32,
+        next_offset: i64,
+        posts: &Self::Batch,
+    ) -> Result<(), EnforcementError> {
         // Behind the records: a set is enforced from some seconds after it was written, so that what it judges is read after it.
         let sets = match posts.iter().map(|post| post.sent_at_ms).min() {
             Some(oldest_ms) => self.store.rule_sets_from(oldest_ms).await?,
             None => Vec::new(),
         };
-        let judges = self.judges.lock().unwrap_or_else(PoisonError::into_inner).of(sets);
-        let senders: HashSet<_> = posts.iter().map(|post| (post.chat, post.sender)).collect();
-        let senders: Vec<_> = senders.into_iter().collect();
-        let mut windows =
-            if senders.is_empty() { HashMap::new() } else { self.store.windows(&senders).await? };
-        let mut batch = Batch { partition, next_offset, now_ms: now_ms(), ..Batch::default() };
-        for post in posts {
-            let window = windows.entry((post.chat, post.sender)).or_default();
-            if !window.take(post) {
-                continue;
-            }
-            self.metrics.judged.inc();
-            for judge in judges.iter().filter(|judge| judge.is_in_force(post.sent_at_ms)) {
-                let judgement = judge.judge(post, window);
-                batch.verdicts.extend(judgement.map(|judgement| Verdict::new(judge.id, post, judgement)));
-            }
-        }
-        batch.windows = windows;
+        let windows = if counts(&sets) {
+            let senders: HashSet<_> = posts.iter().map(|post| (post.chat, post.sender)).collect();
+            Some(self.store.windows(&senders.into_iter().collect::<Vec<_>>()).await?)
+        } else {
+            None
+        };
+        let Judged { windows, verdicts, posts } =
+            self.judge(Work { posts: posts.clone(), sets, windows }).await?;
+        self.metrics.judged.inc_by(posts);
+        let batch = Batch { partition, next_offset, windows, verdicts, now_ms: now_ms() };
         self.store.record(&batch).await?;
         if !batch.verdicts.is_empty() {
             self.note(&batch);
@@ -168,6 +228,19 @@ impl Sink for Enforcement {
 }
 
 impl Enforcement {
+    fn new(store: Arc<dyn ModerationStore>, metrics: Metrics, wake: Wake, stop: CancellationToken) -> Self {
+        Self { store, metrics, wake, judges: Arc::default(), turn: Semaphore::new(1), stop }
+    }
+
+    async fn judge(&self, work: Work) -> Result<Judged, EnforcementError> {
+        if work.posts.is_empty() {
+            return Ok(Judged::default());
+        }
+        let _turn = self.turn.acquire().await.expect("the semaphore is never closed");
+        let (judges, stop) = (self.judges.clone(), self.stop.clone());
+        spawn_blocking(move || work.judge(&judges, &stop)).await?.ok_or(EnforcementError::Stopping)
+    }
+
     fn note(&self, batch: &Batch) {
         self.metrics.verdicts.inc_by(batch.verdicts.len() as u64);
         for verdict in &batch.verdicts {
@@ -186,9 +259,15 @@ pub(crate) fn post(record: &Record<'_>) -> Result<Option<Post>, Unreadable> {
 
 #[cfg(test)]
 mod tests {
-    use contracts::api::RuleSetState;
+    use contracts::{
+        DeviceId, MessageKey,
+        api::{PatternRule, RateRule, Rule, RuleAction, RuleSetState, RuleTest},
+        event::{DeliveryOutcome, EntryKind},
+    };
+    use futures_util::poll;
 
     use super::*;
+    use crate::{domain::Change, store::MemoryStore};
 
     fn set() -> RuleSet {
         RuleSet {
@@ -220,5 +299,81 @@ mod tests {
             judges.of(vec![new.clone()]);
         }
         assert_eq!(judges.0.into_keys().collect::<Vec<_>>(), [new.id]);
+    }
+
+    /// Returns a text that takes a while to judge.
+    fn long_post(seq: i64) -> Arc<Post> {
+        let outcome = DeliveryOutcome::Stored {
+            seq,
+            kind: EntryKind::Text,
+            body: "nothing of it is here ".repeat(700),
+            subject: None,
+            target_seq: None,
+            mentions: Vec::new(),
+            mention_roles: Vec::new(),
+            mentions_all: false,
+            mentions_here: false,
+            silent: false,
+            attachments: Vec::new(),
+            forwarded: None,
+            range: None,
+            sent_at_ms: 1_000,
+            subject_only: false,
+            expires_at_ms: None,
+            place: None,
+        };
+        let (device, key) = (DeviceId(Uuid::nil()), MessageKey(Uuid::nil()));
+        let (chat, sender) = (ChatId(Uuid::from_u128(1)), UserId(Uuid::from_u128(2)));
+        let record = DeliveredRecord { v: 1, chat, sender, device, key, outcome };
+        Arc::new(Post::of(record).expect("a text"))
+    }
+
+    fn pattern_set() -> RuleSet {
+        let rule = |n: usize| Rule {
+            name: n.to_string(),
+            test: RuleTest::Pattern(PatternRule { pattern: format!("(what|who|how)+ {n}") }),
+            action: RuleAction { delete: true, ..RuleAction::default() },
+        };
+        RuleSet { rules: (0..20).map(rule).collect(), ..set() }
+    }
+
+    #[tokio::test]
+    async fn other_tasks_run_while_messages_are_judged() {
+        let store = Arc::new(MemoryStore::default());
+        store.act(&[Change::RuleSetCreated(pattern_set())]).await.expect("it is created");
+        let (metrics, stop) = (Metrics::default(), CancellationToken::new());
+        let enforcement = Enforcement::new(store.clone(), metrics, Wake::default(), stop);
+        let posts: Vec<_> = (1..=20).map(long_post).collect();
+        let mut applying = enforcement.apply(0, 20, &posts);
+        assert!(poll!(&mut applying).is_pending(), "this thread waits for no judge");
+        applying.await.expect("they are judged");
+        assert_eq!(store.positions(&[0]).await.expect("a read")[&0], Some(20));
+    }
+
+    #[tokio::test]
+    async fn senders_are_remembered_while_a_rule_counts() {
+        let of = [(ChatId(Uuid::from_u128(1)), UserId(Uuid::from_u128(2)))];
+        let rate = RuleTest::Rate(RateRule { messages: 1, seconds: 60 });
+        let counting = RuleSet {
+            rules: vec![Rule { name: "rate".to_owned(), test: rate, action: RuleAction::default() }],
+            ..set()
+        };
+        for (set, remembered) in [(pattern_set(), 0), (counting, 1)] {
+            let store = Arc::new(MemoryStore::default());
+            store.act(&[Change::RuleSetCreated(set)]).await.expect("it is created");
+            let (metrics, stop) = (Metrics::default(), CancellationToken::new());
+            let enforcement = Enforcement::new(store.clone(), metrics, Wake::default(), stop);
+            enforcement.apply(0, 1, &vec![long_post(1)]).await.expect("it is judged");
+            assert_eq!(store.windows(&of).await.expect("a read").len(), remembered);
+        }
+    }
+
+    #[test]
+    fn judging_stops_between_two_messages() {
+        let stop = CancellationToken::new();
+        let work = || Work { posts: vec![long_post(1)], sets: vec![pattern_set()], windows: None };
+        assert_eq!(work().judge(&Mutex::default(), &stop).map(|judged| judged.posts), Some(1));
+        stop.cancel();
+        assert!(work().judge(&Mutex::default(), &stop).is_none());
     }
 }

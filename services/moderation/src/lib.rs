@@ -11,7 +11,7 @@
 //! - No gRPC API.
 //!
 //! It calls the message service for what was reported, the chat service (`ChatRestrictions`) for users who are to write nothing or to be out of a chat, and the auth
-//! service (`AccountService`) for accounts that are to be closed.
+//! service (`AccountService`) for accounts that are to be closed, and the user service for the accounts that are deleted.
 //!
 //! # Consumes
 //! `message.delivered`: what is judged (see [`events`]). A shadow run reads it once more (see [`shadowing`]).
@@ -22,6 +22,7 @@
 pub mod api;
 pub mod carrying_out;
 pub mod config;
+pub mod departures;
 pub mod domain;
 pub mod error;
 pub mod events;
@@ -58,6 +59,8 @@ const DAY_MS: i64 = 24 * 3_600 * 1_000;
 const VERDICTS_KEPT_MS: i64 = 90 * DAY_MS;
 /// Longer than a rule counts, and than most logs are kept: a log that is read again finds what was judged.
 const WINDOWS_KEPT_MS: i64 = 30 * DAY_MS;
+/// What a shadow run shows of messages is for the decision about its rule set, and goes soon after they may be gone.
+const SAMPLES_KEPT_MS: i64 = 7 * DAY_MS;
 
 /// The moderation service.
 ///
@@ -95,6 +98,7 @@ fn surface(
         scope.peer(catalog::Service::Auth)?,
         scope.peer(catalog::Service::Chat)?,
         scope.peer(catalog::Service::Message)?,
+        scope.peer(catalog::Service::User)?,
     );
     let follower = Follower {
         store: store.clone(),
@@ -112,6 +116,7 @@ fn surface(
         Worker::new(store.clone(), producer, scope.tenant(), peers.clone(), metrics.clone(), wake.clone());
     scope.spawn(worker.run(shutdown()));
     scope.spawn(forget(store.clone(), shutdown()));
+    scope.spawn(departures::follow(peers.clone(), store.clone(), shutdown()));
     let shadows = Shadows::new(store.clone(), log, scope.tenant(), scope.tasks().clone(), shutdown());
     let state = AppState { store, moderators, pace: Pace::default(), peers, shadows, metrics, wake };
     Ok(Surface { api: api::router(state), grpc: Routes::default() })
@@ -125,6 +130,7 @@ async fn forget(store: Arc<dyn ModerationStore>, shutdown: CancellationToken) {
         async move {
             let now_ms = now_ms();
             store.forget(now_ms - VERDICTS_KEPT_MS, now_ms - WINDOWS_KEPT_MS).await?;
+            store.forget_samples(now_ms - SAMPLES_KEPT_MS).await?;
             Ok::<(), StoreError>(())
         }
     })

@@ -5,12 +5,16 @@ use contracts::{
     api::Evidence,
     event::EntryKind,
     rpc::{
-        EntryRequest, RestrictRequest, SetAccountClosedRequest, account_service_client::AccountServiceClient,
-        chat_restrictions_client::ChatRestrictionsClient, message_service_client::MessageServiceClient,
+        EntryRequest, GetAccountClosedRequest, RestrictRequest, SetAccountClosedRequest,
+        account_service_client::AccountServiceClient, chat_restrictions_client::ChatRestrictionsClient,
+        message_service_client::MessageServiceClient, user_service_client::UserServiceClient,
     },
     wire::Message,
 };
-use kit::rpc::InternalChannel;
+use kit::{
+    deletions::{self, Deletion},
+    rpc::InternalChannel,
+};
 use tonic::{Code, Status};
 
 use crate::{
@@ -24,6 +28,7 @@ pub struct Peers {
     accounts: AccountServiceClient<InternalChannel>,
     chats: ChatRestrictionsClient<InternalChannel>,
     messages: MessageServiceClient<InternalChannel>,
+    users: UserServiceClient<InternalChannel>,
 }
 
 /// A message as one of its readers sees it.
@@ -34,35 +39,50 @@ pub(crate) struct Seen {
 
 impl Peers {
     /// Returns the services behind these channels.
-    pub fn new(accounts: InternalChannel, chats: InternalChannel, messages: InternalChannel) -> Self {
+    pub fn new(
+        accounts: InternalChannel,
+        chats: InternalChannel,
+        messages: InternalChannel,
+        users: InternalChannel,
+    ) -> Self {
         Self {
             accounts: AccountServiceClient::new(accounts),
             chats: ChatRestrictionsClient::new(chats),
             messages: MessageServiceClient::new(messages),
+            users: UserServiceClient::new(users),
         }
     }
 
-    /// Carries out what holds for a user. It is whole, so that repeating it changes nothing.
-    pub(crate) async fn settle(&self, standing: &Standing) -> Result<(), Error> {
-        let Standing { place: Place { user, scope }, silent_until_ms, banned_until_ms, was_banned, .. } =
-            *standing;
-        let is_banned = banned_until_ms.is_some();
-        // An account that was closed by others than moderators stays closed.
-        if scope.is_none() && (is_banned || was_banned) {
-            let request = SetAccountClosedRequest { user_id: user.to_string(), closed: is_banned };
-            self.accounts
-                .clone()
-                .set_account_closed(request)
-                .await
-                .map_err(|status| failed("auth", status))?;
-        }
+    /// Returns the deletions of accounts behind a place in their order, or the first ones.
+    pub(crate) async fn deletions(&self, after: String) -> Result<Vec<Deletion>, Error> {
+        deletions::list(&self.users, after).await.map_err(|status| failed("user", status))
+    }
+
+    /// Tells the chat service what holds for a user. It is whole, so that repeating it changes nothing.
+    pub(crate) async fn restrict(&self, standing: &Standing) -> Result<(), Error> {
+        let Standing { place: Place { user, scope }, silent_until_ms, banned_until_ms, .. } = *standing;
         let request = RestrictRequest {
             user_id: user.to_string(),
             chat_id: scope.map(|chat| chat.to_string()).unwrap_or_default(),
             until_ms: silent_until_ms.unwrap_or(0),
-            remove: scope.is_some() && is_banned,
+            remove: scope.is_some() && banned_until_ms.is_some(),
+            ban: scope.is_none() && banned_until_ms.is_some(),
         };
         self.chats.clone().restrict(request).await.map(drop).map_err(|status| failed("chat", status))
+    }
+
+    /// Closes an account, or opens it again.
+    pub(crate) async fn set_account_closed(&self, user: UserId, closed: bool) -> Result<(), Error> {
+        let request = SetAccountClosedRequest { user_id: user.to_string(), closed };
+        let answer = self.accounts.clone().set_account_closed(request).await;
+        answer.map(drop).map_err(|status| failed("auth", status))
+    }
+
+    /// Returns whether an account is closed, by whomever.
+    pub(crate) async fn is_account_closed(&self, user: UserId) -> Result<bool, Error> {
+        let request = GetAccountClosedRequest { user_id: user.to_string() };
+        let answer = self.accounts.clone().get_account_closed(request).await;
+        Ok(answer.map_err(|status| failed("auth", status))?.into_inner().closed)
     }
 
     /// Returns a message as a user reads it at this moment.

@@ -9,7 +9,7 @@ use contracts::{
     AppealId, ChatId, ReportId, RuleSetId, SanctionId, UserId,
     api::{
         Appeal, AppealState, AuditEntry, Figures, Report, ReportState, RuleSet, RuleSetState, Sanction,
-        ShadowRun,
+        SanctionKind, ShadowRun,
     },
 };
 use tonic::async_trait;
@@ -111,8 +111,7 @@ pub trait ModerationStore: Send + Sync + 'static {
     /// Notes that the log has the entry of a deletion.
     async fn finish_deletion(&self, deletion: Deletion) -> Result<(), StoreError>;
 
-    /// Claims standings that changed, or whose bans have ended, likewise. From then on one with a ban counts as carried out: what has begun is taken back when the
-    /// ban is lifted.
+    /// Claims standings that changed, or whose bans have ended, likewise. A claim is known by its end, and another process may have the standing after it.
     async fn claim_standings(
         &self,
         now_ms: i64,
@@ -120,11 +119,33 @@ pub trait ModerationStore: Send + Sync + 'static {
         limit: usize,
     ) -> Result<Vec<Standing>, StoreError>;
 
-    /// Notes that the other services know a standing.
-    async fn finish_standing(&self, standing: &Standing) -> Result<(), StoreError>;
+    /// Notes that the account of a standing is about to be closed, as the one who claimed it: whatever becomes of the call, the account is opened when
+    /// the ban is over. Returns whether the claim is held; without it, nothing may be closed.
+    async fn note_closing(&self, standing: &Standing) -> Result<bool, StoreError>;
+
+    /// Notes that the other services know a standing, as the one who claimed it. When the claim has ended meanwhile, another process may have
+    /// carried out a newer one before this one: the standing is to be carried out again. Returns whether the claim was held.
+    async fn finish_standing(&self, standing: &Standing) -> Result<bool, StoreError>;
+
+    /// Gives up a standing of which it is not known what the other services did with it. It is claimed again when the claim has ended; when it
+    /// has, likewise once more.
+    async fn leave_standing(&self, standing: &Standing) -> Result<(), StoreError>;
 
     /// Forgets what was judged before a time, and windows that were written before another. Returns how much it was.
     async fn forget(&self, verdicts_ms: i64, windows_ms: i64) -> Result<u64, StoreError>;
+
+    /// Forgets what shadow runs that began before a time show of messages.
+    async fn forget_samples(&self, before_ms: i64) -> Result<(), StoreError>;
+
+    /// Forgets what is remembered of a user: what was sent lately, what shadow runs show of it, and what is to be carried out. What was decided
+    /// and reported stays.
+    async fn erase(&self, user: UserId) -> Result<(), StoreError>;
+
+    /// Returns the place up to which deletions of accounts are carried out; `None` before the first.
+    async fn deletions_position(&self) -> Result<Option<String>, StoreError>;
+
+    /// Notes that deletions up to this place are carried out.
+    async fn set_deletions_position(&self, position: &str) -> Result<(), StoreError>;
 }
 
 /// What one step over the log has judged.
@@ -146,8 +167,13 @@ pub enum Refusal {
     NotADraft,
     #[error("the rule set is not enforced")]
     NotEnforced,
+    #[error("the rule set is enforced, or was until lately: retire it first, and remove it a day later")]
+    InForce,
     #[error("another moderator has decided already")]
     Decided,
+    /// By another request with the same idempotency-key, or of the same user about the same message.
+    #[error("it was created already")]
+    Known,
     #[error("the sanction is lifted already")]
     Lifted,
     #[error("you have appealed against this sanction already")]
@@ -160,15 +186,13 @@ impl Change {
         match self {
             Self::RuleSetEnforced(_) => Refusal::NotADraft,
             Self::RuleSetRetired(_) => Refusal::NotEnforced,
+            Self::RuleSetRemoved { .. } => Refusal::InForce,
             Self::Lifted(_) => Refusal::Lifted,
             Self::Appealed(_) => Refusal::Appealed,
-            Self::RuleSetCreated(_)
-            | Self::Reported(_)
-            | Self::ReportDecided(_)
-            | Self::Sanctioned(_)
-            | Self::AppealDecided(_)
-            | Self::Deleted(_)
-            | Self::Noted(_) => Refusal::Decided,
+            Self::RuleSetCreated(_) | Self::Reported(_) | Self::Sanctioned(_) => Refusal::Known,
+            Self::ReportDecided(_) | Self::AppealDecided(_) | Self::Deleted(_) | Self::Noted(_) => {
+                Refusal::Decided
+            }
         }
     }
 }
@@ -209,4 +233,18 @@ pub(crate) const fn appeal_state(state: AppealState) -> &'static str {
         AppealState::Accepted => "accepted",
         AppealState::Refused => "refused",
     }
+}
+
+pub(crate) const fn sanction_kind(kind: SanctionKind) -> &'static str {
+    match kind {
+        SanctionKind::Warning => "warning",
+        SanctionKind::Mute => "mute",
+        SanctionKind::Ban => "ban",
+    }
+}
+
+/// Reads what [`sanction_kind`] writes.
+pub(crate) fn parse_sanction_kind(text: &str) -> Option<SanctionKind> {
+    let kinds = [SanctionKind::Warning, SanctionKind::Mute, SanctionKind::Ban];
+    kinds.into_iter().find(|kind| sanction_kind(*kind) == text)
 }

@@ -5,8 +5,8 @@ use contracts::{
     convert::UnreadableField,
     event::ChatKind,
     rpc::{
-        EntriesRequest, EntryPlace, GetUsersRequest, ListMembershipsRequest, MarkRequest, Membership,
-        SyncRequest, Watermarks, chat_service_client::ChatServiceClient,
+        EntriesRequest, EntryPlace, GetUsersRequest, ListMembershipsRequest, ListMembershipsResponse,
+        MarkRequest, Membership, SyncRequest, Watermarks, chat_service_client::ChatServiceClient,
         message_service_client::MessageServiceClient, user_service_client::UserServiceClient,
     },
 };
@@ -15,6 +15,7 @@ use kit::{
     rpc::InternalChannel,
 };
 use tonic::{Code, Status};
+use uuid::Uuid;
 
 use crate::{
     domain::{Digest, Missed, NoticeText, excerpt},
@@ -58,7 +59,7 @@ impl Peers {
         }
     }
 
-    /// Returns how a user has a chat; `None` for one who is not in it, or to whom nothing is delivered there.
+    /// Returns how a user has a chat; `None` for one who is not in it, to whom nothing is delivered there, or who is banned everywhere.
     pub(crate) async fn standing(
         &self,
         user_id: UserId,
@@ -70,8 +71,11 @@ impl Peers {
             chat_ids: vec![chat.to_string()],
             ..ListMembershipsRequest::default()
         };
-        let listed = self.chats.clone().list_memberships(request).await.map_err(failed("chat"))?;
-        let membership = listed.into_inner().memberships.into_iter().find(|one| !one.is_closed);
+        let listed = self.chats.clone().list_memberships(request).await.map_err(failed("chat"))?.into_inner();
+        if is_banned(&listed) {
+            return Ok(None);
+        }
+        let membership = listed.memberships.into_iter().find(|one| !one.is_closed);
         let Some(membership) = membership else { return Ok(None) };
         // Without anything new it says how things are.
         let request = MarkRequest {
@@ -130,8 +134,19 @@ impl Peers {
         Ok(Some(NoticeText { sender, name, text, sent_at_ms: message.sent_at_ms }))
     }
 
-    /// Returns what a user has missed in all chats: what is unread, was taken by no device, and is not muted.
+    /// Returns what a user has missed in all chats: what is unread, was taken by no device, and is not muted. Nothing of one who is banned
+    /// everywhere.
     pub(crate) async fn digest(&self, user_id: UserId, now_ms: i64) -> Result<Digest, Error> {
+        // No chat has the nil UUID: what moderators decided about the user is all of the answer.
+        let request = ListMembershipsRequest {
+            user_id: user_id.to_string(),
+            chat_ids: vec![Uuid::nil().to_string()],
+            ..ListMembershipsRequest::default()
+        };
+        let listed = self.chats.clone().list_memberships(request).await.map_err(failed("chat"))?;
+        if is_banned(&listed.into_inner()) {
+            return Ok(Digest::default());
+        }
         let request =
             SyncRequest { user_id: user_id.to_string(), limit: DIGEST_CHATS, ..SyncRequest::default() };
         let synced = self.messages.clone().sync(request).await.map_err(failed("message"))?.into_inner();
@@ -165,6 +180,11 @@ impl Peers {
     pub(crate) async fn deletions(&self, after: String) -> Result<Vec<Deletion>, Error> {
         deletions::list(&self.users, after).await.map_err(failed("user"))
     }
+}
+
+/// Returns whether moderators have banned the user everywhere.
+fn is_banned(listed: &ListMembershipsResponse) -> bool {
+    listed.restrictions.iter().any(|one| one.ban && one.chat_id.is_empty())
 }
 
 /// What is read was received.

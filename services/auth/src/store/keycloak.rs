@@ -517,6 +517,21 @@ impl AccountStore for Keycloak {
         }
     }
 
+    #[tracing::instrument(name = "auth.store.is_closed", skip_all, fields(user = %user_id))]
+    async fn is_closed(&self, user_id: UserId) -> Result<bool, StoreError> {
+        let step = "look whether an account is closed";
+        let url = self.user_url(user_id);
+        let response = self.administer(step, |http| http.get(&url)).await?;
+        match response.status() {
+            status if status.is_success() => {
+                let user: Addressee = read(step, response).await?;
+                Ok(!user.enabled)
+            }
+            StatusCode::NOT_FOUND => Ok(false),
+            status => Err(fault(step, status, &refusal(response).await)),
+        }
+    }
+
     #[tracing::instrument(name = "auth.store.revoke_tokens", skip_all, fields(user = %user_id))]
     async fn revoke_tokens(&self, user_id: UserId) -> Result<(), StoreError> {
         let step = "revoke the tokens of an account";

@@ -285,6 +285,12 @@ impl AccountStore for MemoryStore {
         Ok(())
     }
 
+    async fn is_closed(&self, user_id: UserId) -> Result<bool, StoreError> {
+        let tables = self.tables();
+        let is_known = tables.accounts.iter().any(|(other, _)| *other == user_id);
+        Ok(is_known && tables.closed.contains(&user_id))
+    }
+
     async fn revoke_tokens(&self, user_id: UserId) -> Result<(), StoreError> {
         for session in self.tables().sessions.iter_mut().filter(|session| session.user_id == user_id) {
             session.ended = true;

@@ -259,6 +259,10 @@ impl AccountStore for Unsteady {
         self.realm.set_closed(user_id, is_closed).await
     }
 
+    async fn is_closed(&self, user_id: UserId) -> Result<bool, StoreError> {
+        self.realm.is_closed(user_id).await
+    }
+
     async fn revoke_tokens(&self, user_id: UserId) -> Result<(), StoreError> {
         self.realm.revoke_tokens(user_id).await
     }

@@ -88,8 +88,10 @@ async fn a_closed_account_begins_and_refreshes_no_session(store: &Store) {
     let name = username();
     let user_id = store.register(&account(&name, PASSWORD)).await.expect("an account");
     let grant = store.sign_in(&credentials(&name, PASSWORD)).await.expect("a session");
+    assert!(!store.is_closed(user_id).await.expect("a look"));
     for _ in 0..2 {
         store.set_closed(user_id, true).await.expect("it is closed");
+        assert!(store.is_closed(user_id).await.expect("a look"));
     }
     let refused = store.sign_in(&credentials(&name, PASSWORD)).await;
     assert!(matches!(refused, Err(StoreError::Rejected)), "{refused:?}");
@@ -97,8 +99,11 @@ async fn a_closed_account_begins_and_refreshes_no_session(store: &Store) {
     let is_refused = matches!(refused, Err(StoreError::SessionOver | StoreError::InvalidRefreshToken));
     assert!(is_refused, "{refused:?}");
     store.set_closed(user_id, false).await.expect("it is open");
+    assert!(!store.is_closed(user_id).await.expect("a look"));
     store.sign_in(&credentials(&name, PASSWORD)).await.expect("another session");
-    store.set_closed(UserId::generate(), true).await.expect("an unknown user is no error");
+    let unknown = UserId::generate();
+    store.set_closed(unknown, true).await.expect("an unknown user is no error");
+    assert!(!store.is_closed(unknown).await.expect("a look"));
 }
 
 /// Keycloak knows a token that was used before by the second in which it was issued.

@@ -13,8 +13,9 @@ use contracts::{
         ListAcquaintancesRequest, ListAcquaintancesResponse, ListCalledRequest, ListCalledResponse,
         ListChatsRequest, ListChatsResponse, ListMembershipsRequest, ListMembershipsResponse,
         ListPublishedRequest, ListPublishedResponse, Member, Membership, NamedChat, OwnState, PublishedPlace,
-        PublishedRecord, RestrictRequest, RestrictResponse, chat_directory_server::ChatDirectory,
-        chat_restrictions_server::ChatRestrictions, chat_service_server::ChatService,
+        PublishedRecord, RestrictRequest, RestrictResponse, Restriction,
+        chat_directory_server::ChatDirectory, chat_restrictions_server::ChatRestrictions,
+        chat_service_server::ChatService,
     },
     wire::MAX_ROLE_MENTIONS,
 };
@@ -99,7 +100,10 @@ impl ChatService for ChatRpc {
         let may_send = accesses.iter().map(|access| *access == Access::ReadAndSend).collect();
         let may_react = |access: &Access| matches!(access, Access::ReadAndReact | Access::ReadAndSend);
         let may_react = accesses.iter().map(may_react).collect();
-        Ok(Response::new(CheckMembersResponse { is_member, may_send, may_react, slow_mode_seconds }))
+        let is_restricted = accesses.iter().map(|access| *access == Access::Restricted).collect();
+        let checked =
+            CheckMembersResponse { is_member, may_send, may_react, slow_mode_seconds, is_restricted };
+        Ok(Response::new(checked))
     }
 
     async fn check_blocks(
@@ -159,14 +163,17 @@ impl ChatService for ChatRpc {
         if seats_only {
             let seats = self.store.seats(user_id).await.map_err(|error| status(Error::from(error)))?;
             let memberships = seats.into_iter().map(Membership::from).collect();
-            return Ok(Response::new(ListMembershipsResponse { memberships }));
+            return Ok(Response::new(ListMembershipsResponse { memberships, restrictions: Vec::new() }));
         }
         let among: Vec<ChatId> =
             chat_ids.iter().map(|text| id("chat_ids", text)).collect::<Result<_, InvalidField>>()?;
         let memberships = self.store.memberships(user_id, &among).await;
         let memberships = memberships.map_err(|error| status(Error::from(error)))?;
         let memberships = memberships.into_iter().map(Membership::from).collect();
-        Ok(Response::new(ListMembershipsResponse { memberships }))
+        let restrictions =
+            self.store.restrictions(user_id).await.map_err(|error| status(Error::from(error)))?;
+        let restrictions = restrictions.into_iter().map(Restriction::from).collect();
+        Ok(Response::new(ListMembershipsResponse { memberships, restrictions }))
     }
 
     async fn find_chats(
@@ -264,7 +271,7 @@ impl ChatRestrictions for ChatRpc {
         &self,
         request: Request<RestrictRequest>,
     ) -> Result<Response<RestrictResponse>, Status> {
-        let RestrictRequest { user_id, chat_id, until_ms, remove } = request.into_inner();
+        let RestrictRequest { user_id, chat_id, until_ms, remove, ban } = request.into_inner();
         let user_id: UserId = id("user_id", &user_id)?;
         let chat_id: Option<ChatId> = match chat_id.as_str() {
             "" => None,
@@ -279,7 +286,9 @@ impl ChatRestrictions for ChatRpc {
         };
         let failed = |error| status(Error::from(error));
         // Before the removal: a user who is back at once writes nothing either.
-        self.store.restrict(user_id, chat_id, until).await.map_err(failed)?;
+        let restriction =
+            until.map(|until| domain::Restriction { chat_id, until, is_ban: ban && chat_id.is_none() });
+        self.store.restrict(user_id, chat_id, restriction).await.map_err(failed)?;
         if let Some(chat_id) = chat_id.filter(|_| remove) {
             self.store.depart(chat_id, user_id, Utc::now()).await.map_err(failed)?;
         }
@@ -334,6 +343,17 @@ impl From<domain::Seat> for Membership {
             joined_at_ms: joined_at.timestamp_millis(),
             own: Some(OwnState { changed_at_ms, ..OwnState::default() }),
             ..Self::default()
+        }
+    }
+}
+
+impl From<domain::Restriction> for Restriction {
+    fn from(restriction: domain::Restriction) -> Self {
+        let domain::Restriction { chat_id, until, is_ban } = restriction;
+        Self {
+            chat_id: chat_id.map(|chat| chat.to_string()).unwrap_or_default(),
+            until_ms: until.timestamp_millis(),
+            ban: is_ban,
         }
     }
 }

@@ -2,7 +2,7 @@
 
 use contracts::{
     ChatId, UserId,
-    event::{self, ChatKind, MembershipRecord, OwnStateRecord},
+    event::{self, ChatKind, MembershipRecord, OwnStateRecord, RestrictionRecord},
 };
 use kit::catalog::Topic;
 
@@ -60,6 +60,15 @@ pub fn own_state(chat: ChatId, user: UserId, own: &OwnState) -> [OutboxRecord; 2
     let record = OwnStateRecord { v: event::VERSION, chat, user, own: own.clone().into() };
     let payload = Some(serde_json::to_string(&record).expect("a record is plain data"));
     let record = OutboxRecord { topic: Topic::ChatEvents, key: OwnStateRecord::key(chat, user), payload };
+    let tombstone = OutboxRecord { payload: None, ..record.clone() };
+    [record, tombstone]
+}
+
+/// Returns what is published when it changes what moderators let a user write, in a chat or everywhere, and the tombstone behind it.
+pub fn restriction(chat: Option<ChatId>, user: UserId) -> [OutboxRecord; 2] {
+    let record = RestrictionRecord::of(chat, user);
+    let payload = Some(serde_json::to_string(&record).expect("a record is plain data"));
+    let record = OutboxRecord { topic: Topic::ChatEvents, key: RestrictionRecord::key(chat, user), payload };
     let tombstone = OutboxRecord { payload: None, ..record.clone() };
     [record, tombstone]
 }

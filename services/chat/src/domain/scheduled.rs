@@ -259,7 +259,9 @@ impl Scheduled {
 pub fn due(rights: Rights, last_sent: Option<DateTime<Utc>>, now: DateTime<Utc>) -> Due {
     match rights.access {
         Access::None => return Due::Refused(ErrorCode::NotAMember),
-        Access::Read | Access::ReadAndReact => return Due::Refused(ErrorCode::PermissionDenied),
+        Access::Read | Access::Restricted | Access::ReadAndReact => {
+            return Due::Refused(ErrorCode::PermissionDenied);
+        }
         Access::ReadAndSend => {}
     }
     let may_send_at = last_sent.map(|at| at + TimeDelta::seconds(rights.slow_mode_seconds.into()));
@@ -461,6 +463,7 @@ mod tests {
         check(rights(Access::ReadAndSend, 0), Some(at(10)), Due::Send);
         check(rights(Access::ReadAndReact, 0), None, denied);
         check(rights(Access::Read, 0), None, denied);
+        check(rights(Access::Restricted, 0), None, denied);
         check(Rights::NONE, None, Due::Refused(ErrorCode::NotAMember));
         check(rights(Access::ReadAndSend, 30), None, Due::Send);
         check(rights(Access::ReadAndSend, 30), Some(at(5)), Due::Later(at(35)));

@@ -18,8 +18,8 @@ use self::joining::Link;
 use super::{Added, ChatStore, Created, Publication, Published, PublishedPlace, StoreError};
 use crate::domain::{
     self, Access, Block, Change, Chat, Command, DELETED_AT_ONCE, Excerpt, Founding, Limits, MAX_BLOCKS,
-    MAX_DRAFTS, Member, Membership, NamedChat, NewChat, OutboxRecord, OwnState, OwnUpdate, Refusal, Rights,
-    Scheduled, Seat,
+    MAX_DRAFTS, Member, Membership, NamedChat, NewChat, OutboxRecord, OwnState, OwnUpdate, Refusal,
+    Restriction, Rights, Scheduled, Seat,
     limits::{self, CreatedChats, Memberships},
     own_state,
 };
@@ -42,8 +42,8 @@ struct Tables {
     deletions_position: Option<String>,
     /// By the one who made it, and whom it is against.
     blocks: BTreeMap<(UserId, UserId), DateTime<Utc>>,
-    /// Until when users write nothing in a chat, or in none.
-    restrictions: BTreeMap<(UserId, Option<ChatId>), DateTime<Utc>>,
+    /// What moderators let users not write in a chat, or in none.
+    restrictions: BTreeMap<(UserId, Option<ChatId>), Restriction>,
     links: Vec<Link>,
     /// Since when users ask to join chats.
     requests: BTreeMap<(ChatId, UserId), DateTime<Utc>>,
@@ -100,8 +100,8 @@ impl Tables {
         let row = self.chats.iter().find(|row| row.excerpt.chat_id == chat_id);
         let seat = row.and_then(|row| Some((row, row.excerpt.role(user_id)?)));
         seat.map_or(Rights::NONE, |(Row { excerpt, pair, .. }, role)| {
-            let until = [Some(chat_id), None].map(|chat| self.restrictions.get(&(user_id, chat)));
-            if until.into_iter().flatten().any(|until| until.timestamp_millis() > now_ms()) {
+            let own = [Some(chat_id), None].map(|chat| self.restrictions.get(&(user_id, chat)));
+            if own.into_iter().flatten().any(|own| own.until.timestamp_millis() > now_ms()) {
                 return Rights::RESTRICTED;
             }
             let is_blocked = pair.is_some_and(|(low, high)| self.are_blocked(low, high));
@@ -533,13 +533,28 @@ impl ChatStore for MemoryStore {
         &self,
         user_id: UserId,
         chat_id: Option<ChatId>,
-        until: Option<DateTime<Utc>>,
+        restriction: Option<Restriction>,
     ) -> Result<(), StoreError> {
         let mut tables = self.tables();
-        match until {
-            Some(until) => tables.restrictions.insert((user_id, chat_id), until),
+        match restriction {
+            Some(restriction) => tables.restrictions.insert((user_id, chat_id), restriction),
             None => tables.restrictions.remove(&(user_id, chat_id)),
         };
+        tables.outbox.extend(domain::restriction(chat_id, user_id));
+        self.filled.notify_one();
+        Ok(())
+    }
+
+    async fn restrictions(&self, user_id: UserId) -> Result<Vec<Restriction>, StoreError> {
+        let tables = self.tables();
+        let own = tables.restrictions.iter().filter(|((user, _), _)| *user == user_id);
+        let now_ms = now_ms();
+        let holds = |own: &Restriction| own.until.timestamp_millis() > now_ms;
+        Ok(own.map(|(_, own)| *own).filter(holds).collect())
+    }
+
+    async fn forget_restrictions(&self, user_id: UserId) -> Result<(), StoreError> {
+        self.tables().restrictions.retain(|(user, _), _| *user != user_id);
         Ok(())
     }
 

@@ -29,13 +29,15 @@ use self::{
     founding::{FoundingRow, created_before, founded},
     outbox::{OutboxRow, enqueue, newest_record, published},
     own::update_own,
-    reads::{all_chats, chat, members, members_among, memberships_of, names_of, rights, seats_of},
+    reads::{
+        all_chats, chat, members, members_among, memberships_of, names_of, restrictions_of, rights, seats_of,
+    },
     rows::{MemberRow, OwnedChatRow, chat_columns, history_text},
 };
 use super::{Added, ChatStore, Created, Publication, Published, PublishedPlace, StoreError};
 use crate::domain::{
     self, Block, Change, Chat, Command, Concern, Excerpt, Founding, Limits, Member, Membership, NamedChat,
-    NewChat, OutboxRecord, OwnState, OwnUpdate, Refusal, Rights, Seat,
+    NewChat, OutboxRecord, OwnState, OwnUpdate, Refusal, Restriction, Rights, Seat,
 };
 
 /// The tables of this service.
@@ -386,22 +388,39 @@ impl ChatStore for PostgresStore {
         &self,
         user_id: UserId,
         chat_id: Option<ChatId>,
-        until: Option<DateTime<Utc>>,
+        restriction: Option<Restriction>,
     ) -> Result<(), StoreError> {
-        let query = match until {
-            Some(until) => sqlx::query(
-                "INSERT INTO restrictions (user_id, chat_id, restricted_until) VALUES ($1, $2, $3)
-                 ON CONFLICT (user_id, chat_id) DO UPDATE SET restricted_until = excluded.restricted_until",
+        let query = match restriction {
+            Some(Restriction { until, is_ban, .. }) => sqlx::query(
+                "INSERT INTO restrictions (user_id, chat_id, restricted_until, is_ban) VALUES ($1, $2, $3, $4)
+                 ON CONFLICT (user_id, chat_id) DO UPDATE
+                 SET restricted_until = excluded.restricted_until, is_ban = excluded.is_ban",
             )
             .bind(user_id.0)
             .bind(chat_id.map_or(Uuid::nil(), |chat| chat.0))
-            .bind(until),
+            .bind(until)
+            .bind(is_ban),
             None => sqlx::query("DELETE FROM restrictions WHERE user_id = $1 AND chat_id = $2")
                 .bind(user_id.0)
                 .bind(chat_id.map_or(Uuid::nil(), |chat| chat.0)),
         };
         let failed = |source| StoreError::Restrict { user_id, source };
-        query.execute(&self.pool).await.map(drop).map_err(failed)
+        let mut transaction = self.pool.begin().await.map_err(failed)?;
+        query.execute(&mut *transaction).await.map_err(failed)?;
+        enqueue(&mut transaction, &domain::restriction(chat_id, user_id)).await.map_err(failed)?;
+        transaction.commit().await.map_err(failed)
+    }
+
+    #[tracing::instrument(name = "chat.store.restrictions", skip_all)]
+    async fn restrictions(&self, user_id: UserId) -> Result<Vec<Restriction>, StoreError> {
+        restrictions_of(&self.pool, user_id).await.map_err(StoreError::Read)
+    }
+
+    #[tracing::instrument(name = "chat.store.forget_restrictions", skip_all)]
+    async fn forget_restrictions(&self, user_id: UserId) -> Result<(), StoreError> {
+        let deleting = sqlx::query("DELETE FROM restrictions WHERE user_id = $1").bind(user_id.0);
+        let failed = |source| StoreError::Restrict { user_id, source };
+        deleting.execute(&self.pool).await.map(drop).map_err(failed)
     }
 
     #[tracing::instrument(name = "chat.store.block", skip_all)]

@@ -10,15 +10,15 @@ use chat::{
     deletions,
     domain::{
         Access, Block, Command, DELETED_AT_ONCE, EntryId, Founding, Limits, MAX_BLOCKS, MAX_DRAFTS,
-        MAX_MEMBERS, NamedChat, NewChat, OutboxRecord, OwnState, OwnUpdate, READDING_PAUSE, Refusal, Seat,
-        Update,
+        MAX_MEMBERS, NamedChat, NewChat, OutboxRecord, OwnState, OwnUpdate, READDING_PAUSE, Refusal,
+        Restriction, Seat, Update,
     },
     store::{ChatStore, MemoryStore, PostgresStore, SCHEMA, StoreError},
 };
 use contracts::{
     ChatId, UserId,
     api::{Draft, FOUNDED_MEMBERS, HistoryAccess, OwnChatState, Visibility},
-    event::{ChatKind, EntryKind, MembershipRecord, OwnStateRecord, Role, SendRecord},
+    event::{ChatKind, EntryKind, MembershipRecord, OwnStateRecord, RestrictionRecord, Role, SendRecord},
 };
 use kit::{
     catalog::Topic,

@@ -3,7 +3,12 @@
 use std::{net::SocketAddr, time::Instant};
 
 use compact::dev::{self, TENANT};
-use e2e::{histories::Histories, report, stories, users::TestUser};
+use e2e::{
+    histories::Histories,
+    report,
+    stories::{self, moderation::Moderated},
+    users::TestUser,
+};
 use posthouse_client::Messenger;
 use tokio::task::JoinHandle;
 use tokio_util::sync::CancellationToken;
@@ -163,6 +168,15 @@ async fn users_decide_who_adds_them() -> anyhow::Result<()> {
 #[tokio::test(flavor = "multi_thread")]
 async fn a_block_holds_in_both_directions_until_it_is_lifted() -> anyhow::Result<()> {
     story(stories::blocks).await
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn a_muted_user_writes_nothing_until_the_mute_is_lifted() -> anyhow::Result<()> {
+    story(async |messenger| {
+        let moderator = TestUser::register_as(messenger, "moderator".to_owned()).await?;
+        Moderated { messenger: messenger.clone(), moderator }.mute().await
+    })
+    .await
 }
 
 #[tokio::test(flavor = "multi_thread")]

@@ -3,7 +3,8 @@
 use contracts::{
     ChatId, UserId,
     event::{
-        self, ChatKind, DeliveredRecord, MembershipRecord, OwnStateRecord, Role, SessionEndRecord, known,
+        self, ChatKind, DeliveredRecord, MembershipRecord, OwnStateRecord, RestrictionRecord, Role,
+        SessionEndRecord, known,
     },
     wire::OwnState,
 };
@@ -14,7 +15,9 @@ pub(crate) enum News {
     Place(ChatId, UserId, Place),
     /// How a user has a chat.
     Own(UserId, OwnState),
-    /// The log forgets how a user had a chat.
+    /// What moderators let a user write has changed, in a chat or, without one, everywhere.
+    Restriction(Option<ChatId>, UserId),
+    /// The log forgets how a user had a chat, or that what moderators let them write has changed.
     Forgotten,
 }
 
@@ -54,11 +57,22 @@ pub(crate) fn delivered(payload: Option<&[u8]>) -> Result<DeliveredRecord, Unrea
 
 /// Reads a record of `chat.events`.
 pub(crate) fn news(key: Option<&[u8]>, payload: Option<&[u8]>) -> Result<News, Unreadable> {
+    if let Some(of) = key.and_then(RestrictionRecord::parse_key) {
+        return restriction(of, payload);
+    }
     let Some(seat) = key.and_then(OwnStateRecord::parse_key) else { return place(key, payload) };
     let Some(payload) = payload else { return Ok(News::Forgotten) };
     let OwnStateRecord { v, chat, user, own } = serde_json::from_slice(payload)?;
     known(v)?;
     if (chat, user) == seat { Ok(News::Own(user, OwnState { chat, own })) } else { Err(Unreadable::Ids) }
+}
+
+fn restriction(of: (Option<ChatId>, UserId), payload: Option<&[u8]>) -> Result<News, Unreadable> {
+    let Some(payload) = payload else { return Ok(News::Forgotten) };
+    let record: RestrictionRecord = serde_json::from_slice(payload)?;
+    known(record.v)?;
+    let (chat, user) = (record.place(), record.user);
+    if (chat, user) == of { Ok(News::Restriction(chat, user)) } else { Err(Unreadable::Ids) }
 }
 
 /// Reads a record of a membership; without a payload it is a removal.
@@ -208,6 +222,23 @@ mod tests {
     }
 
     #[test]
+    fn a_restriction_is_read_beside_the_memberships() {
+        for chat in [Some(chat()), None] {
+            let key = RestrictionRecord::key(chat, user());
+            let key = Some(key.as_bytes());
+            let payload = |v: u8| {
+                serde_json::to_vec(&RestrictionRecord { v, ..RestrictionRecord::of(chat, user()) })
+                    .expect("JSON")
+            };
+            assert_eq!(news(key, Some(&payload(VERSION))), Ok(News::Restriction(chat, user())));
+            assert_eq!(news(key, None), Ok(News::Forgotten));
+            assert_eq!(news(key, Some(&payload(2))), Err(Version(2).into()));
+            let other = RestrictionRecord::key(chat, UserId(Uuid::from_u128(9)));
+            assert_eq!(news(Some(other.as_bytes()), Some(&payload(VERSION))), Err(Unreadable::Ids));
+        }
+    }
+
+    #[test]
     fn any_bytes_are_read_or_set_aside() {
         let records =
             deliveries().iter().map(|record| serde_json::to_vec(record).expect("JSON")).collect::<Vec<_>>();
@@ -228,6 +259,7 @@ mod tests {
                 match found {
                     Ok(News::Place(of, member, _)) => assert_eq!((of, member), (chat(), user())),
                     Ok(News::Own(member, of)) => assert_eq!((of.chat, member), (chat(), user())),
+                    Ok(News::Restriction(of, member)) => assert_eq!((of, member), (Some(chat()), user())),
                     Ok(News::Forgotten) | Err(_) => {}
                 }
             }

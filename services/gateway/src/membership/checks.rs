@@ -43,6 +43,8 @@ pub(crate) enum Access {
     None,
     /// The other user has left the direct chat, or a block is between the two.
     Read,
+    /// Moderators let the user write nothing in the chat.
+    Restricted,
     /// The user is a plain member of a channel.
     ReadAndReact,
     ReadAndSend,
@@ -158,24 +160,27 @@ impl Checker {
         };
         let request = CheckMembersRequest { memberships: batch.iter().map(seat).collect() };
         let response = rpc::within(CALL_TIMEOUT, self.chat.check_members(request)).await?;
-        let CheckMembersResponse { is_member, may_send, may_react, slow_mode_seconds } = response;
+        let CheckMembersResponse { is_member, may_send, may_react, slow_mode_seconds, is_restricted } =
+            response;
         // During an update of the tenant the chat service may be of a version that does not say who may send.
         let may_send = if may_send.is_empty() { is_member.clone() } else { may_send };
         let may_react = if may_react.is_empty() { may_send.clone() } else { may_react };
         let slow_mode_seconds =
             if slow_mode_seconds.is_empty() { vec![0; batch.len()] } else { slow_mode_seconds };
-        let answered = [is_member.len(), may_send.len(), may_react.len(), slow_mode_seconds.len()];
-        if answered != [batch.len(); 4] {
+        let is_restricted = if is_restricted.is_empty() { vec![false; batch.len()] } else { is_restricted };
+        let answered =
+            [is_member.len(), may_send.len(), may_react.len(), slow_mode_seconds.len(), is_restricted.len()];
+        if answered != [batch.len(); 5] {
             return Err(Status::internal("the chat service answered another number of checks"));
         }
-        let access = |((is_member, may_send), may_react)| match (is_member, may_send, may_react) {
+        let access = |at: usize| match (is_member[at], may_send[at], may_react[at]) {
             (false, _, _) => Access::None,
+            (true, _, _) if is_restricted[at] => Access::Restricted,
             (true, true, _) => Access::ReadAndSend,
             (true, false, true) => Access::ReadAndReact,
             (true, false, false) => Access::Read,
         };
-        let accesses = is_member.into_iter().zip(may_send).zip(may_react).map(access);
-        let rights = |(access, slow_mode_seconds)| Rights { access, slow_mode_seconds };
-        Ok(accesses.zip(slow_mode_seconds).map(rights).collect())
+        let rights = |at| Rights { access: access(at), slow_mode_seconds: slow_mode_seconds[at] };
+        Ok((0..batch.len()).map(rights).collect())
     }
 }

@@ -125,8 +125,11 @@ impl Calls {
         while self.members.has(user) {
             self.metrics.membership_loads.inc();
             match self.listings(user).await {
-                Ok(listings) => {
+                Ok((listings, restrictions)) => {
                     self.outage.worked("loading the chats of users from the chat service");
+                    for chat in restrictions {
+                        self.members.restricted(chat, user);
+                    }
                     for chat in self.members.load(user, &listings) {
                         self.positions.catch_up(&self.registry, chat, user);
                     }
@@ -164,13 +167,18 @@ impl Calls {
         None
     }
 
-    async fn listings(&self, user: UserId) -> Result<Vec<Listing>, Status> {
+    /// Returns the chats of a user, and where moderators let them write nothing.
+    async fn listings(&self, user: UserId) -> Result<(Vec<Listing>, Vec<Option<ChatId>>), Status> {
         let request =
             ListMembershipsRequest { user_id: user.to_string(), ..ListMembershipsRequest::default() };
         let response = kit::rpc::within(CALL_TIMEOUT, self.chat.clone().list_memberships(request)).await?;
-        let listings = response.memberships.iter().map(listing);
+        let listings = response.memberships.iter().map(listing).collect::<Option<_>>();
+        let restricted = response.restrictions.iter().map(|of| match of.chat_id.as_str() {
+            "" => Some(None),
+            chat => chat.parse().ok().map(Some),
+        });
         listings
-            .collect::<Option<_>>()
+            .zip(restricted.collect::<Option<_>>())
             .ok_or_else(|| Status::internal("the chat service answered a chat or a role that is none"))
     }
 
@@ -202,7 +210,7 @@ impl Calls {
             match answer {
                 // Of a direct chat that a block has closed, or that the other user has left, nothing is delivered.
                 Some((Access::None | Access::Read, as_of)) => self.members.found_out(chat, user, as_of),
-                Some((Access::ReadAndReact | Access::ReadAndSend, as_of)) => {
+                Some((Access::Restricted | Access::ReadAndReact | Access::ReadAndSend, as_of)) => {
                     let is_applied = self.members.found_in(chat, user, as_of);
                     if !is_applied {
                         unknown.push(user);

@@ -8,7 +8,7 @@ use std::{
     collections::{BTreeSet, HashMap, HashSet, VecDeque},
     sync::{
         Mutex, MutexGuard, PoisonError,
-        atomic::{AtomicI64, Ordering},
+        atomic::{AtomicI64, AtomicU32, Ordering},
     },
     time::{Duration, Instant},
 };
@@ -41,6 +41,8 @@ pub(crate) struct Members {
     /// Chats of which a record is missing, and since when.
     gaps: Mutex<HashMap<ChatId, Instant>>,
     departures: Mutex<Departures>,
+    /// The number of the last note that what moderators let a user write may have changed. A gateway takes far fewer in its life than there are.
+    notes: AtomicU32,
 }
 
 /// Users whom a chat's log has out, in the order in which they went.
@@ -66,6 +68,8 @@ struct Guest {
     /// Whether the chat service has answered which chats these are.
     loaded: watch::Sender<bool>,
     chats: HashSet<ChatId>,
+    /// Where moderators may let the user write nothing, without a chat everywhere, by the numbers of the notes: seats that come later begin with it.
+    restricted: HashMap<Option<ChatId>, u32>,
 }
 
 #[derive(Default)]
@@ -94,6 +98,8 @@ struct Seat {
     since: Since,
     /// The entry that has the user out, while the chat's log does.
     out: Option<i64>,
+    /// The number of the note that moderators may let the user write nothing here; 0 for everyone else.
+    restricted: u32,
 }
 
 /// What `chat.events` says of a user.
@@ -146,6 +152,8 @@ pub(crate) enum Standing {
     Reader,
     /// The chat's log alone has told of the user.
     Unknown,
+    /// Moderators let the user write nothing there, or did when it was known last: the chat service decides about each send.
+    Restricted,
 }
 
 /// What a published record says beside what is known here.
@@ -162,6 +170,10 @@ pub(crate) enum Compared {
 /// The newest record that an answer of the chat service includes.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(crate) struct AsOf(i64);
+
+/// The newest note of a restriction that an answer of the chat service includes.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(crate) struct Noted(u32);
 
 /// How a user learns of an entry.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -195,6 +207,7 @@ impl Members {
             left_at: None,
             loaded: watch::Sender::new(false),
             chats: HashSet::new(),
+            restricted: HashMap::new(),
         });
         guest.connections += 1;
         guest.left_at = None;
@@ -265,7 +278,7 @@ impl Members {
                 None => Since::Beginning,
             };
             let was_present = chat.seats.get(&user).is_some_and(Seat::is_present);
-            let seat = self.seat(chat, user, since);
+            let seat = self.seat(chat, user, since, guest.restriction(listing.chat));
             if seat.version < listing.version || seat.listed == Listed::Unknown {
                 seat.listed = if listing.is_closed { Listed::Out } else { Listed::In };
                 (seat.role, seat.version) = (listing.role, listing.version);
@@ -300,7 +313,7 @@ impl Members {
         let Some(guest) = guest else { return false };
         guest.chats.insert(chat);
         let since = if place.from_entry { Since::Entry { joined_at_ms: i64::MAX } } else { Since::Beginning };
-        let seat = self.seat(known, user, since);
+        let seat = self.seat(known, user, since, guest.restriction(chat));
         let was_present = seat.version >= 0 && seat.is_present();
         seat.take(place);
         !was_present && seat.is_present() && seat.since == Since::Beginning
@@ -421,13 +434,14 @@ impl Members {
         if kind == EntryKind::MemberAdded {
             let known = chats.entry(chat).or_default();
             guest.chats.insert(chat);
-            self.seat(known, subject, Since::Entry { joined_at_ms: i64::MAX }).entered(seq);
+            let restricted = guest.restriction(chat);
+            self.seat(known, subject, Since::Entry { joined_at_ms: i64::MAX }, restricted).entered(seq);
             return None;
         }
         // Also of one who is not known to be in the chat: `chat.events` may tell later of how they came, and of how they went.
         guest.chats.insert(chat);
         let known = chats.entry(chat).or_default();
-        let seat = self.seat(known, subject, Since::Beginning);
+        let seat = self.seat(known, subject, Since::Beginning, guest.restriction(chat));
         let is_news = seat.left(seq, sent_at_ms);
         if is_news {
             self.departures().new.push_back(Departure { at: now, chat, user: subject });
@@ -560,12 +574,69 @@ impl Members {
         let seat = chat.seats.get(&user).filter(|seat| seat.is_present())?;
         Some(match (chat.kind, seat.role) {
             _ if seat.listed == Listed::Unknown => Standing::Unknown,
+            _ if seat.restricted > 0 => Standing::Restricted,
             (None, _) => Standing::Unknown,
             (Some(ChatKind::Direct), _) => Standing::Direct,
             (Some(ChatKind::Group), _) => Standing::Member,
             (Some(ChatKind::Channel), Role::Member) => Standing::Reader,
             (Some(ChatKind::Channel), Role::Owner | Role::Admin) => Standing::Writer,
         })
+    }
+
+    /// Notes that what moderators let a user write may have changed, in a chat or, without one, everywhere: the user is checked before the next
+    /// send there. Of a user who is not here nothing is kept.
+    pub(crate) fn restricted(&self, chat: Option<ChatId>, user: UserId) {
+        let mut users = self.users.write(&user);
+        let Some(guest) = users.get_mut(&user) else { return };
+        let note = self.notes.fetch_add(1, Ordering::Relaxed) + 1;
+        guest.restricted.insert(chat, note);
+        match chat {
+            Some(chat) => self.note(chat, user, note),
+            None => guest.chats.iter().for_each(|chat| self.note(*chat, user, note)),
+        }
+    }
+
+    /// Takes the answer that moderators let a user write nothing in a chat.
+    pub(crate) fn found_restricted(&self, chat: ChatId, user: UserId) {
+        if self.standing(chat, user) != Some(Standing::Restricted) {
+            self.restricted(Some(chat), user);
+        }
+    }
+
+    fn note(&self, chat: ChatId, user: UserId, note: u32) {
+        let mut chats = self.chats.write(&chat);
+        if let Some(seat) = chats.get_mut(&chat).and_then(|chat| chat.seats.get_mut(&user)) {
+            seat.restricted = note;
+        }
+    }
+
+    /// Returns the newest note of a restriction. It is taken before the question, whose answer includes it.
+    pub(crate) fn noted(&self) -> Noted {
+        Noted(self.notes.load(Ordering::Relaxed))
+    }
+
+    /// Takes the answer that moderators let a user write in a chat, and so everywhere but in other chats. A later note stands.
+    pub(crate) fn found_free(&self, chat: ChatId, user: UserId, Noted(noted): Noted) {
+        // Nearly every one who is checked was free before.
+        let was_free = {
+            let shard = self.chats.read(&chat);
+            let seat = shard.get(&chat).and_then(|chat| chat.seats.get(&user));
+            seat.is_none_or(|seat| seat.restricted == 0)
+        };
+        if was_free {
+            return;
+        }
+        let mut users = self.users.write(&user);
+        if let Some(guest) = users.get_mut(&user) {
+            let of_this = |place: &Option<ChatId>| place.is_none_or(|place| place == chat);
+            guest.restricted.retain(|place, note| *note > noted || !of_this(place));
+        }
+        let mut chats = self.chats.write(&chat);
+        if let Some(seat) = chats.get_mut(&chat).and_then(|chat| chat.seats.get_mut(&user))
+            && seat.restricted <= noted
+        {
+            seat.restricted = 0;
+        }
     }
 
     /// Returns how many members a chat has, here and elsewhere, to one of them; nothing to every other user.
@@ -587,10 +658,11 @@ impl Members {
     }
 
     /// Returns the seat of a user; a new one, of which neither log has told, when there is none.
-    fn seat<'a>(&self, chat: &'a mut Chat, user: UserId, since: Since) -> &'a mut Seat {
+    fn seat<'a>(&self, chat: &'a mut Chat, user: UserId, since: Since, restricted: u32) -> &'a mut Seat {
         chat.seats.entry(user).or_insert_with(|| {
             self.seats.fetch_add(1, Ordering::Relaxed);
-            Seat { listed: Listed::Unknown, role: Role::Member, version: -1, in_as_of: -1, since, out: None }
+            let (listed, role) = (Listed::Unknown, Role::Member);
+            Seat { listed, role, version: -1, in_as_of: -1, since, out: None, restricted }
         })
     }
 
@@ -608,6 +680,14 @@ impl Members {
         } else if known.seats.capacity() / 4 > known.seats.len() {
             known.seats.shrink_to_fit();
         }
+    }
+}
+
+impl Guest {
+    /// Returns the newest note that moderators may let the user write nothing in a chat; 0 when there is none.
+    fn restriction(&self, chat: ChatId) -> u32 {
+        let of = |place| self.restricted.get(&place).copied().unwrap_or(0);
+        if self.restricted.is_empty() { 0 } else { of(Some(chat)).max(of(None)) }
     }
 }
 

@@ -54,6 +54,8 @@ struct Reading {
 struct Round {
     /// In their order.
     records: Vec<(ChatId, UserId, Place)>,
+    /// Where what moderators let users write has changed.
+    restrictions: Vec<(Option<ChatId>, UserId)>,
     /// Whether nothing was published since the round before that is not among them.
     is_whole: bool,
 }
@@ -74,7 +76,7 @@ pub(crate) async fn keep(
             return Ok::<(), Status>(());
         }
         let had_place = reading.place.is_some();
-        let Round { records, is_whole } = read(&membership.chat, &mut reading).await?;
+        let Round { records, restrictions, is_whole } = read(&membership.chat, &mut reading).await?;
         let mut incomplete = BTreeSet::new();
         if !is_whole {
             incomplete.extend(membership.members.users());
@@ -84,6 +86,9 @@ pub(crate) async fn keep(
                     "the list of what was published of chats does not reach back to where it was read; loading the chats of all users"
                 );
             }
+        }
+        for (chat, user) in restrictions {
+            membership.members.restricted(chat, user);
         }
         for (chat, _, place) in &records {
             membership.members.counted(*chat, *place, Instant::now());
@@ -117,7 +122,7 @@ fn newest(records: Vec<(ChatId, UserId, Place)>) -> BTreeMap<(ChatId, UserId), P
 
 /// Reads what is listed, to its end.
 async fn read(chat: &ChatServiceClient<InternalChannel>, reading: &mut Reading) -> Result<Round, Status> {
-    let mut round = Round { records: Vec::new(), is_whole: true };
+    let mut round = Round { records: Vec::new(), restrictions: Vec::new(), is_whole: true };
     let mut from = reading.place;
     let mut after = from.map_or(0, |place| place.id);
     loop {
@@ -131,6 +136,7 @@ async fn read(chat: &ChatServiceClient<InternalChannel>, reading: &mut Reading) 
         for PublishedRecord { key, payload } in records {
             match record::news(Some(key.as_bytes()), Some(payload.as_bytes())) {
                 Ok(News::Place(chat, user, place)) => round.records.push((chat, user, place)),
+                Ok(News::Restriction(chat, user)) => round.restrictions.push((chat, user)),
                 Ok(News::Own(..) | News::Forgotten) => {}
                 Err(why) => tracing::warn!(%why, "skipped a record that was published: {why}"),
             }

@@ -31,6 +31,7 @@ pub(super) fn failed(gateway: &GatewayState, error: &GatewayError) -> Refusal {
         }
         GatewayError::NotAMember { .. }
         | GatewayError::NoRecipient { .. }
+        | GatewayError::Restricted { .. }
         | GatewayError::ReadsOnly { .. }
         | GatewayError::NoTarget { .. }
         | GatewayError::NotTheirs { .. }
@@ -63,6 +64,9 @@ fn detail_of(error: &GatewayError) -> Cow<'static, str> {
         GatewayError::NotAMember { .. } => "you are not in this chat, or there is no such chat",
         GatewayError::NoRecipient { .. } => {
             "this direct chat takes no messages: the other user has left, or one of you has blocked the other"
+        }
+        GatewayError::Restricted { .. } => {
+            "moderators let you write nothing in this chat, for a time or for good: GET /api/moderation/own says why"
         }
         GatewayError::ReadsOnly { .. } => {
             "only the owner and the admins of this channel write here; you may react"

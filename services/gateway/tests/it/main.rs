@@ -16,6 +16,7 @@ mod peers;
 mod presence;
 mod rates;
 mod readers;
+mod restricted;
 mod sessions;
 mod stand;
 mod streams;

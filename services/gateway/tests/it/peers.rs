@@ -14,8 +14,8 @@ use contracts::{
     ChatId, DeviceId, MessageKey, UserId,
     api::OwnChatState,
     event::{
-        ChatKind, DeliveredRecord, DeliveryOutcome, Ended, EntryKind, MembershipRecord, OwnStateRecord, Role,
-        SendRecord, SessionEndRecord, VERSION,
+        ChatKind, DeliveredRecord, DeliveryOutcome, Ended, EntryKind, MembershipRecord, OwnStateRecord,
+        RestrictionRecord, Role, SendRecord, SessionEndRecord, VERSION,
     },
     rpc::{
         Changes, ChatState, CheckMembersRequest, CheckMembersResponse, EntryRequest, EntryResponse,
@@ -23,7 +23,7 @@ use contracts::{
         ListCalledRequest, ListCalledResponse, ListMembershipsRequest, ListMembershipsResponse,
         ListPublishedRequest, ListPublishedResponse, ListResponse, MarkRequest, Member, Membership, Message,
         MovedRequest, MovedResponse, PinsRequest, PublishedPlace, PublishedRecord, RepliesRequest,
-        SyncRequest, SyncResponse, Watermarks,
+        Restriction, SyncRequest, SyncResponse, Watermarks,
         chat_service_server::{ChatService, ChatServiceServer},
         media_service_server::MediaServiceServer,
         message_service_server::{MessageService, MessageServiceServer},
@@ -57,6 +57,8 @@ pub struct Peers {
     messages: Arc<Mutex<HashMap<String, Vec<Message>>>>,
     /// Direct chats to which nothing is sent: one of the two has left, or a block is between them.
     closed: Arc<Mutex<BTreeSet<String>>>,
+    /// Users whom moderators let write nothing, in a chat or, with no chat, everywhere.
+    restricted: Arc<Mutex<BTreeSet<(String, String)>>>,
     /// Users who moderate every chat that they are in.
     moderators: Arc<Mutex<BTreeSet<String>>>,
     /// Whether the chat service answers checks.
@@ -136,6 +138,7 @@ impl Peers {
             published: Arc::default(),
             messages: Arc::default(),
             closed: Arc::default(),
+            restricted: Arc::default(),
             moderators: Arc::default(),
             answers_checks: Arc::new(AtomicBool::new(true)),
             answers_lists: Arc::new(AtomicBool::new(true)),
@@ -286,6 +289,49 @@ impl Peers {
     pub async fn leave(&self, chat: ChatId, user: UserId) {
         self.leave_silently(chat, user);
         self.tell(chat, user, None).await;
+    }
+
+    /// Lets a user write nothing in a chat, or in none: in the chat service immediately, in the event log right after.
+    pub async fn restrict(&self, chat: Option<ChatId>, user: UserId) {
+        self.restrict_silently(chat, user);
+        self.tell_restriction(chat, user).await;
+    }
+
+    /// Lets the user write again, likewise.
+    pub async fn release(&self, chat: Option<ChatId>, user: UserId) {
+        self.release_silently(chat, user);
+        self.tell_restriction(chat, user).await;
+    }
+
+    async fn tell_restriction(&self, chat: Option<ChatId>, user: UserId) {
+        let payload = serde_json::to_vec(&RestrictionRecord::of(chat, user)).expect("json");
+        let key = RestrictionRecord::key(chat, user);
+        self.produce(Topic::ChatEvents, &key, Some(&payload)).await;
+        self.produce(Topic::ChatEvents, &key, None).await;
+    }
+
+    /// Tells a user in each partition of `chat.events` how they have a chat: when all of it has come, what was there before is read too.
+    pub async fn tell_in_each_partition(&self, chat: ChatId, user: UserId) {
+        let topic = Topic::ChatEvents.of(&self.tenant);
+        let key = OwnStateRecord::key(chat, user);
+        for partition in 0..PARTITIONS {
+            let own = OwnChatState { version: (partition + 1).into(), ..OwnChatState::default() };
+            let payload = serde_json::to_vec(&OwnStateRecord { v: VERSION, chat, user, own }).expect("json");
+            let record = FutureRecord::to(&topic).key(&key).payload(&payload).partition(partition);
+            self.producer.send(record, Duration::from_secs(30)).await.expect("the record is in the log");
+        }
+    }
+
+    /// Lets a user write nothing in a chat, or in none, without a record in the event log yet.
+    pub fn restrict_silently(&self, chat: Option<ChatId>, user: UserId) {
+        let place = (user.to_string(), chat.map(|chat| chat.to_string()).unwrap_or_default());
+        self.restricted.lock().expect("no panic").insert(place);
+    }
+
+    /// Lets the user write again, likewise.
+    pub fn release_silently(&self, chat: Option<ChatId>, user: UserId) {
+        let place = (user.to_string(), chat.map(|chat| chat.to_string()).unwrap_or_default());
+        self.restricted.lock().expect("no panic").remove(&place);
     }
 
     /// Removes one of the two of a direct chat: the other is in it still, and may not write.
@@ -515,14 +561,27 @@ impl ChatService for Peers {
         let is_member = |seat: &GetMembershipRequest| {
             members.get(&seat.chat_id).is_some_and(|members| members.contains(&seat.user_id))
         };
-        let may_send = |seat: &GetMembershipRequest| is_member(seat) && !closed.contains(&seat.chat_id);
+        let silenced = self.restricted.lock().expect("no panic");
+        let is_restricted = |seat: &GetMembershipRequest| {
+            is_member(seat)
+                && [seat.chat_id.as_str(), ""]
+                    .iter()
+                    .any(|chat| silenced.contains(&(seat.user_id.clone(), (*chat).to_owned())))
+        };
+        let may_send = |seat: &GetMembershipRequest| {
+            is_member(seat) && !is_restricted(seat) && !closed.contains(&seat.chat_id)
+        };
         let seats = request.into_inner().memberships;
+        let restricted = seats.iter().map(is_restricted).collect();
         let is_member = seats.iter().map(is_member).collect();
         let may_send: Vec<_> = seats.iter().map(may_send).collect();
         let may_react = may_send.clone();
         let slow = self.slow_mode_seconds.load(Ordering::SeqCst);
-        let slow_mode_seconds = vec![slow; may_send.len()];
-        Ok(Response::new(CheckMembersResponse { is_member, may_send, may_react, slow_mode_seconds }))
+        let slow_mode_seconds = may_send.iter().map(|may_send| if *may_send { slow } else { 0 }).collect();
+        let is_restricted = restricted;
+        let checked =
+            CheckMembersResponse { is_member, may_send, may_react, slow_mode_seconds, is_restricted };
+        Ok(Response::new(checked))
     }
 
     async fn list_published(
@@ -584,7 +643,16 @@ impl ChatService for Peers {
             slow_mode_seconds: self.slow_mode_seconds.load(Ordering::SeqCst),
             ..Membership::default()
         });
-        Ok(Response::new(ListMembershipsResponse { memberships: memberships.collect() }))
+        let memberships = memberships.collect();
+        let silenced = self.restricted.lock().expect("no panic");
+        let own = silenced.iter().filter(|(user, _)| *user == user_id);
+        let restriction = |(_, chat_id): &(String, String)| Restriction {
+            chat_id: chat_id.clone(),
+            until_ms: i64::MAX,
+            ban: false,
+        };
+        let restrictions = own.map(restriction).collect();
+        Ok(Response::new(ListMembershipsResponse { memberships, restrictions }))
     }
 }
 

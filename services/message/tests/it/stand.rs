@@ -508,6 +508,7 @@ impl ChatService for FakeChats {
             reads_from: reads_from.clone(),
             ..Membership::default()
         });
-        Ok(Response::new(ListMembershipsResponse { memberships: memberships.collect() }))
+        let memberships = memberships.collect();
+        Ok(Response::new(ListMembershipsResponse { memberships, ..ListMembershipsResponse::default() }))
     }
 }

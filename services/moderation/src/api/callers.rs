@@ -22,20 +22,42 @@ use crate::error::Error;
 /// A user who reports a flood, message by message, is not held up for long.
 const RATE: Rate = Rate::every(Duration::from_secs(10), 20);
 
-/// The moderators of the tenant, by their usernames. A username is never another user's. Cheap to clone.
+/// The moderators of the tenant, by their usernames or ids. A username is never another user's once an account has it; one that no account has yet is that
+/// of the first user who registers it, and an id is of no other user. Cheap to clone.
 #[derive(Clone, Debug, Default)]
-pub struct Moderators(Arc<HashSet<String>>);
+pub struct Moderators(Arc<Named>);
+
+#[derive(Debug, Default)]
+struct Named {
+    usernames: HashSet<String>,
+    ids: HashSet<UserId>,
+}
+
+/// What comes before the id of a moderator. No username has a colon.
+const ID: &str = "id:";
 
 impl Moderators {
-    /// Reads usernames that are separated by commas.
+    /// Reads usernames, and ids behind `id:`, that are separated by commas. An id that is none is reported, and names no user.
     pub fn parse(names: &str) -> Self {
-        let names = names.split(',').map(|name| name.trim().to_lowercase());
-        Self(Arc::new(names.filter(|name| !name.is_empty()).collect()))
+        let mut named = Named::default();
+        for name in names.split(',').map(|name| name.trim().to_lowercase()) {
+            match name.strip_prefix(ID).map(str::parse::<UserId>) {
+                Some(Ok(id)) => {
+                    named.ids.insert(id);
+                }
+                Some(Err(_)) => tracing::error!(name, "{name} is no id of a moderator: it is id: and a UUID"),
+                None if name.is_empty() => {}
+                None => {
+                    named.usernames.insert(name);
+                }
+            }
+        }
+        Self(Arc::new(named))
     }
 
     /// Reports whether a caller is one of them.
     pub(crate) fn includes(&self, caller: &Caller) -> bool {
-        self.0.contains(&caller.username)
+        self.0.ids.contains(&caller.user_id) || self.0.usernames.contains(&caller.username)
     }
 }
 

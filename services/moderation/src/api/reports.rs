@@ -30,7 +30,7 @@ use crate::{
     error::Error,
     metrics::Metrics,
     peers::Peers,
-    store::ModerationStore,
+    store::{ModerationStore, Refusal, StoreError},
 };
 
 /// Reports a message to the moderators.
@@ -85,9 +85,18 @@ pub(super) async fn create(
         decision: None,
     };
     let note = noted("report_created", report.id, by, Some(report.sender), at_ms);
-    store.act(&[Change::Reported(report.clone()), note]).await.map_err(Error::from)?;
-    metrics.reports.inc();
-    Ok(Json(report))
+    match store.act(&[Change::Reported(report.clone()), note]).await {
+        Ok(()) => {
+            metrics.reports.inc();
+            Ok(Json(report))
+        }
+        // Another request of the caller was first, in this moment.
+        Err(StoreError::Refused(Refusal::Known)) => {
+            let known = store.report_of(by, chat, seq).await.map_err(Error::from)?;
+            Ok(Json(known.ok_or(Error::Store(Refusal::Known.into()))?))
+        }
+        Err(error) => Err(Error::from(error).into()),
+    }
 }
 
 #[derive(Debug, Deserialize, IntoParams)]

@@ -5,7 +5,9 @@ use std::sync::Arc;
 use axum::{extract::State, http::StatusCode};
 use contracts::{
     RuleSetId,
-    api::{CreateRuleSetRequest, Figures, Page, Problem, RuleSet, RuleSetState, ShadowRequest, ShadowRun},
+    api::{
+        CreateRuleSetRequest, Figures, Page, Problem, Rule, RuleSet, RuleSetState, ShadowRequest, ShadowRun,
+    },
 };
 use kit::{
     clock::now_ms,
@@ -13,6 +15,7 @@ use kit::{
     extract::{Json, Path},
     idempotency::IdempotencyKey,
 };
+use tokio::task::spawn_blocking;
 
 use super::{
     callers::Moderator,
@@ -20,10 +23,11 @@ use super::{
     problems::{DoneBefore, NotAModerator, NotThere, QueryProblems, RequestProblems},
 };
 use crate::{
-    domain::{Change, check, derived_id},
+    DAY_MS,
+    domain::{Change, check, derived_id, fit_together},
     error::Error,
     shadowing::Shadows,
-    store::ModerationStore,
+    store::{ModerationStore, Refusal, StoreError},
 };
 
 /// Rule sets of a tenant.
@@ -32,6 +36,8 @@ const MAX_RULE_SETS: usize = 100;
 const MAX_ENFORCED: usize = 10;
 /// A set is in force, or no more, from so long after the request: what is judged by it then was read from the log after it was written.
 const IN_FORCE_AFTER_MS: i64 = 5_000;
+/// A set that is retired may be removed so long after: what was sent before is judged by then.
+const REMOVED_AFTER_MS: i64 = DAY_MS;
 /// Days of a shadow run.
 const MAX_DAYS: u32 = 90;
 
@@ -75,8 +81,7 @@ pub(super) async fn create(
     if key.is_some()
         && let Some(found) = store.rule_set(id).await.map_err(Error::from)?
     {
-        let is_same = (&found.name, &found.rules) == (&name, &rules);
-        return if is_same { Ok((StatusCode::OK, Json(found))) } else { Err(Error::KeyReused.into()) };
+        return repeated(found, &name, &rules);
     }
     let states = [RuleSetState::Draft, RuleSetState::Enforced, RuleSetState::Retired];
     if store.rule_sets(&states).await.map_err(Error::from)?.len() >= MAX_RULE_SETS {
@@ -94,8 +99,20 @@ pub(super) async fn create(
         retired_from_ms: None,
     };
     let changes = [Change::RuleSetCreated(set.clone()), noted("rule_set_created", set.id, by, None, at_ms)];
-    store.act(&changes).await.map_err(Error::from)?;
-    Ok((StatusCode::CREATED, Json(set)))
+    match store.act(&changes).await {
+        Ok(()) => Ok((StatusCode::CREATED, Json(set))),
+        // Another request with the key was first, in this moment.
+        Err(StoreError::Refused(Refusal::Known)) => {
+            repeated(found(&*store, id).await?, &set.name, &set.rules)
+        }
+        Err(error) => Err(Error::from(error).into()),
+    }
+}
+
+/// Returns the rule set that an idempotency-key has created, when the request is the same in all that it says.
+fn repeated(found: RuleSet, name: &str, rules: &[Rule]) -> Result<(StatusCode, Json<RuleSet>), ApiError> {
+    let is_same = found.name == name && found.rules == rules;
+    if is_same { Ok((StatusCode::OK, Json(found))) } else { Err(Error::KeyReused.into()) }
 }
 
 /// Lists all rule sets, the oldest first.
@@ -134,9 +151,40 @@ pub(super) async fn get(
     Ok(Json(found(&*store, id).await?))
 }
 
+/// Removes a rule set that is not in force.
+///
+/// It is a draft, or was retired a day ago or more: until then it judges what was sent before. Its figures and its shadow run go with it, and what it did stays.
+#[utoipa::path(
+    delete,
+    path = "/api/moderation/rule-sets/{rule_set}",
+    operation_id = "remove_rule_set",
+    tag = "rule sets",
+    security(("access_token" = [])),
+    params(("rule_set" = RuleSetId, Path, description = "Rule set id")),
+    responses(
+        (status = NO_CONTENT, description = "There is no such rule set any more"),
+        NotAModerator,
+        NotThere,
+        DoneBefore,
+        QueryProblems,
+    )
+)]
+pub(super) async fn remove(
+    Moderator(by): Moderator,
+    State(store): State<Arc<dyn ModerationStore>>,
+    Path(id): Path<RuleSetId>,
+) -> Result<StatusCode, ApiError> {
+    found(&*store, id).await?;
+    let at_ms = now_ms();
+    let removed = Change::RuleSetRemoved { id, retired_before_ms: at_ms - REMOVED_AFTER_MS };
+    store.act(&[removed, noted("rule_set_removed", id, by, None, at_ms)]).await.map_err(Error::from)?;
+    Ok(StatusCode::NO_CONTENT)
+}
+
 /// Enforces a draft.
 ///
-/// It judges what is sent from `enforced_from_ms` on, some seconds after the request.
+/// It judges what is sent from `enforced_from_ms` on, some seconds after the request. At most 10 sets are enforced, with 100 patterns that are not too
+/// large together.
 #[utoipa::path(
     post,
     path = "/api/moderation/rule-sets/{rule_set}/enforce",
@@ -158,9 +206,16 @@ pub(super) async fn enforce(
     Path(id): Path<RuleSetId>,
 ) -> Result<Json<RuleSet>, ApiError> {
     let set = found(&*store, id).await?;
-    let enforced = store.rule_sets(&[RuleSetState::Enforced]).await.map_err(Error::from)?;
+    let mut enforced = store.rule_sets(&[RuleSetState::Enforced]).await.map_err(Error::from)?;
     if enforced.len() >= MAX_ENFORCED {
         return Err(Error::TooManyEnforced(MAX_ENFORCED).into());
+    }
+    if set.state == RuleSetState::Draft {
+        enforced.push(set.clone());
+        let fit = spawn_blocking(move || fit_together(&enforced)).await.map_err(Error::Check)?;
+        if !fit {
+            return Err(Error::TooLargeTogether.into());
+        }
     }
     let at_ms = now_ms();
     let enforced_from_ms = Some(at_ms + IN_FORCE_AFTER_MS);
@@ -252,10 +307,7 @@ pub(super) async fn begin_shadow(
         return Err(InvalidField { field: "days", problem: format!("must be 1 to {MAX_DAYS}") }.into());
     }
     let set = found(&*store, id).await?;
-    let run = shadows.begin(&set, days).await?;
-    // The samples show messages to the moderator.
-    let change = noted("shadow_run_begun", id, by, None, run.started_at_ms);
-    store.act(&[change]).await.map_err(Error::from)?;
+    let run = shadows.begin(&set, days, by).await?;
     Ok((StatusCode::ACCEPTED, Json(run)))
 }
 

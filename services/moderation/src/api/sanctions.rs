@@ -6,8 +6,10 @@ use std::sync::Arc;
 
 use axum::{extract::State, http::StatusCode};
 use contracts::{
-    SanctionId, UserId,
-    api::{CreateSanctionRequest, Decision, LiftRequest, Page, Problem, Sanction, SanctionTerms},
+    ChatId, SanctionId, UserId,
+    api::{
+        CreateSanctionRequest, Decision, LiftRequest, Page, Problem, Sanction, SanctionKind, SanctionTerms,
+    },
 };
 use kit::{
     clock::now_ms,
@@ -28,7 +30,7 @@ use crate::{
     carrying_out::Wake,
     domain::{Change, check_terms, derived_id},
     error::Error,
-    store::ModerationStore,
+    store::{ModerationStore, Refusal, StoreError},
 };
 
 /// Warns, mutes or bans a user.
@@ -67,11 +69,11 @@ pub(super) async fn create(
     check_terms(Some(&SanctionTerms { kind, everywhere: chat.is_none(), seconds }))?;
     let derived = |key: &IdempotencyKey| derived_id(&format!("sanction/{by}/{}", key.as_str()));
     let id = key.as_ref().map_or_else(SanctionId::generate, |key| SanctionId(derived(key)));
+    let terms = (user, chat, kind, seconds, note.as_str());
     if key.is_some()
         && let Some(found) = store.sanction(id).await.map_err(Error::from)?
     {
-        let is_same = (found.user, found.chat, found.kind, &found.note) == (user, chat, kind, &note);
-        return if is_same { Ok((StatusCode::OK, Json(found))) } else { Err(Error::KeyReused.into()) };
+        return repeated(found, terms);
     }
     let at_ms = now_ms();
     let sanction = Sanction {
@@ -80,15 +82,36 @@ pub(super) async fn create(
         chat,
         kind,
         until_ms: seconds.map(|seconds| at_ms + i64::from(seconds) * 1_000),
-        note,
+        note: note.clone(),
         by: Some(by),
         created_at_ms: at_ms,
         lifted: None,
     };
-    let note = noted_sanction("sanction_created", sanction.id, by, user, at_ms);
-    store.act(&[Change::Sanctioned(sanction.clone()), note]).await.map_err(Error::from)?;
-    wake.notify();
-    Ok((StatusCode::CREATED, Json(sanction)))
+    let audit = noted_sanction("sanction_created", sanction.id, by, user, at_ms);
+    match store.act(&[Change::Sanctioned(sanction.clone()), audit]).await {
+        Ok(()) => {
+            wake.notify();
+            Ok((StatusCode::CREATED, Json(sanction)))
+        }
+        // Another request with the key was first, in this moment.
+        Err(StoreError::Refused(Refusal::Known)) => {
+            let found = store.sanction(id).await.map_err(Error::from)?;
+            repeated(found.ok_or(Error::KeyReused)?, terms)
+        }
+        Err(error) => Err(Error::from(error).into()),
+    }
+}
+
+/// Returns the sanction that an idempotency-key has created, when the request is the same in all that it says.
+fn repeated(
+    found: Sanction,
+    terms: (UserId, Option<ChatId>, SanctionKind, Option<u32>, &str),
+) -> Result<(StatusCode, Json<Sanction>), ApiError> {
+    let (user, chat, kind, seconds, note) = terms;
+    let lasts_ms = found.until_ms.map(|until_ms| until_ms - found.created_at_ms);
+    let is_same = (found.user, found.chat, found.kind, found.note.as_str()) == (user, chat, kind, note)
+        && lasts_ms == seconds.map(|seconds| i64::from(seconds) * 1_000);
+    if is_same { Ok((StatusCode::OK, Json(found))) } else { Err(Error::KeyReused.into()) }
 }
 
 #[derive(Debug, Deserialize, IntoParams)]

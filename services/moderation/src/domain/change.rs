@@ -83,12 +83,18 @@ pub struct Audit {
 /// A step of what is written together: all of it or nothing.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub enum Change {
+    /// It is the first with its id; likewise a sanction.
     RuleSetCreated(RuleSet),
     /// It was a draft before.
     RuleSetEnforced(RuleSet),
     /// It was enforced before.
     RuleSetRetired(RuleSet),
-    /// Nothing when its user has reported the message before.
+    /// It was a draft before, or retired before a time, in milliseconds since the epoch.
+    RuleSetRemoved {
+        id: RuleSetId,
+        retired_before_ms: i64,
+    },
+    /// It is the first of its user about the message; that of rules is the only open one about the sender in the chat by these rules.
     Reported(Report),
     /// It was open before.
     ReportDecided(Report),

@@ -7,7 +7,7 @@ use contracts::{
     api::{Rule, RuleAction, RuleSet, RuleTest, SanctionTerms},
 };
 use kit::error::InvalidField;
-use regex::{Regex, RegexBuilder};
+use regex::{Regex, RegexBuilder, RegexSetBuilder};
 
 use super::{Folded, Post, Window, links, post::MAX_REMEMBERED};
 
@@ -29,6 +29,10 @@ pub(crate) const MAX_SANCTION_SECONDS: u32 = 315_360_000;
 const MAX_PROGRAM_BYTES: usize = 512 << 10;
 /// What one pattern remembers of texts to be faster, in bytes, for each thread.
 const MAX_CACHE_BYTES: usize = 256 << 10;
+/// Patterns of all rule sets that are enforced. While a text is judged, each has twice [`MAX_CACHE_BYTES`] at most.
+pub const MAX_ENFORCED_PATTERNS: usize = 100;
+/// The programs of all of them together, in bytes. With the caches it is less than half of what the process may have.
+pub const MAX_ENFORCED_PROGRAM_BYTES: usize = 16 << 20;
 /// Groups within groups.
 const MAX_NESTING: u32 = 32;
 
@@ -85,6 +89,15 @@ impl Judge {
         })
     }
 
+    /// Returns the longest time over which a rule counts messages, in milliseconds; `None` when none does.
+    pub fn counts_over_ms(&self) -> Option<i64> {
+        let spans = self.rules.iter().filter_map(|rule| match rule.test {
+            Test::Rate { within_ms, .. } => Some(within_ms),
+            _ => None,
+        });
+        spans.max()
+    }
+
     /// Returns whether the set is in force for what was sent at a time, by the log's clock.
     pub fn is_in_force(&self, sent_at_ms: i64) -> bool {
         self.enforced_from_ms.is_some_and(|from_ms| sent_at_ms >= from_ms)
@@ -93,7 +106,10 @@ impl Judge {
 
     /// Returns what the rules say of a post whose sender's window includes it; `None` when none catches it.
     pub fn judge(&self, post: &Post, window: &Window) -> Option<Judgement> {
-        let mut caught = self.rules.iter().filter(|rule| rule.test.catches(post, window)).peekable();
+        // A rule counts what was sent since it is in force: nothing of before is remembered while no rule counts.
+        let since_ms = self.enforced_from_ms.unwrap_or(i64::MIN);
+        let mut caught =
+            self.rules.iter().filter(|rule| rule.test.catches(post, window, since_ms)).peekable();
         caught.peek()?;
         let mut judgement = Judgement { rules: Vec::new(), action: RuleAction::default() };
         for Compiled { name, action, .. } in caught {
@@ -115,7 +131,7 @@ fn strictness(terms: Option<&SanctionTerms>) -> impl Ord + use<> {
 }
 
 impl Test {
-    fn catches(&self, post: &Post, window: &Window) -> bool {
+    fn catches(&self, post: &Post, window: &Window, since_ms: i64) -> bool {
         match self {
             Self::Words { words, is_exact: true } => words.are_in(&post.folded.words),
             Self::Words { words, is_exact: false } => {
@@ -131,7 +147,8 @@ impl Test {
             }),
             // An edit is no further message.
             Self::Rate { messages, within_ms } => {
-                !post.is_edit && window.count(*within_ms, post.sent_at_ms) > *messages
+                let within_ms = (*within_ms).min(post.sent_at_ms.saturating_sub(since_ms).saturating_add(1));
+                !post.is_edit && window.count(within_ms, post.sent_at_ms) > *messages
             }
             Self::Attachments { types, allow_only } => post.files.iter().any(|(_, media_type)| {
                 let is_listed = types.iter().any(|wanted| is_of_type(media_type, wanted));
@@ -215,6 +232,30 @@ fn pattern(pattern: &str) -> Result<Regex, InvalidField> {
         }
         error => invalid("pattern", format!("it cannot be read: {error:.300}")),
     })
+}
+
+/// Returns whether a rule of these sets counts messages.
+pub fn counts(sets: &[RuleSet]) -> bool {
+    let mut rules = sets.iter().flat_map(|set| &set.rules);
+    rules.any(|rule| matches!(rule.test, RuleTest::Rate(_)))
+}
+
+/// Returns whether the patterns of rule sets, of which each is one that [`check`] takes, are few and small enough to be enforced at one time.
+pub fn fit_together<'a>(sets: impl IntoIterator<Item = &'a RuleSet>) -> bool {
+    let rules = sets.into_iter().flat_map(|set| &set.rules);
+    let patterns: Vec<&str> = rules
+        .filter_map(|rule| match &rule.test {
+            RuleTest::Pattern(of) => Some(of.pattern.as_str()),
+            _ => None,
+        })
+        .collect();
+    patterns.len() <= MAX_ENFORCED_PATTERNS
+        && RegexSetBuilder::new(patterns)
+            .case_insensitive(true)
+            .size_limit(MAX_ENFORCED_PROGRAM_BYTES)
+            .nest_limit(MAX_NESTING)
+            .build()
+            .is_ok()
 }
 
 fn invalid(field: &'static str, problem: String) -> InvalidField {

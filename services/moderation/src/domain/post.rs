@@ -96,6 +96,11 @@ impl Window {
         true
     }
 
+    /// Forgets messages that were sent at a time or before.
+    pub fn forget(&mut self, until_ms: i64) {
+        self.times_ms.retain(|time_ms| *time_ms > until_ms);
+    }
+
     /// Returns how many messages were sent within a time before a moment, which is included.
     pub fn count(&self, within_ms: i64, at_ms: i64) -> usize {
         self.times_ms.iter().filter(|time_ms| **time_ms > at_ms - within_ms && **time_ms <= at_ms).count()

@@ -24,26 +24,30 @@ pub struct Standing {
     pub place: Place,
     /// Counts the changes.
     pub version: i64,
+    /// Until when the claim of it lasts, in milliseconds since the epoch.
+    pub claimed_until_ms: i64,
     /// Until when the user writes nothing, in milliseconds since the epoch.
     pub silent_until_ms: Option<i64>,
     /// Until when the user is banned, likewise.
     pub banned_until_ms: Option<i64>,
-    /// What was carried out last had a ban.
-    pub was_banned: bool,
+    /// Moderators have closed the account, or begun to: it is theirs to open again. What others closed is not.
+    pub has_closed: bool,
 }
 
-/// Returns until when a user writes nothing, and until when the user is banned, by the user's sanctions of one scope.
-pub fn standing<'a>(
-    sanctions: impl IntoIterator<Item = &'a Sanction>,
+/// Returns when a sanction ends, in milliseconds since the epoch; [`FOR_GOOD_MS`] for one without an end.
+pub fn end_ms(sanction: &Sanction) -> i64 {
+    sanction.until_ms.unwrap_or(FOR_GOOD_MS).min(FOR_GOOD_MS)
+}
+
+/// Returns until when a user writes nothing, and until when the user is banned, by the kinds and ends of the user's sanctions of one scope
+/// that are not lifted.
+pub fn standing(
+    sanctions: impl IntoIterator<Item = (SanctionKind, i64)>,
     now_ms: i64,
 ) -> (Option<i64>, Option<i64>) {
     let (mut silent, mut banned) = (None, None);
-    for sanction in sanctions {
-        let until_ms = sanction.until_ms.unwrap_or(FOR_GOOD_MS).min(FOR_GOOD_MS);
-        if sanction.lifted.is_some() || until_ms <= now_ms {
-            continue;
-        }
-        match sanction.kind {
+    for (kind, until_ms) in sanctions.into_iter().filter(|(_, until_ms)| *until_ms > now_ms) {
+        match kind {
             SanctionKind::Warning => {}
             SanctionKind::Mute => silent = silent.max(Some(until_ms)),
             SanctionKind::Ban => {
@@ -63,33 +67,19 @@ pub fn next_change_ms(standing: &Standing) -> Option<i64> {
 
 #[cfg(test)]
 mod tests {
-    use contracts::{SanctionId, api::Decision};
-    use uuid::Uuid;
-
     use super::*;
 
     #[test]
-    fn the_longest_counts_and_what_is_lifted_or_over_does_not() {
-        let user = UserId(Uuid::from_u128(1));
-        let of = |kind, until_ms| Sanction {
-            id: SanctionId(Uuid::from_u128(2)),
-            user,
-            chat: None,
-            kind,
-            until_ms,
-            note: String::new(),
-            by: None,
-            created_at_ms: 0,
-            lifted: None,
-        };
+    fn the_longest_counts_and_what_is_over_does_not() {
         use SanctionKind::{Ban, Mute, Warning};
-        let check = |sanctions: &[Sanction], expected| assert_eq!(standing(sanctions, 100), expected);
+        let check = |sanctions: &[(SanctionKind, i64)], expected| {
+            assert_eq!(standing(sanctions.iter().copied(), 100), expected);
+        };
         check(&[], (None, None));
-        check(&[of(Warning, None)], (None, None));
-        check(&[of(Mute, Some(100)), of(Mute, Some(150)), of(Mute, Some(120))], (Some(150), None));
-        check(&[of(Mute, Some(200)), of(Ban, Some(150))], (Some(200), Some(150)));
-        check(&[of(Ban, None)], (Some(FOR_GOOD_MS), Some(FOR_GOOD_MS)));
-        let lifted = Some(Decision { by: Some(user), at_ms: 1, note: String::new() });
-        check(&[Sanction { lifted, ..of(Ban, None) }, of(Mute, Some(101))], (Some(101), None));
+        check(&[(Warning, FOR_GOOD_MS)], (None, None));
+        check(&[(Mute, 100), (Mute, 150), (Mute, 120)], (Some(150), None));
+        check(&[(Mute, 200), (Ban, 150)], (Some(200), Some(150)));
+        check(&[(Ban, FOR_GOOD_MS), (Mute, 150)], (Some(FOR_GOOD_MS), Some(FOR_GOOD_MS)));
+        check(&[(Ban, 100), (Mute, 101)], (Some(101), None));
     }
 }

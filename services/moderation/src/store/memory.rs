@@ -16,7 +16,8 @@ use tonic::async_trait;
 
 use super::{Batch, ModerationStore, StoreError};
 use crate::domain::{
-    Audit, Change, Deletion, Place, Standing, Tally, Verdict, Window, changes_of, next_change_ms, standing,
+    Audit, Change, Deletion, Place, Standing, Tally, Verdict, Window, changes_of, end_ms, next_change_ms,
+    standing,
 };
 
 /// Keeps all of it for as long as the process lives.
@@ -40,18 +41,24 @@ struct Tables {
     /// Until when a process has them.
     deletions: BTreeMap<Deletion, i64>,
     standings: BTreeMap<Place, Row>,
+    deletions_position: Option<String>,
 }
 
 #[derive(Clone, Copy, Default)]
 struct Row {
     version: i64,
     done_version: i64,
-    was_banned: bool,
+    has_closed: bool,
     due_at_ms: Option<i64>,
     claimed_until_ms: i64,
 }
 
 impl MemoryStore {
+    /// Returns how many standings are to be carried out, by whichever process has them.
+    pub fn unfinished_standings(&self) -> usize {
+        self.tables().standings.values().filter(|row| row.done_version < row.version).count()
+    }
+
     fn tables(&self) -> MutexGuard<'_, Tables> {
         self.tables.lock().unwrap_or_else(PoisonError::into_inner)
     }
@@ -66,17 +73,42 @@ impl Tables {
     /// Makes a change. Returns whether things were as it needs them.
     fn apply(&mut self, change: &Change) -> bool {
         match change {
-            Change::RuleSetCreated(set) => self.rule_sets.push(set.clone()),
+            Change::RuleSetCreated(set) => {
+                if self.rule_sets.iter().any(|other| other.id == set.id) {
+                    return false;
+                }
+                self.rule_sets.push(set.clone());
+            }
             Change::RuleSetEnforced(set) => return self.replace_set(set, RuleSetState::Draft),
             Change::RuleSetRetired(set) => return self.replace_set(set, RuleSetState::Enforced),
+            Change::RuleSetRemoved { id, retired_before_ms } => {
+                let may_go = |set: &RuleSet| match set.state {
+                    RuleSetState::Draft => true,
+                    RuleSetState::Enforced => false,
+                    RuleSetState::Retired => {
+                        set.retired_from_ms.is_some_and(|from_ms| from_ms < *retired_before_ms)
+                    }
+                };
+                let before = self.rule_sets.len();
+                self.rule_sets.retain(|set| set.id != *id || !may_go(set));
+                if self.rule_sets.len() == before {
+                    return false;
+                }
+                self.shadow_runs.remove(id);
+            }
             Change::Reported(report) => {
                 let is_it = |other: &Report| {
                     let place = |of: &Report| (of.by, of.chat, of.seq);
-                    other.id == report.id || (report.by.is_some() && place(other) == place(report))
+                    let caught = |of: &Report| (of.by, of.chat, of.sender, of.comment.clone());
+                    let is_caught_again = other.state == ReportState::Open && caught(other) == caught(report);
+                    let is_by_user = report.by.is_some();
+                    let is_same = if is_by_user { place(other) == place(report) } else { is_caught_again };
+                    other.id == report.id || is_same
                 };
-                if !self.reports.iter().any(is_it) {
-                    self.reports.push(report.clone());
+                if self.reports.iter().any(is_it) {
+                    return false;
                 }
+                self.reports.push(report.clone());
             }
             Change::ReportDecided(report) => {
                 let open = |other: &&mut Report| other.id == report.id && other.state == ReportState::Open;
@@ -84,10 +116,11 @@ impl Tables {
                 other.clone_from(report);
             }
             Change::Sanctioned(sanction) => {
-                if self.sanctions.iter().all(|other| other.id != sanction.id) {
-                    self.sanctions.push(sanction.clone());
-                    self.change_standing(sanction);
+                if self.sanctions.iter().any(|other| other.id == sanction.id) {
+                    return false;
                 }
+                self.sanctions.push(sanction.clone());
+                self.change_standing(sanction);
             }
             Change::Lifted(sanction) => {
                 let whole = |other: &&mut Sanction| other.id == sanction.id && other.lifted.is_none();
@@ -161,8 +194,12 @@ impl ModerationStore for MemoryStore {
                 continue;
             }
             tables.verdicts.push(verdict.clone());
+            let mut is_made = true;
             for change in changes_of(verdict) {
-                tables.apply(&change);
+                // What is not made is not noted.
+                if is_made || !matches!(change, Change::Noted(_)) {
+                    is_made = tables.apply(&change);
+                }
             }
         }
         for (sender, window) in &batch.windows {
@@ -326,21 +363,55 @@ impl ModerationStore for MemoryStore {
             row.claimed_until_ms = until_ms;
             let of_place = sanctions
                 .iter()
-                .filter(|sanction| Place { user: sanction.user, scope: sanction.chat } == *place);
+                .filter(|sanction| Place { user: sanction.user, scope: sanction.chat } == *place)
+                .filter(|sanction| sanction.lifted.is_none())
+                .map(|sanction| (sanction.kind, end_ms(sanction)));
             let (silent_until_ms, banned_until_ms) = standing(of_place, now_ms);
-            let was_banned = row.was_banned;
-            row.was_banned |= banned_until_ms.is_some();
-            Standing { place: *place, version: row.version, silent_until_ms, banned_until_ms, was_banned }
+            Standing {
+                place: *place,
+                version: row.version,
+                claimed_until_ms: until_ms,
+                silent_until_ms,
+                banned_until_ms,
+                has_closed: row.has_closed,
+            }
         };
         Ok(due.map(claim).collect())
     }
 
-    async fn finish_standing(&self, standing: &Standing) -> Result<(), StoreError> {
-        if let Some(row) = self.tables().standings.get_mut(&standing.place) {
-            row.done_version = row.done_version.max(standing.version);
-            row.was_banned = standing.banned_until_ms.is_some();
-            row.due_at_ms = next_change_ms(standing);
-            row.claimed_until_ms = 0;
+    async fn note_closing(&self, standing: &Standing) -> Result<bool, StoreError> {
+        let mut tables = self.tables();
+        let row = tables.standings.get_mut(&standing.place);
+        let row = row.filter(|row| row.claimed_until_ms == standing.claimed_until_ms);
+        Ok(row.is_some_and(|row| {
+            row.has_closed = true;
+            true
+        }))
+    }
+
+    async fn finish_standing(&self, standing: &Standing) -> Result<bool, StoreError> {
+        let is_held = match self.tables().standings.get_mut(&standing.place) {
+            Some(row) if row.claimed_until_ms == standing.claimed_until_ms => {
+                row.done_version = row.done_version.max(standing.version);
+                row.has_closed = standing.has_closed;
+                row.due_at_ms = next_change_ms(standing);
+                row.claimed_until_ms = 0;
+                true
+            }
+            _ => false,
+        };
+        if !is_held {
+            self.leave_standing(standing).await?;
+        }
+        Ok(is_held)
+    }
+
+    async fn leave_standing(&self, standing: &Standing) -> Result<(), StoreError> {
+        if let Some(row) = self.tables().standings.get_mut(&standing.place)
+            && row.claimed_until_ms != standing.claimed_until_ms
+        {
+            row.version += 1;
+            row.has_closed |= standing.has_closed;
         }
         Ok(())
     }
@@ -351,5 +422,32 @@ impl ModerationStore for MemoryStore {
         tables.verdicts.retain(|verdict| verdict.evidence.sent_at_ms >= verdicts_ms);
         tables.windows.retain(|_, (_, written_at_ms)| *written_at_ms >= windows_ms);
         Ok((before - tables.verdicts.len() - tables.windows.len()) as u64)
+    }
+
+    async fn forget_samples(&self, before_ms: i64) -> Result<(), StoreError> {
+        let mut tables = self.tables();
+        for run in tables.shadow_runs.values_mut().filter(|run| run.started_at_ms < before_ms) {
+            run.samples.clear();
+        }
+        Ok(())
+    }
+
+    async fn erase(&self, user: UserId) -> Result<(), StoreError> {
+        let mut tables = self.tables();
+        tables.windows.retain(|(_, sender), _| *sender != user);
+        tables.standings.retain(|place, _| place.user != user);
+        for run in tables.shadow_runs.values_mut() {
+            run.samples.retain(|sample| sample.sender != user);
+        }
+        Ok(())
+    }
+
+    async fn deletions_position(&self) -> Result<Option<String>, StoreError> {
+        Ok(self.tables().deletions_position.clone())
+    }
+
+    async fn set_deletions_position(&self, position: &str) -> Result<(), StoreError> {
+        self.tables().deletions_position = Some(position.to_owned());
+        Ok(())
     }
 }

@@ -14,9 +14,13 @@ use sqlx::{PgConnection, PgPool, types::Json};
 use tonic::async_trait;
 use uuid::Uuid;
 
-use super::{Batch, ModerationStore, StoreError, appeal_state, report_state, rule_set_state};
+use super::{
+    Batch, ModerationStore, StoreError, appeal_state, parse_sanction_kind, report_state, rule_set_state,
+    sanction_kind,
+};
 use crate::domain::{
-    Audit, Change, Deletion, Place, Scope, Standing, Verdict, Window, changes_of, next_change_ms, standing,
+    Audit, Change, Deletion, Place, Scope, Standing, Verdict, Window, changes_of, end_ms, next_change_ms,
+    standing,
 };
 
 /// The tables of this service.
@@ -24,6 +28,9 @@ pub const SCHEMA: Schema = Schema {
     name: "moderation_service",
     migrations: &[("0001_create_moderation", include_str!("../../migrations/0001_create_moderation.sql"))],
 };
+
+/// Rows that one statement forgets: a slow disk manages that in time.
+const FORGOTTEN_AT_ONCE: usize = 1_000;
 
 /// Keeps all of it in the tenant's database.
 #[derive(Clone)]
@@ -93,7 +100,7 @@ kit::row! {
         user_id: Uuid,
         chat_id: Uuid,
         version: i64,
-        was_banned: bool,
+        has_closed: bool,
     }
 }
 
@@ -158,28 +165,17 @@ impl ModerationStore for PostgresStore {
         let mut transaction = self.pool.begin().await.map_err(failed)?;
         for verdict in &batch.verdicts {
             if insert_verdict(&mut transaction, verdict).await.map_err(failed)? {
+                let mut is_made = true;
                 for change in changes_of(verdict) {
-                    apply(&mut transaction, &change).await.map_err(failed)?;
+                    // What is not made is not noted.
+                    if is_made || !matches!(change, Change::Noted(_)) {
+                        is_made = apply(&mut transaction, &change).await.map_err(failed)?;
+                    }
                 }
             }
         }
-        for ((chat, user), window) in &batch.windows {
-            sqlx::query(
-                "INSERT INTO windows (chat_id, sender_id, last_seq, times_ms, written_at_ms)
-                 VALUES ($1, $2, $3, $4, $5)
-                 ON CONFLICT (chat_id, sender_id) DO UPDATE
-                 SET last_seq = excluded.last_seq, times_ms = excluded.times_ms,
-                     written_at_ms = excluded.written_at_ms
-                 WHERE windows.last_seq < excluded.last_seq",
-            )
-            .bind(chat.0)
-            .bind(user.0)
-            .bind(window.last_seq)
-            .bind(window.times_ms.clone())
-            .bind(batch.now_ms)
-            .execute(&mut *transaction)
-            .await
-            .map_err(failed)?;
+        if !batch.windows.is_empty() {
+            write_windows(&mut transaction, batch).await.map_err(failed)?;
         }
         sqlx::query(
             "INSERT INTO positions (partition, next_offset) VALUES ($1, $2)
@@ -452,40 +448,75 @@ impl ModerationStore for PostgresStore {
         until_ms: i64,
         limit: usize,
     ) -> Result<Vec<Standing>, StoreError> {
-        let mut transaction = self.pool.begin().await.map_err(StoreError::Work)?;
+        // Nothing to do is one statement.
         let rows: Vec<StandingRow> = sqlx::query_as(
             "UPDATE standings SET claimed_until_ms = $2
              WHERE (user_id, chat_id) IN (
                  SELECT user_id, chat_id FROM standings
                  WHERE claimed_until_ms <= $1 AND (done_version < version OR due_at_ms <= $1)
                  ORDER BY user_id, chat_id LIMIT $3 FOR UPDATE SKIP LOCKED)
-             RETURNING user_id, chat_id, version, was_banned",
+             RETURNING user_id, chat_id, version, has_closed",
         )
         .bind(now_ms)
         .bind(until_ms)
         .bind(rows_of(limit))
-        .fetch_all(&mut *transaction)
+        .fetch_all(&self.pool)
         .await
         .map_err(StoreError::Work)?;
         let mut claimed = Vec::with_capacity(rows.len());
         for row in rows {
-            claimed.push(claimed_standing(&mut transaction, row, now_ms).await.map_err(StoreError::Work)?);
+            let claim = (row, until_ms);
+            claimed.push(claimed_standing(&self.pool, claim, now_ms).await.map_err(StoreError::Work)?);
         }
-        transaction.commit().await.map_err(StoreError::Work)?;
         Ok(claimed)
     }
 
-    async fn finish_standing(&self, standing: &Standing) -> Result<(), StoreError> {
-        sqlx::query(
-            "UPDATE standings SET done_version = greatest(done_version, $3), was_banned = $4, due_at_ms = $5,
+    async fn note_closing(&self, standing: &Standing) -> Result<bool, StoreError> {
+        let noted = sqlx::query(
+            "UPDATE standings SET has_closed = TRUE
+             WHERE user_id = $1 AND chat_id = $2 AND claimed_until_ms = $3",
+        )
+        .bind(standing.place.user.0)
+        .bind(scope_id(standing.place.scope))
+        .bind(standing.claimed_until_ms)
+        .execute(&self.pool)
+        .await
+        .map_err(StoreError::Work)?;
+        Ok(noted.rows_affected() == 1)
+    }
+
+    async fn finish_standing(&self, standing: &Standing) -> Result<bool, StoreError> {
+        // A newer version is still to be carried out.
+        let finished = sqlx::query(
+            "UPDATE standings SET done_version = greatest(done_version, $3), has_closed = $4, due_at_ms = $5,
                                   claimed_until_ms = 0
-             WHERE user_id = $1 AND chat_id = $2",
+             WHERE user_id = $1 AND chat_id = $2 AND claimed_until_ms = $6",
         )
         .bind(standing.place.user.0)
         .bind(scope_id(standing.place.scope))
         .bind(standing.version)
-        .bind(standing.banned_until_ms.is_some())
+        .bind(standing.has_closed)
         .bind(next_change_ms(standing))
+        .bind(standing.claimed_until_ms)
+        .execute(&self.pool)
+        .await
+        .map_err(StoreError::Work)?;
+        if finished.rows_affected() == 1 {
+            return Ok(true);
+        }
+        self.leave_standing(standing).await?;
+        Ok(false)
+    }
+
+    async fn leave_standing(&self, standing: &Standing) -> Result<(), StoreError> {
+        sqlx::query(
+            "UPDATE standings SET version = version + 1, has_closed = has_closed OR $4
+             WHERE user_id = $1 AND chat_id = $2 AND claimed_until_ms <> $3",
+        )
+        .bind(standing.place.user.0)
+        .bind(scope_id(standing.place.scope))
+        .bind(standing.claimed_until_ms)
+        .bind(standing.has_closed)
         .execute(&self.pool)
         .await
         .map(drop)
@@ -493,24 +524,105 @@ impl ModerationStore for PostgresStore {
     }
 
     async fn forget(&self, verdicts_ms: i64, windows_ms: i64) -> Result<u64, StoreError> {
-        let verdicts = sqlx::query(
-            "DELETE FROM verdicts WHERE (rule_set_id, chat_id, entry_seq) IN (
-                 SELECT rule_set_id, chat_id, entry_seq FROM verdicts WHERE sent_at_ms < $1 LIMIT 1000)",
-        )
-        .bind(verdicts_ms)
-        .execute(&self.pool)
-        .await
-        .map_err(StoreError::Work)?;
-        let windows = sqlx::query(
-            "DELETE FROM windows WHERE (chat_id, sender_id) IN (
-                 SELECT chat_id, sender_id FROM windows WHERE written_at_ms < $1 LIMIT 1000)",
-        )
-        .bind(windows_ms)
-        .execute(&self.pool)
-        .await
-        .map_err(StoreError::Work)?;
-        Ok(verdicts.rows_affected() + windows.rows_affected())
+        const VERDICTS: &str = "DELETE FROM verdicts WHERE (rule_set_id, chat_id, entry_seq) IN (
+                 SELECT rule_set_id, chat_id, entry_seq FROM verdicts WHERE sent_at_ms < $1 LIMIT $2)";
+        const WINDOWS: &str = "DELETE FROM windows WHERE (chat_id, sender_id) IN (
+                 SELECT chat_id, sender_id FROM windows WHERE written_at_ms < $1 LIMIT $2)";
+        let mut forgotten = 0;
+        for (statement, before_ms) in [(VERDICTS, verdicts_ms), (WINDOWS, windows_ms)] {
+            loop {
+                let deleting = sqlx::query(statement).bind(before_ms).bind(rows_of(FORGOTTEN_AT_ONCE));
+                let deleted = deleting.execute(&self.pool).await.map_err(StoreError::Work)?.rows_affected();
+                forgotten += deleted;
+                if deleted < FORGOTTEN_AT_ONCE as u64 {
+                    break;
+                }
+            }
+        }
+        Ok(forgotten)
     }
+
+    async fn forget_samples(&self, before_ms: i64) -> Result<(), StoreError> {
+        sqlx::query(
+            "UPDATE shadow_runs SET body = jsonb_set(body, '{samples}', '[]')
+             WHERE (body->>'started_at_ms')::BIGINT < $1 AND jsonb_array_length(body->'samples') > 0",
+        )
+        .bind(before_ms)
+        .execute(&self.pool)
+        .await
+        .map(drop)
+        .map_err(StoreError::Work)
+    }
+
+    #[tracing::instrument(name = "moderation.store.erase", skip_all)]
+    async fn erase(&self, user: UserId) -> Result<(), StoreError> {
+        for statement in
+            ["DELETE FROM windows WHERE sender_id = $1", "DELETE FROM standings WHERE user_id = $1"]
+        {
+            sqlx::query(statement).bind(user.0).execute(&self.pool).await.map_err(StoreError::Work)?;
+        }
+        sqlx::query(
+            "UPDATE shadow_runs SET body = jsonb_set(body, '{samples}', (
+                 SELECT coalesce(jsonb_agg(sample ORDER BY place), '[]')
+                 FROM jsonb_array_elements(body->'samples') WITH ORDINALITY AS samples (sample, place)
+                 WHERE sample->>'sender' <> $1))
+             WHERE body->'samples' @> jsonb_build_array(jsonb_build_object('sender', $1::TEXT))",
+        )
+        .bind(user.to_string())
+        .execute(&self.pool)
+        .await
+        .map(drop)
+        .map_err(StoreError::Work)
+    }
+
+    async fn deletions_position(&self) -> Result<Option<String>, StoreError> {
+        sqlx::query_scalar("SELECT position FROM deletions_position")
+            .fetch_optional(&self.pool)
+            .await
+            .map_err(StoreError::Read)
+    }
+
+    async fn set_deletions_position(&self, position: &str) -> Result<(), StoreError> {
+        sqlx::query(
+            "INSERT INTO deletions_position (position) VALUES ($1)
+             ON CONFLICT (is_only) DO UPDATE SET position = excluded.position",
+        )
+        .bind(position.to_owned())
+        .execute(&self.pool)
+        .await
+        .map(drop)
+        .map_err(StoreError::Work)
+    }
+}
+
+/// Writes what is remembered of senders, unless more is.
+async fn write_windows(connection: &mut PgConnection, batch: &Batch) -> Result<(), sqlx::Error> {
+    let (mut chats, mut senders, mut last, mut times) = (Vec::new(), Vec::new(), Vec::new(), Vec::new());
+    for ((chat, sender), window) in &batch.windows {
+        chats.push(chat.0);
+        senders.push(sender.0);
+        last.push(window.last_seq);
+        // Rows of an array have one length: each is a text, as the database writes it.
+        let times_ms: Vec<String> = window.times_ms.iter().map(i64::to_string).collect();
+        times.push(format!("{{{}}}", times_ms.join(",")));
+    }
+    sqlx::query(
+        "INSERT INTO windows (chat_id, sender_id, last_seq, times_ms, written_at_ms)
+         SELECT chat_id, sender_id, last_seq, times_ms::BIGINT[], $5
+         FROM unnest($1::UUID[], $2::UUID[], $3::BIGINT[], $4::TEXT[])
+              AS new (chat_id, sender_id, last_seq, times_ms)
+         ON CONFLICT (chat_id, sender_id) DO UPDATE
+         SET last_seq = excluded.last_seq, times_ms = excluded.times_ms, written_at_ms = excluded.written_at_ms
+         WHERE windows.last_seq < excluded.last_seq",
+    )
+    .bind(chats)
+    .bind(senders)
+    .bind(last)
+    .bind(times)
+    .bind(batch.now_ms)
+    .execute(connection)
+    .await
+    .map(drop)
 }
 
 /// Writes a verdict. Returns whether it was not there.
@@ -535,30 +647,32 @@ async fn insert_verdict(connection: &mut PgConnection, verdict: &Verdict) -> Res
     Ok(inserted.rows_affected() == 1)
 }
 
-/// Returns what holds for a user now, and notes that a ban is about to be carried out.
+/// Returns what holds for a user now.
 async fn claimed_standing(
-    connection: &mut PgConnection,
-    row: StandingRow,
+    pool: &PgPool,
+    (row, claimed_until_ms): (StandingRow, i64),
     now_ms: i64,
 ) -> Result<Standing, sqlx::Error> {
-    let StandingRow { user_id, chat_id, version, was_banned } = row;
-    let bodies: Vec<Json<Sanction>> = sqlx::query_scalar(
-        "SELECT body FROM sanctions WHERE user_id = $1 AND chat_id = $2 AND NOT is_lifted",
+    let StandingRow { user_id, chat_id, version, has_closed } = row;
+    // One row for each kind, whatever there was.
+    let ends: Vec<(String, i64)> = sqlx::query_as(
+        "SELECT kind, max(until_ms) FROM sanctions
+         WHERE user_id = $1 AND chat_id = $2 AND NOT is_lifted AND kind <> 'warning' AND until_ms > $3
+         GROUP BY kind",
     )
     .bind(user_id)
     .bind(chat_id)
-    .fetch_all(&mut *connection)
+    .bind(now_ms)
+    .fetch_all(pool)
     .await?;
-    let (silent_until_ms, banned_until_ms) = standing(bodies.iter().map(|Json(body)| body), now_ms);
-    if banned_until_ms.is_some() && !was_banned {
-        sqlx::query("UPDATE standings SET was_banned = TRUE WHERE user_id = $1 AND chat_id = $2")
-            .bind(user_id)
-            .bind(chat_id)
-            .execute(&mut *connection)
-            .await?;
+    let mut sums = Vec::with_capacity(ends.len());
+    for (kind, until_ms) in ends {
+        let known = parse_sanction_kind(&kind).ok_or_else(|| sqlx::Error::Decode(kind.into()))?;
+        sums.push((known, until_ms));
     }
+    let (silent_until_ms, banned_until_ms) = standing(sums, now_ms);
     let place = Place { user: UserId(user_id), scope: scope_of(chat_id) };
-    Ok(Standing { place, version, silent_until_ms, banned_until_ms, was_banned })
+    Ok(Standing { place, version, claimed_until_ms, silent_until_ms, banned_until_ms, has_closed })
 }
 
 /// Makes a change. Returns whether things were as it needs them.
@@ -567,18 +681,28 @@ async fn apply(connection: &mut PgConnection, change: &Change) -> Result<bool, s
         Change::RuleSetCreated(set) => {
             let query = sqlx::query(
                 "INSERT INTO rule_sets (rule_set_id, state, created_at_ms, retired_from_ms, body)
-                 VALUES ($1, $2, $3, $4, $5)",
+                 VALUES ($1, $2, $3, $4, $5) ON CONFLICT (rule_set_id) DO NOTHING",
             )
             .bind(set.id.0)
             .bind(rule_set_state(set.state))
             .bind(set.created_at_ms)
             .bind(set.retired_from_ms)
             .bind(Json(set.clone()));
-            query.execute(connection).await.map(|_| true)
+            query.execute(connection).await.map(|done| done.rows_affected() == 1)
         }
         Change::RuleSetEnforced(set) => replace_set(connection, set, RuleSetState::Draft).await,
         Change::RuleSetRetired(set) => replace_set(connection, set, RuleSetState::Enforced).await,
-        Change::Reported(report) => insert_report(connection, report).await.map(|()| true),
+        Change::RuleSetRemoved { id, retired_before_ms } => {
+            let query = sqlx::query(
+                "DELETE FROM rule_sets
+                 WHERE rule_set_id = $1
+                   AND (state = 'draft' OR (state = 'retired' AND retired_from_ms < $2))",
+            )
+            .bind(id.0)
+            .bind(*retired_before_ms);
+            query.execute(connection).await.map(|done| done.rows_affected() == 1)
+        }
+        Change::Reported(report) => insert_report(connection, report).await,
         Change::ReportDecided(report) => {
             let query = sqlx::query(
                 "UPDATE reports SET state = $2, body = $3 WHERE report_id = $1 AND state = 'open'",
@@ -590,17 +714,19 @@ async fn apply(connection: &mut PgConnection, change: &Change) -> Result<bool, s
         }
         Change::Sanctioned(sanction) => {
             let query = sqlx::query(
-                "INSERT INTO sanctions (sanction_id, user_id, chat_id, body) VALUES ($1, $2, $3, $4)
-                 ON CONFLICT (sanction_id) DO NOTHING",
+                "INSERT INTO sanctions (sanction_id, user_id, chat_id, kind, until_ms, body)
+                 VALUES ($1, $2, $3, $4, $5, $6) ON CONFLICT (sanction_id) DO NOTHING",
             )
             .bind(sanction.id.0)
             .bind(sanction.user.0)
             .bind(scope_id(sanction.chat))
+            .bind(sanction_kind(sanction.kind))
+            .bind(end_ms(sanction))
             .bind(Json(sanction.clone()));
-            if query.execute(&mut *connection).await?.rows_affected() == 1 {
-                change_standing(connection, sanction).await?;
+            if query.execute(&mut *connection).await?.rows_affected() == 0 {
+                return Ok(false);
             }
-            Ok(true)
+            change_standing(connection, sanction).await.map(|()| true)
         }
         Change::Lifted(sanction) => {
             let query = sqlx::query(
@@ -663,10 +789,11 @@ async fn replace_set(
     .map(|done| done.rows_affected() == 1)
 }
 
-async fn insert_report(connection: &mut PgConnection, report: &Report) -> Result<(), sqlx::Error> {
+/// Writes a report. Returns whether there is none of the same message by the same user, or open one of the same sender and chat by the same rules.
+async fn insert_report(connection: &mut PgConnection, report: &Report) -> Result<bool, sqlx::Error> {
     sqlx::query(
-        "INSERT INTO reports (report_id, chat_id, seq, by_id, state, created_at_ms, body)
-         VALUES ($1, $2, $3, $4, $5, $6, $7) ON CONFLICT DO NOTHING",
+        "INSERT INTO reports (report_id, chat_id, seq, by_id, state, created_at_ms, body, sender_id, rules)
+         VALUES ($1, $2, $3, $4, $5, $6, $7, $8, $9) ON CONFLICT DO NOTHING",
     )
     .bind(report.id.0)
     .bind(report.chat.0)
@@ -675,9 +802,11 @@ async fn insert_report(connection: &mut PgConnection, report: &Report) -> Result
     .bind(report_state(report.state))
     .bind(report.created_at_ms)
     .bind(Json(report.clone()))
+    .bind(report.sender.0)
+    .bind(report.comment.clone().filter(|_| report.by.is_none()))
     .execute(connection)
     .await
-    .map(drop)
+    .map(|done| done.rows_affected() == 1)
 }
 
 /// Notes that what holds for the user of a sanction has changed.

@@ -1,5 +1,7 @@
 //! Stories over REST.
 
+use std::sync::atomic::Ordering;
+
 use contracts::{ChatId, UserId, api::RuleSetState};
 use kit::testing::{TestRealm, wait_for};
 use moderation::{domain::Change, store::ModerationStore as _};
@@ -95,14 +97,16 @@ async fn a_ban_closes_the_account_until_it_is_lifted() {
     stand.peers.is_closed(user, true).await;
     stand.peers.is_closed(user, false).await;
     // What is repeated is one sanction.
-    let keyed = async |note: &str| {
-        let body = json!({"user": user, "kind": "warning", "note": note});
+    let keyed = async |note: &str, seconds: Option<u32>| {
+        let body = json!({"user": user, "kind": "warning", "note": note, "seconds": seconds});
         let (line, headers) = ("POST /api/moderation/sanctions", [("idempotency-key", "one")]);
         stand.api.send_with(line, Some(&moderator.token), &headers, Some(body)).await
     };
-    let warning = keyed("a warning").await.ok(201);
-    assert_eq!(keyed("a warning").await.ok(200), warning);
-    assert_eq!(keyed("another").await.code(), "idempotency_conflict");
+    let warning = keyed("a warning", Some(60)).await.ok(201);
+    assert_eq!(keyed("a warning", Some(60)).await.ok(200), warning);
+    for (note, seconds) in [("another", Some(60)), ("a warning", Some(61)), ("a warning", None)] {
+        assert_eq!(keyed(note, seconds).await.code(), "idempotency_conflict", "{note} {seconds:?}");
+    }
     // A mute concerns no account.
     let other = UserId::generate();
     stand.post(&moderator, "sanctions", json!({"user": other, "kind": "mute", "note": ""}), 201).await;
@@ -143,6 +147,33 @@ async fn rule_sets_are_drafts_until_they_are_enforced() {
 }
 
 #[tokio::test]
+async fn a_moderator_makes_room_for_rule_sets() {
+    let stand = Stand::start().await;
+    let moderator = stand.moderator();
+    let create = async || {
+        let set = json!({"name": "one", "rules": words(&["scam"])});
+        stand.api.post(&moderator, "/api/moderation/rule-sets", set).await
+    };
+    let first = create().await.ok(201);
+    for _ in 1..100 {
+        create().await.ok(201);
+    }
+    assert_eq!(create().await.code(), "limit_reached");
+    let line = format!("DELETE /api/moderation/rule-sets/{}", first["id"].as_str().expect("an id"));
+    assert_eq!(stand.api.send(&line, Some(&moderator.token), None).await.status, 204);
+    assert_eq!(stand.api.send(&line, Some(&moderator.token), None).await.code(), "not_found");
+    let second = create().await.ok(201);
+    let path = |end: &str| format!("rule-sets/{}{end}", second["id"].as_str().expect("an id"));
+    for step in ["/enforce", "/retire"] {
+        let line = format!("POST /api/moderation/{}", path(step));
+        stand.api.send(&line, Some(&moderator.token), None).await.ok(200);
+        let line = format!("DELETE /api/moderation/{}", path(""));
+        let refused = stand.api.send(&line, Some(&moderator.token), None).await;
+        assert_eq!(refused.code(), "conflict", "it is in force, or was until lately");
+    }
+}
+
+#[tokio::test]
 async fn a_user_who_is_no_moderator_is_refused() {
     let stand = Stand::start().await;
     let eve = stand.realm.user("eve");
@@ -156,6 +187,7 @@ async fn a_user_who_is_no_moderator_is_refused() {
         ("GET /api/moderation/rule-sets".to_owned(), None),
         ("POST /api/moderation/rule-sets".to_owned(), Some(json!({"name": "a", "rules": words(&["a"])}))),
         (format!("GET /api/moderation/rule-sets/{id}"), None),
+        (format!("DELETE /api/moderation/rule-sets/{id}"), None),
         (format!("POST /api/moderation/rule-sets/{id}/enforce"), None),
         (format!("POST /api/moderation/rule-sets/{id}/retire"), None),
         (format!("GET /api/moderation/rule-sets/{id}/figures"), None),
@@ -179,6 +211,20 @@ async fn a_user_who_is_no_moderator_is_refused() {
 }
 
 #[tokio::test]
+async fn a_moderator_is_named_by_username_or_by_id() {
+    let stand = Stand::start().await;
+    let eve = stand.realm.user("eve");
+    // The stand names her by an id, which is no username.
+    let id = super::stand::MODERATOR_ID;
+    let named = stand.realm.token(id, "no moderator's name");
+    let answer = stand.api.send("GET /api/moderation/reports", Some(&named), None).await;
+    assert_eq!(answer.status, 200);
+    let other = stand.realm.token(eve.id, &format!("id:{id}"));
+    let answer = stand.api.send("GET /api/moderation/reports", Some(&other), None).await;
+    assert_eq!(answer.status, 403);
+}
+
+#[tokio::test]
 async fn a_token_of_another_tenant_is_refused() {
     let stand = Stand::start().await;
     for path in ["rule-sets", "reports", "sanctions", "appeals", "audit", "own"] {
@@ -198,11 +244,43 @@ async fn a_ban_that_is_carried_out_is_noted() {
     let ban = json!({"user": user, "kind": "ban", "note": ""});
     stand.post(&moderator, "sanctions", ban, 201).await;
     stand.peers.is_closed(user, true).await;
-    // It is noted as done: nothing is left to claim, now or later.
+    // It is noted as done: nothing is left to carry out.
+    is_settled(&stand).await;
+}
+
+/// Waits until all that was decided is carried out.
+async fn is_settled(stand: &Stand) {
     wait_for("the end of the work", PATIENCE, || async {
-        let far_ms = i64::MAX / 2;
-        let left = stand.store.claim_standings(far_ms, far_ms, 10).await.expect("a claim");
-        left.is_empty().then_some(())
+        (stand.store.unfinished_standings() == 0).then_some(())
     })
     .await;
+}
+
+#[tokio::test]
+async fn an_account_that_others_closed_stays_closed() {
+    let stand = Stand::start().await;
+    let (moderator, user) = (stand.moderator(), UserId::generate());
+    // An administrator of the realm has.
+    stand.peers.closed.lock().expect("no panic").insert(user.to_string(), true);
+    let ban = json!({"user": user, "kind": "ban", "note": "spam"});
+    let ban = stand.post(&moderator, "sanctions", ban, 201).await;
+    is_settled(&stand).await;
+    stand.peers.is_restricted(user, None, (true, true)).await;
+    let lift = format!("sanctions/{}/lift", ban["id"].as_str().expect("an id"));
+    stand.post(&moderator, &lift, json!({"note": "a mistake"}), 200).await;
+    is_settled(&stand).await;
+    stand.peers.is_restricted(user, None, (false, false)).await;
+    assert_eq!(stand.peers.closed.lock().expect("no panic").get(&user.to_string()), Some(&true));
+}
+
+#[tokio::test]
+async fn while_the_realm_is_down_who_is_banned_writes_nothing() {
+    let stand = Stand::start().await;
+    let (moderator, user) = (stand.moderator(), UserId::generate());
+    stand.peers.realm_is_down.store(true, Ordering::Relaxed);
+    let ban = json!({"user": user, "kind": "ban", "note": "spam"});
+    stand.post(&moderator, "sanctions", ban, 201).await;
+    stand.peers.is_restricted(user, None, (true, true)).await;
+    stand.peers.realm_is_down.store(false, Ordering::Relaxed);
+    stand.peers.is_closed(user, true).await;
 }

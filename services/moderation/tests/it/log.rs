@@ -6,7 +6,7 @@ use contracts::{
     event::{DeliveredRecord, EntryKind},
 };
 use kit::testing::wait_for;
-use moderation::{domain::Change, store::ModerationStore as _};
+use moderation::{departures, domain::Change, peers::Peers, store::ModerationStore as _};
 use serde_json::{Value, json};
 use uuid::Uuid;
 
@@ -53,7 +53,7 @@ async fn a_sanction_of_a_rule_is_carried_out_by_the_other_services() {
     let (chat, ann, ben) = (ChatId::generate(), UserId::generate(), UserId::generate());
     stand.announce([text(chat, ann, 1, "scam"), text(chat, ben, 2, "spppam")]).await;
     stand.peers.is_closed(ann, true).await;
-    stand.peers.is_restricted(ann, None, (true, false)).await;
+    stand.peers.is_restricted(ann, None, (true, true)).await;
     stand.peers.is_restricted(ben, Some(chat), (true, false)).await;
     let sanctions = stand.store.sanctions(Some(ann), i64::MAX, 10).await.expect("a read");
     assert_eq!(sanctions.len(), 1);
@@ -188,7 +188,27 @@ async fn a_log_that_is_read_again_gives_the_same() {
     is_read(count).await;
     let before = all(&stand).await;
     assert!(before.0.caught > 0 && before.1 > 0 && before.2 > 0);
+    // Nothing is remembered of the senders, as before the first read: all of it is judged again.
+    for record in &records {
+        stand.store.erase(record.sender).await.expect("a change");
+    }
     stand.announce(records).await;
     is_read(2 * count).await;
     assert_eq!(all(&stand).await, before);
+}
+
+#[tokio::test]
+async fn a_deleted_account_is_not_remembered() {
+    let stand = Stand::start().await;
+    let id = stand.enforce(rules()).await;
+    let (chat, ann) = (ChatId::generate(), UserId::generate());
+    stand.announce([text(chat, ann, 1, "scam")]).await;
+    stand.caught(id, 1).await;
+    let channel = stand.peers.channel().await;
+    let peers = Peers::new(channel.clone(), channel.clone(), channel.clone(), channel);
+    stand.peers.deleted.lock().expect("no panic").push(ann);
+    assert!(!stand.store.windows(&[(chat, ann)]).await.expect("a read").is_empty());
+    departures::catch_up(&peers, &*stand.store).await.expect("the deletion is carried out");
+    assert!(stand.store.windows(&[(chat, ann)]).await.expect("a read").is_empty());
+    assert_eq!(stand.store.deletions_position().await.expect("a read").as_deref(), Some("1"));
 }

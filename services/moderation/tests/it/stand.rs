@@ -15,13 +15,15 @@ use contracts::{
     api::{Figures, Rule, RuleSet, RuleSetState, Sanction, SanctionKind},
     event::{DeliveredRecord, DeliveryOutcome, EntryKind, SendRecord, VERSION},
     rpc::{
-        self, EntriesRequest, EntriesResponse, EntryRequest, EntryResponse, HistoryRequest, HistoryResponse,
-        ListResponse, MarkRequest, MovedRequest, MovedResponse, PinsRequest, RepliesRequest, RestrictRequest,
-        RestrictResponse, SetAccountClosedRequest, SetAccountClosedResponse, SyncRequest, SyncResponse,
-        Watermarks,
+        self, EntriesRequest, EntriesResponse, EntryRequest, EntryResponse, GetAccountClosedRequest,
+        GetAccountClosedResponse, HistoryRequest, HistoryResponse, ListDeletionsRequest,
+        ListDeletionsResponse, ListResponse, MarkRequest, MovedRequest, MovedResponse, PinsRequest,
+        RepliesRequest, RestrictRequest, RestrictResponse, SetAccountClosedRequest, SetAccountClosedResponse,
+        SyncRequest, SyncResponse, Watermarks,
         account_service_server::{AccountService, AccountServiceServer},
         chat_restrictions_server::{ChatRestrictions, ChatRestrictionsServer},
         message_service_server::{MessageService, MessageServiceServer},
+        user_service_server::{UserService, UserServiceServer},
     },
 };
 use kit::{
@@ -48,6 +50,8 @@ use tonic::{Request, Response, Status, async_trait, service::Routes};
 use uuid::Uuid;
 
 pub const TENANT: &str = "acme";
+/// A moderator who is named by the id.
+pub const MODERATOR_ID: UserId = UserId(Uuid::from_u128(0x0da7_e001));
 pub const PATIENCE: Duration = Duration::from_secs(30);
 const RATE: Rate = Rate::every(Duration::from_millis(1), 1_000);
 
@@ -73,7 +77,7 @@ impl Stand {
         let (store, wake) = (Arc::new(MemoryStore::default()), Wake::default());
         let peers = Peers::default();
         let channel = peers.channel().await;
-        let called = peers::Peers::new(channel.clone(), channel.clone(), channel);
+        let called = peers::Peers::new(channel.clone(), channel.clone(), channel.clone(), channel);
         let follower = Follower {
             store: store.clone(),
             log: log.clone(),
@@ -90,7 +94,7 @@ impl Stand {
         let shadows = Shadows::new(store.clone(), log.clone(), TENANT, TaskTracker::new(), stop.clone());
         let state = AppState {
             store: store.clone(),
-            moderators: Moderators::parse(" mod, other"),
+            moderators: Moderators::parse(&format!(" mod, other, id:{MODERATOR_ID}, id:none")),
             pace: Pace::new(RATE),
             peers: called,
             shadows,
@@ -259,13 +263,18 @@ pub struct Peers {
     /// Whether the chat service hangs, and how many calls did.
     hangs: Arc<AtomicBool>,
     hung: Arc<AtomicUsize>,
+    /// Users whose accounts are deleted.
+    pub deleted: Arc<Mutex<Vec<UserId>>>,
+    /// Whether the realm is down.
+    pub realm_is_down: Arc<AtomicBool>,
 }
 
 impl Peers {
-    async fn channel(&self) -> kit::rpc::InternalChannel {
+    pub async fn channel(&self) -> kit::rpc::InternalChannel {
         let routes = Routes::new(AccountServiceServer::new(self.clone()))
             .add_service(ChatRestrictionsServer::new(self.clone()))
-            .add_service(MessageServiceServer::new(self.clone()));
+            .add_service(MessageServiceServer::new(self.clone()))
+            .add_service(UserServiceServer::new(self.clone()));
         serve_peer(routes).await
     }
 
@@ -292,6 +301,13 @@ impl Peers {
         self.hangs.store(true, Ordering::Relaxed);
     }
 
+    fn realm_is_up(&self) -> Result<(), Status> {
+        if self.realm_is_down.load(Ordering::Relaxed) {
+            return Err(Status::unavailable("the realm is down"));
+        }
+        Ok(())
+    }
+
     /// Waits until one does.
     pub async fn is_hanging(&self) {
         wait_for("a call that hangs", PATIENCE, || async {
@@ -309,7 +325,7 @@ impl Peers {
         .await;
     }
 
-    /// Waits until it holds for a user in a chat, or everywhere, whether they are silent and whether they are out.
+    /// Waits until it holds for a user in a chat, or everywhere, whether they are silent and whether they are banned.
     pub async fn is_restricted(&self, user: UserId, chat: Option<ChatId>, expected: (bool, bool)) {
         wait_for("the restriction", PATIENCE, || async {
             let place = (user.to_string(), chat.map(|chat| chat.to_string()).unwrap_or_default());
@@ -328,8 +344,19 @@ impl AccountService for Peers {
         request: Request<SetAccountClosedRequest>,
     ) -> Result<Response<SetAccountClosedResponse>, Status> {
         let SetAccountClosedRequest { user_id, closed } = request.into_inner();
+        self.realm_is_up()?;
         self.closed.lock().expect("no panic").insert(user_id, closed);
         Ok(Response::new(SetAccountClosedResponse {}))
+    }
+
+    async fn get_account_closed(
+        &self,
+        request: Request<GetAccountClosedRequest>,
+    ) -> Result<Response<GetAccountClosedResponse>, Status> {
+        self.realm_is_up()?;
+        let user_id = request.into_inner().user_id;
+        let closed = self.closed.lock().expect("no panic").get(&user_id).copied().unwrap_or(false);
+        Ok(Response::new(GetAccountClosedResponse { closed }))
     }
 }
 
@@ -343,9 +370,28 @@ impl ChatRestrictions for Peers {
             self.hung.fetch_add(1, Ordering::Relaxed);
             pending::<()>().await;
         }
-        let RestrictRequest { user_id, chat_id, until_ms, remove } = request.into_inner();
-        self.restricted.lock().expect("no panic").insert((user_id, chat_id), (until_ms, remove));
+        let RestrictRequest { user_id, chat_id, until_ms, remove, ban } = request.into_inner();
+        assert!(!(remove && ban), "a ban is of a chat or of all");
+        self.restricted.lock().expect("no panic").insert((user_id, chat_id), (until_ms, remove || ban));
         Ok(Response::new(RestrictResponse {}))
+    }
+}
+
+#[async_trait]
+impl UserService for Peers {
+    async fn list_deletions(
+        &self,
+        request: Request<ListDeletionsRequest>,
+    ) -> Result<Response<ListDeletionsResponse>, Status> {
+        let after = request.into_inner().after.parse().unwrap_or(0);
+        let deletion = |(at, user): (usize, &UserId)| rpc::Deletion {
+            user_id: user.to_string(),
+            position: (at + 1).to_string(),
+            age_seconds: 3_600,
+        };
+        let deleted = self.deleted.lock().expect("no panic");
+        let deletions = deleted.iter().enumerate().skip(after).map(deletion).collect();
+        Ok(Response::new(ListDeletionsResponse { deletions }))
     }
 }
 

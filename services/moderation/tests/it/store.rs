@@ -5,13 +5,13 @@ use std::{collections::HashMap, sync::Arc};
 use contracts::{
     AppealId, ChatId, ReportId, RuleSetId, UserId,
     api::{
-        Appeal, AppealState, Decision, Evidence, Report, ReportReason, ReportState, RuleAction, RuleSet,
-        RuleSetState, Sanction, SanctionKind, SanctionTerms,
+        Appeal, AppealState, Decision, Evidence, Figures, Report, ReportReason, ReportState, RuleAction,
+        RuleSet, RuleSetState, Sample, Sanction, SanctionKind, SanctionTerms, ShadowRun, ShadowState,
     },
 };
 use kit::testing::TestDatabase;
 use moderation::{
-    domain::{Audit, Change, Deletion, Verdict, Window},
+    domain::{Audit, Change, Deletion, Standing, Verdict, Window},
     store::{Batch, MemoryStore, ModerationStore, PostgresStore, Refusal, SCHEMA, StoreError},
 };
 use sqlx::PgPool;
@@ -49,9 +49,15 @@ suite![
     a_report_is_decided_once,
     changes_are_made_together_or_not_at_all,
     a_standing_is_the_sum_of_what_is_not_lifted,
+    a_standing_does_not_grow_with_what_is_over,
+    what_is_carried_out_behind_a_claim_is_carried_out_again,
     a_deletion_is_claimed_by_one_process_at_a_time,
     lists_go_on_where_they_stopped,
     what_is_old_is_forgotten,
+    much_that_is_old_is_forgotten_at_once,
+    rules_report_a_sender_once_until_it_is_decided,
+    what_is_created_twice_is_refused_with_all_that_comes_with_it,
+    what_is_remembered_of_a_deleted_account_goes,
 ];
 
 /// Returns a database with the tables of this service.
@@ -129,8 +135,9 @@ async fn what_was_judged_is_written_once(store: Store) {
         let rules: Vec<_> = figures.rules.iter().map(|rule| (rule.rule.as_str(), rule.caught)).collect();
         assert_eq!(rules, [("a", 2), ("b", 2)]);
         assert_eq!(store.sanctions(Some(ann), i64::MAX, 10).await.expect("a read").len(), 2);
-        assert_eq!(store.reports(None, 0, 10).await.expect("a read").len(), 2);
-        assert_eq!(store.audit(i64::MAX, 100).await.expect("a read").len(), 6);
+        // Both are of one sender, by the same rules: the report about the first is open.
+        assert_eq!(store.reports(None, 0, 10).await.expect("a read").len(), 1);
+        assert_eq!(store.audit(i64::MAX, 100).await.expect("a read").len(), 5);
     }
     assert_eq!(store.positions(&[0, 3]).await.expect("a read"), HashMap::from([(0, None), (3, Some(8))]));
     // A window never goes back.
@@ -157,6 +164,18 @@ async fn a_rule_set_goes_from_draft_to_retired(store: Store) {
         [retired]
     );
     assert_eq!(store.shadow_run(draft.id).await.expect("a read"), None);
+    let remove = |id, retired_before_ms| [Change::RuleSetRemoved { id, retired_before_ms }];
+    assert_eq!(refused(&store, &remove(draft.id, 8)).await, Refusal::InForce, "it was retired later");
+    act(&store, &remove(draft.id, 9)).await;
+    assert_eq!(store.rule_set(draft.id).await.expect("a read"), None);
+    let draft = rule_set(words(&["scam"]), RuleSetState::Draft);
+    let enforced = rule_set(words(&["scam"]), RuleSetState::Enforced);
+    for set in [&draft, &enforced] {
+        act(&store, &[Change::RuleSetCreated(set.clone())]).await;
+    }
+    assert_eq!(refused(&store, &remove(enforced.id, i64::MAX)).await, Refusal::InForce);
+    act(&store, &remove(draft.id, 0)).await;
+    assert_eq!(refused(&store, &remove(draft.id, 0)).await, Refusal::InForce, "it is gone");
 }
 
 async fn a_retired_set_counts_for_what_was_sent_before(store: Store) {
@@ -186,7 +205,8 @@ async fn a_retired_set_counts_for_what_was_sent_before(store: Store) {
 async fn a_report_is_decided_once(store: Store) {
     let (ann, chat) = (UserId::generate(), ChatId::generate());
     let first = report(ann, chat, 7);
-    act(&store, &[Change::Reported(first.clone()), Change::Reported(report(ann, chat, 7))]).await;
+    act(&store, &[Change::Reported(first.clone())]).await;
+    assert_eq!(refused(&store, &[Change::Reported(report(ann, chat, 7))]).await, Refusal::Known);
     act(&store, &[Change::Reported(report(UserId::generate(), chat, 7))]).await;
     assert_eq!(store.report_of(ann, chat, 7).await.expect("a read"), Some(first.clone()));
     assert_eq!(store.report_of(ann, chat, 8).await.expect("a read"), None);
@@ -242,22 +262,123 @@ async fn a_standing_is_the_sum_of_what_is_not_lifted(store: Store) {
     claimed.sort_by_key(|standing| standing.place);
     let of = |at: usize| (claimed[at].place.scope, claimed[at].silent_until_ms, claimed[at].banned_until_ms);
     assert_eq!([of(0), of(1)], [(None, Some(500), Some(500)), (Some(chat), Some(900), None)]);
-    assert!(!claimed[0].was_banned);
+    assert!(!claimed[0].has_closed);
+    assert!(store.note_closing(&claimed[0]).await.expect("it is noted"));
     assert!(claim(105).await.is_empty(), "another process has them");
     // It did not finish; the account may be closed by now.
-    assert_eq!(claim(110).await.iter().filter(|standing| standing.was_banned).count(), 1);
+    assert!(store.note_closing(&claimed[0]).await.expect("it is noted"), "its claim is the last");
+    let again = claim(110).await;
+    assert_eq!(again.iter().filter(|standing| standing.has_closed).count(), 1);
+    assert!(!store.note_closing(&claimed[0]).await.expect("a look"), "its claim has ended");
+    let claimed = again;
     for standing in &claimed {
         store.finish_standing(standing).await.expect("it is noted");
     }
     assert!(claim(200).await.is_empty());
     let due = claim(500).await;
     assert_eq!(due.len(), 1, "the ban is over, and the mute ends by itself");
-    assert_eq!((due[0].banned_until_ms, due[0].was_banned), (None, true));
-    store.finish_standing(&due[0]).await.expect("it is noted");
+    assert_eq!((due[0].banned_until_ms, due[0].has_closed), (None, true));
+    let opened = Standing { has_closed: false, ..due[0] };
+    store.finish_standing(&opened).await.expect("it is noted");
     assert!(claim(2_000).await.is_empty());
     act(&store, &[Change::Lifted(Sanction { lifted: Some(decision()), ..ban })]).await;
     let changed = claim(3_000).await;
-    assert_eq!((changed.len(), changed[0].was_banned), (1, false));
+    assert_eq!((changed.len(), changed[0].has_closed), (1, false));
+}
+
+async fn what_is_carried_out_behind_a_claim_is_carried_out_again(store: Store) {
+    let user = UserId::generate();
+    let ban = sanction(user, None, SanctionKind::Ban, None);
+    let claim = async |now_ms: i64| {
+        let mut claimed = store.claim_standings(now_ms, now_ms + 10, 10).await.expect("a claim");
+        assert!(claimed.len() < 2);
+        claimed.pop()
+    };
+    act(&store, &[Change::Sanctioned(ban.clone())]).await;
+    let slow = claim(100).await.expect("the ban");
+    assert!(slow.banned_until_ms.is_some() && store.note_closing(&slow).await.expect("it is noted"));
+    let slow = Standing { has_closed: true, ..slow };
+    act(&store, &[Change::Lifted(Sanction { lifted: Some(decision()), ..ban })]).await;
+    // Another process opens the account, and then the first one closes it.
+    let second = claim(110).await.expect("the lift");
+    assert_eq!((second.banned_until_ms, second.has_closed), (None, true));
+    let second = Standing { has_closed: false, ..second };
+    assert!(store.finish_standing(&second).await.expect("it is noted"));
+    assert!(claim(111).await.is_none(), "all is done as far as is known");
+    assert!(!store.finish_standing(&slow).await.expect("it is noted"), "its claim has ended");
+    let again = claim(112).await.expect("it is carried out again");
+    assert_eq!((again.banned_until_ms, again.has_closed), (None, true), "the account is opened");
+    // Of one that is given up in time nothing is done twice at one time.
+    store.leave_standing(&again).await.expect("it is noted");
+    assert!(claim(121).await.is_none());
+    let once_more = claim(122).await.expect("its claim has ended");
+    let once_more = Standing { has_closed: false, ..once_more };
+    assert!(store.finish_standing(&once_more).await.expect("it is noted"));
+    assert!(claim(123).await.is_none());
+    // What was given up behind its claim may have been done since.
+    store.leave_standing(&slow).await.expect("it is noted");
+    assert!(claim(124).await.is_some_and(|standing| standing.has_closed));
+}
+
+async fn a_standing_does_not_grow_with_what_is_over(store: Store) {
+    let (user, chat) = (UserId::generate(), ChatId::generate());
+    // A rule that warns and mutes catches what a user writes all day.
+    for _ in 0..20 {
+        let changes: Vec<_> = (0..100)
+            .flat_map(|_| {
+                let warning = sanction(user, Some(chat), SanctionKind::Warning, None);
+                [warning, sanction(user, Some(chat), SanctionKind::Mute, Some(50))]
+            })
+            .map(Change::Sanctioned)
+            .collect();
+        act(&store, &changes).await;
+    }
+    act(&store, &[Change::Sanctioned(sanction(user, Some(chat), SanctionKind::Mute, Some(700)))]).await;
+    let claimed = store.claim_standings(100, 200, 10).await.expect("a claim");
+    assert_eq!(claimed.len(), 1);
+    assert_eq!((claimed[0].silent_until_ms, claimed[0].banned_until_ms), (Some(700), None));
+}
+
+/// What is read of a user's sanctions is bounded: the database finds what holds by an index.
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn what_holds_is_found_without_reading_what_is_over() {
+    let (_database, pool) = database().await;
+    let (user, chat) = (UserId::generate(), ChatId::generate());
+    sqlx::query(
+        "INSERT INTO sanctions (sanction_id, user_id, chat_id, kind, until_ms, body)
+         SELECT gen_random_uuid(), $1, $2, CASE WHEN n % 2 = 0 THEN 'warning' ELSE 'mute' END,
+                CASE WHEN n % 2 = 0 THEN 9999999 ELSE n END, '{}'::JSONB
+         FROM generate_series(1, 20000) AS n",
+    )
+    .bind(user.0)
+    .bind(chat.0)
+    .execute(&pool)
+    .await
+    .expect("rows");
+    sqlx::query("ANALYZE sanctions").execute(&pool).await.expect("figures");
+    sqlx::query("INSERT INTO standings (user_id, chat_id, version) VALUES ($1, $2, 1)")
+        .bind(user.0)
+        .bind(chat.0)
+        .execute(&pool)
+        .await
+        .expect("a row");
+    let plan: Vec<String> = sqlx::query_scalar(
+        "EXPLAIN (ANALYZE, COSTS OFF, TIMING OFF)
+         SELECT kind, max(until_ms) FROM sanctions
+         WHERE user_id = $1 AND chat_id = $2 AND NOT is_lifted AND kind <> 'warning' AND until_ms > $3
+         GROUP BY kind",
+    )
+    .bind(user.0)
+    .bind(chat.0)
+    .bind(30_000_i64)
+    .fetch_all(&pool)
+    .await
+    .expect("a plan");
+    assert!(plan.iter().any(|line| line.contains("sanctions_in_force")), "{plan:#?}");
+    // The bodies are of no sanction: they are not read.
+    let store = PostgresStore::new(pool);
+    let claimed = store.claim_standings(30_000, 40_000, 10).await.expect("a claim");
+    assert_eq!((claimed.len(), claimed[0].silent_until_ms), (1, None));
 }
 
 async fn a_deletion_is_claimed_by_one_process_at_a_time(store: Store) {
@@ -309,4 +430,130 @@ async fn what_is_old_is_forgotten(store: Store) {
     assert_eq!(store.forget(1_001, 2_001).await.expect("a change"), 2);
     assert_eq!(store.figures(set).await.expect("a read").caught, 0);
     assert_eq!(store.sanctions(None, i64::MAX, 10).await.expect("a read").len(), 1, "what was decided stays");
+}
+
+async fn much_that_is_old_is_forgotten_at_once(store: Store) {
+    let (set, chat) = (RuleSetId::generate(), ChatId::generate());
+    let mut batch = Batch { partition: 0, next_offset: 1, now_ms: 2_000, ..Batch::default() };
+    for seq in 1..=2_500 {
+        let sender = UserId::generate();
+        batch.windows.insert((chat, sender), Window { last_seq: seq, times_ms: vec![1_000, 1_500] });
+        let action = RuleAction { delete: false, report: false, sanction: None };
+        batch.verdicts.push(Verdict { action, ..verdict(set, chat, seq, sender) });
+    }
+    store.record(&batch).await.expect("it is written");
+    let (of, window) = batch.windows.iter().next().expect("a window");
+    assert_eq!(store.windows(&[*of]).await.expect("a read").get(of), Some(window));
+    assert_eq!(store.forget(1_001, 2_001).await.expect("a change"), 5_000);
+    assert!(store.windows(&[*of]).await.expect("a read").is_empty());
+}
+
+async fn rules_report_a_sender_once_until_it_is_decided(store: Store) {
+    let (set, chat, ann) = (RuleSetId::generate(), ChatId::generate(), UserId::generate());
+    let caught = async |seq: i64, rules: &[&str], sender: UserId| {
+        let rules = rules.iter().map(|rule| (*rule).to_owned()).collect();
+        let action = RuleAction { delete: false, report: true, sanction: None };
+        let verdicts = vec![Verdict { rules, action, ..verdict(set, chat, seq, sender) }];
+        let batch = Batch { partition: 0, next_offset: seq, verdicts, ..Batch::default() };
+        store.record(&batch).await.expect("it is written");
+        store.reports(None, 0, 100).await.expect("a read").len()
+    };
+    assert_eq!(caught(1, &["a"], ann).await, 1);
+    for seq in 2..20 {
+        assert_eq!(caught(seq, &["a"], ann).await, 1);
+    }
+    assert_eq!(caught(20, &["a", "b"], ann).await, 2, "by other rules");
+    assert_eq!(caught(21, &["a"], UserId::generate()).await, 3, "another sender");
+    let (_, first) = store.reports(None, 0, 1).await.expect("a read").remove(0);
+    let decided = Report { state: ReportState::Dismissed, decision: Some(decision()), ..first };
+    act(&store, &[Change::ReportDecided(decided)]).await;
+    assert_eq!(caught(22, &["a"], ann).await, 4, "it was decided about the first");
+    assert_eq!(store.figures(set).await.expect("a read").reports, 22, "all of them are in the figures");
+    assert_eq!(store.audit(i64::MAX, 100).await.expect("a read").len(), 4, "what is not made is not noted");
+}
+
+async fn what_is_created_twice_is_refused_with_all_that_comes_with_it(store: Store) {
+    let (user, chat) = (UserId::generate(), ChatId::generate());
+    let audit =
+        || Change::Noted(Audit { at_ms: 1, by: None, action: "x", subject: "y".to_owned(), user: None });
+    let set = rule_set(words(&["scam"]), RuleSetState::Draft);
+    let of = sanction(user, Some(chat), SanctionKind::Mute, None);
+    for change in
+        [Change::RuleSetCreated(set), Change::Sanctioned(of), Change::Reported(report(user, chat, 3))]
+    {
+        act(&store, &[change.clone(), audit()]).await;
+        let before = store.audit(i64::MAX, 10).await.expect("a read").len();
+        assert_eq!(refused(&store, &[change, audit()]).await, Refusal::Known);
+        assert_eq!(store.audit(i64::MAX, 10).await.expect("a read").len(), before, "it is not noted");
+    }
+}
+
+/// Two requests with one key, as two processes take them.
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn of_two_that_are_created_at_once_one_is_refused() {
+    let (_database, pool) = database().await;
+    let store: Store = Arc::new(PostgresStore::new(pool));
+    for _ in 0..20 {
+        let set = rule_set(words(&["scam"]), RuleSetState::Draft);
+        let change = [Change::RuleSetCreated(set)];
+        let outcomes = tokio::join!(store.act(&change), store.act(&change));
+        let refused =
+            |outcome: &Result<(), StoreError>| matches!(outcome, Err(StoreError::Refused(Refusal::Known)));
+        assert!(
+            outcomes.0.is_ok() && refused(&outcomes.1) || outcomes.1.is_ok() && refused(&outcomes.0),
+            "{outcomes:?}"
+        );
+    }
+}
+
+async fn what_is_remembered_of_a_deleted_account_goes(store: Store) {
+    let (chat, ann, ben) = (ChatId::generate(), UserId::generate(), UserId::generate());
+    let set = rule_set(words(&["scam"]), RuleSetState::Draft);
+    act(&store, &[Change::RuleSetCreated(set.clone())]).await;
+    let sample = |sender: UserId, seq: i64| Sample {
+        rule: "words".to_owned(),
+        chat,
+        seq,
+        sender,
+        sent_at_ms: 1,
+        text: "scam".to_owned(),
+    };
+    let run = ShadowRun {
+        rule_set: set.id,
+        state: ShadowState::Done,
+        days: 1,
+        started_at_ms: 100,
+        finished_at_ms: Some(200),
+        from_ms: None,
+        judged: 3,
+        figures: Figures::default(),
+        samples: vec![sample(ben, 1), sample(ann, 2), sample(ben, 3)],
+    };
+    store.put_shadow_run(&run).await.expect("it is written");
+    let window = |last_seq| Window { last_seq, times_ms: vec![1] };
+    let windows = HashMap::from([((chat, ann), window(2)), ((chat, ben), window(3))]);
+    let batch = Batch { partition: 0, next_offset: 4, windows, ..Batch::default() };
+    store.record(&batch).await.expect("it is written");
+    let bans = [ann, ben].map(|user| Change::Sanctioned(sanction(user, None, SanctionKind::Ban, None)));
+    act(&store, &bans).await;
+    for _ in 0..2 {
+        store.erase(ann).await.expect("a change");
+    }
+    let kept = ShadowRun { samples: vec![sample(ben, 1), sample(ben, 3)], ..run };
+    assert_eq!(store.shadow_run(set.id).await.expect("a read"), Some(kept.clone()));
+    let windows = store.windows(&[(chat, ann), (chat, ben)]).await.expect("a read");
+    assert_eq!(windows.into_keys().collect::<Vec<_>>(), [(chat, ben)]);
+    let claimed = store.claim_standings(1, 2, 10).await.expect("a claim");
+    assert_eq!(claimed.iter().map(|standing| standing.place.user).collect::<Vec<_>>(), [ben]);
+    assert_eq!(store.sanctions(Some(ann), i64::MAX, 10).await.expect("a read").len(), 1, "it stays");
+    store.forget_samples(100).await.expect("a change");
+    assert_eq!(store.shadow_run(set.id).await.expect("a read"), Some(kept.clone()));
+    store.forget_samples(101).await.expect("a change");
+    let empty = ShadowRun { samples: Vec::new(), ..kept };
+    assert_eq!(store.shadow_run(set.id).await.expect("a read"), Some(empty));
+    assert_eq!(store.deletions_position().await.expect("a read"), None);
+    for position in ["7", "8"] {
+        store.set_deletions_position(position).await.expect("a change");
+        assert_eq!(store.deletions_position().await.expect("a read").as_deref(), Some(position));
+    }
 }

@@ -17,7 +17,7 @@ use contracts::{
         ListDeletionsRequest, ListDeletionsResponse, ListMembershipsRequest, ListMembershipsResponse,
         ListPublishedRequest, ListPublishedResponse, ListResponse, MarkRequest, Membership, Message,
         MovedRequest, MovedResponse, NoteChatsErasedRequest, NoteChatsErasedResponse, OwnState, PinsRequest,
-        RepliesRequest, SyncRequest, SyncResponse, User, Watermarks,
+        RepliesRequest, Restriction, SyncRequest, SyncResponse, User, Watermarks,
         chat_service_server::{ChatService, ChatServiceServer},
         message_service_server::{MessageService, MessageServiceServer},
         user_service_server::{UserService, UserServiceServer},
@@ -40,6 +40,7 @@ struct Known {
     titles: BTreeMap<String, String>,
     names: BTreeMap<String, String>,
     deleted: Vec<String>,
+    banned: Vec<String>,
     /// The user whose chats cannot be listed.
     unlistable: Option<String>,
     is_down: bool,
@@ -125,6 +126,15 @@ impl Peers {
         self.seat(chat, user, |seat| seat.muted_until_ms = i64::MAX);
     }
 
+    /// Bans a user everywhere.
+    pub fn ban(&self, user: UserId) {
+        self.known().banned.push(user.to_string());
+    }
+
+    pub fn lift(&self, user: UserId) {
+        self.known().banned.retain(|banned| *banned != user.to_string());
+    }
+
     /// Lets the list of a user's chats fail.
     pub fn refuse_list(&self, user: UserId) {
         self.known().unlistable = Some(user.to_string());
@@ -191,7 +201,10 @@ impl ChatService for Peers {
         let is_asked = |chat: &String| chat_ids.is_empty() || chat_ids.contains(chat);
         let seats = known.seats.iter().filter(|((chat, user), _)| *user == user_id && is_asked(chat));
         let memberships = seats.map(|((chat, _), seat)| known.membership(chat, seat)).collect();
-        Ok(Response::new(ListMembershipsResponse { memberships }))
+        let banned = known.banned.iter().filter(|banned| **banned == user_id);
+        let restriction = |_| Restriction { chat_id: String::new(), until_ms: i64::MAX, ban: true };
+        let restrictions = banned.map(restriction).collect();
+        Ok(Response::new(ListMembershipsResponse { memberships, restrictions }))
     }
 
     async fn get_membership(

@@ -418,7 +418,8 @@ impl ChatService for Peers {
             reads_from: reads_from.clone(),
             ..Membership::default()
         });
-        Ok(Response::new(ListMembershipsResponse { memberships: memberships.collect() }))
+        let memberships = memberships.collect();
+        Ok(Response::new(ListMembershipsResponse { memberships, ..ListMembershipsResponse::default() }))
     }
 
     async fn find_chats(

@@ -10,7 +10,7 @@ use contracts::{
     ChatId, DeviceId, ErrorCode, MessageKey,
     api::{Figures, ShadowRun, ShadowState},
     event::EntryKind,
-    wire::{ClientFrame, CloseCode, Command, Connect},
+    wire::{ClientFrame, CloseCode, Command, Connect, ServerFrame},
 };
 use futures_util::{SinkExt, StreamExt, future::try_join_all, stream::FuturesUnordered};
 use posthouse_client::{Event, Messenger, Post};
@@ -20,7 +20,7 @@ use tokio::{
     time::{MissedTickBehavior, interval, timeout},
 };
 
-use super::{CLOSED_WITHIN, MOMENT, all_closed, closes, connect, pushed, send, text};
+use super::{CLOSED_WITHIN, MOMENT, Socket, all_closed, closes, connect, pushed, send, text};
 use crate::{
     checker, eventually,
     pairs::Pair,
@@ -32,6 +32,8 @@ use crate::{
 const PAIRS: usize = 16;
 /// Messages that one user may have under way.
 const WINDOW: usize = 32;
+/// How often a user tries again to write.
+const PACE: Duration = Duration::from_millis(250);
 /// Nothing comes for so long only when something is wrong.
 const SILENCE: Duration = Duration::from_secs(60);
 /// A shadow run of what a story has sent takes less.
@@ -220,6 +222,36 @@ impl Moderated {
         Ok(Judged { messages, per_second: messages as f64 / began.elapsed().as_secs_f64(), hidden_after_ms })
     }
 
+    /// A user is muted in a group, and then everywhere: of what they write on a connection that is open, nothing is stored from the first refusal on.
+    /// Others write on, and so does the user when the mute is lifted.
+    pub async fn mute(&self) -> anyhow::Result<()> {
+        let messenger = &self.messenger;
+        let ann = TestUser::register(messenger, "ann").await?;
+        let [ben, cleo] =
+            [TestUser::register(messenger, "ben").await?, TestUser::register(messenger, "cleo").await?];
+        let crew = ann.group("crew", &[ben.id(), cleo.id()]).await?;
+        let (mut muted, mut other) = (connect(&ben).await?, connect(&ann).await?);
+        ensure!(attempt(&mut muted, crew, "before").await?.is_none(), "a member writes");
+        for chat in [Some(crew), None] {
+            let body = json!({ "user": ben.id(), "kind": "mute", "note": "calm down", "chat": chat });
+            let sanction = self.request("POST sanctions", Some(&body)).await?.ok()?;
+            // What is on its way when a gateway reads of it is stored.
+            until(&mut muted, crew, "on its way", Some(ErrorCode::PermissionDenied)).await?;
+            for _ in 0..5 {
+                let refusal = attempt(&mut muted, crew, "muted").await?;
+                ensure!(refusal == Some(ErrorCode::PermissionDenied), "{refusal:?}");
+            }
+            ensure!(attempt(&mut other, crew, "others write on").await?.is_none(), "another member writes");
+            let id = sanction["id"].as_str().context("a sanction has an id")?;
+            let body = json!({ "note": "it was a joke" });
+            self.request(&format!("POST sanctions/{id}/lift"), Some(&body)).await?.ok()?;
+            until(&mut muted, crew, "after", None).await?;
+        }
+        let history = ann.history(crew).await?;
+        ensure!(history.iter().all(|message| message.body != "muted"), "{history:?}");
+        Ok(())
+    }
+
     /// A user is banned: connections are closed, and neither a token nor a password opens another one, within five seconds. Other users do not
     /// notice, and the user comes back when the ban is lifted. Returns how long it took.
     pub async fn ban(&self) -> anyhow::Result<Duration> {
@@ -260,6 +292,37 @@ impl Moderated {
             "nothing is read"
         );
         Ok(took)
+    }
+}
+
+/// Sends a text with a key of its own. Returns why it is refused.
+async fn attempt(socket: &mut Socket, chat: ChatId, body: &str) -> anyhow::Result<Option<ErrorCode>> {
+    let key = MessageKey::generate();
+    // Behind the id of the connect; answers come one by one.
+    let id = u32::from(key.0.as_bytes()[15]) + 2;
+    socket.send(text(&send(id, chat, key, body))).await?;
+    let is_answer = |frame: ServerFrame| (frame.id == Some(id.into())).then_some(frame);
+    let answer = pushed(socket, is_answer).await?;
+    Ok(answer.error.map(|error| error.code))
+}
+
+/// Sends texts until one is refused so, or none is.
+async fn until(
+    socket: &mut Socket,
+    chat: ChatId,
+    body: &str,
+    expected: Option<ErrorCode>,
+) -> anyhow::Result<()> {
+    let began = Instant::now();
+    let mut clock = interval(PACE);
+    loop {
+        // Less than a user may send.
+        clock.tick().await;
+        let refusal = attempt(socket, chat, body).await?;
+        if refusal == expected {
+            return Ok(());
+        }
+        ensure!(began.elapsed() < MOMENT, "{refusal:?} after {:?}", began.elapsed());
     }
 }
 

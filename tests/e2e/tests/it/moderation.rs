@@ -52,6 +52,7 @@ async fn what_breaks_the_rules_is_hidden_and_who_breaks_them_is_out() {
         );
         ensure!(figures.rules.len() == 4 && figures.rules.iter().all(|rule| rule.caught > 0), "{figures:?}");
 
+        house.mute().await?;
         let took = house.ban().await?;
         report(format!("a banned user was out {} ms after the ban", took.as_millis()));
         strangers(world, &house, &name).await?;

@@ -10,7 +10,7 @@ use uuid::Uuid;
 use super::rows::{
     MemberRow, MembershipRow, OwnedChatRow, SeatRow, chat_columns, entry_id, kind_of, place_columns,
 };
-use crate::domain::{Chat, Member, Membership, NamedChat, Rights, Seat};
+use crate::domain::{Chat, Member, Membership, NamedChat, Restriction, Rights, Seat};
 
 /// Returns the memberships of a user in these chats, or all of them when none is named.
 pub(super) async fn memberships_of(
@@ -58,6 +58,23 @@ pub(super) async fn seats_of(pool: &PgPool, user_id: UserId) -> Result<Vec<Seat>
         own_changed_at,
     });
     Ok(seats.collect())
+}
+
+/// Returns where moderators let a user write nothing now.
+pub(super) async fn restrictions_of(pool: &PgPool, user_id: UserId) -> Result<Vec<Restriction>, sqlx::Error> {
+    let rows: Vec<(Uuid, DateTime<Utc>, bool)> = sqlx::query_as(
+        "SELECT chat_id, restricted_until, is_ban FROM restrictions
+         WHERE user_id = $1 AND restricted_until > now()",
+    )
+    .bind(user_id.0)
+    .fetch_all(pool)
+    .await?;
+    let restriction = |(chat_id, until, is_ban): (Uuid, DateTime<Utc>, bool)| Restriction {
+        chat_id: (!chat_id.is_nil()).then_some(ChatId(chat_id)),
+        until,
+        is_ban,
+    };
+    Ok(rows.into_iter().map(restriction).collect())
 }
 
 /// Returns what the newest chats of a user are called, the newest first. Columns are taken by their place, as those of seats are.

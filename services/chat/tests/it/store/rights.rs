@@ -137,20 +137,34 @@ async fn senders_are_checked_while_all_else_waits() {
 }
 
 async fn a_restricted_user_reads_and_writes_nothing(store: Store) {
-    use Access::{None as Outside, Read, ReadAndSend};
+    use Access::{None as Outside, ReadAndSend, Restricted};
     let (ann, bob) = (new_user(), new_user());
     let one = store.create(&group(ann, &[bob])).await.expect("a chat").chat.chat_id;
     let two = store.create(&group(ann, &[bob])).await.expect("a chat").chat.chat_id;
     let accesses = async || sends(&store, &[(one, bob), (two, bob), (one, ann)]).await;
     let (later, before) = (Some(Utc::now() + TimeDelta::hours(1)), Some(at(0)));
-    let restrict = async |chat, until| store.restrict(bob, chat, until).await.expect("a change");
+    let restrict = async |chat, until| {
+        let before = store.pending(1000).await.expect("the outbox").len();
+        let restriction = until.map(|until| Restriction { chat_id: chat, until, is_ban: chat.is_none() });
+        store.restrict(bob, chat, restriction).await.expect("a change");
+        // Gateways check bob first from then on.
+        let pending = store.pending(1000).await.expect("the outbox");
+        let [record, tombstone] = &pending[before..] else { panic!("{pending:?}") };
+        assert_eq!(RestrictionRecord::parse_key(record.key.as_bytes()), Some((chat, bob)));
+        assert_eq!(*tombstone, OutboxRecord { payload: None, ..record.clone() });
+        let listed = store.restrictions(bob).await.expect("a read");
+        let found = listed.iter().find(|restriction| restriction.chat_id == chat);
+        let holds = until.is_some_and(|until| until > Utc::now());
+        assert_eq!(found.map(|found| found.is_ban), holds.then_some(chat.is_none()), "{listed:?}");
+        assert!(store.restrictions(ann).await.expect("a read").is_empty());
+    };
     assert_eq!(accesses().await, [ReadAndSend; 3]);
     restrict(Some(one), later).await;
-    assert_eq!(accesses().await, [Read, ReadAndSend, ReadAndSend]);
+    assert_eq!(accesses().await, [Restricted, ReadAndSend, ReadAndSend]);
     restrict(Some(one), before).await;
     assert_eq!(accesses().await, [ReadAndSend; 3], "its time is over");
     restrict(None, later).await;
-    assert_eq!(accesses().await, [Read, Read, ReadAndSend]);
+    assert_eq!(accesses().await, [Restricted, Restricted, ReadAndSend]);
     for _ in 0..2 {
         restrict(None, None).await;
         assert_eq!(accesses().await, [ReadAndSend; 3]);
@@ -158,4 +172,7 @@ async fn a_restricted_user_reads_and_writes_nothing(store: Store) {
     restrict(Some(one), later).await;
     store.depart(one, bob, Utc::now()).await.expect("a change");
     assert_eq!(accesses().await, [Outside, ReadAndSend, ReadAndSend]);
+    assert_eq!(store.restrictions(bob).await.expect("a read").len(), 1, "who is brought back writes nothing");
+    store.forget_restrictions(bob).await.expect("a change");
+    assert!(store.restrictions(bob).await.expect("a read").is_empty());
 }

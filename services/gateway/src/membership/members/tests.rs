@@ -466,3 +466,51 @@ fn a_chat_through_which_thousands_pass_stays_small() {
     assert_eq!((shard[&CHAT].seats.len(), members.seats()), (1, 1));
     assert!(shard[&CHAT].seats.capacity() < 100);
 }
+
+#[test]
+fn a_restriction_is_checked_first_until_an_answer_of_after_it() {
+    let members = seated(&[1, 2]);
+    let standing = |n| members.standing(CHAT, user(n));
+    for place in [Some(CHAT), None] {
+        let before = members.noted();
+        members.restricted(place, user(1));
+        assert_eq!((standing(1), standing(2)), (Some(Standing::Restricted), Some(Standing::Member)));
+        members.found_free(CHAT, user(1), before);
+        assert_eq!(standing(1), Some(Standing::Restricted), "the answer may be of before the restriction");
+        let behind = members.noted();
+        members.found_free(CHAT, user(1), behind);
+        assert_eq!(standing(1), Some(Standing::Member));
+    }
+    members.found_restricted(CHAT, user(1));
+    let noted = members.noted();
+    members.found_restricted(CHAT, user(1));
+    assert_eq!((standing(1), members.noted()), (Some(Standing::Restricted), noted), "it is noted once");
+    assert_eq!(pushed(&members, text(5)), [1, 2], "they read on");
+}
+
+#[test]
+fn a_seat_that_comes_later_is_restricted_as_its_user_is() {
+    let other = ChatId(Uuid::from_u128(101));
+    for (place, expected) in
+        [(Some(CHAT), [Standing::Restricted, Standing::Member]), (None, [Standing::Restricted; 2])]
+    {
+        let members = with(&[1]);
+        members.restricted(place, user(1));
+        members.restricted(place, user(3));
+        members.load(user(1), &[listing(1)]);
+        assert_eq!(members.standing(CHAT, user(1)), Some(expected[0]));
+        members.changed(other, user(1), within(1), Instant::now());
+        assert_eq!(members.standing(other, user(1)), Some(expected[1]));
+        // Who is out and comes back is restricted still.
+        changed(&members, 1, without(2));
+        changed(&members, 1, within(3));
+        assert_eq!(members.standing(CHAT, user(1)), Some(Standing::Restricted));
+        members.opened(user(3));
+        members.load(user(3), &[listing(3)]);
+        assert_eq!(
+            members.standing(CHAT, user(3)),
+            Some(Standing::Member),
+            "nothing is kept of who was not here"
+        );
+    }
+}

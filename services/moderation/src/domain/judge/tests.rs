@@ -178,6 +178,19 @@ fn a_rate_counts_messages_of_a_time() {
 }
 
 #[test]
+fn a_rate_counts_what_was_sent_since_it_is_in_force() {
+    let judge = judge(vec![rule("flood", RuleTest::Rate(RateRule { messages: 2, seconds: 10 }))]);
+    assert_eq!(judge.counts_over_ms(), Some(10_000));
+    let mut window = Window { last_seq: 3, times_ms: vec![900, 950, 999] };
+    let mut at = |entry_seq: i64, sent_at_ms: i64| {
+        let post = Post { entry_seq, sent_at_ms, ..post("hi") };
+        assert!(window.take(&post));
+        judge.judge(&post, &window).is_some()
+    };
+    assert_eq!([(4, 1_000), (5, 1_001), (6, 1_002)].map(|(seq, ms)| at(seq, ms)), [false, false, true]);
+}
+
+#[test]
 fn the_strictest_of_all_actions_is_done() {
     let with = |name: &str, kind, everywhere, seconds| Rule {
         action: RuleAction {
@@ -223,4 +236,25 @@ fn what_says_nothing_is_refused() {
     let terms = SanctionTerms { kind: SanctionKind::Ban, everywhere: true, seconds: Some(0) };
     let action = RuleAction { sanction: Some(terms), ..RuleAction::default() };
     assert_eq!(refused("set", &[Rule { action, ..good }]), "seconds");
+}
+
+#[test]
+fn what_is_enforced_has_a_limit_together() {
+    let set = |patterns: Vec<String>| RuleSet {
+        id: RuleSetId(Uuid::from_u128(1)),
+        name: "set".to_owned(),
+        rules: patterns.iter().map(|text| rule(text, pattern_rule(text))).collect(),
+        state: RuleSetState::Draft,
+        created_by: UserId(Uuid::from_u128(2)),
+        created_at_ms: 0,
+        enforced_from_ms: None,
+        retired_from_ms: None,
+    };
+    let small = set((0..MAX_PATTERNS).map(|n| format!("offer {n}")).collect());
+    assert!(fit_together([]) && fit_together([&small, &small]));
+    assert!(!fit_together([&small, &small, &set(vec!["one more".to_owned()])]));
+    // Each of them is taken by itself, and a set of them too.
+    let large = set((0..MAX_PATTERNS).map(|n| format!(r"{n} \w{{5}}")).collect());
+    check("large", &large.rules).expect("it is taken");
+    assert!(!fit_together([&large, &large]));
 }
