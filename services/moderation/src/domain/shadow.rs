@@ -207,8 +207,8 @@ mod tests {
         for (test, most, caught) in [(rate(), (130, 4), 0), (words(), (130, 0), 20_000)] {
             let mut shadow = Shadow::new(judge(test), 0, DAYS_MS);
             // A chat of one message every minute, in two partitions of which one is read to its end first.
-            for partition in 0..2 {
-                for at in 0..10_000 {
+            for partition in 0..2_i32 {
+                for at in 0..10_000_i64 {
                     let chat = u128::from(at.unsigned_abs()) * 2 + u128::from(partition.unsigned_abs());
                     shadow.add(partition, &post(chat, 1, at * 60_000 + 1));
                 }

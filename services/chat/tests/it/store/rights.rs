@@ -1,6 +1,6 @@
 //! Who may send, as gateways ask.
 
-use chrono::{TimeDelta, Utc};
+use chrono::{DateTime, TimeDelta, Utc};
 
 use super::*;
 
@@ -143,7 +143,7 @@ async fn a_restricted_user_reads_and_writes_nothing(store: Store) {
     let two = store.create(&group(ann, &[bob])).await.expect("a chat").chat.chat_id;
     let accesses = async || sends(&store, &[(one, bob), (two, bob), (one, ann)]).await;
     let (later, before) = (Some(Utc::now() + TimeDelta::hours(1)), Some(at(0)));
-    let restrict = async |chat, until| {
+    let restrict = async |chat: Option<ChatId>, until: Option<DateTime<Utc>>| {
         let before = store.pending(1000).await.expect("the outbox").len();
         let restriction = until.map(|until| Restriction { chat_id: chat, until, is_ban: chat.is_none() });
         store.restrict(bob, chat, restriction).await.expect("a change");
