@@ -208,7 +208,7 @@ mod tests {
         let golden = [
             of(Topic::MessageSend, &["send", "reply", "called", "files"]),
             of(Topic::MessageDelivered, &["delivered", "delivered_files", "marked"]),
-            of(Topic::ChatEvents, &["membership", "no_membership", "own_state"]),
+            of(Topic::ChatEvents, &["membership", "no_membership", "own_state", "restriction"]),
             of(Topic::SessionEvents, &["session_end", "account_end"]),
             of(Topic::PresenceChanges, &["presence_change"]),
         ]
