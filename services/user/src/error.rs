@@ -40,6 +40,7 @@ impl ServiceError for Error {
                 | StoreError::Ensure { source, .. }
                 | StoreError::Update { source, .. }
                 | StoreError::Delete { source, .. }
+                | StoreError::Words(source)
                 | StoreError::Read(source) => kit::postgres::code(source),
             },
         }

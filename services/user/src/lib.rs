@@ -17,6 +17,7 @@ pub mod api;
 pub mod domain;
 pub mod error;
 pub mod store;
+mod words;
 
 use std::sync::Arc;
 
@@ -34,7 +35,9 @@ impl Service for User {
     type Settings = PostgresArgs;
 
     async fn build(postgres: PostgresArgs, scope: &Scope) -> anyhow::Result<Surface> {
-        Ok(surface(Arc::new(PostgresStore::new(SCHEMA.watched_pool(&postgres, scope)))))
+        let store = PostgresStore::new(SCHEMA.watched_pool(&postgres, scope));
+        scope.spawn(words::follow(store.clone(), scope.shutdown().clone()));
+        Ok(surface(Arc::new(store)))
     }
 
     async fn migrate(postgres: PostgresArgs) -> anyhow::Result<()> {

@@ -35,6 +35,7 @@ pub const SCHEMA: Schema = Schema {
         ("0008_create_erasures", include_str!("../../migrations/0008_create_erasures.sql")),
         ("0009_round_erasures", include_str!("../../migrations/0009_round_erasures.sql")),
         ("0010_create_name_words", include_str!("../../migrations/0010_create_name_words.sql")),
+        ("0011_index_users_without_key", include_str!("../../migrations/0011_index_users_without_key.sql")),
     ],
 };
 
@@ -59,6 +60,32 @@ impl PostgresStore {
     pub fn new(pool: PgPool) -> Self {
         Self { pool }
     }
+
+    /// Writes the words of users by which they are to be found and are not yet: who were there before the words were, and whose username a build
+    /// wrote that did not know them. Returns of how many users, at most `limit`: fewer, when there are no more that no other process writes.
+    pub async fn write_missing_words(&self, limit: usize) -> Result<usize, StoreError> {
+        let mut transaction = self.pool.begin().await.map_err(StoreError::Words)?;
+        // The lock keeps the names as they are read here, and a trigger writes the words.
+        let rows: Vec<UnkeyedRow> = sqlx::query_as(
+            "SELECT user_id, username FROM users WHERE username_key IS NULL AND deleted_at IS NULL
+             ORDER BY user_id LIMIT $1 FOR NO KEY UPDATE SKIP LOCKED",
+        )
+        .bind(i64::try_from(limit).unwrap_or(i64::MAX))
+        .fetch_all(&mut *transaction)
+        .await
+        .map_err(StoreError::Words)?;
+        sqlx::query(
+            "UPDATE users SET username_key = key
+             FROM unnest($1::UUID[], $2::TEXT[]) AS keyed (id, key) WHERE users.user_id = keyed.id",
+        )
+        .bind(rows.iter().map(|row| row.user_id).collect::<Vec<_>>())
+        .bind(rows.iter().map(|row| search_key(&row.username)).collect::<Vec<_>>())
+        .execute(&mut *transaction)
+        .await
+        .map_err(StoreError::Words)?;
+        transaction.commit().await.map_err(StoreError::Words)?;
+        Ok(rows.len())
+    }
 }
 
 kit::row! {
@@ -75,6 +102,13 @@ kit::row! {
         status_expires_at: Option<DateTime<Utc>>,
         created_at: DateTime<Utc>,
         deleted_at: Option<DateTime<Utc>>,
+    }
+}
+
+kit::row! {
+    struct UnkeyedRow {
+        user_id: Uuid,
+        username: String,
     }
 }
 
@@ -128,12 +162,12 @@ impl ProfileStore for PostgresStore {
         }
         // The realm gives a name out once more when an account is gone, and the deletion was noted before it went.
         let row: Option<ProfileRow> = sqlx::query_as(concat!(
-            "INSERT INTO users (user_id, username, display_name, display_name_key, created_at)
-             SELECT $1, $2, $3, $4, $5
+            "INSERT INTO users (user_id, username, username_key, display_name, display_name_key, created_at)
+             SELECT $1, $2, $6, $3, $4, $5
              WHERE NOT EXISTS (
                  SELECT FROM users WHERE username = $2 AND user_id <> $1 AND deleted_at IS NOT NULL
              )
-             ON CONFLICT (user_id) DO UPDATE SET username = EXCLUDED.username
+             ON CONFLICT (user_id) DO UPDATE SET username = EXCLUDED.username, username_key = EXCLUDED.username_key
              RETURNING ",
             profile_columns!()
         ))
@@ -142,6 +176,7 @@ impl ProfileStore for PostgresStore {
         .bind(newcomer.display_name.as_str())
         .bind(search_key(newcomer.display_name.as_str()))
         .bind(at)
+        .bind(search_key(newcomer.username.as_str()))
         .fetch_optional(&self.pool)
         .await
         .map_err(|source| StoreError::Ensure { user_id: newcomer.user_id, source })?;
