@@ -35,6 +35,7 @@ impl ServiceError for Error {
                 StoreError::TooLong(_) => ErrorCode::TooLarge,
                 // Like an account that is deleted: it opens nothing here.
                 StoreError::NameOfDeleted => ErrorCode::Unauthenticated,
+                StoreError::TooManySearches => ErrorCode::Unavailable,
                 StoreError::Settings { source, .. }
                 | StoreError::Contacts { source, .. }
                 | StoreError::Ensure { source, .. }

@@ -1,6 +1,6 @@
 //! Profiles in PostgreSQL.
 
-use std::collections::HashMap;
+use std::{collections::HashMap, sync::Arc, time::Duration};
 
 use chrono::{DateTime, TimeDelta, Utc};
 use contracts::{
@@ -12,7 +12,9 @@ use kit::{
     text::{About, DisplayName, NameQuery, search_key},
 };
 use sqlx::{PgConnection, PgExecutor, PgPool};
+use tokio::{sync::Semaphore, time::timeout};
 use tonic::async_trait;
+use tracing::Instrument as _;
 use uuid::Uuid;
 
 use super::{ProfileStore, PutContact, PutSettings, StoreError};
@@ -49,16 +51,24 @@ macro_rules! profile_columns {
 /// Sorts after every text that starts with a prefix when it is appended to it.
 const LAST: char = char::MAX;
 
+/// Searches by words at one time. Each takes a session of the pool, and may keep a core of the server busy for as long as a statement may last.
+const WORD_SEARCHES: usize = 2;
+/// How long one waits for its turn.
+const TURN: Duration = Duration::from_secs(1);
+/// So many characters of a word are had by few enough names to compare all of them.
+const TELLING_CHARS: usize = 3;
+
 /// Keeps profiles in the tenant's database.
 #[derive(Clone)]
 pub struct PostgresStore {
     pool: PgPool,
+    word_searches: Arc<Semaphore>,
 }
 
 impl PostgresStore {
     /// Returns a store on a pool whose search path starts with [`SCHEMA`].
     pub fn new(pool: PgPool) -> Self {
-        Self { pool }
+        Self { pool, word_searches: Arc::new(Semaphore::new(WORD_SEARCHES)) }
     }
 
     /// Writes the words of users by which they are to be found and are not yet: who were there before the words were, and whose username a build
@@ -85,6 +95,26 @@ impl PostgresStore {
         .map_err(StoreError::Words)?;
         transaction.commit().await.map_err(StoreError::Words)?;
         Ok(rows.len())
+    }
+
+    /// Searches by words in its turn. The turn ends with the statement, and not before when the client has left: the server is as busy then.
+    async fn search_words(
+        &self,
+        query: NameQuery,
+        among: Option<Vec<UserId>>,
+        search: Search,
+    ) -> Result<Vec<Profile>, StoreError> {
+        // The semaphore is never closed.
+        let Ok(Ok(turn)) = timeout(TURN, self.word_searches.clone().acquire_owned()).await else {
+            return Err(StoreError::TooManySearches);
+        };
+        let pool = self.pool.clone();
+        let searching = async move {
+            let _turn = turn;
+            by_words(&pool, &query, among.as_deref(), &search).await
+        };
+        let found = tokio::spawn(searching.in_current_span()).await;
+        found.unwrap_or(Err(sqlx::Error::WorkerCrashed)).map_err(StoreError::Read)
     }
 }
 
@@ -396,8 +426,7 @@ impl ProfileStore for PostgresStore {
         let limit = i64::try_from(search.limit).unwrap_or(i64::MAX);
         let (sql, from, to) = match &search.find {
             Find::Words { query, among } => {
-                let found = by_words(&self.pool, query, among.as_deref(), search).await;
-                return found.map_err(StoreError::Read);
+                return self.search_words(query.clone(), among.clone(), search.clone()).await;
             }
             // The index on usernames gives a page of all users in its order, and nothing is sorted.
             Find::All => (
@@ -607,8 +636,33 @@ impl ProfileStore for PostgresStore {
     }
 }
 
+/// The statement of [`by_words`], with an end of the query for the candidates.
+macro_rules! by_words_sql {
+    ($end:literal) => {
+        concat!(
+            "SELECT ",
+            profile_columns!(),
+            " FROM users
+             WHERE deleted_at IS NULL
+               AND user_id IN (SELECT name_words.user_id FROM name_words WHERE word >= $4 AND word < $5",
+            $end,
+            ")
+               AND NOT EXISTS (
+                   SELECT FROM unnest($6::TEXT[], $7::TEXT[]) AS beginnings (from_word, to_word)
+                   WHERE NOT EXISTS (
+                       SELECT FROM name_words
+                       WHERE name_words.user_id = users.user_id AND word >= from_word AND word < to_word
+                   )
+               )
+               AND ($8::UUID[] IS NULL OR user_id = ANY ($8))
+               AND ($1::TEXT IS NULL OR (username, user_id) > ($1, $2))
+             ORDER BY username, user_id LIMIT $3"
+        )
+    };
+}
+
 /// Returns the profiles whose names have words with these beginnings. One beginning is looked up, and the profiles that have it are compared with
-/// the others: the longest, which the fewest have.
+/// the others: the longest, which the fewest have. Where that is a letter or two, half of a tenant may have it, and the first 5,000 words count.
 async fn by_words(
     pool: &PgPool,
     query: &NameQuery,
@@ -620,33 +674,24 @@ async fn by_words(
     let behind = |word: &String| format!("{word}{LAST}");
     let rarest = query.words().iter().max_by_key(|word| word.chars().count());
     let rarest = rarest.expect("a query has a word");
-    let rows: Vec<ProfileRow> = sqlx::query_as(concat!(
-        "SELECT ",
-        profile_columns!(),
-        " FROM users
-         WHERE deleted_at IS NULL
-           AND user_id IN (SELECT name_words.user_id FROM name_words WHERE word >= $4 AND word < $5)
-           AND NOT EXISTS (
-               SELECT FROM unnest($6::TEXT[], $7::TEXT[]) AS beginnings (from_word, to_word)
-               WHERE NOT EXISTS (
-                   SELECT FROM name_words
-                   WHERE name_words.user_id = users.user_id AND word >= from_word AND word < to_word
-               )
-           )
-           AND ($8::UUID[] IS NULL OR user_id = ANY ($8))
-           AND ($1::TEXT IS NULL OR (username, user_id) > ($1, $2))
-         ORDER BY username, user_id LIMIT $3"
-    ))
-    .bind(username)
-    .bind(user_id)
-    .bind(i64::try_from(search.limit).unwrap_or(i64::MAX))
-    .bind(rarest)
-    .bind(behind(rarest))
-    .bind(query.words())
-    .bind(query.words().iter().map(behind).collect::<Vec<_>>())
-    .bind(among.map(|among| among.iter().map(|user| user.0).collect::<Vec<Uuid>>()))
-    .fetch_all(pool)
-    .await?;
+    // Those of a list are few already.
+    let is_bounded = among.is_some() || rarest.chars().count() >= TELLING_CHARS;
+    let sql = if is_bounded {
+        by_words_sql!("")
+    } else {
+        by_words_sql!(" ORDER BY word, name_words.user_id LIMIT 5000")
+    };
+    let rows: Vec<ProfileRow> = sqlx::query_as(sql)
+        .bind(username)
+        .bind(user_id)
+        .bind(i64::try_from(search.limit).unwrap_or(i64::MAX))
+        .bind(rarest)
+        .bind(behind(rarest))
+        .bind(query.words())
+        .bind(query.words().iter().map(behind).collect::<Vec<_>>())
+        .bind(among.map(|among| among.iter().map(|user| user.0).collect::<Vec<Uuid>>()))
+        .fetch_all(pool)
+        .await?;
     rows.into_iter().map(Profile::try_from).collect()
 }
 

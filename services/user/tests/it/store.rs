@@ -10,6 +10,7 @@ use contracts::{
 use kit::{error::InvalidField, postgres::Schema, testing::TestDatabase, text::DisplayName};
 use serde_json::json;
 use sqlx::PgPool;
+use tokio::task::JoinSet;
 use user::{
     domain::{
         ChatsErased, Contact, Cursor, DeletionPosition, Erasure, MAX_CONTACTS, MAX_SETTINGS_BYTES, Newcomer,
@@ -631,6 +632,50 @@ async fn users_from_before_the_words_get_them_some_at_a_time() {
     assert_eq!(keeper.write_missing_words(10).await.expect("words"), 2);
     assert_eq!(with_words(&store, "gross").await, ["gro\u{df}"]);
     assert_eq!(with_words(&store, "dan").await, ["dan"]);
+}
+
+/// In a large tenant a letter begins a word of nearly every name.
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn a_search_for_letters_compares_a_bounded_number_of_users() {
+    let (_database, pool) = database().await;
+    sqlx::query(
+        "INSERT INTO users (user_id, username, display_name, display_name_key, created_at)
+         SELECT gen_random_uuid(), 'user' || n, 'A', 'a', now() FROM generate_series(1, 5000) AS n",
+    )
+    .execute(&pool)
+    .await
+    .expect("users");
+    let store: Store = Arc::new(PostgresStore::new(pool));
+    let zoe = add(&store, "zoe", "Aztec").await;
+    assert_eq!(with_words(&store, "a").await.len(), 100);
+    assert!(with_words(&store, "z a").await.is_empty(), "her word comes after 5,000 others");
+    assert_eq!(with_words(&store, "zoe a").await, ["zoe"]);
+    assert_eq!(with_words(&store, "az").await, ["zoe"]);
+    assert_eq!(usernames(&store, Search::words("z a", Some(vec![zoe.user_id]), 100)).await, ["zoe"]);
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn searches_by_words_leave_sessions_to_others() {
+    let (_database, pool) = database().await;
+    let mut writing = pool.begin().await.expect("a transaction");
+    sqlx::query("LOCK TABLE name_words IN ACCESS EXCLUSIVE MODE")
+        .execute(&mut *writing)
+        .await
+        .expect("a lock");
+    let store: Store = Arc::new(PostgresStore::new(pool));
+    let mut searches = JoinSet::new();
+    for _ in 0..3 {
+        let store = store.clone();
+        let search = Search::words("ann", None, 10).expect("a search");
+        searches.spawn(async move { store.search(&search).await });
+    }
+    let first = searches.join_next().await.expect("a search").expect("no panic");
+    assert!(matches!(first, Err(StoreError::TooManySearches)), "{first:?}");
+    assert_eq!(store.profile(UserId::generate()).await.expect("a session is free"), None);
+    writing.rollback().await.expect("the lock is released");
+    while let Some(search) = searches.join_next().await {
+        search.expect("no panic").expect("a turn");
+    }
 }
 
 /// The claim of the migration: whatever the prefix, PostgreSQL reads an index and not the table.
