@@ -17,6 +17,7 @@ use std::{
     time::Duration,
 };
 
+use futures_util::FutureExt as _;
 use kit::{health::Check, log::Log};
 use tokio::sync::{Notify, watch};
 use tokio_util::sync::CancellationToken;
@@ -70,7 +71,12 @@ struct Shown {
 
 impl Standing {
     fn set(&self, served: watch::Receiver<Come>, next: Option<watch::Receiver<Come>>) {
-        *self.shown() = Shown { served: Some(served), next };
+        let mut shown = self.shown();
+        *shown = Shown { served: Some(served), next };
+        if shown.next.is_some() {
+            // What was requested until now is this one.
+            _ = self.requested.notified().now_or_never();
+        }
     }
 
     fn shown(&self) -> MutexGuard<'_, Shown> {
@@ -100,7 +106,8 @@ impl Standing {
 
     /// Requests that the index is built again. One that is being built already goes on, and no other one is begun for the request.
     pub fn rebuild(&self) {
-        if self.next().is_none() {
+        let shown = self.shown();
+        if shown.next.is_none() {
             self.requested.notify_one();
         }
     }

@@ -6,7 +6,7 @@ use std::{
     path::Path,
     sync::{
         Arc,
-        atomic::{AtomicBool, AtomicI64, Ordering},
+        atomic::{AtomicBool, AtomicI64, AtomicUsize, Ordering},
     },
 };
 
@@ -16,9 +16,12 @@ use contracts::{
     rpc::{GetIndexRequest, IndexGeneration, RebuildRequest, search_index_server::SearchIndex as _},
 };
 use kit::testing::{TestUser, wait_for};
-use search::IndexRpc;
+use search::{
+    IndexRpc,
+    store::{Generations, Index, IndexError},
+};
 use tokio::sync::Semaphore;
-use tonic::Request;
+use tonic::{Request, async_trait};
 
 use crate::{
     stand::{PATIENCE, Running, Stand, entry, index_in, stored, text},
@@ -28,6 +31,41 @@ use crate::{
 /// Messages that are there before, and that arrive meanwhile. A page has all of them.
 const BEFORE: i64 = 10;
 const MEANWHILE: i64 = 30;
+
+/// Generations of which none can be begun for a time.
+struct Stubborn {
+    generations: Arc<dyn Generations>,
+    fails: AtomicBool,
+    attempts: AtomicUsize,
+}
+
+#[async_trait]
+impl Generations for Stubborn {
+    fn served(&self) -> Arc<dyn Index> {
+        self.generations.served()
+    }
+
+    fn next(&self) -> Option<Arc<dyn Index>> {
+        self.generations.next()
+    }
+
+    fn is_outdated(&self) -> bool {
+        self.generations.is_outdated()
+    }
+
+    async fn begin(&self) -> Result<Arc<dyn Index>, IndexError> {
+        self.attempts.fetch_add(1, Ordering::SeqCst);
+        if self.fails.load(Ordering::SeqCst) {
+            Err(IndexError::Cancelled)
+        } else {
+            self.generations.begin().await
+        }
+    }
+
+    async fn switch(&self) -> Result<(), IndexError> {
+        self.generations.switch().await
+    }
+}
 
 impl Stand {
     /// Lets an index be built beside the one that is searched, until its first page is on its way. Pages wait for permits from then on.
@@ -232,6 +270,36 @@ async fn an_index_of_an_older_form_is_searched_until_another_one_is_built() {
     assert!(page.complete && page.items.len() == 11, "{page:?}");
     wait_for("one index", PATIENCE, || async { (generations(folder.path()) == ["v2.1"]).then_some(()) })
         .await;
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn requests_while_none_can_be_begun_are_requests_for_one() {
+    let stand = Stand::create().await;
+    let (ann, chat) = (stand.realm.user("ann"), ChatId::generate());
+    stand.store_before(chat, &ann);
+    let generations = Arc::new(Stubborn {
+        generations: index_in_memory(),
+        fails: AtomicBool::new(true),
+        attempts: AtomicUsize::new(0),
+    });
+    let service = stand.start(generations.clone()).await;
+    service.is_complete().await;
+    let (gate, read) = (stand.peers.hold(), stand.peers.pages());
+    service.standing.rebuild();
+    let attempts = || generations.attempts.load(Ordering::SeqCst);
+    wait_for("an attempt", PATIENCE, || async { (attempts() > 0).then_some(()) }).await;
+    service.standing.rebuild();
+    generations.fails.store(false, Ordering::SeqCst);
+    service.is_rebuilding().await;
+    let begun = attempts();
+    gate.add_permits(1_000);
+    service.is_rebuilt().await;
+    for seq in 11..=13 {
+        stand.announce([text(chat, ann.id, seq, "news of now")]).await;
+        service.finds(&ann, "news&limit=50", &newest(seq)).await;
+    }
+    assert_eq!((attempts(), service.standing.next()), (begun, None), "no other one is begun");
+    assert_eq!(stand.peers.pages(), read + 4, "the history was read once");
 }
 
 #[tokio::test(flavor = "multi_thread")]
