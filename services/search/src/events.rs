@@ -67,12 +67,13 @@ pub struct Standing {
 struct Shown {
     served: Option<watch::Receiver<Come>>,
     next: Option<watch::Receiver<Come>>,
+    waits: Option<String>,
 }
 
 impl Standing {
-    fn set(&self, served: watch::Receiver<Come>, next: Option<watch::Receiver<Come>>) {
+    fn set(&self, served: watch::Receiver<Come>, next: Option<watch::Receiver<Come>>, waits: Option<String>) {
         let mut shown = self.shown();
-        *shown = Shown { served: Some(served), next };
+        *shown = Shown { served: Some(served), next, waits };
         if shown.next.is_some() {
             // What was requested until now is this one.
             _ = self.requested.notified().now_or_never();
@@ -102,6 +103,11 @@ impl Standing {
         let shown = self.shown();
         let come = shown.next.as_ref()?.borrow();
         Some((come.complete, come.build.percent()))
+    }
+
+    /// Returns why the next generation is not begun though it is wanted; `None` when it is not wanted, or is built.
+    pub fn waits(&self) -> Option<String> {
+        self.shown().waits.clone()
     }
 
     /// Requests that the index is built again. One that is being built already goes on, and no other one is begun for the request.

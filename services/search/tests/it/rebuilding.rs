@@ -21,10 +21,10 @@ use search::{
     store::{Generations, Index, IndexError},
 };
 use tokio::sync::Semaphore;
-use tonic::{Request, async_trait};
+use tonic::{Code, Request, async_trait};
 
 use crate::{
-    stand::{PATIENCE, Running, Stand, entry, index_in, stored, text},
+    stand::{PATIENCE, Running, Stand, entry, index_in, index_within, stored, text},
     stories::{about, index_in_memory},
 };
 
@@ -51,6 +51,10 @@ impl Generations for Stubborn {
 
     fn is_outdated(&self) -> bool {
         self.generations.is_outdated()
+    }
+
+    async fn check_room(&self) -> Result<(), IndexError> {
+        self.generations.check_room().await
     }
 
     async fn begin(&self) -> Result<Arc<dyn Index>, IndexError> {
@@ -272,6 +276,51 @@ async fn an_index_of_an_older_form_is_searched_until_another_one_is_built() {
         .await;
 }
 
+/// A pod whose folder is full is replaced, and begins with nothing.
+#[tokio::test(flavor = "multi_thread")]
+async fn an_index_is_not_built_again_where_two_have_no_room() {
+    const LIMIT_BYTES: u64 = 3 << 10;
+    let folder = tempfile::tempdir().expect("a folder");
+    let stand = Stand::create().await;
+    let (ann, chat) = (stand.realm.user("ann"), ChatId::generate());
+    stand.store_before(chat, &ann);
+    {
+        let held = index_within(folder.path(), LIMIT_BYTES);
+        let service = stand.start(held.clone()).await;
+        service.is_complete().await;
+        let rpc = IndexRpc::new(service.standing.clone(), held);
+        let refused = rpc.rebuild(Request::new(RebuildRequest {})).await.expect_err("there is no room");
+        assert_eq!(refused.code(), Code::FailedPrecondition);
+        assert!(refused.message().contains("up to 1024"), "{refused:?}");
+        assert_eq!((service.standing.next(), service.standing.waits()), (None, None));
+        service.end().await;
+    }
+    // As the version before had it.
+    fs::rename(folder.path().join("v2.1"), folder.path().join("v1")).expect("a folder");
+    fs::remove_file(folder.path().join("served")).expect("a file");
+    {
+        let held = index_within(folder.path(), LIMIT_BYTES);
+        let service = stand.start(held.clone()).await;
+        let rpc = IndexRpc::new(service.standing.clone(), held);
+        let waits = || async {
+            let index =
+                rpc.get_index(Request::new(GetIndexRequest {})).await.expect("an answer").into_inner();
+            index.waits.contains("up to 1024").then_some(())
+        };
+        wait_for("the reason why it waits", PATIENCE, waits).await;
+        service.finds(&ann, "news&limit=50", &newest(BEFORE)).await;
+        assert_eq!(generations(folder.path()), ["v1"]);
+        service.end().await;
+    }
+    let service = stand.start(index_in(folder.path())).await;
+    wait_for("the other index", PATIENCE, || async {
+        (generations(folder.path()) == ["v2.1"]).then_some(())
+    })
+    .await;
+    assert_eq!(service.standing.waits(), None);
+    service.finds(&ann, "news&limit=50", &newest(BEFORE)).await;
+}
+
 #[tokio::test(flavor = "multi_thread")]
 async fn requests_while_none_can_be_begun_are_requests_for_one() {
     let stand = Stand::create().await;
@@ -307,9 +356,10 @@ async fn administrators_let_an_index_be_built_again_and_see_how_far_it_is() {
     let stand = Stand::create().await;
     let (ann, chat) = (stand.realm.user("ann"), ChatId::generate());
     stand.store_before(chat, &ann);
-    let service = stand.start(index_in_memory()).await;
+    let generations = index_in_memory();
+    let service = stand.start(generations.clone()).await;
     service.is_complete().await;
-    let rpc = IndexRpc::new(service.standing.clone());
+    let rpc = IndexRpc::new(service.standing.clone(), generations);
     let index = async || {
         let answer = rpc.get_index(Request::new(GetIndexRequest {})).await.expect("an answer").into_inner();
         let shown = |generation: IndexGeneration| (generation.complete, generation.percent);
