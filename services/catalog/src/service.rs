@@ -331,7 +331,7 @@ table! {
         is_on_request: true,
         backends: &[Backend::S3, Backend::Postgres, Backend::Kafka, Backend::Keycloak],
         secrets: &[Secret::S3, Secret::Postgres, Secret::Kafka, Secret::Internal, Secret::Metrics],
-        peers: &[Service::Chat, Service::User],
+        peers: &[Service::Chat, Service::Message, Service::User],
         optional_peers: &[],
         settings: &[Setting::MediaQuotaBytes, Setting::MaxFileBytes],
         path_prefixes: &["/api/media", "/content"],

@@ -13,7 +13,7 @@
 //!   at each request.
 //! - gRPC `posthouse.v1.MediaService`: `DescribeFiles`.
 //!
-//! It queries the chat service for who is in which chat, and follows the list of deleted accounts of the user service (see [`departures`]).
+//! It queries the chat service for who is in which chat, the message service for where the history of a later member begins, and follows the list of deleted accounts of the user service (see [`departures`]).
 //!
 //! # Consumes
 //! `message.delivered`: what refers to files (see [`events`]). What nothing refers to is removed after a day (see [`collecting`]).
@@ -81,7 +81,7 @@ const CHECK_BACKOFF: RangeInclusive<Duration> = Duration::from_millis(500)..=Dur
 
 /// The media service.
 ///
-/// What is there is read with PostgreSQL, the object store and the chat service. While Kafka is down, what changes in chats is not followed, no
+/// What is there is read with PostgreSQL, the object store and the chat service, and for those who came to a chat later with the message service. While Kafka is down, what changes in chats is not followed, no
 /// file is removed that a message may have, and the service stays ready.
 pub struct Media;
 
@@ -169,7 +169,7 @@ fn surface(parts: Parts, scope: &Scope) -> anyhow::Result<Surface> {
     let files = Files {
         store,
         objects,
-        chats: Chats::new(scope.peer(catalog::Service::Chat)?),
+        chats: Chats::new(scope.peer(catalog::Service::Chat)?, scope.peer(catalog::Service::Message)?),
         quotas,
         links: LinkKey::new(scope.signing_key("links")),
         metrics,
