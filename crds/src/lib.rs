@@ -16,9 +16,9 @@ pub mod yaml;
 
 pub use conditions::{ConditionType, Reason, Status};
 pub use messenger_cell::{
-    CellCapacity, CellCql, CellKafka, CellKeycloak, CellLimits, CellPostgres, CellRedis, CellRouting, CellS3,
-    CellSchemaRegistry, CellSmtp, CellStatus, CqlFlavor, Leftover, MessengerCell, MessengerCellSpec, Scheme,
-    SecretName, SecurityProtocol, SmtpTls,
+    CellCapacity, CellClamav, CellCql, CellKafka, CellKeycloak, CellLimits, CellPostgres, CellRedis,
+    CellRouting, CellS3, CellSchemaRegistry, CellSmtp, CellStatus, CqlFlavor, Leftover, MessengerCell,
+    MessengerCellSpec, Scheme, SecretName, SecurityProtocol, SmtpTls,
 };
 pub use messenger_tenant::{
     ByteLimit, CellRef, ClientSecretRef, DEFAULT_ACCESS_TOKEN_LIFETIME, DEFAULT_PARTITIONS,

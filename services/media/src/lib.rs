@@ -38,7 +38,7 @@ pub mod store;
 pub mod users;
 pub mod video;
 
-use std::{ops::RangeInclusive, sync::Arc, time::Duration};
+use std::{ops::RangeInclusive, path::PathBuf, sync::Arc, time::Duration};
 
 use contracts::rpc::media_service_server::MediaServiceServer;
 use kit::{
@@ -92,6 +92,7 @@ struct Parts {
     log: Log,
     quotas: Quotas,
     scanner: Option<Scanner>,
+    film_folder: Option<PathBuf>,
 }
 
 impl Service for Media {
@@ -107,6 +108,7 @@ impl Service for Media {
             log: Log::kafka(settings.kafka),
             quotas: settings.limits.into(),
             scanner: settings.clamd.map(|address| Scanner::new(address, SCAN_LIMIT)),
+            film_folder: settings.film_folder,
         };
         surface(parts, scope)
     }
@@ -127,13 +129,14 @@ impl Service for Media {
             log: memory.log.clone(),
             quotas: Quotas { tenant_bytes, user_bytes, file_bytes: MEMORY_FILE_BYTES },
             scanner: None,
+            film_folder: None,
         };
         surface(parts, scope)
     }
 }
 
 fn surface(parts: Parts, scope: &Scope) -> anyhow::Result<Surface> {
-    let Parts { store, objects, log, quotas, scanner } = parts;
+    let Parts { store, objects, log, quotas, scanner, film_folder } = parts;
     let (metrics, signals) = (scope.metrics(Metrics::register), Signals::default());
     let users = Users::new(scope.peer(catalog::Service::User)?);
     let shutdown = || scope.shutdown().clone();
@@ -160,7 +163,7 @@ fn surface(parts: Parts, scope: &Scope) -> anyhow::Result<Surface> {
         objects: objects.clone(),
         pool: pool.clone(),
         scanner,
-        films: Films::find(),
+        films: Films::find(film_folder),
         metrics: metrics.clone(),
         wake: signals.uploaded.clone(),
         done: signals.checked.clone(),
