@@ -246,6 +246,7 @@ fn setting_value(tenant: &Tenant, facts: &Facts, setting: Setting) -> Option<Str
         Setting::MaxFileBytes => Some(tenant.media.max_file_bytes().to_string()),
         Setting::Clamd => Some(tenant.cell.spec.clamav.as_ref().map(CellClamav::address).unwrap_or_default()),
         Setting::Moderators => Some(tenant.moderators.join(",")),
+        Setting::ClassifierUrl => Some(tenant.classifier_url.clone().unwrap_or_default()),
     }
 }
 

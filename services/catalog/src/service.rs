@@ -97,6 +97,8 @@ pub enum Setting {
     FilmFolder,
     /// `--moderators`: the usernames of those who moderate the messenger, separated by commas.
     Moderators,
+    /// `--classifier-url`: the tenant's classifier of texts.
+    ClassifierUrl,
 }
 
 impl Setting {
@@ -137,6 +139,7 @@ impl Setting {
             Self::Clamd => "--clamd",
             Self::FilmFolder => "--film-folder",
             Self::Moderators => "--moderators",
+            Self::ClassifierUrl => "--classifier-url",
         }
     }
 }
@@ -419,10 +422,10 @@ table! {
         is_optional: true,
         is_on_request: true,
         backends: &[Backend::Postgres, Backend::Kafka, Backend::Keycloak],
-        secrets: &[Secret::Postgres, Secret::Kafka, Secret::Internal, Secret::Metrics],
+        secrets: &[Secret::Postgres, Secret::Kafka, Secret::Classifier, Secret::Internal, Secret::Metrics],
         peers: &[Service::Auth, Service::Chat, Service::Message, Service::User],
         optional_peers: &[],
-        settings: &[Setting::Moderators, Setting::SchemaIds],
+        settings: &[Setting::Moderators, Setting::ClassifierUrl, Setting::SchemaIds],
         path_prefixes: &["/api/moderation"],
         paths: &[],
         sticky_paths: &[],

@@ -59,6 +59,8 @@ pub struct Shadow {
     partitions: HashMap<i32, Remembered>,
     pub first_ms: Option<i64>,
     pub judged: i64,
+    /// Of them, those that a classifier would have been asked about.
+    pub unjudged: i64,
     pub tally: Tally,
     pub samples: Vec<Sample>,
 }
@@ -98,6 +100,7 @@ impl Shadow {
             partitions: HashMap::new(),
             first_ms: None,
             judged: 0,
+            unjudged: 0,
             tally: Tally::default(),
             samples: Vec::new(),
         }
@@ -128,6 +131,7 @@ impl Shadow {
             return;
         }
         self.judged += 1;
+        self.unjudged += i64::from(self.judge.asks());
         self.first_ms = Some(self.first_ms.map_or(post.sent_at_ms, |first_ms| first_ms.min(post.sent_at_ms)));
         let Some(judgement) = self.judge.judge(post, window) else { return };
         self.tally.add(&judgement.rules, &judgement.action);
