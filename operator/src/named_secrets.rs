@@ -156,10 +156,12 @@ mod tests {
     use crate::referenced::ReferencedSecret;
 
     const URL: &str = "https://sms.acme.example/send";
+    const CLASSIFIER_URL: &str = "https://labels.acme.example/classify";
 
     fn spec(is_enabled: bool) -> MessengerTenantSpec {
         let spec = json!({"tenantId": "acme", "cellRef": {"name": "local"},
-        "services": {"notification": {"enabled": is_enabled}},
+        "services": {"notification": {"enabled": is_enabled}, "moderation": {"enabled": is_enabled}},
+        "moderation": {"classifier": {"url": CLASSIFIER_URL, "signingKeySecretRef": {"name": "labels"}}},
         "notifications": {
             "fcm": {"serviceAccountSecretRef": {"name": "firebase"}},
             "sms": {"url": URL, "signingKeySecretRef": {"name": "sms-hook", "key": "word"}},
@@ -183,7 +185,9 @@ mod tests {
     }
 
     fn secret(name: &str, url: Option<&str>, key: &str, value: &str) -> (String, ReferencedSecret) {
-        let annotation = |url: &str| (crds::SMS_URL_ANNOTATION.to_owned(), url.to_owned());
+        let annotated =
+            if name == "labels" { crds::CLASSIFIER_URL_ANNOTATION } else { crds::SMS_URL_ANNOTATION };
+        let annotation = |url: &str| (annotated.to_owned(), url.to_owned());
         let secret = ReferencedSecret {
             annotations: url.map(annotation).into_iter().collect(),
             data: BTreeMap::from([(key.to_owned(), Some(value.into()))]),
@@ -261,8 +265,23 @@ mod tests {
     }
 
     #[test]
+    fn a_key_signs_for_the_classifier_that_its_secret_consents_to() {
+        let classifier = |url: Option<&str>, value: &str, expected: Option<&str>| {
+            check(Secret::Classifier, secret("labels", url, "signingKey", value), expected);
+        };
+        classifier(Some(CLASSIFIER_URL), "sixteen bytes ok", None);
+        for other in [None, Some(URL)] {
+            let step =
+                "annotate --overwrite secret labels messenger.posthouse.dev/classifier-url=https://labels";
+            classifier(other, "sixteen bytes ok", Some(step));
+        }
+        let short = Some("spec.moderation.classifier: key signingKey of Secret acme/labels does not have");
+        classifier(Some(CLASSIFIER_URL), "hunter2", short);
+    }
+
+    #[test]
     fn without_the_service_nothing_is_needed() {
-        assert_eq!(secret_names(&spec(true)).collect::<Vec<_>>(), ["firebase", "sms-hook"]);
+        assert_eq!(secret_names(&spec(true)).collect::<Vec<_>>(), ["firebase", "sms-hook", "labels"]);
         assert_eq!(secret_names(&spec(false)).count(), 0);
         assert!(copies(&spec(false), "acme", &ReferencedSecrets::new()).is_empty());
     }

@@ -113,7 +113,7 @@ fn cell_copies() -> Copies {
     [(Secret::Smtp, Ok(Secret::Smtp.keys.iter().map(value).collect()))].into()
 }
 
-/// Returns what the Secrets hold that the notifications of an example need.
+/// Returns what the Secrets hold that an example names for its services.
 fn notification_copies(spec: &MessengerTenantSpec) -> Copies {
     let declared = named_secrets::declared(spec);
     let copy = |(secret, _, _): named_secrets::Declared<'_>| {

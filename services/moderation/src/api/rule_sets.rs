@@ -196,7 +196,8 @@ pub(super) async fn remove(
     responses(
         (status = OK, description = "The rule set", body = RuleSet),
         NotAModerator,
-        NotThere,
+        (status = NOT_FOUND, description = "not_found, not_configured (a rule names a label of a classifier, and the messenger has none)",
+            body = Problem, content_type = "application/problem+json"),
         DoneBefore,
         QueryProblems,
     )

@@ -8,7 +8,7 @@ use contracts::{
 };
 use serde::{Deserialize, Serialize};
 
-use super::{Post, Verdict, judge::judgement, post::evidence};
+use super::{Post, Verdict, derived_id, judge::judgement, post::evidence};
 
 /// Labels of one answer that are kept.
 const MAX_LABELS: usize = 100;
@@ -46,9 +46,9 @@ impl Question {
         }
     }
 
-    /// Returns what the classifier knows it by: the same each time.
+    /// Returns what the classifier knows it by: the same each time, and nothing of the chat.
     pub fn id(&self) -> String {
-        format!("{}.{}", self.chat, self.entry_seq)
+        derived_id(&format!("question/{}/{}", self.chat, self.entry_seq)).to_string()
     }
 
     /// Returns what is kept of it.

@@ -165,7 +165,7 @@ fn sample(rule: String, post: &Post) -> Sample {
 mod tests {
     use contracts::{
         RuleSetId,
-        api::{RateRule, Rule, RuleSet, RuleSetState, RuleTest, WordsRule},
+        api::{ClassifierRule, RateRule, Rule, RuleSet, RuleSetState, RuleTest, WordsRule},
     };
     use uuid::Uuid;
 
@@ -220,6 +220,18 @@ mod tests {
             let remembered = shadow.remembered();
             assert!(remembered.0 <= most.0 && remembered.1 <= most.1, "{remembered:?}");
             assert_eq!((shadow.judged, shadow.tally.caught), (20_000, caught));
+        }
+    }
+
+    #[test]
+    fn a_run_says_what_a_classifier_would_have_been_asked_about() {
+        let label = ClassifierRule { label: "toxic".to_owned(), percent: 1 };
+        let words = RuleTest::Words(WordsRule { words: vec!["scam".to_owned()], exact: false });
+        for (test, figures) in [(RuleTest::Classifier(label), (2, 2, 0)), (words, (2, 0, 2))] {
+            let mut shadow = Shadow::new(judge(test), 0, 10_000);
+            shadow.add(0, &post(1, 1, 1_000));
+            shadow.add(0, &post(1, 2, 2_000));
+            assert_eq!((shadow.judged, shadow.unjudged, shadow.tally.caught), figures);
         }
     }
 
