@@ -627,7 +627,7 @@ pub struct SecretKeyRef {
     #[schemars(length(max = 253))]
     pub name: String,
 
-    /// Key in it.
+    /// Key in it. The field that names the Secret says the default.
     #[x_kube(validation = Rule::new(r"self.matches('^[A-Za-z0-9._-]+$')").message("secretRef.key must be a key of a Secret"))]
     #[schemars(length(min = 1, max = 253))]
     #[serde(default, skip_serializing_if = "Option::is_none")]
