@@ -167,7 +167,7 @@ pub const INDEX_FOLDER: Folder =
     Folder { name: "index", path: "/var/lib/posthouse/index", size_limit_gib: 4 };
 
 /// The folder of the media service. One film of up to 512 MiB is there at a time, where the image has ffmpeg.
-const FILM_FOLDER: Folder = Folder { name: "films", path: "/var/lib/posthouse/films", size_limit: "1Gi" };
+const FILM_FOLDER: Folder = Folder { name: "films", path: "/var/lib/posthouse/films", size_limit_gib: 1 };
 
 /// Where most services describe their API.
 const OPENAPI: &str = "openapi.json";
