@@ -2,7 +2,7 @@
 //!
 //! # Owns
 //! Schema `user_service` of the tenant's database: profiles, with who may reach and see a user, contacts, and settings that
-//! clients share. The realm decides a user's id and username; the
+//! clients share. The words of names, by which users are found, follow from the profiles; a task writes those that are missing. The realm decides a user's id and username; the
 //! profile is created at the registration or from the first token that comes here, whichever is first.
 //!
 //! # Endpoints
