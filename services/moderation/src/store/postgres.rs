@@ -483,7 +483,7 @@ impl ModerationStore for PostgresStore {
             "UPDATE deletions SET claimed_until_ms = $2
              WHERE (chat_id, seq) IN (
                  SELECT chat_id, seq FROM deletions WHERE claimed_until_ms <= $1
-                 LIMIT $3 FOR UPDATE SKIP LOCKED)
+                 ORDER BY claimed_until_ms LIMIT $3 FOR UPDATE SKIP LOCKED)
              RETURNING chat_id, seq",
         )
         .bind(now_ms)

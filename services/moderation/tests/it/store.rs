@@ -396,6 +396,39 @@ async fn what_holds_is_found_without_reading_what_is_over() {
     assert_eq!((claimed.len(), claimed[0].silent_until_ms), (1, None));
 }
 
+/// Lists of all states and claims read as much as they return, however much there is.
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn lists_and_claims_are_read_from_an_index() {
+    let (_database, pool) = database().await;
+    for statement in [
+        "INSERT INTO reports (report_id, chat_id, seq, by_id, state, created_at_ms, body, sender_id)
+         SELECT gen_random_uuid(), gen_random_uuid(), n, gen_random_uuid(), 'open', n, '{}'::JSONB, gen_random_uuid()
+         FROM generate_series(1, 20000) AS n",
+        "INSERT INTO sanctions (sanction_id, user_id, chat_id, kind, until_ms, body)
+         SELECT gen_random_uuid(), gen_random_uuid(), gen_random_uuid(), 'mute', n, '{}'::JSONB
+         FROM generate_series(1, 20000) AS n",
+        "INSERT INTO appeals (appeal_id, sanction_id, user_id, state, body)
+         SELECT gen_random_uuid(), sanction_id, user_id, 'open', '{}'::JSONB FROM sanctions",
+        "INSERT INTO deletions (chat_id, seq, claimed_until_ms)
+         SELECT gen_random_uuid(), n, n FROM generate_series(1, 20000) AS n",
+        "ANALYZE reports, appeals, deletions",
+    ] {
+        sqlx::query(statement).execute(&pool).await.expect("rows");
+    }
+    for (statement, index) in [
+        ("EXPLAIN SELECT place, body FROM reports WHERE place > 100 ORDER BY place LIMIT 50", "reports_by_place"),
+        ("EXPLAIN SELECT place, body FROM appeals WHERE place > 100 ORDER BY place LIMIT 50", "appeals_by_place"),
+        (
+            "EXPLAIN SELECT chat_id, seq FROM deletions WHERE claimed_until_ms <= 19000
+             ORDER BY claimed_until_ms LIMIT 200 FOR UPDATE SKIP LOCKED",
+            "deletions_by_claim",
+        ),
+    ] {
+        let plan: Vec<String> = sqlx::query_scalar(statement).fetch_all(&pool).await.expect("a plan");
+        assert!(plan.iter().any(|line| line.contains(index)), "{plan:#?}");
+    }
+}
+
 async fn a_deletion_is_claimed_by_one_process_at_a_time(store: Store) {
     let chat = ChatId::generate();
     let (one, two) = (Deletion { chat, seq: 1 }, Deletion { chat, seq: 2 });
