@@ -132,7 +132,8 @@ pub trait ModerationStore: Send + Sync + 'static {
     /// Notes that the log has the entry of a deletion.
     async fn finish_deletion(&self, deletion: Deletion) -> Result<(), StoreError>;
 
-    /// Claims standings that changed, or whose bans have ended, likewise. A claim is known by its end, and another process may have the standing after it.
+    /// Claims standings that changed, or whose bans have ended, likewise: those that were never tried come first, and then those whose claims ended
+    /// long ago. A claim is known by its end, and another process may have the standing after it.
     async fn claim_standings(
         &self,
         now_ms: i64,

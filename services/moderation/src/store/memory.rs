@@ -427,7 +427,8 @@ impl ModerationStore for MemoryStore {
                 row.done_version < row.version || row.due_at_ms.is_some_and(|at_ms| at_ms <= now_ms);
             row.claimed_until_ms <= now_ms && is_to_do
         };
-        let due = standings.iter_mut().filter(|(_, row)| is_due(row)).take(limit);
+        let mut due: Vec<_> = standings.iter_mut().filter(|(_, row)| is_due(row)).collect();
+        due.sort_by_key(|(_, row)| row.claimed_until_ms);
         let claim = |(place, row): (&Place, &mut Row)| {
             row.claimed_until_ms = until_ms;
             let of_place = sanctions
@@ -445,7 +446,7 @@ impl ModerationStore for MemoryStore {
                 has_closed: row.has_closed,
             }
         };
-        Ok(due.map(claim).collect())
+        Ok(due.into_iter().take(limit).map(claim).collect())
     }
 
     async fn note_closing(&self, standing: &Standing) -> Result<bool, StoreError> {

@@ -511,13 +511,13 @@ impl ModerationStore for PostgresStore {
         until_ms: i64,
         limit: usize,
     ) -> Result<Vec<Standing>, StoreError> {
-        // Nothing to do is one statement.
+        // Nothing to do is one statement. What failed has a claim that has ended, and comes behind what was never tried.
         let rows: Vec<StandingRow> = sqlx::query_as(
             "UPDATE standings SET claimed_until_ms = $2
              WHERE (user_id, chat_id) IN (
                  SELECT user_id, chat_id FROM standings
                  WHERE claimed_until_ms <= $1 AND (done_version < version OR due_at_ms <= $1)
-                 ORDER BY user_id, chat_id LIMIT $3 FOR UPDATE SKIP LOCKED)
+                 ORDER BY claimed_until_ms, user_id, chat_id LIMIT $3 FOR UPDATE SKIP LOCKED)
              RETURNING user_id, chat_id, version, has_closed",
         )
         .bind(now_ms)

@@ -2,12 +2,16 @@
 
 use std::sync::atomic::Ordering;
 
-use contracts::{ChatId, UserId, api::RuleSetState};
+use contracts::{
+    ChatId, UserId,
+    api::{RuleSetState, SanctionKind},
+};
 use kit::testing::{TestRealm, wait_for};
 use moderation::{domain::Change, store::ModerationStore as _};
 use serde_json::{Value, json};
+use uuid::Uuid;
 
-use super::stand::{PATIENCE, Stand, rule_set, words};
+use super::stand::{PATIENCE, Stand, rule_set, sanction, words};
 
 #[tokio::test]
 async fn a_report_goes_from_the_user_to_the_decision_and_the_appeal() {
@@ -283,4 +287,21 @@ async fn while_the_realm_is_down_who_is_banned_writes_nothing() {
     stand.peers.is_restricted(user, None, (true, true)).await;
     stand.peers.realm_is_down.store(false, Ordering::Relaxed);
     stand.peers.is_closed(user, true).await;
+}
+
+#[tokio::test]
+async fn while_the_realm_is_down_a_mute_waits_for_no_ban() {
+    let stand = Stand::start().await;
+    stand.peers.realm_is_down.store(true, Ordering::Relaxed);
+    let bans: Vec<_> = (1..=60)
+        .map(|n| sanction(UserId(Uuid::from_u128(n)), None, SanctionKind::Ban, None))
+        .map(Change::Sanctioned)
+        .collect();
+    stand.store.act(&bans).await.expect("they are written");
+    let (moderator, chat, last) = (stand.moderator(), ChatId::generate(), UserId(Uuid::max()));
+    let mute = json!({"user": last, "chat": chat, "kind": "mute", "note": "spam"});
+    stand.post(&moderator, "sanctions", mute, 201).await;
+    stand.peers.is_restricted(last, Some(chat), (true, false)).await;
+    // All of them are tried, and the chat service knows of each.
+    stand.peers.is_restricted(UserId(Uuid::from_u128(60)), None, (true, true)).await;
 }

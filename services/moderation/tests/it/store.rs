@@ -15,6 +15,7 @@ use moderation::{
     store::{Batch, MemoryStore, ModerationStore, PostgresStore, Refusal, SCHEMA, StoreError},
 };
 use sqlx::PgPool;
+use uuid::Uuid;
 
 use super::stand::{rule_set, sanction, words};
 
@@ -50,6 +51,7 @@ suite![
     changes_are_made_together_or_not_at_all,
     a_standing_is_the_sum_of_what_is_not_lifted,
     a_standing_does_not_grow_with_what_is_over,
+    a_standing_that_was_never_tried_is_claimed_first,
     what_is_carried_out_behind_a_claim_is_carried_out_again,
     a_deletion_is_claimed_by_one_process_at_a_time,
     lists_go_on_where_they_stopped,
@@ -354,6 +356,27 @@ async fn a_standing_does_not_grow_with_what_is_over(store: Store) {
     assert_eq!((claimed[0].silent_until_ms, claimed[0].banned_until_ms), (Some(700), None));
 }
 
+async fn a_standing_that_was_never_tried_is_claimed_first(store: Store) {
+    let users = [1, 2, 3].map(|n| UserId(Uuid::from_u128(n)));
+    let ban = async |user: UserId| {
+        act(&store, &[Change::Sanctioned(sanction(user, None, SanctionKind::Ban, None))]).await;
+    };
+    let claim = async |now_ms: i64| {
+        let claimed = store.claim_standings(now_ms, now_ms + 10, 1).await.expect("a claim");
+        claimed.into_iter().map(|standing| standing.place.user).collect::<Vec<_>>()
+    };
+    ban(users[0]).await;
+    assert_eq!(claim(100).await, [users[0]]);
+    ban(users[1]).await;
+    assert_eq!(claim(105).await, [users[1]]);
+    // Neither was carried out, and both claims have ended.
+    ban(users[2]).await;
+    assert_eq!(claim(120).await, [users[2]]);
+    assert_eq!(claim(120).await, [users[0]], "it was tried before the second");
+    assert_eq!(claim(120).await, [users[1]]);
+    assert!(claim(120).await.is_empty());
+}
+
 /// What is read of a user's sanctions is bounded: the database finds what holds by an index.
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
 async fn what_holds_is_found_without_reading_what_is_over() {
@@ -416,8 +439,14 @@ async fn lists_and_claims_are_read_from_an_index() {
         sqlx::query(statement).execute(&pool).await.expect("rows");
     }
     for (statement, index) in [
-        ("EXPLAIN SELECT place, body FROM reports WHERE place > 100 ORDER BY place LIMIT 50", "reports_by_place"),
-        ("EXPLAIN SELECT place, body FROM appeals WHERE place > 100 ORDER BY place LIMIT 50", "appeals_by_place"),
+        (
+            "EXPLAIN SELECT place, body FROM reports WHERE place > 100 ORDER BY place LIMIT 50",
+            "reports_by_place",
+        ),
+        (
+            "EXPLAIN SELECT place, body FROM appeals WHERE place > 100 ORDER BY place LIMIT 50",
+            "appeals_by_place",
+        ),
         (
             "EXPLAIN SELECT chat_id, seq FROM deletions WHERE claimed_until_ms <= 19000
              ORDER BY claimed_until_ms LIMIT 200 FOR UPDATE SKIP LOCKED",
