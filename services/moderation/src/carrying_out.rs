@@ -207,7 +207,8 @@ impl Worker {
         restricted.and(settled)
     }
 
-    /// Closes the account of who is banned everywhere, and opens it again when that is over. One that others than moderators closed is theirs.
+    /// Closes the account of who is banned everywhere, and opens it again when that is over. One that others had closed
+    /// before is theirs; one that they close while the ban holds is opened with its end, as the realm does not say who closed it.
     async fn settle_account(&self, standing: &Standing, has_closed: &AtomicBool) -> Result<(), WorkError> {
         let Standing { place: Place { user, scope }, banned_until_ms, .. } = *standing;
         if scope.is_some() {
