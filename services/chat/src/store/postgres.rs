@@ -394,7 +394,9 @@ impl ChatStore for PostgresStore {
             Some(Restriction { until, is_ban, .. }) => sqlx::query(
                 "INSERT INTO restrictions (user_id, chat_id, restricted_until, is_ban) VALUES ($1, $2, $3, $4)
                  ON CONFLICT (user_id, chat_id) DO UPDATE
-                 SET restricted_until = excluded.restricted_until, is_ban = excluded.is_ban",
+                 SET restricted_until = excluded.restricted_until, is_ban = excluded.is_ban
+                 WHERE (restrictions.restricted_until, restrictions.is_ban)
+                       IS DISTINCT FROM (excluded.restricted_until, excluded.is_ban)",
             )
             .bind(user_id.0)
             .bind(chat_id.map_or(Uuid::nil(), |chat| chat.0))
@@ -406,7 +408,11 @@ impl ChatStore for PostgresStore {
         };
         let failed = |source| StoreError::Restrict { user_id, source };
         let mut transaction = self.pool.begin().await.map_err(failed)?;
-        query.execute(&mut *transaction).await.map_err(failed)?;
+        let changed = query.execute(&mut *transaction).await.map_err(failed)?;
+        if changed.rows_affected() == 0 {
+            // It is so already, and what is published of it was written with it.
+            return Ok(());
+        }
         enqueue(&mut transaction, &domain::restriction(chat_id, user_id)).await.map_err(failed)?;
         transaction.commit().await.map_err(failed)
     }
