@@ -72,6 +72,9 @@ pub const SCHEMA: Schema = Schema {
     ],
 };
 
+/// With each that is set or taken back: more than come.
+const RESTRICTIONS_FORGOTTEN_AT_ONCE: i64 = 20;
+
 /// Keeps chats in the tenant's database.
 #[derive(Clone)]
 pub struct PostgresStore {
@@ -413,6 +416,16 @@ impl ChatStore for PostgresStore {
             // It is so already, and what is published of it was written with it.
             return Ok(());
         }
+        // Some that have ended, of whichever users, so that there are never many.
+        sqlx::query(
+            "DELETE FROM restrictions WHERE (user_id, chat_id) IN (
+                 SELECT user_id, chat_id FROM restrictions WHERE restricted_until < now() - INTERVAL '1 day'
+                 ORDER BY restricted_until LIMIT $1 FOR UPDATE SKIP LOCKED)",
+        )
+        .bind(RESTRICTIONS_FORGOTTEN_AT_ONCE)
+        .execute(&mut *transaction)
+        .await
+        .map_err(failed)?;
         enqueue(&mut transaction, &domain::restriction(chat_id, user_id)).await.map_err(failed)?;
         transaction.commit().await.map_err(failed)
     }

@@ -178,3 +178,27 @@ async fn a_restricted_user_reads_and_writes_nothing(store: Store) {
     store.forget_restrictions(bob).await.expect("a change");
     assert!(store.restrictions(bob).await.expect("a read").is_empty());
 }
+
+/// The mutes of a rule end by themselves, and nothing else is said of them.
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn restrictions_that_have_ended_are_forgotten() {
+    let (_database, pool) = database().await;
+    let store: Store = Arc::new(PostgresStore::new(pool.clone(), Limits::default()));
+    sqlx::query(
+        "INSERT INTO restrictions (user_id, chat_id, restricted_until)
+         SELECT gen_random_uuid(), gen_random_uuid(), now() - INTERVAL '2 days' FROM generate_series(1, 30)",
+    )
+    .execute(&pool)
+    .await
+    .expect("restrictions");
+    let mute = async |hours: i64| {
+        let (chat_id, until) = (Some(ChatId::generate()), Utc::now() + TimeDelta::hours(hours));
+        let restriction = Restriction { chat_id, until, is_ban: false };
+        store.restrict(new_user(), chat_id, Some(restriction)).await.expect("a change");
+    };
+    mute(-1).await;
+    mute(1).await;
+    let left: i64 =
+        sqlx::query_scalar("SELECT count(*) FROM restrictions").fetch_one(&pool).await.expect("a count");
+    assert_eq!(left, 2, "what ended lately is left, and what holds");
+}
