@@ -72,7 +72,7 @@ pub const SCHEMA: Schema = Schema {
     ],
 };
 
-/// With each that is set or taken back: more than come.
+/// Restrictions that have ended, of which each that is set or taken back forgets so many: more than come.
 const RESTRICTIONS_FORGOTTEN_AT_ONCE: i64 = 20;
 
 /// Keeps chats in the tenant's database.

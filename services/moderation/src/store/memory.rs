@@ -14,7 +14,7 @@ use contracts::{
 };
 use tonic::async_trait;
 
-use super::{Batch, ModerationStore, StoreError};
+use super::{Batch, ModerationStore, StoreError, lifted_with_account};
 use crate::domain::{
     Audit, Change, Deletion, Place, Question, Scores, Standing, Tally, Verdict, Window, changes_of, end_ms,
     next_change_ms, standing,
@@ -477,9 +477,9 @@ impl ModerationStore for MemoryStore {
     }
 
     async fn leave_standing(&self, standing: &Standing) -> Result<(), StoreError> {
-        if let Some(row) = self.tables().standings.get_mut(&standing.place)
-            && row.claimed_until_ms != standing.claimed_until_ms
-        {
+        let mut tables = self.tables();
+        let row = tables.standings.entry(standing.place).or_default();
+        if row.claimed_until_ms != standing.claimed_until_ms {
             row.version += 1;
             row.has_closed |= standing.has_closed;
         }
@@ -496,6 +496,16 @@ impl ModerationStore for MemoryStore {
         Ok((before - after) as u64)
     }
 
+    async fn forget_standings(&self) -> Result<u64, StoreError> {
+        let mut tables = self.tables();
+        let before = tables.standings.len();
+        tables.standings.retain(|_, row| {
+            let is_done = row.done_version >= row.version && row.claimed_until_ms == 0;
+            !is_done || row.due_at_ms.is_some() || row.has_closed
+        });
+        Ok((before - tables.standings.len()) as u64)
+    }
+
     async fn forget_samples(&self, before_ms: i64) -> Result<(), StoreError> {
         let mut tables = self.tables();
         for run in tables.shadow_runs.values_mut().filter(|run| run.started_at_ms < before_ms) {
@@ -504,8 +514,21 @@ impl ModerationStore for MemoryStore {
         Ok(())
     }
 
-    async fn erase(&self, user: UserId) -> Result<(), StoreError> {
+    async fn erase(&self, user: UserId, now_ms: i64) -> Result<(), StoreError> {
         let mut tables = self.tables();
+        let holds = |of: &&mut Sanction| {
+            let is_in_force = of.lifted.is_none() && end_ms(of) > now_ms;
+            of.user == user && of.kind != SanctionKind::Warning && is_in_force
+        };
+        let mut lifted = Vec::new();
+        for sanction in tables.sanctions.iter_mut().filter(holds) {
+            sanction.lifted = Some(lifted_with_account(now_ms));
+            lifted.push(sanction.id.to_string());
+        }
+        for subject in lifted {
+            let (action, user) = ("sanction_lifted", Some(user));
+            tables.note(&Audit { at_ms: now_ms, by: None, action, subject, user });
+        }
         tables.windows.retain(|(_, sender), _| *sender != user);
         tables
             .questions

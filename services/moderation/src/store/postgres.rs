@@ -15,8 +15,8 @@ use tonic::async_trait;
 use uuid::Uuid;
 
 use super::{
-    Batch, ModerationStore, StoreError, appeal_state, parse_sanction_kind, report_state, rule_set_state,
-    sanction_kind,
+    Batch, ModerationStore, StoreError, appeal_state, lifted_with_account, parse_sanction_kind, report_state,
+    rule_set_state, sanction_kind,
 };
 use crate::domain::{
     Audit, Change, Deletion, Place, Question, Scope, Scores, Standing, Verdict, Window, changes_of, end_ms,
@@ -573,8 +573,10 @@ impl ModerationStore for PostgresStore {
 
     async fn leave_standing(&self, standing: &Standing) -> Result<(), StoreError> {
         sqlx::query(
-            "UPDATE standings SET version = version + 1, has_closed = has_closed OR $4
-             WHERE user_id = $1 AND chat_id = $2 AND claimed_until_ms <> $3",
+            "INSERT INTO standings (user_id, chat_id, version, has_closed) VALUES ($1, $2, 1, $4)
+             ON CONFLICT (user_id, chat_id) DO UPDATE
+             SET version = standings.version + 1, has_closed = standings.has_closed OR excluded.has_closed
+             WHERE standings.claimed_until_ms <> $3",
         )
         .bind(standing.place.user.0)
         .bind(scope_id(standing.place.scope))
@@ -609,6 +611,30 @@ impl ModerationStore for PostgresStore {
         Ok(forgotten)
     }
 
+    async fn forget_standings(&self) -> Result<u64, StoreError> {
+        let mut forgotten = 0;
+        loop {
+            // One that changes in this moment stays: what it is then is looked at once more.
+            let deleted = sqlx::query(
+                "DELETE FROM standings
+                 WHERE (user_id, chat_id) IN (
+                     SELECT user_id, chat_id FROM standings
+                     WHERE done_version >= version AND due_at_ms IS NULL AND NOT has_closed AND claimed_until_ms = 0
+                     LIMIT $1 FOR UPDATE SKIP LOCKED)
+                   AND done_version >= version AND due_at_ms IS NULL AND NOT has_closed AND claimed_until_ms = 0",
+            )
+            .bind(rows_of(FORGOTTEN_AT_ONCE))
+            .execute(&self.pool)
+            .await
+            .map_err(StoreError::Work)?
+            .rows_affected();
+            forgotten += deleted;
+            if deleted < FORGOTTEN_AT_ONCE as u64 {
+                return Ok(forgotten);
+            }
+        }
+    }
+
     async fn forget_samples(&self, before_ms: i64) -> Result<(), StoreError> {
         sqlx::query(
             "UPDATE shadow_runs SET body = jsonb_set(body, '{samples}', '[]')
@@ -622,7 +648,22 @@ impl ModerationStore for PostgresStore {
     }
 
     #[tracing::instrument(name = "moderation.store.erase", skip_all)]
-    async fn erase(&self, user: UserId) -> Result<(), StoreError> {
+    async fn erase(&self, user: UserId, now_ms: i64) -> Result<(), StoreError> {
+        sqlx::query(
+            "WITH lifted AS (
+                 UPDATE sanctions SET is_lifted = TRUE, body = jsonb_set(body, '{lifted}', $2)
+                 WHERE user_id = $1 AND NOT is_lifted AND kind <> 'warning' AND until_ms > $3
+                 RETURNING sanction_id
+             )
+             INSERT INTO audit (at_ms, action, subject, user_id)
+             SELECT $3, 'sanction_lifted', sanction_id::TEXT, $1 FROM lifted",
+        )
+        .bind(user.0)
+        .bind(Json(lifted_with_account(now_ms)))
+        .bind(now_ms)
+        .execute(&self.pool)
+        .await
+        .map_err(StoreError::Work)?;
         for statement in [
             "DELETE FROM windows WHERE sender_id = $1",
             "DELETE FROM questions WHERE sender_id = $1 AND post IS NOT NULL",

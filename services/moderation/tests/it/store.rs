@@ -52,6 +52,7 @@ suite![
     a_standing_is_the_sum_of_what_is_not_lifted,
     a_standing_does_not_grow_with_what_is_over,
     a_standing_that_was_never_tried_is_claimed_first,
+    a_standing_that_is_done_is_forgotten,
     what_is_carried_out_behind_a_claim_is_carried_out_again,
     a_deletion_is_claimed_by_one_process_at_a_time,
     lists_go_on_where_they_stopped,
@@ -356,6 +357,50 @@ async fn a_standing_does_not_grow_with_what_is_over(store: Store) {
     assert_eq!((claimed[0].silent_until_ms, claimed[0].banned_until_ms), (Some(700), None));
 }
 
+async fn a_standing_that_is_done_is_forgotten(store: Store) {
+    let chat = ChatId::generate();
+    let [muted, short, banned, waiting] = [(); 4].map(|()| UserId::generate());
+    let mute = sanction(muted, Some(chat), SanctionKind::Mute, Some(50));
+    for of in [
+        mute.clone(),
+        sanction(short, None, SanctionKind::Ban, Some(500)),
+        sanction(banned, None, SanctionKind::Ban, None),
+    ] {
+        act(&store, &[Change::Sanctioned(of)]).await;
+    }
+    let claimed = store.claim_standings(100, 110, 10).await.expect("a claim");
+    assert_eq!(claimed.len(), 3);
+    assert_eq!(store.forget_standings().await.expect("a change"), 0, "a process has them");
+    for standing in &claimed {
+        let has_closed = standing.place.user == banned;
+        store.finish_standing(&Standing { has_closed, ..*standing }).await.expect("it is noted");
+    }
+    act(&store, &[Change::Sanctioned(sanction(waiting, Some(chat), SanctionKind::Mute, None))]).await;
+    assert_eq!(
+        store.forget_standings().await.expect("a change"),
+        1,
+        "one ends later, one has closed an account"
+    );
+    assert_eq!(store.forget_standings().await.expect("a change"), 0);
+    let users = async |now_ms: i64| {
+        let claimed = store.claim_standings(now_ms, now_ms + 10, 10).await.expect("a claim");
+        for standing in &claimed {
+            store.finish_standing(standing).await.expect("it is noted");
+        }
+        claimed.into_iter().map(|standing| (standing.place.user, standing.has_closed)).collect::<Vec<_>>()
+    };
+    assert_eq!(users(200).await, [(waiting, false)]);
+    assert_eq!(users(500).await, [(short, false)], "its ban is over");
+    assert_eq!(store.forget_standings().await.expect("a change"), 2);
+    // What is decided later is carried out as the first was, and so is what a slow process may have done since.
+    act(&store, &[Change::Lifted(Sanction { lifted: Some(decision()), ..mute })]).await;
+    assert_eq!(users(600).await, [(muted, false)]);
+    assert_eq!(store.forget_standings().await.expect("a change"), 1);
+    let slow = claimed.iter().find(|standing| standing.place.user == muted).expect("its claim");
+    assert!(!store.finish_standing(slow).await.expect("it is noted"), "its claim has ended");
+    assert_eq!(users(700).await, [(muted, false)]);
+}
+
 async fn a_standing_that_was_never_tried_is_claimed_first(store: Store) {
     let users = [1, 2, 3].map(|n| UserId(Uuid::from_u128(n)));
     let ban = async |user: UserId| {
@@ -616,7 +661,7 @@ async fn what_is_remembered_of_a_deleted_account_goes(store: Store) {
     let bans = [ann, ben].map(|user| Change::Sanctioned(sanction(user, None, SanctionKind::Ban, None)));
     act(&store, &bans).await;
     for _ in 0..2 {
-        store.erase(ann).await.expect("a change");
+        store.erase(ann, 300).await.expect("a change");
     }
     let kept = ShadowRun { samples: vec![sample(ben, 1), sample(ben, 3)], ..run };
     assert_eq!(store.shadow_run(set.id).await.expect("a read"), Some(kept.clone()));
@@ -624,7 +669,20 @@ async fn what_is_remembered_of_a_deleted_account_goes(store: Store) {
     assert_eq!(windows.into_keys().collect::<Vec<_>>(), [(chat, ben)]);
     let claimed = store.claim_standings(1, 2, 10).await.expect("a claim");
     assert_eq!(claimed.iter().map(|standing| standing.place.user).collect::<Vec<_>>(), [ben]);
-    assert_eq!(store.sanctions(Some(ann), i64::MAX, 10).await.expect("a read").len(), 1, "it stays");
+    let [(_, of_ann)] =
+        store.sanctions(Some(ann), i64::MAX, 10).await.expect("a read").try_into().expect("it stays");
+    assert_eq!(
+        of_ann.lifted.map(|lifted| (lifted.by, lifted.at_ms)),
+        Some((None, 300)),
+        "it holds for nobody"
+    );
+    let [(_, of_ben)] =
+        store.sanctions(Some(ben), i64::MAX, 10).await.expect("a read").try_into().expect("one");
+    assert_eq!(of_ben.lifted, None);
+    let noted = store.audit(i64::MAX, 10).await.expect("a read");
+    let noted: Vec<_> =
+        noted.iter().map(|entry| (entry.action.as_str(), entry.subject.clone(), entry.user)).collect();
+    assert_eq!(noted, [("sanction_lifted", of_ann.id.to_string(), Some(ann))], "once");
     store.forget_samples(100).await.expect("a change");
     assert_eq!(store.shadow_run(set.id).await.expect("a read"), Some(kept.clone()));
     store.forget_samples(101).await.expect("a change");
@@ -675,7 +733,7 @@ async fn a_question_is_claimed_and_answered_once(store: Store) {
     // The log is read again: what was answered is not asked.
     store.record(&batch).await.expect("it is written");
     assert_eq!(claim(100, 10).await.0, [2, 3]);
-    store.erase(ben).await.expect("a change");
+    store.erase(ben, 300).await.expect("a change");
     assert_eq!(claim(200, 10).await.0, [3]);
     assert_eq!(store.give_up_questions(1_000).await.expect("a change"), 0);
     assert_eq!(store.give_up_questions(1_001).await.expect("a change"), 1);
