@@ -198,6 +198,8 @@ pub struct Batch {
 pub enum Refusal {
     #[error("the rule set is not a draft any more: create another one with the same rules")]
     NotADraft,
+    #[error("another rule set was enforced in this moment: try again")]
+    OthersEnforced,
     #[error("the rule set is not enforced")]
     NotEnforced,
     #[error("the rule set is enforced, or was until lately: retire it first, and remove it a day later")]
@@ -217,6 +219,7 @@ impl Change {
     /// Returns why the change is not made when things are not as it needs them.
     pub(crate) fn refusal(&self) -> Refusal {
         match self {
+            Self::RuleSetsCounted { .. } => Refusal::OthersEnforced,
             Self::RuleSetEnforced(_) => Refusal::NotADraft,
             Self::RuleSetRetired(_) => Refusal::NotEnforced,
             Self::RuleSetRemoved { .. } => Refusal::InForce,

@@ -88,6 +88,9 @@ impl Tables {
                 }
                 self.rule_sets.push(set.clone());
             }
+            Change::RuleSetsCounted { among, retired_after_ms } => {
+                return self.sets_from(*retired_after_ms).all(|set| among.contains(&set.id));
+            }
             Change::RuleSetEnforced(set) => return self.replace_set(set, RuleSetState::Draft),
             Change::RuleSetRetired(set) => return self.replace_set(set, RuleSetState::Enforced),
             Change::RuleSetRemoved { id, retired_before_ms } => {
@@ -154,6 +157,14 @@ impl Tables {
             Change::Noted(audit) => self.note(audit),
         }
         true
+    }
+
+    /// Returns the rule sets that are enforced, and those that were retired after a time.
+    fn sets_from(&self, sent_at_ms: i64) -> impl Iterator<Item = &RuleSet> {
+        self.rule_sets.iter().filter(move |set| {
+            let is_retired_later = set.retired_from_ms.is_some_and(|from_ms| from_ms > sent_at_ms);
+            set.state == RuleSetState::Enforced || is_retired_later
+        })
     }
 
     fn replace_set(&mut self, set: &RuleSet, before: RuleSetState) -> bool {
@@ -255,12 +266,7 @@ impl ModerationStore for MemoryStore {
     }
 
     async fn rule_sets_from(&self, sent_at_ms: i64) -> Result<Vec<RuleSet>, StoreError> {
-        let tables = self.tables();
-        let may_judge = |set: &&RuleSet| {
-            let is_retired_later = set.retired_from_ms.is_some_and(|from_ms| from_ms > sent_at_ms);
-            set.state == RuleSetState::Enforced || is_retired_later
-        };
-        Ok(tables.rule_sets.iter().filter(may_judge).cloned().collect())
+        Ok(self.tables().sets_from(sent_at_ms).cloned().collect())
     }
 
     async fn figures(&self, id: RuleSetId) -> Result<Figures, StoreError> {

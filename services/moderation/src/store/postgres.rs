@@ -35,6 +35,9 @@ pub const SCHEMA: Schema = Schema {
 /// Rows that one statement forgets: a slow disk manages that in time.
 const FORGOTTEN_AT_ONCE: usize = 1_000;
 
+/// Rule sets are enforced one after the other, under this lock of the database, "rulesets" in ASCII: each is compared with all that are.
+const RULE_SETS_LOCK: i64 = 0x7275_6c65_7365_7473;
+
 /// Keeps all of it in the tenant's database.
 #[derive(Clone)]
 pub struct PostgresStore {
@@ -833,6 +836,20 @@ async fn apply(connection: &mut PgConnection, change: &Change) -> Result<bool, s
             .bind(set.retired_from_ms)
             .bind(Json(set.clone()));
             query.execute(connection).await.map(|done| done.rows_affected() == 1)
+        }
+        Change::RuleSetsCounted { among, retired_after_ms } => {
+            let locking = sqlx::query("SELECT pg_advisory_xact_lock($1)").bind(RULE_SETS_LOCK);
+            locking.execute(&mut *connection).await?;
+            let among: Vec<Uuid> = among.iter().map(|id| id.0).collect();
+            sqlx::query_scalar(
+                "SELECT NOT EXISTS (
+                     SELECT FROM rule_sets
+                     WHERE (state = 'enforced' OR retired_from_ms > $1) AND rule_set_id <> ALL ($2))",
+            )
+            .bind(*retired_after_ms)
+            .bind(among)
+            .fetch_one(connection)
+            .await
         }
         Change::RuleSetEnforced(set) => replace_set(connection, set, RuleSetState::Draft).await,
         Change::RuleSetRetired(set) => replace_set(connection, set, RuleSetState::Enforced).await,

@@ -4,7 +4,7 @@ use std::sync::atomic::Ordering;
 
 use contracts::{
     ChatId, UserId,
-    api::{RuleSetState, SanctionKind},
+    api::{RuleSet, RuleSetState, SanctionKind},
 };
 use kit::testing::{TestRealm, wait_for};
 use moderation::{domain::Change, store::ModerationStore as _};
@@ -175,6 +175,37 @@ async fn a_moderator_makes_room_for_rule_sets() {
         let refused = stand.api.send(&line, Some(&moderator.token), None).await;
         assert_eq!(refused.code(), "conflict", "it is in force, or was until lately");
     }
+}
+
+#[tokio::test]
+async fn the_patterns_of_a_set_count_for_a_day_after_it_is_retired() {
+    let stand = Stand::start().await;
+    let moderator = stand.moderator();
+    let patterns = |of: &str, count: usize| -> Value {
+        let rule = |n| json!({"name": format!("{n}"), "test": {"pattern": {"pattern": format!("{of} {n}")}}, "action": {"delete": true}});
+        (0..count).map(rule).collect()
+    };
+    // It was retired long ago.
+    let old = rule_set(patterns("old", 50), RuleSetState::Retired);
+    let old = RuleSet { retired_from_ms: Some(2), ..old };
+    stand.store.act(&[Change::RuleSetCreated(old)]).await.expect("it is created");
+    let create = async |of: &str, count: usize| {
+        let set = json!({"name": of, "rules": patterns(of, count)});
+        let set = stand.post(&moderator, "rule-sets", set, 201).await;
+        set["id"].as_str().expect("an id").to_owned()
+    };
+    let send = async |id: &str, end: &str| {
+        let line = format!("POST /api/moderation/rule-sets/{id}/{end}");
+        stand.api.send(&line, Some(&moderator.token), None).await
+    };
+    let (first, second, third) =
+        (create("first", 50).await, create("second", 50).await, create("third", 1).await);
+    for id in [&first, &second] {
+        send(id, "enforce").await.ok(200);
+    }
+    assert_eq!(send(&third, "enforce").await.code(), "limit_reached");
+    send(&first, "retire").await.ok(200);
+    assert_eq!(send(&third, "enforce").await.code(), "limit_reached", "it judges what is read late");
 }
 
 #[tokio::test]

@@ -47,6 +47,7 @@ suite![
     what_was_judged_is_written_once,
     a_rule_set_goes_from_draft_to_retired,
     a_retired_set_counts_for_what_was_sent_before,
+    a_set_is_enforced_beside_those_that_it_was_compared_with,
     a_report_is_decided_once,
     changes_are_made_together_or_not_at_all,
     a_standing_is_the_sum_of_what_is_not_lifted,
@@ -218,6 +219,49 @@ async fn a_retired_set_counts_for_what_was_sent_before(store: Store) {
     act(&store, &[Change::RuleSetRetired(late.clone())]).await;
     assert_eq!(store.rule_sets_from(199).await.expect("a read"), [late]);
     assert!(from(200).await.is_empty());
+}
+
+/// Returns the changes that enforce a draft which was compared with others.
+fn enforcing(draft: &RuleSet, among: &[RuleSetId], retired_after_ms: i64) -> [Change; 2] {
+    let enforced = RuleSet { state: RuleSetState::Enforced, enforced_from_ms: Some(7), ..draft.clone() };
+    [Change::RuleSetsCounted { among: among.to_vec(), retired_after_ms }, Change::RuleSetEnforced(enforced)]
+}
+
+async fn a_set_is_enforced_beside_those_that_it_was_compared_with(store: Store) {
+    let [first, second, third] = [(); 3].map(|()| rule_set(words(&["scam"]), RuleSetState::Draft));
+    for set in [&first, &second, &third] {
+        act(&store, &[Change::RuleSetCreated(set.clone())]).await;
+    }
+    act(&store, &enforcing(&first, &[], 0)).await;
+    assert_eq!(refused(&store, &enforcing(&second, &[], 0)).await, Refusal::OthersEnforced);
+    assert_eq!(store.rule_set(second.id).await.expect("a read"), Some(second.clone()));
+    // One that is enforced no more may be among them.
+    act(&store, &enforcing(&second, &[first.id, third.id], 0)).await;
+    for (set, retired_from_ms) in [(&first, 100), (&second, 200)] {
+        let retired =
+            RuleSet { state: RuleSetState::Retired, retired_from_ms: Some(retired_from_ms), ..set.clone() };
+        act(&store, &[Change::RuleSetRetired(retired)]).await;
+    }
+    assert_eq!(refused(&store, &enforcing(&third, &[first.id], 100)).await, Refusal::OthersEnforced);
+    act(&store, &enforcing(&third, &[second.id], 100)).await;
+}
+
+/// Two moderators, of whom neither sees the set of the other.
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn of_two_sets_at_once_one_is_compared_again() {
+    let (_database, pool) = database().await;
+    let store: Store = Arc::new(PostgresStore::new(pool));
+    for _ in 0..20 {
+        let sets = [(); 2].map(|()| rule_set(words(&["scam"]), RuleSetState::Draft));
+        for set in &sets {
+            act(&store, &[Change::RuleSetCreated(set.clone())]).await;
+        }
+        let known = store.rule_sets_from(0).await.expect("a read");
+        let known: Vec<_> = known.iter().map(|set| set.id).collect();
+        let [one, two] = sets.each_ref().map(|set| enforcing(set, &known, 0));
+        let outcomes = tokio::join!(store.act(&one), store.act(&two));
+        assert_ne!(outcomes.0.is_ok(), outcomes.1.is_ok(), "{outcomes:?}");
+    }
 }
 
 async fn a_report_is_decided_once(store: Store) {
