@@ -7,7 +7,6 @@ use kit::{
     error::{InvalidField, ServiceError},
     mail::MailError,
 };
-
 use tonic::Code;
 
 use crate::{channels::SendError, store::StoreError};

@@ -655,7 +655,7 @@ async fn a_large_room_is_told_in_slices_and_no_other_chat_waits_for_it() {
     assert_eq!(small_at, Some(2), "of {rounds} rounds");
 }
 
-/// The log is read while chats are told of news: what both lock they lock in one order.
+/// The log is read while news are spread: what both lock they lock in one order.
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
 async fn what_waits_for_news_has_no_seat_that_spreading_wants() {
     let (_database, pool) = database().await;
@@ -690,7 +690,7 @@ async fn what_waits_for_news_has_no_seat_that_spreading_wants() {
         .bind(chat.0)
         .execute(&mut *spreading)
         .await
-        .expect("nobody has the seats");
+        .expect("no other session has the seats");
     spreading.commit().await.expect("it ends");
     noting.await.expect("it is noted");
 }
