@@ -24,7 +24,7 @@ use tokio::sync::Semaphore;
 use tonic::{Code, Request, async_trait};
 
 use crate::{
-    stand::{PATIENCE, Running, Stand, entry, index_in, index_within, stored, text},
+    stand::{PATIENCE, Running, Stand, TENANT, entry, index_in, index_within, stored, text},
     stories::{about, index_in_memory},
 };
 
@@ -285,7 +285,7 @@ async fn an_index_is_not_built_again_where_two_have_no_room() {
     let (ann, chat) = (stand.realm.user("ann"), ChatId::generate());
     stand.store_before(chat, &ann);
     {
-        let held = index_within(folder.path(), LIMIT_BYTES);
+        let held = index_within(folder.path(), LIMIT_BYTES, TENANT);
         let service = stand.start(held.clone()).await;
         service.is_complete().await;
         let rpc = IndexRpc::new(service.standing.clone(), held);
@@ -299,7 +299,7 @@ async fn an_index_is_not_built_again_where_two_have_no_room() {
     fs::rename(folder.path().join("v2.1"), folder.path().join("v1")).expect("a folder");
     fs::remove_file(folder.path().join("served")).expect("a file");
     {
-        let held = index_within(folder.path(), LIMIT_BYTES);
+        let held = index_within(folder.path(), LIMIT_BYTES, TENANT);
         let service = stand.start(held.clone()).await;
         let rpc = IndexRpc::new(service.standing.clone(), held);
         let waits = || async {
