@@ -19,6 +19,7 @@ mod contested;
 pub mod controller;
 mod desired;
 mod domains;
+mod endpoints;
 mod events;
 mod fleet;
 pub mod leader;

@@ -5,10 +5,9 @@ use std::collections::{BTreeMap, BTreeSet};
 
 use catalog::{Backend, Service, Topic};
 use crds::{
-    CellS3, CqlFlavor, DEFAULT_ACCESS_TOKEN_LIFETIME, DEFAULT_PARTITIONS, DEFAULT_RATE_LIMIT,
-    DEFAULT_RETENTION, Host, KafkaQuotas, LimitsSpec, MediaSpec, MessengerCell, MessengerCellSpec,
-    MessengerTenant, NameError, OptionalTopic, Period, RateLimit, Registration, Scheme, SmsSpec, TenantId,
-    TopicName,
+    CqlFlavor, DEFAULT_ACCESS_TOKEN_LIFETIME, DEFAULT_PARTITIONS, DEFAULT_RATE_LIMIT, DEFAULT_RETENTION,
+    Host, KafkaQuotas, LimitsSpec, MediaSpec, MessengerCell, MessengerCellSpec, MessengerTenant, NameError,
+    OptionalTopic, Period, RateLimit, Registration, Scheme, SmsSpec, TenantId, TopicName,
 };
 use k8s_openapi::apimachinery::pkg::apis::meta::v1::OwnerReference;
 use kube::Resource;
@@ -18,7 +17,7 @@ use url::Url;
 
 use crate::{
     backend::{self, DataExpected},
-    consent,
+    consent, endpoints,
     placement::Hosts,
     providers::{self, CellRules, Providers},
     referenced::ReferencedSecrets,
@@ -144,7 +143,7 @@ impl Cell {
         let redis_port = redis_port
             .parse()
             .map_err(|_| invalid("spec.redis.address", "it has no valid port".to_owned()))?;
-        for (field, endpoint) in spec.s3.iter().flat_map(s3_endpoints).chain(registry_url(spec)) {
+        for (field, endpoint) in endpoints::optional(spec) {
             Url::parse(endpoint).map_err(|error| invalid(field, error.to_string()))?;
         }
         let kafka_replication = i16::try_from(spec.kafka.replication_factor.unwrap_or(3))
@@ -182,20 +181,6 @@ impl Cell {
             name,
         })
     }
-}
-
-/// Returns the addresses of an object store, each with the field that has it.
-pub(crate) fn s3_endpoints(s3: &CellS3) -> [(&'static str, &str); 3] {
-    [
-        ("spec.s3.endpoint", s3.endpoint.as_str()),
-        ("spec.s3.publicEndpoint", s3.public_endpoint()),
-        ("spec.s3.accountsEndpoint", s3.accounts_endpoint()),
-    ]
-}
-
-/// Returns the address of a schema registry, with the field that has it.
-pub(crate) fn registry_url(spec: &MessengerCellSpec) -> Option<(&'static str, &str)> {
-    spec.schema_registry.as_ref().map(|registry| ("spec.schemaRegistry.url", registry.url.as_str()))
 }
 
 impl Cell {

@@ -29,9 +29,8 @@ use tokio_util::sync::CancellationToken;
 use uuid::Uuid;
 
 use crate::{
-    domain::{Deletion, Place, Standing},
+    domain::{Deletion, Place, SYSTEM, Standing},
     error::Error,
-    events::SYSTEM,
     metrics::Metrics,
     peers::Peers,
     store::{ModerationStore, StoreError},

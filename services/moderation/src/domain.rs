@@ -9,6 +9,9 @@ mod shadow;
 mod standing;
 mod text;
 
+use contracts::UserId;
+use uuid::Uuid;
+
 pub(crate) use self::judge::check_terms;
 pub use self::{
     change::{Audit, Change, Deletion, Verdict, changes_of, derived_id, sanction},
@@ -22,3 +25,6 @@ pub use self::{
     standing::{FOR_GOOD_MS, Place, Scope, Standing, end_ms, next_change_ms, standing},
     text::Folded,
 };
+
+/// Deletions are sent in this name. It is of no user, and what it sends is not judged.
+pub const SYSTEM: UserId = UserId(Uuid::nil());

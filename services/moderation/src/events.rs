@@ -26,17 +26,13 @@ use tokio::{
 };
 use tokio_util::sync::CancellationToken;
 use tonic::async_trait;
-use uuid::Uuid;
 
 use crate::{
     carrying_out::Wake,
-    domain::{Judge, Post, Question, Verdict, Window, counts},
+    domain::{Judge, Post, Question, SYSTEM, Verdict, Window, counts},
     metrics::Metrics,
     store::{Batch, ModerationStore, StoreError},
 };
-
-/// Deletions are sent in this name. It is of no user, and what it sends is not judged.
-pub const SYSTEM: UserId = UserId(Uuid::nil());
 
 /// A compiled rule set is forgotten after so many batches that it is not for. Partitions are not equally far: one that is behind the retirement of
 /// a set takes turns with others that have passed it.
@@ -283,6 +279,8 @@ mod tests {
         event::{DeliveryOutcome, EntryKind},
     };
     use futures_util::poll;
+
+    use uuid::Uuid;
 
     use super::*;
     use crate::{domain::Change, store::MemoryStore};

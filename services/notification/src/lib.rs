@@ -13,7 +13,7 @@
 //! and `UserService` for how a chat is at the moment at which its user is notified (see [`sending`]), and the list of deleted accounts.
 //!
 //! # Publishes
-//! Nothing to the log. Web Push, pushes by Firebase, webhooks, mails and text messages (see [`channels`]).
+//! Nothing to the log. Web Push, pushes by Firebase, webhooks, mails and text messages (see [`mod@channels`]).
 
 pub mod api;
 pub mod channels;

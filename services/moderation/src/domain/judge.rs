@@ -29,7 +29,7 @@ pub(crate) const MAX_SANCTION_SECONDS: u32 = 315_360_000;
 const MAX_PROGRAM_BYTES: usize = 512 << 10;
 /// What one pattern remembers of texts to be faster, in bytes, for each thread.
 const MAX_CACHE_BYTES: usize = 256 << 10;
-/// Patterns of all rule sets that are enforced. While a text is judged, each has twice [`MAX_CACHE_BYTES`] at most.
+/// Patterns of all rule sets that are enforced. While a text is judged, each has twice `MAX_CACHE_BYTES` at most.
 pub const MAX_ENFORCED_PATTERNS: usize = 100;
 /// The programs of all of them together, in bytes. With the caches it is less than half of what the process may have.
 pub const MAX_ENFORCED_PROGRAM_BYTES: usize = 16 << 20;

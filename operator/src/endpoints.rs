@@ -1,0 +1,16 @@
+//! Pure: where the backends are that a cell may have.
+
+use crds::MessengerCellSpec;
+
+/// Returns the addresses of the backends that a cell has beside those that every cell has, each with the field that has it.
+pub(crate) fn optional(spec: &MessengerCellSpec) -> impl Iterator<Item = (&'static str, &str)> {
+    let s3 = spec.s3.iter().flat_map(|s3| {
+        [
+            ("spec.s3.endpoint", s3.endpoint.as_str()),
+            ("spec.s3.publicEndpoint", s3.public_endpoint()),
+            ("spec.s3.accountsEndpoint", s3.accounts_endpoint()),
+        ]
+    });
+    let registry = spec.schema_registry.iter();
+    s3.chain(registry.map(|registry| ("spec.schemaRegistry.url", registry.url.as_str())))
+}
