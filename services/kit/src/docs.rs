@@ -11,7 +11,7 @@ use utoipa::{
         ServerBuilder,
         header::HeaderBuilder,
         path::{Operation, PathItem},
-        schema::{ObjectBuilder, Type},
+        schema::{AdditionalProperties, ObjectBuilder, Schema, Type},
         security::{HttpAuthScheme, HttpBuilder, SecurityScheme},
     },
 };
@@ -62,6 +62,7 @@ const RETRY_AFTER: &str = "Seconds to wait before the request is repeated";
 pub(crate) fn complete(openapi: &mut OpenApi) {
     let server = ServerBuilder::new().url("/").description(Some("The tenant's own address")).build();
     openapi.servers = Some(vec![server]);
+    close_variants(openapi);
     let everywhere = problems(&EVERYWHERE);
     for operation in openapi.paths.paths.values_mut().flat_map(operations) {
         let responses = &mut operation.responses.responses;
@@ -73,6 +74,23 @@ pub(crate) fn complete(openapi: &mut OpenApi) {
                 let text = ObjectBuilder::new().schema_type(Type::String);
                 let header = HeaderBuilder::new().schema(Some(text)).description(Some(description)).build();
                 response.headers.insert(name.to_owned(), header.into());
+            }
+        }
+    }
+}
+
+/// An enum is an object with the key of its variant. serde refuses a second key, and the derived description does not say so.
+fn close_variants(openapi: &mut OpenApi) {
+    let schemas = openapi.components.iter_mut().flat_map(|components| components.schemas.values_mut());
+    for schema in schemas {
+        let RefOr::T(Schema::OneOf(variants)) = schema else { continue };
+        for variant in &mut variants.items {
+            if let RefOr::T(Schema::Object(variant)) = variant
+                && variant.properties.len() == 1
+                && variant.required.len() == 1
+            {
+                let closed = AdditionalProperties::FreeForm(false);
+                variant.additional_properties.get_or_insert_with(|| Box::new(closed));
             }
         }
     }

@@ -41,9 +41,9 @@ const CODES: u64 = 1_000_000;
         (status = NO_CONTENT, description = "Text messages are sent to the number from now on"),
         (status = FORBIDDEN, description = "permission_denied (it is not the code that was sent; `detail` says how many attempts are left)",
             body = Problem, content_type = "application/problem+json"),
-        (status = NOT_FOUND, description = "not_found (the caller has no subscription of a number with this id)", body = Problem,
+        (status = NOT_FOUND, description = "not_found (the caller has no subscription with this id)", body = Problem,
             content_type = "application/problem+json"),
-        (status = CONFLICT, description = "conflict (there is no code that is good: subscribe the number again)", body = Problem,
+        (status = CONFLICT, description = "conflict (there is no code that is good: subscribe the number again; or it is no number)", body = Problem,
             content_type = "application/problem+json"),
         RequestProblems,
     )

@@ -68,7 +68,7 @@ impl Target {
         Ok(match request {
             CreateSubscriptionRequest::WebPush(WebPushTarget { endpoint, keys }) => Self::WebPush {
                 endpoint: parse_url("web_push.endpoint", endpoint)?,
-                public_key: bytes("web_push.keys.p256dh", &keys.p256dh, PUBLIC_KEY_BYTES)?,
+                public_key: point("web_push.keys.p256dh", &keys.p256dh)?,
                 auth: bytes("web_push.keys.auth", &keys.auth, AUTH_BYTES)?,
                 sender_key: sender_key.to_owned(),
             },
@@ -170,9 +170,15 @@ fn parse_token(text: &str) -> Result<String, InvalidField> {
     Err(InvalidField { field: "fcm.token", problem })
 }
 
+/// Returns a point of P-256 in its uncompressed form.
+fn point(field: &'static str, text: &str) -> Result<Vec<u8>, InvalidField> {
+    let point = bytes(field, text, PUBLIC_KEY_BYTES)?;
+    let problem = || "must be a point in its uncompressed form, which begins with 0x04".to_owned();
+    if point[0] == 4 { Ok(point) } else { Err(InvalidField { field, problem: problem() }) }
+}
+
 fn bytes(field: &'static str, text: &str, count: usize) -> Result<Vec<u8>, InvalidField> {
-    // Browsers and their libraries differ in whether they pad.
-    let read = BASE64_URL_SAFE_NO_PAD.decode(text.trim_end_matches('='));
+    let read = BASE64_URL_SAFE_NO_PAD.decode(text);
     let problem = || format!("must be {count} bytes in base64url");
     read.ok().filter(|bytes| bytes.len() == count).ok_or_else(|| InvalidField { field, problem: problem() })
 }
@@ -320,7 +326,8 @@ mod tests {
         let key = BASE64_URL_SAFE_NO_PAD.encode([4; 65]);
         let auth = BASE64_URL_SAFE_NO_PAD.encode([1; 16]);
         assert!(push(&key, &auth).is_ok());
-        assert!(push(&format!("{key}="), &format!("{auth}==")).is_ok());
+        assert!(push(&format!("{key}="), &format!("{auth}==")).is_err(), "browsers do not pad");
+        assert!(push(&BASE64_URL_SAFE_NO_PAD.encode([5; 65]), &auth).is_err(), "it is no point");
         assert!(push(&auth, &auth).is_err());
         assert!(push(&key, "not base64url!").is_err());
     }

@@ -279,10 +279,10 @@ impl NotificationStore for MemoryStore {
         let Tables { subscriptions, codes, .. } = &mut *tables;
         let is_number = |one: &Subscription| one.target.channel() == NotificationChannel::Sms;
         let own = subscriptions.get_mut(&id).map(|entry| &mut entry.subscription);
-        let Some(own) = own.filter(|one| one.user_id == user_id && is_number(one)) else {
+        let Some(own) = own.filter(|one| one.user_id == user_id) else {
             return Ok(CodeOutcome::NoSubscription);
         };
-        if own.is_confirmed {
+        if own.is_confirmed && is_number(own) {
             return Ok(CodeOutcome::Confirmed);
         }
         let last = codes.iter_mut().rev().find(|code| code.sent.subscription == id);

@@ -319,8 +319,8 @@ impl NotificationStore for PostgresStore {
         let mut transaction = self.pool.begin().await.map_err(failed)?;
         // One after the other for one number of a user, so that each attempt counts.
         let found: Option<NumberToConfirmRow> = sqlx::query_as(
-            "SELECT endpoint, is_confirmed FROM subscriptions
-             WHERE subscription_id = $1 AND user_id = $2 AND channel = 'sms' FOR UPDATE",
+            "SELECT endpoint, channel = 'sms' AND is_confirmed AS is_confirmed FROM subscriptions
+             WHERE subscription_id = $1 AND user_id = $2 FOR UPDATE",
         )
         .bind(id.0)
         .bind(user_id.0)

@@ -180,7 +180,7 @@ async fn a_number_counts_once_its_code_is_confirmed() {
     let mail =
         stand.api.post(&ann, SUBSCRIPTIONS, json!({"email": {"address": "ann@corp.test"}})).await.ok(200);
     let mail = mail["id"].as_str().expect("an id").to_owned();
-    assert_eq!(confirm(&stand, &ann, &mail, &second).await, "not_found", "it has no number");
+    assert_eq!(confirm(&stand, &ann, &mail, &second).await, "conflict", "it has no number");
 }
 
 #[tokio::test]

@@ -34,7 +34,7 @@ const ANSWER_WITHIN: Duration = Duration::from_secs(2);
 pub(super) struct NameParameters {
     /// 1 to 8 words in at most 64 characters. Each of them begins a word of the name, in any order, case and width. Spaces and the marks of ASCII divide
     /// words. The schema allows some queries.
-    #[param(max_length = 64, pattern = "^[0-9A-Za-z]{1,15}( [0-9A-Za-z]{1,15}){0,3}$")]
+    #[param(max_length = 64, pattern = "^[0-9A-Za-z]{1,15}([ .][0-9A-Za-z]{1,15}){0,3}$")]
     q: String,
     /// Most items in the response.
     #[param(minimum = 1, maximum = 50, default = 20)]
