@@ -43,7 +43,7 @@ const CODES: u64 = 1_000_000;
             body = Problem, content_type = "application/problem+json"),
         (status = NOT_FOUND, description = "not_found (the caller has no subscription with this id)", body = Problem,
             content_type = "application/problem+json"),
-        (status = CONFLICT, description = "conflict (there is no code that is good: subscribe the number again; or it is no number)", body = Problem,
+        (status = CONFLICT, description = "conflict (there is no code that is good: subscribe the number again; or it is not a number)", body = Problem,
             content_type = "application/problem+json"),
         RequestProblems,
     )
