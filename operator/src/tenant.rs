@@ -142,7 +142,7 @@ impl Cell {
         let redis_port = redis_port
             .parse()
             .map_err(|_| invalid("spec.redis.address", "it has no valid port".to_owned()))?;
-        for (field, endpoint) in spec.s3.iter().flat_map(s3_endpoints).chain(registry_url(spec)) {
+        for (field, endpoint) in optional_urls(spec) {
             Url::parse(endpoint).map_err(|error| invalid(field, error.to_string()))?;
         }
         let kafka_replication = i16::try_from(spec.kafka.replication_factor.unwrap_or(3))
@@ -183,7 +183,7 @@ impl Cell {
 }
 
 /// Returns the addresses of an object store, each with the field that has it.
-pub(crate) fn s3_endpoints(s3: &CellS3) -> [(&'static str, &str); 3] {
+fn s3_endpoints(s3: &CellS3) -> [(&'static str, &str); 3] {
     [
         ("spec.s3.endpoint", s3.endpoint.as_str()),
         ("spec.s3.publicEndpoint", s3.public_endpoint()),
@@ -191,9 +191,12 @@ pub(crate) fn s3_endpoints(s3: &CellS3) -> [(&'static str, &str); 3] {
     ]
 }
 
-/// Returns the address of a schema registry, with the field that has it.
-pub(crate) fn registry_url(spec: &MessengerCellSpec) -> Option<(&'static str, &str)> {
-    spec.schema_registry.as_ref().map(|registry| ("spec.schemaRegistry.url", registry.url.as_str()))
+/// Returns the addresses of what a cell may do without, each with the field that has it.
+pub(crate) fn optional_urls(spec: &MessengerCellSpec) -> impl Iterator<Item = (&'static str, &str)> {
+    let registry =
+        spec.schema_registry.as_ref().map(|registry| ("spec.schemaRegistry.url", registry.url.as_str()));
+    let search = spec.opensearch.as_ref().map(|search| ("spec.opensearch.url", search.url.as_str()));
+    spec.s3.iter().flat_map(s3_endpoints).chain(registry).chain(search)
 }
 
 impl Cell {
@@ -386,8 +389,10 @@ pub(crate) fn postgres_sessions(workloads: &[Workload]) -> u32 {
 pub(crate) fn missing_backend(workloads: &[Workload], cell: &Cell) -> Option<(Service, Backend)> {
     let missing: Vec<_> =
         backend::ALL.iter().filter(|backend| !backend.is_of(cell)).map(|backend| backend.entry()).collect();
-    workloads.iter().flat_map(|workload| &workload.services).find_map(|service| {
-        let needed = missing.iter().find(|backend| service.backends.contains(backend))?;
+    workloads.iter().find_map(|workload| {
+        let needed = missing.iter().find(|backend| workload.backends().contains(backend))?;
+        let service =
+            workload.services.iter().find(|service| service.all_backends().any(|one| one == *needed))?;
         Some((*service, *needed))
     })
 }
@@ -432,6 +437,29 @@ mod tests {
             let lacking = enabled.then_some((Service::Media, Backend::S3));
             assert_eq!(missing_backend(&workloads, &bare), lacking);
         }
+    }
+
+    #[test]
+    fn a_cell_without_opensearch_lacks_it_for_those_who_choose_it() {
+        use crate::rendered::testing::cell;
+
+        let (bare, whole) = (cell(|cell| cell.spec.opensearch = None), cell(with_opensearch));
+        for topology in ["Distributed", "Compact"] {
+            for (engine, lacking) in
+                [("Embedded", None), ("OpenSearch", Some((Service::Search, Backend::OpenSearch)))]
+            {
+                let spec = serde_json::json!({"tenantId": "acme", "cellRef": {"name": "local"}, "topology": topology,
+                    "services": {"search": {"enabled": true, "engine": engine}}});
+                let workloads = Workload::of(&serde_json::from_value(spec).expect("a spec"));
+                assert_eq!(missing_backend(&workloads, &whole), None);
+                assert_eq!(missing_backend(&workloads, &bare), lacking, "{topology}");
+            }
+        }
+    }
+
+    fn with_opensearch(cell: &mut MessengerCell) {
+        let search = serde_json::json!({"url": "http://search:9200", "security": "None"});
+        cell.spec.opensearch = Some(serde_json::from_value(search).expect("OpenSearch"));
     }
 
     #[test]

@@ -213,8 +213,8 @@ async fn a_server_that_is_away_concerns_searches_and_no_more() {
     stand.peers.title(chat, "Our trip", &[&ann]);
     // Nothing listens on port 9 of this machine.
     let service = stand.start(replica(&server_at("http://127.0.0.1:9".to_owned()))).await;
-    let problem = service.api.get(&ann, "/api/search/messages?q=news").await.problem(503);
-    assert_eq!(problem["code"], "unavailable");
+    let answer = service.api.get(&ann, "/api/search/messages?q=news").await;
+    assert_eq!((answer.status, answer.code()), (503, "unavailable"));
     let found = service.api.get(&ann, "/api/search/chats?q=trip").await.ok(200);
     assert_eq!(found["items"].as_array().expect("items").len(), 1);
     let status = service.api.get(&ann, "/api/search/status").await.ok(200);
