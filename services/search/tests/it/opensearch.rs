@@ -20,7 +20,7 @@ use crate::{
 
 /// Returns a place on the server that no other story has.
 fn server() -> Server {
-    server_at(stack("OPENSEARCH_URL"))
+    server_at(format!("http://{}", stack("OPENSEARCH_ADDRESS")))
 }
 
 fn server_at(url: String) -> Server {
