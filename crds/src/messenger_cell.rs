@@ -388,8 +388,8 @@ pub struct CellOpenSearch {
     pub credentials_secret_ref: Option<SecretName>,
 }
 
-/// What keeps the tenants of an OpenSearch apart. `Plugin` (default): its security plugin, with a role and a user for each tenant. `None`: nothing. Whoever
-/// reaches the server then reads and changes the messages of all tenants in it, so it is for a cell with one tenant, or with tenants that trust each
+/// What keeps the tenants of an OpenSearch apart. `Plugin` (default): its security plugin, with a role and a user for each tenant. `None`: nothing. Every
+/// client that reaches the server then reads and changes the messages of all tenants in it, so it is for a cell with one tenant, or with tenants that trust each
 /// other, and the condition `SearchReady` of each says so.
 #[derive(JsonSchema, Clone, Copy, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
 pub enum OpenSearchSecurity {

@@ -1,5 +1,5 @@
 # OpenSearch, as one node. Brought up on request, WITH=opensearch. It is the library of a test runner, which comes without the security plugin: the
-# cell says `security: None`, and whoever reaches the port reads what is in it.
+# cell says `security: None`, and every client that reaches the port reads what is in it.
 OPENSEARCH_PORT=17200
 OPENSEARCH_TRANSPORT_PORT=17300
 OPENSEARCH_URL=http://$HOST_IP:$OPENSEARCH_PORT

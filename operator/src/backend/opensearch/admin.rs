@@ -140,7 +140,7 @@ impl Backend for OpenSearchAdmin {
             format!("indices {indices}, role and user {name}")
         } else {
             format!(
-                "indices {indices} without an account: who reaches {} reads and changes the messages of all tenants in it, so the cell is for \
+                "indices {indices} without an account: every client that reaches {} reads and changes the messages of all tenants in it, so the cell is for \
                  one tenant or for tenants that trust each other",
                 search.url
             )

@@ -53,10 +53,10 @@ impl Client {
         body: Option<&Value>,
     ) -> Result<T, BackendError> {
         let found = self.find(action, method, path, body, &[]).await?;
-        found.ok_or_else(|| Self::refused(action, "what it is about is gone", true))
+        found.ok_or_else(|| Self::refused(action, "its subject is gone", true))
     }
 
-    /// Sends a request, and returns nothing where there is no such thing. So it does where the error is of one of these `types`.
+    /// Sends a request, and returns nothing where its subject does not exist. So it does where the error is of one of these `types`.
     pub async fn find<T: DeserializeOwned>(
         &self,
         action: &str,

@@ -154,7 +154,7 @@ async fn secured(
     let known = if is_user { &mut server.users } else { &mut server.roles };
     if method == Method::PUT {
         let mut new: Value = serde_json::from_slice(&body).unwrap();
-        // A user keeps the password that is not set anew.
+        // A user keeps the password that is not set again.
         if let Some(before) = known.get(&name)
             && is_user
             && new.get("password").is_none()

@@ -68,7 +68,7 @@ impl Indexer {
                     tracing::info!("another process fills the index: it is built again when it is requested there");
                 }
                 _ = looking.tick() => {
-                    // Requests for what needs no index are answered, whoever fills it.
+                    // Requests for what needs no index are answered, whichever process fills it.
                     self.check.ok();
                     let progress = self.generations.served().progress().await;
                     let come = progress.ok().flatten().map(Come::of_other).unwrap_or_default();

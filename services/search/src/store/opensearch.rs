@@ -1,7 +1,7 @@
 //! An index on OpenSearch, which all replicas of the service share.
 //!
-//! A generation is an index of the server. Its documents have the id of their entry and a version, and of two versions the later stands: whoever writes a
-//! document, and how often, makes no difference. How far the index has come is a document of its own, which is written when the others can be
+//! A generation is an index of the server. Its documents have the id of their entry and a version, and of two versions the later stands: which
+//! process writes a document, and how often, makes no difference. How far the index has come is a document of its own, which is written when the others can be
 //! found: what is lost of a write is written again from there.
 //!
 //! One replica fills the index at a time, so that the others do not do the same work ([`lease`]). Nothing relies on it being one.

@@ -46,7 +46,7 @@ pub enum RequestError {
 }
 
 impl RequestError {
-    /// Returns whether it says that there is no such thing.
+    /// Returns whether it says that the subject of the request does not exist.
     pub(super) fn is_missing(&self) -> bool {
         self.is(StatusCode::NOT_FOUND)
     }
@@ -124,7 +124,7 @@ impl Client {
         self.call(Method::POST, path, Some((LINES, lines))).await
     }
 
-    /// Likewise, and returns nothing where there is no such thing.
+    /// Sends a request and reads the answer, or returns nothing where its subject does not exist.
     pub(super) async fn find<T: DeserializeOwned>(
         &self,
         method: Method,

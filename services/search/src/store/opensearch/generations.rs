@@ -220,8 +220,8 @@ impl Inner {
         }
         *self.held() = None;
         token.cancel();
-        // Whoever waits for it takes it a moment later all the same.
-        _ = lease.give_back().await;
+        // Without it another replica takes the lease once it has expired.
+        _ = lease.release().await;
     }
 
     /// Renews the lease, and looks whether searches use what is held. Returns whether both are so.

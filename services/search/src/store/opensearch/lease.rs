@@ -40,7 +40,7 @@ struct Known {
 
 #[derive(Deserialize)]
 struct Held {
-    /// Empty when it was given back.
+    /// Empty when it was released.
     holder: String,
 }
 
@@ -61,7 +61,7 @@ impl Lease {
         Self { client, index, replicas, holder: new_holder(), seen: None }
     }
 
-    /// Takes the lease, if nobody has it. Returns whether this replica has it now.
+    /// Takes the lease, if no other replica has it. Returns whether this replica has it now.
     pub(super) async fn take(&mut self) -> Result<bool, RequestError> {
         let path = format!("{}/_doc/{LEASE}", self.index);
         let Some(Known { state, source }) = self.client.find(Method::GET, &path, None).await? else {
@@ -85,8 +85,8 @@ impl Lease {
         self.replace(&holder).await
     }
 
-    /// Gives the lease back, so that another replica takes it at once.
-    pub(super) async fn give_back(&mut self) -> Result<bool, RequestError> {
+    /// Releases the lease, so that another replica takes it at once.
+    pub(super) async fn release(&mut self) -> Result<bool, RequestError> {
         self.replace("").await
     }
 
