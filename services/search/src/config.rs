@@ -26,7 +26,13 @@ pub struct Settings {
 #[derive(Clone, Debug, Default, clap::Args)]
 pub struct OpenSearchArgs {
     /// URL of OpenSearch. With it the index is there, and all processes of the tenant share it.
-    #[arg(long, env, requires_all = ["opensearch_index", "opensearch_username", "opensearch_password"])]
+    #[arg(
+        long,
+        env,
+        requires = "opensearch_index",
+        requires = "opensearch_username",
+        requires = "opensearch_password"
+    )]
     pub opensearch_url: Option<String>,
     /// What the names of the tenant's indices and aliases begin with.
     #[arg(long, env)]

@@ -114,11 +114,11 @@ impl Inner {
         Arc::new(OpenSearchIndex { shared: self.shared.clone(), searched, name: self.index(name) })
     }
 
-    /// Returns the generations that an alias stands for.
+    /// Returns the generations that an alias stands for. Only the tenant's own indices are asked for: others are not its to see.
     async fn behind(&self, alias: &str) -> Result<Vec<Name>, IndexError> {
-        let found =
-            self.shared.client.find::<BTreeMap<String, Value>>(Method::GET, &format!("_alias/{alias}"), None);
-        let found = found.await.map_err(failed("read which generations there are"))?.unwrap_or_default();
+        let path = format!("{}-*/_alias/{alias}", self.prefix);
+        let found = self.shared.client.find::<BTreeMap<String, Value>>(Method::GET, &path, None).await;
+        let found = found.map_err(failed("read which generations there are"))?.unwrap_or_default();
         Ok(found.keys().filter_map(|index| Name::parse(&self.prefix, index)).collect())
     }
 
