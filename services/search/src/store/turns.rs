@@ -34,6 +34,7 @@ struct Searching {
     readers: Arc<Readers>,
 }
 
+/// A turn of a reader. It ends when it is dropped.
 pub(super) struct Turn {
     _permit: OwnedSemaphorePermit,
     _searching: Searching,
