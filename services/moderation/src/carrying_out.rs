@@ -74,6 +74,7 @@ enum WorkError {
 pub struct Wake {
     deleting: Arc<Notify>,
     settling: Arc<Notify>,
+    asking: Arc<Notify>,
 }
 
 impl Wake {
@@ -81,6 +82,16 @@ impl Wake {
     pub(crate) fn notify(&self) {
         self.deleting.notify_one();
         self.settling.notify_one();
+    }
+
+    /// Notifies the task that asks the classifier.
+    pub(crate) fn ask(&self) {
+        self.asking.notify_one();
+    }
+
+    /// Returns what that task waits for.
+    pub(crate) fn asked(&self) -> &Notify {
+        &self.asking
     }
 }
 

@@ -33,6 +33,10 @@ pub enum Error {
         MAX_ENFORCED_PROGRAM_BYTES >> 20
     )]
     TooLargeTogether,
+    #[error(
+        "the messenger has no classifier, which a rule of the set names a label of: set spec.moderation.classifier of the tenant"
+    )]
+    NoClassifier,
     #[error("failed to check what is enforced")]
     Check(#[source] tokio::task::JoinError),
     #[error("the idempotency-key was used for something else")]
@@ -59,6 +63,7 @@ impl ServiceError for Error {
             Self::TooManyRuleSets(_) | Self::TooManyEnforced(_) | Self::TooLargeTogether => {
                 ErrorCode::LimitReached
             }
+            Self::NoClassifier => ErrorCode::NotConfigured,
             Self::KeyReused => ErrorCode::IdempotencyConflict,
             Self::ShadowBusy => ErrorCode::Conflict,
             Self::TooOften { .. } => ErrorCode::RateLimited,

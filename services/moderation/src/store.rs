@@ -18,7 +18,7 @@ pub use self::{
     memory::MemoryStore,
     postgres::{PostgresStore, SCHEMA},
 };
-use crate::domain::{Change, Deletion, Standing, Verdict, Window};
+use crate::domain::{Change, Deletion, Question, Scores, Standing, Verdict, Window};
 
 /// A store of moderation. Its suite (`tests/it/store.rs`) runs on every implementation.
 #[async_trait]
@@ -100,6 +100,27 @@ pub trait ModerationStore: Send + Sync + 'static {
     /// Returns what was done, the newest first, before a place.
     async fn audit(&self, before: i64, limit: usize) -> Result<Vec<AuditEntry>, StoreError>;
 
+    /// Claims posts that wait for the classifier and that no process has at a time, in milliseconds since the epoch, those first that wait for the longest
+    /// time.
+    async fn claim_questions(
+        &self,
+        now_ms: i64,
+        until_ms: i64,
+        limit: usize,
+    ) -> Result<Vec<Question>, StoreError>;
+
+    /// Keeps what the classifier answered, without the post, with the verdicts and all that follows from them: all of it or nothing. Returns whether it is
+    /// the first answer; otherwise it does nothing.
+    async fn answer(
+        &self,
+        question: &Question,
+        scores: &Scores,
+        verdicts: &[Verdict],
+    ) -> Result<bool, StoreError>;
+
+    /// Gives up posts that wait since before a time. Returns how many. They are not asked about again.
+    async fn give_up_questions(&self, before_ms: i64) -> Result<u64, StoreError>;
+
     /// Claims messages that are to be deleted and that no process has at a time, in milliseconds since the epoch.
     async fn claim_deletions(
         &self,
@@ -131,7 +152,7 @@ pub trait ModerationStore: Send + Sync + 'static {
     /// has, likewise once more.
     async fn leave_standing(&self, standing: &Standing) -> Result<(), StoreError>;
 
-    /// Forgets what was judged before a time, and windows that were written before another. Returns how much it was.
+    /// Forgets what was judged or answered before a time, and windows that were written before another. Returns how much it was.
     async fn forget(&self, verdicts_ms: i64, windows_ms: i64) -> Result<u64, StoreError>;
 
     /// Forgets what shadow runs that began before a time show of messages.
@@ -156,6 +177,8 @@ pub struct Batch {
     pub next_offset: i64,
     pub windows: HashMap<(ChatId, UserId), Window>,
     pub verdicts: Vec<Verdict>,
+    /// What the classifier is to be asked. One that was read before is not asked again.
+    pub questions: Vec<Question>,
     /// Milliseconds since the epoch.
     pub now_ms: i64,
 }

@@ -18,13 +18,14 @@ use kit::{
 use tokio::task::spawn_blocking;
 
 use super::{
+    HasClassifier,
     callers::Moderator,
     noted,
     problems::{DoneBefore, NotAModerator, NotThere, QueryProblems, RequestProblems},
 };
 use crate::{
     DAY_MS,
-    domain::{Change, check, derived_id, fit_together},
+    domain::{Change, asks, check, derived_id, fit_together},
     error::Error,
     shadowing::Shadows,
     store::{ModerationStore, Refusal, StoreError},
@@ -184,7 +185,7 @@ pub(super) async fn remove(
 /// Enforces a draft.
 ///
 /// It judges what is sent from `enforced_from_ms` on, some seconds after the request. At most 10 sets are enforced, with 100 patterns that are not too
-/// large together.
+/// large together. A set with a rule that names a label of a classifier is `not_configured` where the messenger has none.
 #[utoipa::path(
     post,
     path = "/api/moderation/rule-sets/{rule_set}/enforce",
@@ -195,7 +196,8 @@ pub(super) async fn remove(
     responses(
         (status = OK, description = "The rule set", body = RuleSet),
         NotAModerator,
-        NotThere,
+        (status = NOT_FOUND, description = "not_found, not_configured (a rule names a label of a classifier, and the messenger has none)",
+            body = Problem, content_type = "application/problem+json"),
         DoneBefore,
         QueryProblems,
     )
@@ -203,9 +205,13 @@ pub(super) async fn remove(
 pub(super) async fn enforce(
     Moderator(by): Moderator,
     State(store): State<Arc<dyn ModerationStore>>,
+    State(HasClassifier(has_classifier)): State<HasClassifier>,
     Path(id): Path<RuleSetId>,
 ) -> Result<Json<RuleSet>, ApiError> {
     let set = found(&*store, id).await?;
+    if asks(&set) && !has_classifier {
+        return Err(Error::NoClassifier.into());
+    }
     let mut enforced = store.rule_sets(&[RuleSetState::Enforced]).await.map_err(Error::from)?;
     if enforced.len() >= MAX_ENFORCED {
         return Err(Error::TooManyEnforced(MAX_ENFORCED).into());

@@ -8,16 +8,16 @@ use std::{
 use contracts::{
     AppealId, ChatId, ReportId, RuleSetId, SanctionId, UserId,
     api::{
-        Appeal, AppealState, AuditEntry, Figures, Report, ReportState, RuleSet, RuleSetState, Sanction,
-        SanctionKind, ShadowRun,
+        Appeal, AppealState, AuditEntry, Figures, Report, ReportState, RuleAction, RuleSet, RuleSetState,
+        Sanction, SanctionKind, ShadowRun,
     },
 };
 use tonic::async_trait;
 
 use super::{Batch, ModerationStore, StoreError};
 use crate::domain::{
-    Audit, Change, Deletion, Place, Standing, Tally, Verdict, Window, changes_of, end_ms, next_change_ms,
-    standing,
+    Audit, Change, Deletion, Place, Question, Scores, Standing, Tally, Verdict, Window, changes_of, end_ms,
+    next_change_ms, standing,
 };
 
 /// Keeps all of it for as long as the process lives.
@@ -34,6 +34,7 @@ struct Tables {
     /// With when they were written.
     windows: HashMap<(ChatId, UserId), (Window, i64)>,
     verdicts: Vec<Verdict>,
+    questions: BTreeMap<(ChatId, i64), Waiting>,
     reports: Vec<Report>,
     sanctions: Vec<Sanction>,
     appeals: Vec<Appeal>,
@@ -42,6 +43,14 @@ struct Tables {
     deletions: BTreeMap<Deletion, i64>,
     standings: BTreeMap<Place, Row>,
     deletions_position: Option<String>,
+}
+
+#[derive(Clone)]
+struct Waiting {
+    /// Absent once it is answered or given up.
+    question: Option<Question>,
+    written_at_ms: i64,
+    claimed_until_ms: i64,
 }
 
 #[derive(Clone, Copy, Default)]
@@ -161,6 +170,22 @@ impl Tables {
         }
     }
 
+    /// Writes a verdict with what follows from it, unless it is there.
+    fn judge(&mut self, verdict: &Verdict) {
+        let place = |of: &Verdict| (of.rule_set, of.chat, of.entry_seq, of.by_classifier);
+        if self.verdicts.iter().any(|other| place(other) == place(verdict)) {
+            return;
+        }
+        self.verdicts.push(verdict.clone());
+        let mut is_made = true;
+        for change in changes_of(verdict) {
+            // What is not made is not noted.
+            if is_made || !matches!(change, Change::Noted(_)) {
+                is_made = self.apply(&change);
+            }
+        }
+    }
+
     fn note(&mut self, audit: &Audit) {
         let Audit { at_ms, by, action, subject, user } = audit.clone();
         let id = i64::try_from(self.audit.len() + 1).unwrap_or(i64::MAX);
@@ -189,18 +214,13 @@ impl ModerationStore for MemoryStore {
     async fn record(&self, batch: &Batch) -> Result<(), StoreError> {
         let mut tables = self.tables();
         for verdict in &batch.verdicts {
-            let place = |of: &Verdict| (of.rule_set, of.chat, of.entry_seq);
-            if tables.verdicts.iter().any(|other| place(other) == place(verdict)) {
-                continue;
-            }
-            tables.verdicts.push(verdict.clone());
-            let mut is_made = true;
-            for change in changes_of(verdict) {
-                // What is not made is not noted.
-                if is_made || !matches!(change, Change::Noted(_)) {
-                    is_made = tables.apply(&change);
-                }
-            }
+            tables.judge(verdict);
+        }
+        for question in &batch.questions {
+            let place = (question.chat, question.entry_seq);
+            let question = Some(question.clone());
+            let waiting = Waiting { question, written_at_ms: batch.now_ms, claimed_until_ms: 0 };
+            tables.questions.entry(place).or_insert(waiting);
         }
         for (sender, window) in &batch.windows {
             let (kept, written_at_ms) = tables.windows.entry(*sender).or_default();
@@ -245,9 +265,18 @@ impl ModerationStore for MemoryStore {
 
     async fn figures(&self, id: RuleSetId) -> Result<Figures, StoreError> {
         let tables = self.tables();
-        let mut tally = Tally::default();
+        // What the classifier said of a post, and the other rules, is one.
+        let mut caught = BTreeMap::<(ChatId, i64), (Vec<String>, RuleAction)>::new();
         for verdict in tables.verdicts.iter().filter(|verdict| verdict.rule_set == id) {
-            tally.add(&verdict.rules, &verdict.action);
+            let (rules, action) = caught.entry((verdict.chat, verdict.entry_seq)).or_default();
+            rules.extend_from_slice(&verdict.rules);
+            action.delete |= verdict.action.delete;
+            action.report |= verdict.action.report;
+            action.sanction = action.sanction.take().or_else(|| verdict.action.sanction.clone());
+        }
+        let mut tally = Tally::default();
+        for (rules, action) in caught.values() {
+            tally.add(rules, action);
         }
         Ok(tally.into())
     }
@@ -323,6 +352,46 @@ impl ModerationStore for MemoryStore {
     async fn audit(&self, before: i64, limit: usize) -> Result<Vec<AuditEntry>, StoreError> {
         let tables = self.tables();
         Ok(tables.audit.iter().rev().filter(|entry| entry.id < before).take(limit).cloned().collect())
+    }
+
+    async fn claim_questions(
+        &self,
+        now_ms: i64,
+        until_ms: i64,
+        limit: usize,
+    ) -> Result<Vec<Question>, StoreError> {
+        let mut tables = self.tables();
+        let is_free = |row: &&mut Waiting| row.question.is_some() && row.claimed_until_ms <= now_ms;
+        let mut free: Vec<_> = tables.questions.values_mut().filter(is_free).collect();
+        free.sort_by_key(|row| row.written_at_ms);
+        let claim = |row: &mut Waiting| {
+            row.claimed_until_ms = until_ms;
+            row.question.clone()
+        };
+        Ok(free.into_iter().take(limit).filter_map(claim).collect())
+    }
+
+    async fn answer(
+        &self,
+        question: &Question,
+        _scores: &Scores,
+        verdicts: &[Verdict],
+    ) -> Result<bool, StoreError> {
+        let mut tables = self.tables();
+        let waiting = tables.questions.get_mut(&(question.chat, question.entry_seq));
+        if waiting.and_then(|row| row.question.take()).is_none() {
+            return Ok(false);
+        }
+        for verdict in verdicts {
+            tables.judge(verdict);
+        }
+        Ok(true)
+    }
+
+    async fn give_up_questions(&self, before_ms: i64) -> Result<u64, StoreError> {
+        let mut tables = self.tables();
+        let late = tables.questions.values_mut().filter(|row| row.written_at_ms < before_ms);
+        Ok(late.filter_map(|row| row.question.take()).count() as u64)
     }
 
     async fn claim_deletions(
@@ -418,10 +487,12 @@ impl ModerationStore for MemoryStore {
 
     async fn forget(&self, verdicts_ms: i64, windows_ms: i64) -> Result<u64, StoreError> {
         let mut tables = self.tables();
-        let before = tables.verdicts.len() + tables.windows.len();
+        let before = tables.verdicts.len() + tables.windows.len() + tables.questions.len();
+        tables.questions.retain(|_, row| row.question.is_some() || row.written_at_ms >= verdicts_ms);
         tables.verdicts.retain(|verdict| verdict.evidence.sent_at_ms >= verdicts_ms);
         tables.windows.retain(|_, (_, written_at_ms)| *written_at_ms >= windows_ms);
-        Ok((before - tables.verdicts.len() - tables.windows.len()) as u64)
+        let after = tables.verdicts.len() + tables.windows.len() + tables.questions.len();
+        Ok((before - after) as u64)
     }
 
     async fn forget_samples(&self, before_ms: i64) -> Result<(), StoreError> {
@@ -435,6 +506,9 @@ impl ModerationStore for MemoryStore {
     async fn erase(&self, user: UserId) -> Result<(), StoreError> {
         let mut tables = self.tables();
         tables.windows.retain(|(_, sender), _| *sender != user);
+        tables
+            .questions
+            .retain(|_, row| row.question.as_ref().is_none_or(|question| question.sender != user));
         tables.standings.retain(|place, _| place.user != user);
         for run in tables.shadow_runs.values_mut() {
             run.samples.retain(|sample| sample.sender != user);

@@ -19,14 +19,17 @@ use super::{
     sanction_kind,
 };
 use crate::domain::{
-    Audit, Change, Deletion, Place, Scope, Standing, Verdict, Window, changes_of, end_ms, next_change_ms,
-    standing,
+    Audit, Change, Deletion, Place, Question, Scope, Scores, Standing, Verdict, Window, changes_of, end_ms,
+    next_change_ms, standing,
 };
 
 /// The tables of this service.
 pub const SCHEMA: Schema = Schema {
     name: "moderation_service",
-    migrations: &[("0001_create_moderation", include_str!("../../migrations/0001_create_moderation.sql"))],
+    migrations: &[
+        ("0001_create_moderation", include_str!("../../migrations/0001_create_moderation.sql")),
+        ("0002_create_questions", include_str!("../../migrations/0002_create_questions.sql")),
+    ],
 };
 
 /// Rows that one statement forgets: a slow disk manages that in time.
@@ -164,15 +167,10 @@ impl ModerationStore for PostgresStore {
         let failed = |source| StoreError::Record { partition: batch.partition, source };
         let mut transaction = self.pool.begin().await.map_err(failed)?;
         for verdict in &batch.verdicts {
-            if insert_verdict(&mut transaction, verdict).await.map_err(failed)? {
-                let mut is_made = true;
-                for change in changes_of(verdict) {
-                    // What is not made is not noted.
-                    if is_made || !matches!(change, Change::Noted(_)) {
-                        is_made = apply(&mut transaction, &change).await.map_err(failed)?;
-                    }
-                }
-            }
+            judge(&mut transaction, verdict).await.map_err(failed)?;
+        }
+        if !batch.questions.is_empty() {
+            write_questions(&mut transaction, batch).await.map_err(failed)?;
         }
         if !batch.windows.is_empty() {
             write_windows(&mut transaction, batch).await.map_err(failed)?;
@@ -236,10 +234,15 @@ impl ModerationStore for PostgresStore {
 
     async fn figures(&self, id: RuleSetId) -> Result<Figures, StoreError> {
         let all: FiguresRow = sqlx::query_as(
+            // What the classifier said of a post, and the other rules, is one.
             "SELECT count(*) AS caught, count(*) FILTER (WHERE is_deletion) AS deletions,
                     count(*) FILTER (WHERE is_report) AS reports,
                     count(*) FILTER (WHERE is_sanction) AS sanctions
-             FROM verdicts WHERE rule_set_id = $1",
+             FROM (
+                 SELECT bool_or(is_deletion) AS is_deletion, bool_or(is_report) AS is_report,
+                        bool_or(is_sanction) AS is_sanction
+                 FROM verdicts WHERE rule_set_id = $1 GROUP BY chat_id, entry_seq
+             ) AS posts",
         )
         .bind(id.0)
         .fetch_one(&self.pool)
@@ -410,6 +413,66 @@ impl ModerationStore for PostgresStore {
         Ok(rows.into_iter().map(entry).collect())
     }
 
+    async fn claim_questions(
+        &self,
+        now_ms: i64,
+        until_ms: i64,
+        limit: usize,
+    ) -> Result<Vec<Question>, StoreError> {
+        let posts: Vec<Json<Question>> = sqlx::query_scalar(
+            "UPDATE questions SET claimed_until_ms = $2
+             WHERE (chat_id, entry_seq) IN (
+                 SELECT chat_id, entry_seq FROM questions WHERE post IS NOT NULL AND claimed_until_ms <= $1
+                 ORDER BY written_at_ms LIMIT $3 FOR UPDATE SKIP LOCKED)
+             RETURNING post",
+        )
+        .bind(now_ms)
+        .bind(until_ms)
+        .bind(rows_of(limit))
+        .fetch_all(&self.pool)
+        .await
+        .map_err(StoreError::Work)?;
+        Ok(posts.into_iter().map(|Json(post)| post).collect())
+    }
+
+    #[tracing::instrument(name = "moderation.store.answer", skip_all)]
+    async fn answer(
+        &self,
+        question: &Question,
+        scores: &Scores,
+        verdicts: &[Verdict],
+    ) -> Result<bool, StoreError> {
+        let mut transaction = self.pool.begin().await.map_err(StoreError::Work)?;
+        let answered = sqlx::query(
+            "UPDATE questions SET post = NULL, scores = $3
+             WHERE chat_id = $1 AND entry_seq = $2 AND post IS NOT NULL",
+        )
+        .bind(question.chat.0)
+        .bind(question.entry_seq)
+        .bind(Json(scores.clone()))
+        .execute(&mut *transaction)
+        .await
+        .map_err(StoreError::Work)?;
+        if answered.rows_affected() == 0 {
+            return Ok(false);
+        }
+        for verdict in verdicts {
+            judge(&mut transaction, verdict).await.map_err(StoreError::Work)?;
+        }
+        transaction.commit().await.map_err(StoreError::Work)?;
+        Ok(true)
+    }
+
+    async fn give_up_questions(&self, before_ms: i64) -> Result<u64, StoreError> {
+        let given_up =
+            sqlx::query("UPDATE questions SET post = NULL WHERE post IS NOT NULL AND written_at_ms < $1")
+                .bind(before_ms)
+                .execute(&self.pool)
+                .await
+                .map_err(StoreError::Work)?;
+        Ok(given_up.rows_affected())
+    }
+
     async fn claim_deletions(
         &self,
         now_ms: i64,
@@ -528,8 +591,12 @@ impl ModerationStore for PostgresStore {
                  SELECT rule_set_id, chat_id, entry_seq FROM verdicts WHERE sent_at_ms < $1 LIMIT $2)";
         const WINDOWS: &str = "DELETE FROM windows WHERE (chat_id, sender_id) IN (
                  SELECT chat_id, sender_id FROM windows WHERE written_at_ms < $1 LIMIT $2)";
+        const QUESTIONS: &str = "DELETE FROM questions WHERE (chat_id, entry_seq) IN (
+                 SELECT chat_id, entry_seq FROM questions WHERE post IS NULL AND written_at_ms < $1 LIMIT $2)";
         let mut forgotten = 0;
-        for (statement, before_ms) in [(VERDICTS, verdicts_ms), (WINDOWS, windows_ms)] {
+        for (statement, before_ms) in
+            [(VERDICTS, verdicts_ms), (QUESTIONS, verdicts_ms), (WINDOWS, windows_ms)]
+        {
             loop {
                 let deleting = sqlx::query(statement).bind(before_ms).bind(rows_of(FORGOTTEN_AT_ONCE));
                 let deleted = deleting.execute(&self.pool).await.map_err(StoreError::Work)?.rows_affected();
@@ -556,9 +623,11 @@ impl ModerationStore for PostgresStore {
 
     #[tracing::instrument(name = "moderation.store.erase", skip_all)]
     async fn erase(&self, user: UserId) -> Result<(), StoreError> {
-        for statement in
-            ["DELETE FROM windows WHERE sender_id = $1", "DELETE FROM standings WHERE user_id = $1"]
-        {
+        for statement in [
+            "DELETE FROM windows WHERE sender_id = $1",
+            "DELETE FROM questions WHERE sender_id = $1 AND post IS NOT NULL",
+            "DELETE FROM standings WHERE user_id = $1",
+        ] {
             sqlx::query(statement).bind(user.0).execute(&self.pool).await.map_err(StoreError::Work)?;
         }
         sqlx::query(
@@ -625,12 +694,45 @@ async fn write_windows(connection: &mut PgConnection, batch: &Batch) -> Result<(
     .map(drop)
 }
 
+/// Writes what the classifier is to be asked, unless it was.
+async fn write_questions(connection: &mut PgConnection, batch: &Batch) -> Result<(), sqlx::Error> {
+    for question in &batch.questions {
+        sqlx::query(
+            "INSERT INTO questions (chat_id, entry_seq, sender_id, written_at_ms, post)
+             VALUES ($1, $2, $3, $4, $5) ON CONFLICT (chat_id, entry_seq) DO NOTHING",
+        )
+        .bind(question.chat.0)
+        .bind(question.entry_seq)
+        .bind(question.sender.0)
+        .bind(batch.now_ms)
+        .bind(Json(question.clone()))
+        .execute(&mut *connection)
+        .await?;
+    }
+    Ok(())
+}
+
+/// Writes a verdict with what follows from it, unless it is there.
+async fn judge(connection: &mut PgConnection, verdict: &Verdict) -> Result<(), sqlx::Error> {
+    if !insert_verdict(&mut *connection, verdict).await? {
+        return Ok(());
+    }
+    let mut is_made = true;
+    for change in changes_of(verdict) {
+        // What is not made is not noted.
+        if is_made || !matches!(change, Change::Noted(_)) {
+            is_made = apply(&mut *connection, &change).await?;
+        }
+    }
+    Ok(())
+}
+
 /// Writes a verdict. Returns whether it was not there.
 async fn insert_verdict(connection: &mut PgConnection, verdict: &Verdict) -> Result<bool, sqlx::Error> {
     let inserted = sqlx::query(
         "INSERT INTO verdicts (rule_set_id, chat_id, entry_seq, seq, sender_id, rules, is_deletion, is_report,
-                               is_sanction, sent_at_ms)
-         VALUES ($1, $2, $3, $4, $5, $6, $7, $8, $9, $10) ON CONFLICT DO NOTHING",
+                               is_sanction, sent_at_ms, by_classifier)
+         VALUES ($1, $2, $3, $4, $5, $6, $7, $8, $9, $10, $11) ON CONFLICT DO NOTHING",
     )
     .bind(verdict.rule_set.0)
     .bind(verdict.chat.0)
@@ -642,6 +744,7 @@ async fn insert_verdict(connection: &mut PgConnection, verdict: &Verdict) -> Res
     .bind(verdict.action.report)
     .bind(verdict.action.sanction.is_some())
     .bind(verdict.evidence.sent_at_ms)
+    .bind(verdict.by_classifier)
     .execute(connection)
     .await?;
     Ok(inserted.rows_affected() == 1)

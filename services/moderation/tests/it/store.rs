@@ -1,6 +1,6 @@
 //! One suite for every store.
 
-use std::{collections::HashMap, sync::Arc};
+use std::{collections::HashMap, slice, sync::Arc};
 
 use contracts::{
     AppealId, ChatId, ReportId, RuleSetId, UserId,
@@ -11,7 +11,7 @@ use contracts::{
 };
 use kit::testing::TestDatabase;
 use moderation::{
-    domain::{Audit, Change, Deletion, Standing, Verdict, Window},
+    domain::{Audit, Change, Deletion, Question, Scores, Standing, Verdict, Window},
     store::{Batch, MemoryStore, ModerationStore, PostgresStore, Refusal, SCHEMA, StoreError},
 };
 use sqlx::PgPool;
@@ -58,6 +58,7 @@ suite![
     rules_report_a_sender_once_until_it_is_decided,
     what_is_created_twice_is_refused_with_all_that_comes_with_it,
     what_is_remembered_of_a_deleted_account_goes,
+    a_question_is_claimed_and_answered_once,
 ];
 
 /// Returns a database with the tables of this service.
@@ -79,6 +80,19 @@ fn verdict(rule_set: RuleSetId, chat: ChatId, entry_seq: i64, sender: UserId) ->
         rules: vec!["a".to_owned(), "b".to_owned()],
         action: RuleAction { delete: true, report: true, sanction: Some(terms) },
         evidence: Evidence { text: "scam".to_owned(), files: Vec::new(), sent_at_ms: 1_000 },
+        by_classifier: false,
+    }
+}
+
+fn question(chat: ChatId, entry_seq: i64, sender: UserId) -> Question {
+    Question {
+        chat,
+        entry_seq,
+        seq: entry_seq,
+        sender,
+        text: "scam".to_owned(),
+        files: vec![("a.png".to_owned(), "image/png".to_owned())],
+        sent_at_ms: 1_000,
     }
 }
 
@@ -126,6 +140,7 @@ async fn what_was_judged_is_written_once(store: Store) {
         next_offset: 8,
         windows: HashMap::from([((chat, ann), window.clone())]),
         verdicts: vec![verdict(set, chat, 4, ann), verdict(set, chat, 5, ann)],
+        questions: Vec::new(),
         now_ms: 9,
     };
     for _ in 0..2 {
@@ -423,6 +438,7 @@ async fn what_is_old_is_forgotten(store: Store) {
         next_offset: 1,
         windows: HashMap::from([((chat, ann), Window { last_seq: 1, times_ms: vec![1_000] })]),
         verdicts: vec![verdict(set, chat, 1, ann)],
+        questions: Vec::new(),
         now_ms: 2_000,
     };
     store.record(&batch).await.expect("it is written");
@@ -526,6 +542,7 @@ async fn what_is_remembered_of_a_deleted_account_goes(store: Store) {
         finished_at_ms: Some(200),
         from_ms: None,
         judged: 3,
+        unjudged: 0,
         figures: Figures::default(),
         samples: vec![sample(ben, 1), sample(ann, 2), sample(ben, 3)],
     };
@@ -556,4 +573,53 @@ async fn what_is_remembered_of_a_deleted_account_goes(store: Store) {
         store.set_deletions_position(position).await.expect("a change");
         assert_eq!(store.deletions_position().await.expect("a read").as_deref(), Some(position));
     }
+}
+
+async fn a_question_is_claimed_and_answered_once(store: Store) {
+    let (chat, ann, ben) = (ChatId::generate(), UserId::generate(), UserId::generate());
+    let set = rule_set(words(&["scam"]), RuleSetState::Enforced);
+    act(&store, &[Change::RuleSetCreated(set.clone())]).await;
+    let questions = vec![question(chat, 1, ann), question(chat, 2, ben), question(chat, 3, ann)];
+    let verdicts = vec![verdict(set.id, chat, 1, ann)];
+    let batch =
+        Batch { partition: 0, next_offset: 4, questions, verdicts, now_ms: 1_000, ..Batch::default() };
+    store.record(&batch).await.expect("it is written");
+    let claim = async |now_ms, limit| {
+        let claimed = store.claim_questions(now_ms, now_ms + 10, limit).await.expect("a change");
+        let mut seqs: Vec<_> = claimed.iter().map(|question| question.entry_seq).collect();
+        seqs.sort();
+        (seqs, claimed)
+    };
+    let (seqs, claimed) = claim(5, 10).await;
+    assert_eq!(seqs, [1, 2, 3]);
+    assert!(claimed.contains(&question(chat, 1, ann)), "it is as it was written");
+    assert_eq!(claim(14, 10).await.0, Vec::<i64>::new());
+    assert_eq!(claim(15, 2).await.0.len(), 2);
+    // The verdict of the classifier is beside that of the other rules, and both are of one post.
+    let by_classifier = Verdict {
+        by_classifier: true,
+        rules: vec!["c".to_owned()],
+        action: RuleAction { delete: true, ..RuleAction::default() },
+        ..verdict(set.id, chat, 1, ann)
+    };
+    for is_first in [true, false] {
+        let answered =
+            store.answer(&question(chat, 1, ann), &Scores::default(), slice::from_ref(&by_classifier)).await;
+        assert_eq!(answered.expect("a change"), is_first);
+    }
+    let figures = store.figures(set.id).await.expect("a read");
+    assert_eq!((figures.caught, figures.deletions, figures.reports), (1, 1, 1));
+    assert_eq!(figures.rules.len(), 3);
+    // The log is read again: what was answered is not asked.
+    store.record(&batch).await.expect("it is written");
+    assert_eq!(claim(100, 10).await.0, [2, 3]);
+    store.erase(ben).await.expect("a change");
+    assert_eq!(claim(200, 10).await.0, [3]);
+    assert_eq!(store.give_up_questions(1_000).await.expect("a change"), 0);
+    assert_eq!(store.give_up_questions(1_001).await.expect("a change"), 1);
+    store.record(&Batch { now_ms: 9_000, ..batch.clone() }).await.expect("it is written");
+    assert_eq!(claim(300, 10).await.0, [2], "what was given up is not asked again");
+    // What waits stays, however old.
+    assert_eq!(store.forget(1_000, 0).await.expect("a change"), 0);
+    assert_eq!(store.forget(1_001, 0).await.expect("a change"), 4, "two verdicts and two answers");
 }
