@@ -70,8 +70,9 @@ impl Indexer {
                 _ = looking.tick() => {
                     // Requests for what needs no index are answered, whichever process fills it.
                     self.check.ok();
-                    let progress = self.generations.served().progress().await;
-                    let come = progress.ok().flatten().map(Come::of_other).unwrap_or_default();
+                    let served = self.generations.served();
+                    let progress = timeout(LOOK_EVERY, served.progress()).await.ok().and_then(Result::ok);
+                    let come = progress.flatten().map(Come::of_other).unwrap_or_default();
                     self.metrics.complete.set(come.complete.into());
                     shows.send_replace(come);
                 }

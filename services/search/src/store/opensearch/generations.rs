@@ -14,7 +14,7 @@ use std::{
 use kit::{backoff::Backoff, error::chain, outage::Outage};
 use reqwest::Method;
 use serde_json::{Value, json};
-use tokio::time::{Instant, sleep};
+use tokio::time::{Instant, sleep, timeout};
 use tokio_util::sync::CancellationToken;
 use tonic::async_trait;
 
@@ -23,7 +23,7 @@ use super::{
     client::failed,
     create,
     form::{FORM, OLDEST_FORM},
-    lease::{GIVE_UP_AFTER, Lease, RENEW_EVERY},
+    lease::{GIVE_UP_AFTER, Lease, RENEW_EVERY, new_holder},
     written,
 };
 use crate::{
@@ -45,6 +45,8 @@ struct Inner {
     /// What all names begin with.
     prefix: String,
     replicas: u32,
+    /// Names this process in the lease.
+    holder: String,
     /// None while another process fills the index, or may do so.
     held: Mutex<Option<Held>>,
 }
@@ -87,7 +89,8 @@ impl OpenSearchGenerations {
     pub fn new(server: &Server, analyzer: Arc<Analyzer>) -> Result<Self, RequestError> {
         let shared = Arc::new(Shared::new(server, analyzer)?);
         let (prefix, replicas) = (server.index.clone(), server.replicas);
-        Ok(Self(Arc::new(Inner { shared, prefix, replicas, held: Mutex::default() })))
+        let (holder, held) = (new_holder(), Mutex::default());
+        Ok(Self(Arc::new(Inner { shared, prefix, replicas, holder, held })))
     }
 }
 
@@ -202,21 +205,22 @@ impl Inner {
                 () = token.cancelled() => break,
                 () = sleep(RENEW_EVERY) => {}
             }
-            match self.renewed(&mut lease).await {
-                Ok(true) => said = Instant::now(),
-                Ok(false) => {
-                    tracing::warn!(
-                        "another process fills the index, or changed which generation searches use"
-                    );
-                    break;
+            let why = match timeout(RENEW_EVERY, self.renewed(&mut lease)).await {
+                Ok(Ok(true)) => {
+                    said = Instant::now();
+                    continue;
                 }
-                Err(error) if said.elapsed() > GIVE_UP_AFTER => {
-                    let why = chain(&error);
-                    tracing::warn!(why, "the index is filled no more until the server answers: {why}");
-                    break;
-                }
-                Err(error) => tracing::debug!("failed to renew the lease of the index: {}", chain(&error)),
+                Ok(Ok(false)) => "another process fills it, or searches use another generation".to_owned(),
+                Ok(Err(error)) => chain(&error),
+                Err(late) => late.to_string(),
+            };
+            // What the server did not answer may have been done, and is tried again.
+            if lease.is_known() && said.elapsed() <= GIVE_UP_AFTER {
+                tracing::debug!(why, "renewing the lease of the index fails: {why}");
+                continue;
             }
+            tracing::warn!(why, "this process does not fill the index any more: {why}");
+            break;
         }
         *self.held() = None;
         token.cancel();
@@ -252,7 +256,8 @@ impl Generations for OpenSearchGenerations {
     async fn lead(&self, stop: &CancellationToken) -> Option<CancellationToken> {
         let inner = &self.0;
         let client = inner.shared.client.clone();
-        let mut lease = Lease::new(client, format!("{}-control", inner.prefix), inner.replicas);
+        let index = format!("{}-control", inner.prefix);
+        let mut lease = Lease::new(client, index, inner.replicas, inner.holder.clone());
         if !inner.begin(&mut lease, stop).await {
             return None;
         }
