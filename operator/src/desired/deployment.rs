@@ -360,7 +360,7 @@ fn container(
 
 /// Returns a folder that is empty when a pod begins. What is in it can be had elsewhere, so no claim outlives the pod.
 fn volume(folder: &Folder) -> Volume {
-    let size_limit = Some(Quantity(folder.size_limit.to_owned()));
+    let size_limit = Some(Quantity(format!("{}Gi", folder.size_limit_gib)));
     Volume {
         name: folder.name.to_owned(),
         empty_dir: Some(EmptyDirVolumeSource { size_limit, ..Default::default() }),

@@ -161,15 +161,23 @@ pub struct Folder {
     pub name: &'static str,
     /// Where the process finds it.
     pub path: &'static str,
-    /// Most that it may hold, as a Kubernetes quantity. A pod with more is replaced.
-    pub size_limit: &'static str,
+    /// Most that it may hold, in GiB. A pod with more is replaced.
+    pub size_limit_gib: u64,
+}
+
+impl Folder {
+    /// Returns the most that it may hold, in bytes.
+    pub const fn size_limit_bytes(self) -> u64 {
+        self.size_limit_gib << 30
+    }
 }
 
 /// The folder of the search service. An index has about a quarter of a kilobyte for each message, and there are two while it is built again.
-const INDEX_FOLDER: Folder = Folder { name: "index", path: "/var/lib/posthouse/index", size_limit: "4Gi" };
+pub const INDEX_FOLDER: Folder =
+    Folder { name: "index", path: "/var/lib/posthouse/index", size_limit_gib: 4 };
 
 /// The folder of the media service. One film of up to 512 MiB is there at a time, where the image has ffmpeg.
-const FILM_FOLDER: Folder = Folder { name: "films", path: "/var/lib/posthouse/films", size_limit: "1Gi" };
+const FILM_FOLDER: Folder = Folder { name: "films", path: "/var/lib/posthouse/films", size_limit_gib: 1 };
 
 /// Where most services describe their API.
 const OPENAPI: &str = "openapi.json";

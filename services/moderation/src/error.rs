@@ -29,7 +29,7 @@ pub enum Error {
     #[error("as many rule sets are enforced as may be, {0}: retire one first")]
     TooManyEnforced(usize),
     #[error(
-        "the patterns of all rule sets that are enforced would be too many or too large: {MAX_ENFORCED_PATTERNS} at most, whose programs have {} MiB together; retire a set first, or repeat less and use classes of fewer letters in the patterns of another one",
+        "the patterns of all rule sets that are enforced, or were until a day ago, would be too many or too large: {MAX_ENFORCED_PATTERNS} at most, whose programs have {} MiB together; retire a set and wait for a day, or repeat less and use classes of fewer letters in the patterns of another one",
         MAX_ENFORCED_PROGRAM_BYTES >> 20
     )]
     TooLargeTogether,

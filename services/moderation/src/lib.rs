@@ -145,6 +145,7 @@ async fn forget(store: Arc<dyn ModerationStore>, shutdown: CancellationToken) {
         async move {
             let now_ms = now_ms();
             store.forget(now_ms - VERDICTS_KEPT_MS, now_ms - WINDOWS_KEPT_MS).await?;
+            store.forget_standings().await?;
             store.forget_samples(now_ms - SAMPLES_KEPT_MS).await?;
             Ok::<(), StoreError>(())
         }

@@ -8,8 +8,8 @@ use std::collections::HashMap;
 use contracts::{
     AppealId, ChatId, ReportId, RuleSetId, SanctionId, UserId,
     api::{
-        Appeal, AppealState, AuditEntry, Figures, Report, ReportState, RuleSet, RuleSetState, Sanction,
-        SanctionKind, ShadowRun,
+        Appeal, AppealState, AuditEntry, Decision, Figures, Report, ReportState, RuleSet, RuleSetState,
+        Sanction, SanctionKind, ShadowRun,
     },
 };
 use tonic::async_trait;
@@ -132,7 +132,8 @@ pub trait ModerationStore: Send + Sync + 'static {
     /// Notes that the log has the entry of a deletion.
     async fn finish_deletion(&self, deletion: Deletion) -> Result<(), StoreError>;
 
-    /// Claims standings that changed, or whose bans have ended, likewise. A claim is known by its end, and another process may have the standing after it.
+    /// Claims standings that changed, or whose bans have ended, likewise: those that were never tried come first, and then those whose claims ended
+    /// long ago. A claim is known by its end, and another process may have the standing after it.
     async fn claim_standings(
         &self,
         now_ms: i64,
@@ -149,24 +150,33 @@ pub trait ModerationStore: Send + Sync + 'static {
     async fn finish_standing(&self, standing: &Standing) -> Result<bool, StoreError>;
 
     /// Gives up a standing of which it is not known what the other services did with it. It is claimed again when the claim has ended; when it
-    /// has, likewise once more.
+    /// has, likewise once more, also when the standing was forgotten meanwhile.
     async fn leave_standing(&self, standing: &Standing) -> Result<(), StoreError>;
 
     /// Forgets what was judged or answered before a time, and windows that were written before another. Returns how much it was.
     async fn forget(&self, verdicts_ms: i64, windows_ms: i64) -> Result<u64, StoreError>;
 
+    /// Forgets standings that the other services know, that change no more by themselves, and whose accounts moderators have not closed. Returns how
+    /// many there were.
+    async fn forget_standings(&self) -> Result<u64, StoreError>;
+
     /// Forgets what shadow runs that began before a time show of messages.
     async fn forget_samples(&self, before_ms: i64) -> Result<(), StoreError>;
 
-    /// Forgets what is remembered of a user: what was sent lately, what shadow runs show of it, and what is to be carried out. What was decided
-    /// and reported stays.
-    async fn erase(&self, user: UserId) -> Result<(), StoreError>;
+    /// Forgets what is remembered of a user whose account is deleted at a time, in milliseconds since the epoch: what was sent lately, what shadow runs
+    /// show of it, and what is to be carried out. What was decided and reported stays; mutes and bans that are in force are lifted, as they hold for nobody.
+    async fn erase(&self, user: UserId, now_ms: i64) -> Result<(), StoreError>;
 
     /// Returns the place up to which deletions of accounts are carried out; `None` before the first.
     async fn deletions_position(&self) -> Result<Option<String>, StoreError>;
 
     /// Notes that deletions up to this place are carried out.
     async fn set_deletions_position(&self, position: &str) -> Result<(), StoreError>;
+}
+
+/// Returns what is said of a sanction that is lifted because its user's account is deleted.
+fn lifted_with_account(now_ms: i64) -> Decision {
+    Decision { by: None, at_ms: now_ms, note: "the account is deleted".to_owned() }
 }
 
 /// What one step over the log has judged.
@@ -188,6 +198,8 @@ pub struct Batch {
 pub enum Refusal {
     #[error("the rule set is not a draft any more: create another one with the same rules")]
     NotADraft,
+    #[error("another rule set was enforced in this moment: try again")]
+    OthersEnforced,
     #[error("the rule set is not enforced")]
     NotEnforced,
     #[error("the rule set is enforced, or was until lately: retire it first, and remove it a day later")]
@@ -207,6 +219,7 @@ impl Change {
     /// Returns why the change is not made when things are not as it needs them.
     pub(crate) fn refusal(&self) -> Refusal {
         match self {
+            Self::RuleSetsCounted { .. } => Refusal::OthersEnforced,
             Self::RuleSetEnforced(_) => Refusal::NotADraft,
             Self::RuleSetRetired(_) => Refusal::NotEnforced,
             Self::RuleSetRemoved { .. } => Refusal::InForce,

@@ -2,7 +2,10 @@
 
 use std::path::PathBuf;
 
-use kit::config::{KafkaArgs, secret};
+use kit::{
+    catalog::INDEX_FOLDER,
+    config::{KafkaArgs, secret},
+};
 use secrecy::SecretString;
 
 use crate::store::Server;
@@ -15,6 +18,9 @@ pub struct Settings {
     /// start.
     #[arg(long, env, conflicts_with = "opensearch_url")]
     pub index_folder: Option<PathBuf>,
+    /// Bytes that the folder may hold. An index is built again beside the one that is searched only while that one has a third of them at most.
+    #[arg(long, env, default_value_t = INDEX_FOLDER.size_limit_bytes())]
+    pub index_limit_bytes: u64,
     #[command(flatten)]
     pub opensearch: OpenSearchArgs,
     /// Certificates in PEM that are trusted at OpenSearch beside the public ones. The process reads the same argument.

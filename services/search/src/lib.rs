@@ -55,7 +55,7 @@ impl Service for SearchService {
     type Settings = Settings;
 
     async fn build(settings: Settings, scope: &Scope) -> anyhow::Result<Surface> {
-        let Settings { kafka, index_folder, opensearch, oidc_ca_bundle } = settings;
+        let Settings { kafka, index_folder, index_limit_bytes, opensearch, oidc_ca_bundle } = settings;
         let analyzer = Arc::new(Analyzer::default());
         let generations: Arc<dyn Generations> = match (opensearch.server(oidc_ca_bundle), &index_folder) {
             (Some(server), _) => Arc::new(
@@ -63,7 +63,7 @@ impl Service for SearchService {
                     .context("failed to prepare OpenSearch")?,
             ),
             (None, Some(folder)) => Arc::new(
-                EmbeddedGenerations::open(folder, scope.tenant(), analyzer.clone())
+                EmbeddedGenerations::open(folder, index_limit_bytes, scope.tenant(), analyzer.clone())
                     .with_context(|| format!("failed to open the index in {}", folder.display()))?,
             ),
             (None, None) => Arc::new(
@@ -104,7 +104,7 @@ fn surface(
     };
     scope.spawn(indexer.run());
     let users = scope.peer(catalog::Service::User)?;
-    let grpc = Routes::new(SearchIndexServer::new(IndexRpc::new(standing.clone())));
+    let grpc = Routes::new(SearchIndexServer::new(IndexRpc::new(standing.clone(), generations.clone())));
     let state = AppState {
         generations,
         analyzer,

@@ -185,7 +185,8 @@ pub(super) async fn remove(
 /// Enforces a draft.
 ///
 /// It judges what is sent from `enforced_from_ms` on, some seconds after the request. At most 10 sets are enforced, with 100 patterns that are not too
-/// large together. A set with a rule that names a label of a classifier is `not_configured` where the messenger has none.
+/// large together. The patterns of a set that was retired count for a day: until then it judges what was sent before. A set with a rule that names a label
+/// of a classifier is `not_configured` where the messenger has none.
 #[utoipa::path(
     post,
     path = "/api/moderation/rule-sets/{rule_set}/enforce",
@@ -212,13 +213,16 @@ pub(super) async fn enforce(
     if asks(&set) && !has_classifier {
         return Err(Error::NoClassifier.into());
     }
-    let mut enforced = store.rule_sets(&[RuleSetState::Enforced]).await.map_err(Error::from)?;
-    if enforced.len() >= MAX_ENFORCED {
+    // What was retired lately judges what is read late.
+    let retired_after_ms = now_ms() - REMOVED_AFTER_MS;
+    let mut counted = store.rule_sets_from(retired_after_ms).await.map_err(Error::from)?;
+    if counted.iter().filter(|set| set.state == RuleSetState::Enforced).count() >= MAX_ENFORCED {
         return Err(Error::TooManyEnforced(MAX_ENFORCED).into());
     }
+    let among = counted.iter().map(|set| set.id).collect();
     if set.state == RuleSetState::Draft {
-        enforced.push(set.clone());
-        let fit = spawn_blocking(move || fit_together(&enforced)).await.map_err(Error::Check)?;
+        counted.push(set.clone());
+        let fit = spawn_blocking(move || fit_together(&counted)).await.map_err(Error::Check)?;
         if !fit {
             return Err(Error::TooLargeTogether.into());
         }
@@ -226,7 +230,11 @@ pub(super) async fn enforce(
     let at_ms = now_ms();
     let enforced_from_ms = Some(at_ms + IN_FORCE_AFTER_MS);
     let set = RuleSet { state: RuleSetState::Enforced, enforced_from_ms, ..set };
-    let changes = [Change::RuleSetEnforced(set.clone()), noted("rule_set_enforced", id, by, None, at_ms)];
+    let changes = [
+        Change::RuleSetsCounted { among, retired_after_ms },
+        Change::RuleSetEnforced(set.clone()),
+        noted("rule_set_enforced", id, by, None, at_ms),
+    ];
     store.act(&changes).await.map_err(Error::from)?;
     Ok(Json(set))
 }

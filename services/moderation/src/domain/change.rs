@@ -105,6 +105,12 @@ pub struct Audit {
 pub enum Change {
     /// It is the first with its id; likewise a sanction.
     RuleSetCreated(RuleSet),
+    /// Nothing is changed: no other rule sets than these are enforced, or were retired after a time, in milliseconds since the epoch. No set is enforced
+    /// by others from here until all changes are made, as each of those begins so.
+    RuleSetsCounted {
+        among: Vec<RuleSetId>,
+        retired_after_ms: i64,
+    },
     /// It was a draft before.
     RuleSetEnforced(RuleSet),
     /// It was enforced before.

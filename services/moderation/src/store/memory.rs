@@ -14,7 +14,7 @@ use contracts::{
 };
 use tonic::async_trait;
 
-use super::{Batch, ModerationStore, StoreError};
+use super::{Batch, ModerationStore, StoreError, lifted_with_account};
 use crate::domain::{
     Audit, Change, Deletion, Place, Question, Scores, Standing, Tally, Verdict, Window, changes_of, end_ms,
     next_change_ms, standing,
@@ -88,6 +88,9 @@ impl Tables {
                 }
                 self.rule_sets.push(set.clone());
             }
+            Change::RuleSetsCounted { among, retired_after_ms } => {
+                return self.sets_from(*retired_after_ms).all(|set| among.contains(&set.id));
+            }
             Change::RuleSetEnforced(set) => return self.replace_set(set, RuleSetState::Draft),
             Change::RuleSetRetired(set) => return self.replace_set(set, RuleSetState::Enforced),
             Change::RuleSetRemoved { id, retired_before_ms } => {
@@ -154,6 +157,14 @@ impl Tables {
             Change::Noted(audit) => self.note(audit),
         }
         true
+    }
+
+    /// Returns the rule sets that are enforced, and those that were retired after a time.
+    fn sets_from(&self, sent_at_ms: i64) -> impl Iterator<Item = &RuleSet> {
+        self.rule_sets.iter().filter(move |set| {
+            let is_retired_later = set.retired_from_ms.is_some_and(|from_ms| from_ms > sent_at_ms);
+            set.state == RuleSetState::Enforced || is_retired_later
+        })
     }
 
     fn replace_set(&mut self, set: &RuleSet, before: RuleSetState) -> bool {
@@ -255,12 +266,7 @@ impl ModerationStore for MemoryStore {
     }
 
     async fn rule_sets_from(&self, sent_at_ms: i64) -> Result<Vec<RuleSet>, StoreError> {
-        let tables = self.tables();
-        let may_judge = |set: &&RuleSet| {
-            let is_retired_later = set.retired_from_ms.is_some_and(|from_ms| from_ms > sent_at_ms);
-            set.state == RuleSetState::Enforced || is_retired_later
-        };
-        Ok(tables.rule_sets.iter().filter(may_judge).cloned().collect())
+        Ok(self.tables().sets_from(sent_at_ms).cloned().collect())
     }
 
     async fn figures(&self, id: RuleSetId) -> Result<Figures, StoreError> {
@@ -427,7 +433,8 @@ impl ModerationStore for MemoryStore {
                 row.done_version < row.version || row.due_at_ms.is_some_and(|at_ms| at_ms <= now_ms);
             row.claimed_until_ms <= now_ms && is_to_do
         };
-        let due = standings.iter_mut().filter(|(_, row)| is_due(row)).take(limit);
+        let mut due: Vec<_> = standings.iter_mut().filter(|(_, row)| is_due(row)).collect();
+        due.sort_by_key(|(_, row)| row.claimed_until_ms);
         let claim = |(place, row): (&Place, &mut Row)| {
             row.claimed_until_ms = until_ms;
             let of_place = sanctions
@@ -445,7 +452,7 @@ impl ModerationStore for MemoryStore {
                 has_closed: row.has_closed,
             }
         };
-        Ok(due.map(claim).collect())
+        Ok(due.into_iter().take(limit).map(claim).collect())
     }
 
     async fn note_closing(&self, standing: &Standing) -> Result<bool, StoreError> {
@@ -476,9 +483,9 @@ impl ModerationStore for MemoryStore {
     }
 
     async fn leave_standing(&self, standing: &Standing) -> Result<(), StoreError> {
-        if let Some(row) = self.tables().standings.get_mut(&standing.place)
-            && row.claimed_until_ms != standing.claimed_until_ms
-        {
+        let mut tables = self.tables();
+        let row = tables.standings.entry(standing.place).or_default();
+        if row.claimed_until_ms != standing.claimed_until_ms {
             row.version += 1;
             row.has_closed |= standing.has_closed;
         }
@@ -495,6 +502,16 @@ impl ModerationStore for MemoryStore {
         Ok((before - after) as u64)
     }
 
+    async fn forget_standings(&self) -> Result<u64, StoreError> {
+        let mut tables = self.tables();
+        let before = tables.standings.len();
+        tables.standings.retain(|_, row| {
+            let is_done = row.done_version >= row.version && row.claimed_until_ms == 0;
+            !is_done || row.due_at_ms.is_some() || row.has_closed
+        });
+        Ok((before - tables.standings.len()) as u64)
+    }
+
     async fn forget_samples(&self, before_ms: i64) -> Result<(), StoreError> {
         let mut tables = self.tables();
         for run in tables.shadow_runs.values_mut().filter(|run| run.started_at_ms < before_ms) {
@@ -503,8 +520,21 @@ impl ModerationStore for MemoryStore {
         Ok(())
     }
 
-    async fn erase(&self, user: UserId) -> Result<(), StoreError> {
+    async fn erase(&self, user: UserId, now_ms: i64) -> Result<(), StoreError> {
         let mut tables = self.tables();
+        let holds = |of: &&mut Sanction| {
+            let is_in_force = of.lifted.is_none() && end_ms(of) > now_ms;
+            of.user == user && of.kind != SanctionKind::Warning && is_in_force
+        };
+        let mut lifted = Vec::new();
+        for sanction in tables.sanctions.iter_mut().filter(holds) {
+            sanction.lifted = Some(lifted_with_account(now_ms));
+            lifted.push(sanction.id.to_string());
+        }
+        for subject in lifted {
+            let (action, user) = ("sanction_lifted", Some(user));
+            tables.note(&Audit { at_ms: now_ms, by: None, action, subject, user });
+        }
         tables.windows.retain(|(_, sender), _| *sender != user);
         tables
             .questions

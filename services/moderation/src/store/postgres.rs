@@ -15,8 +15,8 @@ use tonic::async_trait;
 use uuid::Uuid;
 
 use super::{
-    Batch, ModerationStore, StoreError, appeal_state, parse_sanction_kind, report_state, rule_set_state,
-    sanction_kind,
+    Batch, ModerationStore, StoreError, appeal_state, lifted_with_account, parse_sanction_kind, report_state,
+    rule_set_state, sanction_kind,
 };
 use crate::domain::{
     Audit, Change, Deletion, Place, Question, Scope, Scores, Standing, Verdict, Window, changes_of, end_ms,
@@ -34,6 +34,9 @@ pub const SCHEMA: Schema = Schema {
 
 /// Rows that one statement forgets: a slow disk manages that in time.
 const FORGOTTEN_AT_ONCE: usize = 1_000;
+
+/// Rule sets are enforced one after the other, under this lock of the database, "rulesets" in ASCII: each is compared with all that are.
+const RULE_SETS_LOCK: i64 = 0x7275_6c65_7365_7473;
 
 /// Keeps all of it in the tenant's database.
 #[derive(Clone)]
@@ -483,7 +486,7 @@ impl ModerationStore for PostgresStore {
             "UPDATE deletions SET claimed_until_ms = $2
              WHERE (chat_id, seq) IN (
                  SELECT chat_id, seq FROM deletions WHERE claimed_until_ms <= $1
-                 LIMIT $3 FOR UPDATE SKIP LOCKED)
+                 ORDER BY claimed_until_ms LIMIT $3 FOR UPDATE SKIP LOCKED)
              RETURNING chat_id, seq",
         )
         .bind(now_ms)
@@ -511,13 +514,13 @@ impl ModerationStore for PostgresStore {
         until_ms: i64,
         limit: usize,
     ) -> Result<Vec<Standing>, StoreError> {
-        // Nothing to do is one statement.
+        // Nothing to do is one statement. What failed has a claim that has ended, and comes behind what was never tried.
         let rows: Vec<StandingRow> = sqlx::query_as(
             "UPDATE standings SET claimed_until_ms = $2
              WHERE (user_id, chat_id) IN (
                  SELECT user_id, chat_id FROM standings
                  WHERE claimed_until_ms <= $1 AND (done_version < version OR due_at_ms <= $1)
-                 ORDER BY user_id, chat_id LIMIT $3 FOR UPDATE SKIP LOCKED)
+                 ORDER BY claimed_until_ms, user_id, chat_id LIMIT $3 FOR UPDATE SKIP LOCKED)
              RETURNING user_id, chat_id, version, has_closed",
         )
         .bind(now_ms)
@@ -573,8 +576,10 @@ impl ModerationStore for PostgresStore {
 
     async fn leave_standing(&self, standing: &Standing) -> Result<(), StoreError> {
         sqlx::query(
-            "UPDATE standings SET version = version + 1, has_closed = has_closed OR $4
-             WHERE user_id = $1 AND chat_id = $2 AND claimed_until_ms <> $3",
+            "INSERT INTO standings (user_id, chat_id, version, has_closed) VALUES ($1, $2, 1, $4)
+             ON CONFLICT (user_id, chat_id) DO UPDATE
+             SET version = standings.version + 1, has_closed = standings.has_closed OR excluded.has_closed
+             WHERE standings.claimed_until_ms <> $3",
         )
         .bind(standing.place.user.0)
         .bind(scope_id(standing.place.scope))
@@ -609,6 +614,30 @@ impl ModerationStore for PostgresStore {
         Ok(forgotten)
     }
 
+    async fn forget_standings(&self) -> Result<u64, StoreError> {
+        let mut forgotten = 0;
+        loop {
+            // One that changes in this moment stays: what it is then is looked at once more.
+            let deleted = sqlx::query(
+                "DELETE FROM standings
+                 WHERE (user_id, chat_id) IN (
+                     SELECT user_id, chat_id FROM standings
+                     WHERE done_version >= version AND due_at_ms IS NULL AND NOT has_closed AND claimed_until_ms = 0
+                     LIMIT $1 FOR UPDATE SKIP LOCKED)
+                   AND done_version >= version AND due_at_ms IS NULL AND NOT has_closed AND claimed_until_ms = 0",
+            )
+            .bind(rows_of(FORGOTTEN_AT_ONCE))
+            .execute(&self.pool)
+            .await
+            .map_err(StoreError::Work)?
+            .rows_affected();
+            forgotten += deleted;
+            if deleted < FORGOTTEN_AT_ONCE as u64 {
+                return Ok(forgotten);
+            }
+        }
+    }
+
     async fn forget_samples(&self, before_ms: i64) -> Result<(), StoreError> {
         sqlx::query(
             "UPDATE shadow_runs SET body = jsonb_set(body, '{samples}', '[]')
@@ -622,7 +651,22 @@ impl ModerationStore for PostgresStore {
     }
 
     #[tracing::instrument(name = "moderation.store.erase", skip_all)]
-    async fn erase(&self, user: UserId) -> Result<(), StoreError> {
+    async fn erase(&self, user: UserId, now_ms: i64) -> Result<(), StoreError> {
+        sqlx::query(
+            "WITH lifted AS (
+                 UPDATE sanctions SET is_lifted = TRUE, body = jsonb_set(body, '{lifted}', $2)
+                 WHERE user_id = $1 AND NOT is_lifted AND kind <> 'warning' AND until_ms > $3
+                 RETURNING sanction_id
+             )
+             INSERT INTO audit (at_ms, action, subject, user_id)
+             SELECT $3, 'sanction_lifted', sanction_id::TEXT, $1 FROM lifted",
+        )
+        .bind(user.0)
+        .bind(Json(lifted_with_account(now_ms)))
+        .bind(now_ms)
+        .execute(&self.pool)
+        .await
+        .map_err(StoreError::Work)?;
         for statement in [
             "DELETE FROM windows WHERE sender_id = $1",
             "DELETE FROM questions WHERE sender_id = $1 AND post IS NOT NULL",
@@ -792,6 +836,20 @@ async fn apply(connection: &mut PgConnection, change: &Change) -> Result<bool, s
             .bind(set.retired_from_ms)
             .bind(Json(set.clone()));
             query.execute(connection).await.map(|done| done.rows_affected() == 1)
+        }
+        Change::RuleSetsCounted { among, retired_after_ms } => {
+            let locking = sqlx::query("SELECT pg_advisory_xact_lock($1)").bind(RULE_SETS_LOCK);
+            locking.execute(&mut *connection).await?;
+            let among: Vec<Uuid> = among.iter().map(|id| id.0).collect();
+            sqlx::query_scalar(
+                "SELECT NOT EXISTS (
+                     SELECT FROM rule_sets
+                     WHERE (state = 'enforced' OR retired_from_ms > $1) AND rule_set_id <> ALL ($2))",
+            )
+            .bind(*retired_after_ms)
+            .bind(among)
+            .fetch_one(connection)
+            .await
         }
         Change::RuleSetEnforced(set) => replace_set(connection, set, RuleSetState::Draft).await,
         Change::RuleSetRetired(set) => replace_set(connection, set, RuleSetState::Enforced).await,

@@ -2,7 +2,7 @@
 
 use std::{future::pending, ops::RangeInclusive, sync::Arc, time::Duration};
 
-use kit::{backoff::Backoff, outage::Outage};
+use kit::{backoff::Backoff, error::chain, outage::Outage};
 use tokio::{
     sync::watch::{self, error::RecvError},
     time::{Instant, MissedTickBehavior, interval, sleep_until, timeout},
@@ -29,6 +29,8 @@ struct Plan {
     wanted: bool,
     /// Not before this.
     at: Instant,
+    /// Why it could not be begun at the last attempt.
+    waits: Option<String>,
     backoff: Backoff,
     beginning: Outage,
     switching: Outage,
@@ -55,7 +57,7 @@ impl Indexer {
     /// Waits until this process is the one that fills the index; `None` when stopped. Meanwhile it shows how far the one that does so has come.
     async fn lead(&self) -> Option<CancellationToken> {
         let (shows, come) = watch::channel(Come::default());
-        self.standing.set(come, None);
+        self.standing.set(come, None, None);
         let mut looking = interval(LOOK_EVERY);
         looking.set_missed_tick_behavior(MissedTickBehavior::Delay);
         let leading = self.generations.lead(&self.stop);
@@ -64,9 +66,8 @@ impl Indexer {
             tokio::select! {
                 biased;
                 lead = &mut leading => return lead,
-                () = self.standing.requested() => {
-                    tracing::info!("another process fills the index: it is built again when it is requested there");
-                }
+                // One that came just before the lease ended.
+                () = self.standing.requested() => tracing::info!("an index that was requested is not built here"),
                 _ = looking.tick() => {
                     // Requests for what needs no index are answered, whichever process fills it.
                     self.check.ok();
@@ -89,12 +90,13 @@ impl Indexer {
         let mut plan = Plan {
             wanted: next.is_none() && of.generations.is_outdated(),
             at: Instant::now(),
+            waits: None,
             backoff: Backoff::new(BACKOFF),
             beginning: Outage::default(),
             switching: Outage::default(),
         };
         loop {
-            of.show(&served, next.as_ref());
+            of.show(&served, next.as_ref(), &plan);
             let is_next_complete = next.as_ref().is_some_and(|next| next.come.borrow().complete);
             let is_due = is_next_complete || (plan.wanted && next.is_none());
             tokio::select! {
@@ -122,10 +124,12 @@ impl Indexer {
                 plan.beginning.worked(BEGINNING);
                 plan.backoff.reset();
                 plan.wanted = false;
+                plan.waits = None;
                 Some(Filler::start(self, lead, index, false))
             }
             Err(error) => {
                 plan.beginning.failed(BEGINNING, &error);
+                plan.waits = Some(chain(&error));
                 plan.at = Instant::now() + plan.backoff.next_wait();
                 None
             }
@@ -171,8 +175,8 @@ impl Indexer {
     }
 
     /// Shows how far the generations have come.
-    fn show(&self, served: &Filler, next: Option<&Filler>) {
-        self.standing.set(served.come.clone(), next.map(|next| next.come.clone()));
+    fn show(&self, served: &Filler, next: Option<&Filler>, plan: &Plan) {
+        self.standing.set(served.come.clone(), next.map(|next| next.come.clone()), plan.waits.clone());
         let gauge = |count: u64| i64::try_from(count).unwrap_or(i64::MAX);
         let metrics = &self.metrics;
         let come = served.come.borrow();

@@ -290,6 +290,11 @@ impl Generations for OpenSearchGenerations {
         held.is_some_and(|held| held.served.form != FORM)
     }
 
+    /// How much room the server has is the cell's to know. Only the process with the lease begins one.
+    async fn check_room(&self) -> Result<(), IndexError> {
+        self.0.leading().map(drop)
+    }
+
     async fn begin(&self) -> Result<Arc<dyn Index>, IndexError> {
         let inner = &self.0;
         let Held { served, .. } = inner.leading()?;
