@@ -313,7 +313,7 @@ mod tests {
     }
 
     #[test]
-    fn no_tenants_indices_begin_like_anothers() {
+    fn no_indices_of_a_tenant_begin_like_those_of_another() {
         let name = |id: &str| OpenSearchAdmin::name(&id.parse::<TenantId>().expect("a tenant id"));
         assert!(!indices(&name("acmex")).starts_with(indices(&name("acme")).trim_end_matches('*')));
     }
