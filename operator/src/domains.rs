@@ -5,7 +5,7 @@ use std::collections::BTreeSet;
 use crds::{Host, MessengerCellSpec, TenantId};
 use url::Url;
 
-use crate::tenant::{registry_url, s3_endpoints};
+use crate::tenant::optional_urls;
 
 /// Hosts that belong to the installation and never to a tenant.
 #[derive(Clone, Debug, Default)]
@@ -78,7 +78,7 @@ fn is_below(host: &str, domain: &str) -> bool {
 
 /// Returns the hosts in the addresses of a cell.
 fn systems(cell: &MessengerCellSpec) -> impl Iterator<Item = String> {
-    let optional = cell.s3.iter().flat_map(s3_endpoints).chain(registry_url(cell)).map(|(_, url)| url);
+    let optional = optional_urls(cell).map(|(_, url)| url);
     let keycloak = [Some(&cell.keycloak.url), cell.keycloak.public_url.as_ref()].into_iter().flatten();
     let urls = keycloak.map(String::as_str).chain(optional);
     let urls = urls.filter_map(|url| Some(Url::parse(url).ok()?.host_str()?.to_owned()));

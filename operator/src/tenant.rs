@@ -142,7 +142,7 @@ impl Cell {
         let redis_port = redis_port
             .parse()
             .map_err(|_| invalid("spec.redis.address", "it has no valid port".to_owned()))?;
-        for (field, endpoint) in spec.s3.iter().flat_map(s3_endpoints).chain(registry_url(spec)) {
+        for (field, endpoint) in optional_urls(spec) {
             Url::parse(endpoint).map_err(|error| invalid(field, error.to_string()))?;
         }
         let kafka_replication = i16::try_from(spec.kafka.replication_factor.unwrap_or(3))
@@ -182,8 +182,19 @@ impl Cell {
     }
 }
 
+/// Returns the addresses of what a cell may do without, each with the field that has it.
+pub(crate) fn optional_urls(spec: &MessengerCellSpec) -> impl Iterator<Item = (&'static str, &str)> {
+    let rabbitmq = spec.rabbitmq.iter().flat_map(|rabbitmq| {
+        [
+            ("spec.rabbitmq.amqpUrl", rabbitmq.amqp_url.as_str()),
+            ("spec.rabbitmq.managementUrl", rabbitmq.management_url.as_str()),
+        ]
+    });
+    spec.s3.iter().flat_map(s3_endpoints).chain(registry_url(spec)).chain(rabbitmq)
+}
+
 /// Returns the addresses of an object store, each with the field that has it.
-pub(crate) fn s3_endpoints(s3: &CellS3) -> [(&'static str, &str); 3] {
+fn s3_endpoints(s3: &CellS3) -> [(&'static str, &str); 3] {
     [
         ("spec.s3.endpoint", s3.endpoint.as_str()),
         ("spec.s3.publicEndpoint", s3.public_endpoint()),
@@ -192,7 +203,7 @@ pub(crate) fn s3_endpoints(s3: &CellS3) -> [(&'static str, &str); 3] {
 }
 
 /// Returns the address of a schema registry, with the field that has it.
-pub(crate) fn registry_url(spec: &MessengerCellSpec) -> Option<(&'static str, &str)> {
+fn registry_url(spec: &MessengerCellSpec) -> Option<(&'static str, &str)> {
     spec.schema_registry.as_ref().map(|registry| ("spec.schemaRegistry.url", registry.url.as_str()))
 }
 
@@ -309,7 +320,7 @@ impl Tenant {
     }
 
     /// Reports whether it has a part of a backend: each has one of what the messenger needs and of what comes with the cell, and
-    /// those with an optional service have one of what that needs.
+    /// those with an optional service have one of what that needs, or uses where the cell has it.
     pub(crate) fn has_part(&self, backend: Backend) -> bool {
         has_part(&self.workloads, backend) && backend::of(backend).is_of(&self.cell)
     }
@@ -446,6 +457,27 @@ mod tests {
         });
         assert!(tenant.has_part(Backend::Registry));
         assert_eq!(missing_backend(&tenant.workloads, &cell(|_| {})), None, "no service needs it");
+    }
+
+    #[test]
+    fn a_tenant_uses_the_message_broker_of_its_cell_with_the_notification_service() {
+        use crate::rendered::testing::{cell, example};
+
+        let broker = serde_json::json!({"amqpUrl": "amqp://rabbitmq:5672", "managementUrl": "http://rabbitmq:15672",
+            "adminSecretRef": {"name": "cell-rabbitmq"}});
+        let with_broker = || {
+            cell(|cell| cell.spec.rabbitmq = Some(serde_json::from_value(broker.clone()).expect("a broker")))
+        };
+        for enabled in [false, true] {
+            let mut tenant = example("acme.yaml", |_| {});
+            let spec = serde_json::json!({"tenantId": "acme", "cellRef": {"name": "local"},
+                "services": {"notification": {"enabled": enabled}}});
+            tenant.workloads = Workload::of(&serde_json::from_value(spec).expect("a spec"));
+            assert!(!tenant.has_part(Backend::RabbitMq), "its cell has none");
+            assert_eq!(missing_backend(&tenant.workloads, &tenant.cell), None, "it does without");
+            tenant.cell = with_broker();
+            assert_eq!(tenant.has_part(Backend::RabbitMq), enabled);
+        }
     }
 
     #[test]
