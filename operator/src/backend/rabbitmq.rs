@@ -26,7 +26,7 @@ mod client;
 
 pub use admin::RabbitMqAdmin;
 
-/// Jobs that may wait in a queue. The service has a few for each consumer there; more are what nobody takes, and are refused, so that
+/// Jobs that may wait in a queue. The service has a few for each consumer there; more are what no process takes, and are refused, so that
 /// the service keeps them.
 const MAX_JOBS: u32 = 100_000;
 /// A job that comes back so often without an acknowledgement ends the process that takes it; it is put with the dead letters.

@@ -56,7 +56,7 @@ impl Client {
         body: Value,
     ) -> Result<(), BackendError> {
         let found = self.find(action, method, path, Some(body)).await?;
-        found.map(drop).ok_or_else(|| refused(action, "what it is about is gone", true))
+        found.map(drop).ok_or_else(|| refused(action, "its object is gone", true))
     }
 
     /// Deletes an object. Returns whether it was there.

@@ -237,7 +237,7 @@ impl Acknowledge for Message {
     }
 }
 
-/// Waits until the broker was told. One that is away puts the message back, and it stands for nothing then.
+/// Waits until the broker has it. One that is away puts the message back, and it stands for nothing then.
 async fn note(told: impl Future<Output = lapin::Result<bool>>) {
     if !matches!(timeout(CALL_LIMIT, told).await, Ok(Ok(true))) {
         tracing::debug!("a message is not acknowledged: the broker is away");

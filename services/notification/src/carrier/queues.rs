@@ -27,7 +27,7 @@ use crate::{
     store::{Begun, NotificationStore, StoreError},
 };
 
-/// A ticket that nobody begins for so long stands for nothing any more, and the job is handed over again. One that waits behind others in its queue
+/// A ticket that no process begins for so long stands for nothing any more, and the job is handed over again. One that waits behind others in its queue
 /// waits for two jobs at most, which take 45 s each.
 const HANDED_FOR: TimeDelta = TimeDelta::minutes(5);
 /// A job that the broker does not take is handed over again after so long.

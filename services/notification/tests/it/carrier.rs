@@ -81,7 +81,7 @@ impl Process {
     }
 }
 
-/// Makes a job for somebody.
+/// Makes a job for another user.
 async fn job(store: &Store, process: &Process) {
     let (_, chat) = member(store).await;
     apply(store, &news(chat, 1, &[])).await;
@@ -225,7 +225,7 @@ async fn what_was_given_up_is_a_dead_letter_and_may_be_put_back(store: Store) {
     assert_eq!((broker.counts().dead, waiting(&store).await), (1, (0, 1)));
     broker.put_back();
     let Carried { job: again, receipt } = process.next().await;
-    assert_eq!((again.subscription.id, again.attempts), (job.subscription.id, 1), "it begins anew");
+    assert_eq!((again.subscription.id, again.attempts), (job.subscription.id, 1), "it begins again");
     assert_eq!(waiting(&store).await, (1, 0));
     store.finish(&again, now(), None).await.expect("it is done");
     receipt.settle(false).await;

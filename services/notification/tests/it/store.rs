@@ -60,7 +60,7 @@ suite![
     tickets_that_are_taken_back_stand_for_nothing,
     a_job_is_carried_one_way_at_a_time,
     neither_a_user_nor_a_host_has_all_places_of_a_queue,
-    a_job_that_was_given_up_is_begun_anew_by_who_puts_it_back,
+    a_job_that_was_given_up_is_begun_again_by_who_puts_it_back,
     a_job_that_was_given_up_makes_room_for_another,
     a_digest_is_one_job_for_all_chats,
     a_device_is_one_users_and_a_number_that_of_who_confirmed_it,
@@ -429,7 +429,7 @@ async fn a_ticket_stands_for_a_job_once(store: Store) {
     let [first] = hand_over(&store, soon, places).await.try_into().expect("one ticket");
     assert_eq!((first.chat_id, first.attempts), (Some(chat), 0));
     assert!(hand_over(&store, soon, places).await.is_empty(), "it is handed over");
-    // What is said meanwhile is told with it.
+    // What is said meanwhile comes with it.
     apply(&store, &news(chat, 2, &[user])).await;
     spread(&store).await;
     let stranger = Ticket { number: first.number + 1_000, ..first };
@@ -542,7 +542,7 @@ async fn neither_a_user_nor_a_host_has_all_places_of_a_queue(store: Store) {
     assert_eq!(hand_over(&store, soon, one_place).await.len(), 1, "of all there are seven");
 }
 
-async fn a_job_that_was_given_up_is_begun_anew_by_who_puts_it_back(store: Store) {
+async fn a_job_that_was_given_up_is_begun_again_by_who_puts_it_back(store: Store) {
     let (_, chat) = member(&store).await;
     apply(&store, &news(chat, 1, &[])).await;
     spread(&store).await;
@@ -557,7 +557,7 @@ async fn a_job_that_was_given_up_is_begun_anew_by_who_puts_it_back(store: Store)
     let [(_, job)] = begin(&store, ticket, true).await.jobs.try_into().expect("one job");
     assert_eq!(job.attempts, 1);
     store.bury(&job, now(), "status 400").await.expect("it is given up");
-    // What is told later is another job.
+    // What comes later is another job.
     apply(&store, &news(chat, 2, &[])).await;
     spread(&store).await;
     let late = begin(&store, ticket, true).await;
