@@ -44,6 +44,8 @@ const CODES_LOCK: i64 = 0x0063_6f64_6573;
 const HANDING_LOCK: i64 = 0x6a6f_6273;
 
 /// Keeps notifications in the tenant's database.
+///
+/// Rows are locked in one order, so that no two transactions wait for each other: news, then seats by chat and user, then jobs by subscription and chat.
 #[derive(Clone)]
 pub struct PostgresStore {
     pool: PgPool,
@@ -498,9 +500,10 @@ impl NotificationStore for PostgresStore {
         let Place { topic, partition, next_offset } = place;
         let failed = |source| StoreError::Apply { topic, partition, source };
         let mut transaction = self.pool.begin().await.map_err(failed)?;
+        // News before seats, as spreading locks them: neither waits for the other while it has what that one wants.
+        note_news(&mut transaction, batch, now + delay).await.map_err(failed)?;
         note_seats(&mut transaction, batch, now).await.map_err(failed)?;
         note_taken(&mut transaction, batch).await.map_err(failed)?;
-        note_news(&mut transaction, batch, now + delay).await.map_err(failed)?;
         sqlx::query(
             "INSERT INTO positions (topic, partition, next_offset) VALUES ($1, $2, $3)
              ON CONFLICT (topic, partition) DO UPDATE SET next_offset = excluded.next_offset",
@@ -537,11 +540,17 @@ impl NotificationStore for PostgresStore {
         let (ids, versions): (Vec<Uuid>, Vec<i64>) =
             chats.iter().map(|(chat, version)| (chat.0, *version)).unzip();
         let mut transaction = self.pool.begin().await.map_err(failed)?;
+        sqlx::query("SELECT FROM seats WHERE user_id = $1 ORDER BY chat_id FOR UPDATE")
+            .bind(user_id.0)
+            .execute(&mut *transaction)
+            .await
+            .map_err(failed)?;
         sqlx::query(
             "INSERT INTO seats (chat_id, user_id, is_member, version, changed_at)
              SELECT listed.chat_id, $1, TRUE, listed.version, $4
              FROM unnest($2::UUID[], $3::BIGINT[]) AS listed (chat_id, version)
              WHERE EXISTS (SELECT FROM users WHERE user_id = $1)
+             ORDER BY 1
              ON CONFLICT (chat_id, user_id) DO UPDATE
                 SET is_member = TRUE, version = excluded.version, changed_at = excluded.changed_at
                 WHERE seats.version <= excluded.version",
@@ -596,11 +605,15 @@ impl NotificationStore for PostgresStore {
                     SELECT user_id FROM seats WHERE seats.chat_id = due.chat_id AND user_id > due.told_to
                     ORDER BY user_id LIMIT $6
                 ) AS seated
+             ), locked AS MATERIALIZED (
+                SELECT seats.chat_id, seats.user_id, slice.seq, slice.is_called
+                FROM slice JOIN seats ON seats.chat_id = slice.chat_id AND seats.user_id = slice.user_id
+                WHERE seats.is_member AND seats.told_seq < slice.seq AND seats.taken_seq < slice.seq
+                ORDER BY seats.chat_id, seats.user_id FOR UPDATE OF seats
              ), told AS (
-                UPDATE seats SET told_seq = slice.seq FROM slice
-                WHERE seats.chat_id = slice.chat_id AND seats.user_id = slice.user_id AND seats.is_member
-                    AND seats.told_seq < slice.seq AND seats.taken_seq < slice.seq
-                RETURNING seats.user_id, seats.chat_id, slice.seq, slice.is_called
+                UPDATE seats SET told_seq = locked.seq FROM locked
+                WHERE seats.chat_id = locked.chat_id AND seats.user_id = locked.user_id
+                RETURNING seats.user_id, seats.chat_id, locked.seq, locked.is_called
              ), made AS (
                 INSERT INTO jobs (subscription_id, chat_id, channel, seq, is_called, due_at)
                 SELECT subscriptions.subscription_id,
@@ -610,6 +623,7 @@ impl NotificationStore for PostgresStore {
                 FROM told JOIN subscriptions USING (user_id)
                 WHERE is_confirmed
                 GROUP BY subscriptions.subscription_id, 2, channel, next_at
+                ORDER BY 1, 2
                 ON CONFLICT (subscription_id, chat_id) DO UPDATE SET
                     seq = GREATEST(jobs.seq, excluded.seq),
                     is_called = jobs.is_called OR excluded.is_called,
@@ -810,15 +824,20 @@ impl NotificationStore for PostgresStore {
         let attempts: Vec<i32> = taken.iter().map(|one| one.ticket.attempts).collect();
         let revived: Vec<bool> = taken.iter().map(|one| one.is_revived).collect();
         let rows: Vec<JobRow> = sqlx::query_as(
-            "UPDATE jobs SET due_at = $6, is_begun = TRUE, dead_at = NULL, death = NULL,
-                attempts = CASE WHEN jobs.dead_at IS NULL THEN jobs.attempts + 1 ELSE 1 END
-             FROM subscriptions,
-                unnest($1::BIGINT[], $2::UUID[], $3::UUID[], $4::INT[], $5::BOOLEAN[])
+            "WITH locked AS MATERIALIZED (
+                SELECT jobs.subscription_id, jobs.chat_id
+                FROM unnest($1::BIGINT[], $2::UUID[], $3::UUID[], $4::INT[], $5::BOOLEAN[])
                     AS taken (number, subscription_id, chat_id, attempts, is_revived)
-             WHERE jobs.subscription_id = taken.subscription_id AND jobs.chat_id = taken.chat_id
-                AND jobs.ticket = taken.number
-                AND CASE WHEN taken.is_revived THEN jobs.dead_at IS NOT NULL
-                    ELSE jobs.dead_at IS NULL AND NOT jobs.is_begun AND jobs.attempts = taken.attempts END
+                JOIN jobs ON jobs.subscription_id = taken.subscription_id AND jobs.chat_id = taken.chat_id
+                WHERE jobs.ticket = taken.number
+                    AND CASE WHEN taken.is_revived THEN jobs.dead_at IS NOT NULL
+                        ELSE jobs.dead_at IS NULL AND NOT jobs.is_begun AND jobs.attempts = taken.attempts END
+                ORDER BY jobs.subscription_id, jobs.chat_id FOR UPDATE OF jobs
+             )
+             UPDATE jobs SET due_at = $6, is_begun = TRUE, dead_at = NULL, death = NULL,
+                attempts = CASE WHEN jobs.dead_at IS NULL THEN jobs.attempts + 1 ELSE 1 END
+             FROM locked, subscriptions
+             WHERE jobs.subscription_id = locked.subscription_id AND jobs.chat_id = locked.chat_id
                 AND subscriptions.subscription_id = jobs.subscription_id
              RETURNING jobs.subscription_id, user_id, jobs.channel, endpoint, public_key, auth, secret, sender_key,
                 is_confirmed, created_at, jobs.chat_id, jobs.seq, jobs.is_called, jobs.version, jobs.attempts, jobs.ticket",
@@ -854,8 +873,13 @@ impl NotificationStore for PostgresStore {
         let numbers: Vec<i64> = tickets.iter().map(|ticket| ticket.number).collect();
         let subscriptions: Vec<Uuid> = tickets.iter().map(|ticket| ticket.subscription_id.0).collect();
         sqlx::query(
-            "UPDATE jobs SET ticket = NULL, due_at = $3
-             WHERE subscription_id = ANY ($2) AND ticket = ANY ($1) AND NOT is_begun AND dead_at IS NULL",
+            "WITH locked AS MATERIALIZED (
+                SELECT subscription_id, chat_id FROM jobs
+                WHERE subscription_id = ANY ($2) AND ticket = ANY ($1) AND NOT is_begun AND dead_at IS NULL
+                ORDER BY subscription_id, chat_id FOR UPDATE
+             )
+             UPDATE jobs SET ticket = NULL, due_at = $3 FROM locked
+             WHERE jobs.subscription_id = locked.subscription_id AND jobs.chat_id = locked.chat_id",
         )
         .bind(numbers)
         .bind(subscriptions)
@@ -872,8 +896,13 @@ impl NotificationStore for PostgresStore {
         now: DateTime<Utc>,
     ) -> Result<u64, StoreError> {
         let done = sqlx::query(
-            "UPDATE jobs SET ticket = NULL, due_at = LEAST(due_at, $2)
-             WHERE channel = $1 AND ticket IS NOT NULL AND NOT is_begun AND dead_at IS NULL",
+            "WITH locked AS MATERIALIZED (
+                SELECT subscription_id, chat_id FROM jobs
+                WHERE channel = $1 AND ticket IS NOT NULL AND NOT is_begun AND dead_at IS NULL
+                ORDER BY subscription_id, chat_id FOR UPDATE
+             )
+             UPDATE jobs SET ticket = NULL, due_at = LEAST(due_at, $2) FROM locked
+             WHERE jobs.subscription_id = locked.subscription_id AND jobs.chat_id = locked.chat_id",
         )
         .bind(channel.as_str())
         .bind(now)
@@ -1052,6 +1081,7 @@ async fn note_seats(
          FROM unnest($1::UUID[], $2::UUID[], $3::BOOLEAN[], $4::BIGINT[])
             AS said (chat_id, user_id, is_member, version)
          JOIN users ON users.user_id = said.user_id
+         ORDER BY 1, 2
          ON CONFLICT (chat_id, user_id) DO UPDATE
             SET is_member = excluded.is_member, version = GREATEST(seats.version, excluded.version),
                 changed_at = excluded.changed_at
@@ -1079,9 +1109,15 @@ async fn note_taken(connection: &mut PgConnection, batch: &Batch) -> Result<(), 
         return Ok(());
     }
     sqlx::query(
-        "UPDATE seats SET taken_seq = said.seq
-         FROM unnest($1::UUID[], $2::UUID[], $3::BIGINT[]) AS said (chat_id, user_id, seq)
-         WHERE seats.chat_id = said.chat_id AND seats.user_id = said.user_id AND seats.taken_seq < said.seq",
+        "WITH locked AS MATERIALIZED (
+            SELECT seats.chat_id, seats.user_id, said.seq
+            FROM unnest($1::UUID[], $2::UUID[], $3::BIGINT[]) AS said (chat_id, user_id, seq)
+            JOIN seats ON seats.chat_id = said.chat_id AND seats.user_id = said.user_id
+            WHERE seats.taken_seq < said.seq
+            ORDER BY seats.chat_id, seats.user_id FOR UPDATE OF seats
+         )
+         UPDATE seats SET taken_seq = locked.seq FROM locked
+         WHERE seats.chat_id = locked.chat_id AND seats.user_id = locked.user_id",
     )
     .bind(chats)
     .bind(users)
