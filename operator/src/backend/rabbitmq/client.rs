@@ -11,8 +11,11 @@ use crate::{
 };
 
 const ENTRY: catalog::Backend = catalog::Backend::RabbitMq;
-/// What the API says of what is not there. Another server, or another path of this one, says something else.
+/// What a broker says of what is not there, also at another path than that of the API. Another server says something else.
 const NOT_FOUND: &str = "Object Not Found";
+/// What to do where there is no API.
+const NO_API: &str =
+    "there is no management API at this path; correct managementUrl in spec.rabbitmq of the cell";
 
 /// One broker, and the operator's account there.
 pub(super) struct Client {
@@ -33,6 +36,13 @@ struct Problem {
 impl Client {
     pub fn new(url: &str, account: Credentials, http: reqwest::Client) -> Self {
         Self { url: url.trim_end_matches('/').to_owned(), account, http }
+    }
+
+    /// Checks that the API is there: what it does not have, it does not have because it is not there.
+    pub async fn check(&self) -> Result<(), BackendError> {
+        let action = "read the operator's account";
+        let found = self.find(action, Method::GET, "whoami", None).await?;
+        found.map(drop).ok_or_else(|| refused(action, NO_API, false))
     }
 
     /// Reads an object, or nothing where there is none of that name.
@@ -88,10 +98,7 @@ impl Client {
         let is_away = [StatusCode::BAD_GATEWAY, StatusCode::SERVICE_UNAVAILABLE, StatusCode::GATEWAY_TIMEOUT];
         match status {
             StatusCode::NOT_FOUND if problem.error == NOT_FOUND => Ok(None),
-            StatusCode::NOT_FOUND => {
-                let detail = "there is no management API at this path; correct managementUrl in spec.rabbitmq of the cell";
-                Err(refused(action, detail, false))
-            }
+            StatusCode::NOT_FOUND => Err(refused(action, NO_API, false)),
             StatusCode::UNAUTHORIZED | StatusCode::FORBIDDEN => {
                 Err(BackendError::CredentialsRejected { backend: ENTRY, endpoint: self.url.clone() })
             }

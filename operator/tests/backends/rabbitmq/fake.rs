@@ -68,6 +68,7 @@ struct User {
 
 fn routes() -> Router {
     let administration = Router::new()
+        .route("/api/whoami", get(async || Json(json!({"name": USERNAME, "tags": ["administrator"]}))))
         .route("/api/vhosts/{name}", get(virtual_host).put(create).delete(delete))
         .route("/api/users/{name}", get(user).put(set_user).delete(delete_user))
         .route("/api/users/{name}/permissions", get(permissions))
