@@ -226,11 +226,11 @@ fn surface(parts: Parts, scope: &Scope) -> anyhow::Result<Surface> {
         let (store, peers, metrics) = (store.clone(), peers.clone(), metrics.clone());
         let wake = Arc::new(Notify::new());
         senders.push(wake.clone());
-        let sender = Sender { store: store.clone(), peers, name, channel, metrics };
+        let sender = Sender { store: store.clone(), peers, name, channel, metrics: metrics.clone() };
         match &broker {
             None => scope.spawn(sender.run(Rows::new(store, name, wake), shutdown())),
             Some(broker) => {
-                let (queues, handing) = Queues::new(broker.clone(), store, name, wake);
+                let (queues, handing) = Queues::new(broker.clone(), store, name, wake, metrics);
                 scope.spawn(handing.run(shutdown()));
                 scope.spawn(sender.run(queues, shutdown()));
             }

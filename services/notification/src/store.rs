@@ -146,8 +146,13 @@ pub trait NotificationStore: Send + Sync + 'static {
         places: Places,
     ) -> Result<Vec<Ticket>, StoreError>;
 
-    /// Takes the jobs that tickets stand for, as [`Self::claim`] does. A ticket stands for a job once.
-    async fn begin(&self, taken: &[Taken], until: DateTime<Utc>) -> Result<Begun, StoreError>;
+    /// Takes the jobs of a channel that tickets stand for, as [`Self::claim`] does. A ticket stands for a job once.
+    async fn begin(
+        &self,
+        channel: NotificationChannel,
+        taken: &[Taken],
+        until: DateTime<Utc>,
+    ) -> Result<Begun, StoreError>;
 
     /// Notes that tickets stand for nothing: their jobs are due then.
     async fn take_back(&self, tickets: &[Ticket], until: DateTime<Utc>) -> Result<(), StoreError>;

@@ -238,7 +238,7 @@ impl RabbitMqAdmin {
     async fn find(&self, name: &str, owner: &Owner) -> Result<Found, BackendError> {
         let (host_action, user_action) = (format!("read virtual host {name}"), format!("read user {name}"));
         let (host_path, user_path) = (format!("vhosts/{name}"), format!("users/{name}"));
-        let (_, marker, host, user) = try_join!(
+        let ((), marker, host, user) = try_join!(
             self.client.check(),
             self.marker(name),
             self.client.read::<Value>(&host_action, &host_path),

@@ -23,6 +23,7 @@ use tonic::async_trait;
 use super::{Carried, Carrier, Receipt, Rows};
 use crate::{
     domain::{Busy, MAX_AT_ONCE, Places, Taken, Ticket, pause_until},
+    metrics::Metrics,
     sending::LEASE,
     store::{Begun, NotificationStore, StoreError},
 };
@@ -100,11 +101,13 @@ pub struct Handing {
     wake: Arc<Notify>,
     deliveries: mpsc::Sender<Delivery>,
     is_up: watch::Sender<bool>,
+    metrics: Metrics,
 }
 
 /// Brings the jobs of one channel out of its queue, and out of the store while the broker is away.
 pub struct Queues {
     store: Arc<dyn NotificationStore>,
+    name: NotificationChannel,
     rows: Rows,
     wake: Arc<Notify>,
     deliveries: mpsc::Receiver<Delivery>,
@@ -122,12 +125,14 @@ impl Queues {
         store: Arc<dyn NotificationStore>,
         name: NotificationChannel,
         wake: Arc<Notify>,
+        metrics: Metrics,
     ) -> (Self, Handing) {
         // The broker sends no more than that before it is acknowledged: nothing waits for room.
         let (sender, deliveries) = mpsc::channel(MAX_AT_ONCE);
         let (up, is_up) = watch::channel(false);
         let queues = Self {
             store: store.clone(),
+            name,
             rows: Rows::new(store.clone(), name, wake.clone()),
             wake: wake.clone(),
             deliveries,
@@ -135,7 +140,7 @@ impl Queues {
             arrived: VecDeque::new(),
             has_failed: false,
         };
-        (queues, Handing { broker, store, name, wake, deliveries: sender, is_up: up })
+        (queues, Handing { broker, store, name, wake, deliveries: sender, is_up: up, metrics })
     }
 }
 
@@ -152,7 +157,7 @@ impl Carrier for Queues {
         }
         let some: Vec<Delivery> = self.arrived.drain(..limit.min(self.arrived.len())).collect();
         let taken: Vec<Taken> = some.iter().filter_map(read).collect();
-        let begun = match self.store.begin(&taken, now() + LEASE).await {
+        let begun = match self.store.begin(self.name, &taken, now() + LEASE).await {
             Ok(begun) => begun,
             Err(error) => {
                 self.has_failed = true;
@@ -222,12 +227,12 @@ impl Handing {
                 Ok(session) => {
                     outage.worked(CARRYING);
                     backoff.reset();
-                    self.is_up.send_replace(true);
+                    self.note(true);
                     self.carry(session, &shutdown).await
                 }
                 Err(error) => Err(error),
             };
-            self.is_up.send_replace(false);
+            self.note(false);
             let Err(error) = ended else { return };
             let is_first = !outage.is_on();
             outage.failed(CARRYING, &error);
@@ -243,6 +248,11 @@ impl Handing {
                 return;
             }
         }
+    }
+
+    fn note(&self, is_up: bool) {
+        self.metrics.broker_up(self.name, is_up);
+        self.is_up.send_replace(is_up);
     }
 
     /// Passes messages on and hands jobs over, until the broker is away or the shutdown.

@@ -536,7 +536,12 @@ impl NotificationStore for MemoryStore {
         Ok(tickets)
     }
 
-    async fn begin(&self, taken: &[Taken], until: DateTime<Utc>) -> Result<Begun, StoreError> {
+    async fn begin(
+        &self,
+        channel: NotificationChannel,
+        taken: &[Taken],
+        until: DateTime<Utc>,
+    ) -> Result<Begun, StoreError> {
         let mut tables = self.tables();
         let Tables { subscriptions, jobs, .. } = &mut *tables;
         let mut begun = Begun::default();
@@ -553,7 +558,7 @@ impl NotificationStore for MemoryStore {
             if waiting.ticket != Some(ticket.number) {
                 continue;
             }
-            if is_to_do {
+            if is_to_do && subscription.target.channel() == channel {
                 waiting.attempts = if is_dead { 1 } else { waiting.attempts + 1 };
                 (waiting.due_at, waiting.is_begun, waiting.dead_at) = (until, true, None);
                 begun.jobs.push((ticket.number, waiting.job(subscription, ticket.chat_id)));

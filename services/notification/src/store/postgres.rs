@@ -817,7 +817,12 @@ impl NotificationStore for PostgresStore {
     }
 
     #[tracing::instrument(name = "notification.store.begin", skip_all)]
-    async fn begin(&self, taken: &[Taken], until: DateTime<Utc>) -> Result<Begun, StoreError> {
+    async fn begin(
+        &self,
+        channel: NotificationChannel,
+        taken: &[Taken],
+        until: DateTime<Utc>,
+    ) -> Result<Begun, StoreError> {
         let numbers: Vec<i64> = taken.iter().map(|one| one.ticket.number).collect();
         let subscriptions: Vec<Uuid> = taken.iter().map(|one| one.ticket.subscription_id.0).collect();
         let chats: Vec<Uuid> = taken.iter().map(|one| place_of(one.ticket.chat_id)).collect();
@@ -829,7 +834,7 @@ impl NotificationStore for PostgresStore {
                 FROM unnest($1::BIGINT[], $2::UUID[], $3::UUID[], $4::INT[], $5::BOOLEAN[])
                     AS taken (number, subscription_id, chat_id, attempts, is_revived)
                 JOIN jobs ON jobs.subscription_id = taken.subscription_id AND jobs.chat_id = taken.chat_id
-                WHERE jobs.ticket = taken.number
+                WHERE jobs.ticket = taken.number AND jobs.channel = $7
                     AND CASE WHEN taken.is_revived THEN jobs.dead_at IS NOT NULL
                         ELSE jobs.dead_at IS NULL AND NOT jobs.is_begun AND jobs.attempts = taken.attempts END
                 ORDER BY jobs.subscription_id, jobs.chat_id FOR UPDATE OF jobs
@@ -848,6 +853,7 @@ impl NotificationStore for PostgresStore {
         .bind(attempts)
         .bind(revived)
         .bind(until)
+        .bind(channel.as_str())
         .fetch_all(&self.pool)
         .await
         .map_err(StoreError::Jobs)?;

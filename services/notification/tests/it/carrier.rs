@@ -13,6 +13,7 @@ use kit::testing::wait_for;
 use notification::{
     carrier::{Amqp, Broker, Carried, Carrier as _, Queues},
     domain::Busy,
+    metrics::Metrics,
     store::{MemoryStore, PostgresStore},
 };
 use tokio::sync::Notify;
@@ -47,7 +48,8 @@ impl Drop for Process {
 impl Process {
     fn start(store: &Store, broker: impl Broker) -> Self {
         let (wake, stop) = (Arc::new(Notify::new()), CancellationToken::new());
-        let (carrier, handing) = Queues::new(Arc::new(broker), store.clone(), CHANNEL, wake.clone());
+        let (carrier, handing) =
+            Queues::new(Arc::new(broker), store.clone(), CHANNEL, wake.clone(), Metrics::default());
         tokio::spawn(handing.run(stop.clone()));
         Self { carrier, wake, stop }
     }

@@ -146,11 +146,12 @@ impl Stand {
         for (name, channel) in channels {
             let (peers, metrics, wake) = (client.clone(), metrics.clone(), Arc::new(Notify::new()));
             senders.push(wake.clone());
-            let sender = Sender { store: store.clone(), peers, name, channel, metrics };
+            let sender = Sender { store: store.clone(), peers, name, channel, metrics: metrics.clone() };
             match broker {
                 None => drop(tokio::spawn(sender.run(Rows::new(store.clone(), name, wake), stop.clone()))),
                 Some(broker) => {
-                    let (queues, handing) = Queues::new(Arc::new(broker.clone()), store.clone(), name, wake);
+                    let (queues, handing) =
+                        Queues::new(Arc::new(broker.clone()), store.clone(), name, wake, metrics);
                     tokio::spawn(handing.run(stop.clone()));
                     tokio::spawn(sender.run(queues, stop.clone()));
                 }

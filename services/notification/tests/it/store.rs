@@ -420,7 +420,10 @@ async fn hand_over(store: &Store, at: DateTime<Utc>, places: Places) -> Vec<Tick
 
 async fn begin(store: &Store, ticket: Ticket, is_revived: bool) -> Begun {
     let until = now() + TimeDelta::minutes(1);
-    store.begin(&[Taken { ticket, is_revived }], until).await.expect("an answer")
+    store
+        .begin(NotificationChannel::Webhook, &[Taken { ticket, is_revived }], until)
+        .await
+        .expect("an answer")
 }
 
 async fn a_ticket_stands_for_a_job_once(store: Store) {
@@ -556,6 +559,10 @@ async fn a_job_that_was_given_up_is_begun_again_by_who_puts_it_back(store: Store
     let again = begin(&store, ticket, false).await;
     assert_eq!((again.jobs.len(), again.dead), (0, vec![ticket.number]), "the message alone revives nothing");
     assert!(hand_over(&store, soon + TimeDelta::hours(1), places).await.is_empty());
+    // Put into the queue of another channel, it is a dead letter again.
+    let taken = [Taken { ticket, is_revived: true }];
+    let elsewhere = store.begin(NotificationChannel::Email, &taken, now()).await.expect("an answer");
+    assert_eq!((elsewhere.jobs.len(), elsewhere.dead), (0, vec![ticket.number]));
     let [(_, job)] = begin(&store, ticket, true).await.jobs.try_into().expect("one job");
     assert_eq!(job.attempts, 1);
     store.bury(&job, now(), "status 400").await.expect("it is given up");
