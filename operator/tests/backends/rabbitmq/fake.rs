@@ -68,7 +68,7 @@ struct User {
 
 fn routes() -> Router {
     let administration = Router::new()
-        .route("/api/whoami", get(async || Json(json!({"name": USERNAME, "tags": ["administrator"]}))))
+        .route("/api/whoami", get(whoami))
         .route("/api/vhosts/{name}", get(virtual_host).put(create).delete(delete))
         .route("/api/users/{name}", get(user).put(set_user).delete(delete_user))
         .route("/api/users/{name}/permissions", get(permissions))
@@ -120,6 +120,10 @@ fn removed<T>(found: Option<T>) -> Response {
 
 fn locked(broker: &Shared) -> MutexGuard<'_, Broker> {
     broker.lock().unwrap()
+}
+
+async fn whoami() -> Response {
+    Json(json!({"name": USERNAME, "tags": ["administrator"]})).into_response()
 }
 
 async fn virtual_host(State(broker): State<Shared>, Path(name): Path<String>) -> Response {
