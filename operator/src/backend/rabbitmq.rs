@@ -175,6 +175,16 @@ impl Definitions {
         }
     }
 
+    /// Returns what the broker imports, for one virtual host.
+    fn of(&self, virtual_host: &str) -> Value {
+        let mut whole = serde_json::to_value(self).expect("definitions are JSON by construction");
+        let lists = whole.as_object_mut().into_iter().flat_map(Map::values_mut);
+        for item in lists.filter_map(Value::as_array_mut).flatten() {
+            item["vhost"] = virtual_host.into();
+        }
+        whole
+    }
+
     /// Returns the first exchange or queue that is another one than `desired` has under its name. It cannot be changed.
     fn differing(&self, desired: &Self) -> Option<String> {
         let has = |found: &Map<String, Value>, wanted: &Map<String, Value>| {
@@ -481,6 +491,14 @@ mod tests {
             let letters = queue.arguments.get("x-dead-letter-exchange").and_then(Value::as_str);
             assert_eq!(letters, (queue.name != DEAD_LETTERS).then_some(DEAD_LETTERS), "{}", queue.name);
             assert_eq!(queue.arguments["x-queue-type"], "quorum");
+        }
+        let imported = Definitions::desired().of("mt-acme");
+        for (list, count) in [("exchanges", 2), ("queues", 6), ("bindings", 6)] {
+            let items = imported[list].as_array().expect("a list");
+            assert!(
+                items.len() == count && items.iter().all(|item| item["vhost"] == "mt-acme"),
+                "{imported}"
+            );
         }
         let limits = desired().limits();
         assert_eq!(limits, [("max-connections", 64), ("max-queues", 6)]);

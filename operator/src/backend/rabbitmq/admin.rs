@@ -313,11 +313,11 @@ impl RabbitMqAdmin {
         Ok(())
     }
 
-    /// Adds exchanges, queues and bindings that are missing.
+    /// Adds exchanges, queues and bindings that are missing. They go to the import for the whole broker, each with its virtual host: that for one
+    /// virtual host leaves out exchanges in some versions.
     async fn import(&self, desired: &RabbitMqDesired, action: &str) -> Result<(), BackendError> {
-        let body = serde_json::to_value(Definitions::desired());
-        let body = body.expect("definitions are JSON by construction");
-        self.client.send(action, Method::POST, &format!("definitions/{}", desired.name), body).await
+        let body = Definitions::desired().of(&desired.name);
+        self.client.send(action, Method::POST, "definitions", body).await
     }
 
     /// Sets password and tags of the user, and creates it where it is missing.

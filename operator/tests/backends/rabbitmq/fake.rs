@@ -1,7 +1,7 @@
 //! The management API of a broker that keeps nothing beyond its process and speaks no AMQP.
 
 use std::{
-    collections::BTreeMap,
+    collections::{BTreeMap, BTreeSet},
     net::Ipv4Addr,
     sync::{Arc, LazyLock, Mutex, MutexGuard, mpsc},
     thread,
@@ -75,6 +75,7 @@ fn routes() -> Router {
         .route("/api/permissions/{host}/{user}", put(permit).delete(forbid))
         .route("/api/vhost-limits/{host}", get(limits))
         .route("/api/vhost-limits/{host}/{limit}", put(set_limit).delete(clear_limit))
+        .route("/api/definitions", post(import_all))
         .route("/api/definitions/{host}", get(definitions).post(import))
         .route("/api/global-parameters/{name}", get(parameter).put(set_parameter).delete(clear_parameter))
         .layer(from_fn(administrator));
@@ -245,10 +246,35 @@ async fn definitions(State(broker): State<Shared>, Path(host): Path<String>) -> 
     }
 }
 
-/// Adds what is not there, and leaves what is.
 async fn import(State(broker): State<Shared>, Path(host): Path<String>, Json(body): Json<Value>) -> Response {
-    let mut broker = locked(&broker);
-    let Some(found) = broker.virtual_hosts.get_mut(&host) else {
+    add(&mut locked(&broker), &host, &body)
+}
+
+/// Adds to the virtual hosts that the items name.
+async fn import_all(State(broker): State<Shared>, Json(body): Json<Value>) -> Response {
+    let lists = body.as_object().into_iter().flat_map(Map::values);
+    let items = lists.filter_map(Value::as_array).flatten();
+    let hosts: BTreeSet<&str> = items.filter_map(|item| item["vhost"].as_str()).collect();
+    for host in hosts {
+        let mut own = body.clone();
+        for list in own.as_object_mut().into_iter().flat_map(Map::values_mut) {
+            let Some(items) = list.as_array_mut() else { continue };
+            items.retain(|item| item["vhost"] == host);
+            for item in items.iter_mut().filter_map(Value::as_object_mut) {
+                item.remove("vhost");
+            }
+        }
+        let answer = add(&mut locked(&broker), host, &own);
+        if !answer.status().is_success() {
+            return answer;
+        }
+    }
+    done()
+}
+
+/// Adds what is not there, and leaves what is.
+fn add(broker: &mut Broker, host: &str, body: &Value) -> Response {
+    let Some(found) = broker.virtual_hosts.get_mut(host) else {
         return problem(StatusCode::BAD_REQUEST, "bad_request", "vhost_not_found");
     };
     let list = |field: &str| body[field].as_array().cloned().unwrap_or_default();

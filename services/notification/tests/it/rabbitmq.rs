@@ -31,13 +31,13 @@ impl RealBroker {
         broker.call(Method::PUT, &format!("vhosts/{name}"), json!({})).await;
         let jobs = json!({"x-queue-type": "quorum", "x-dead-letter-exchange": DEAD_LETTERS,
             "x-dead-letter-strategy": "at-least-once", "x-overflow": "reject-publish"});
-        let queue = |name: &str, arguments: &Value| json!({"name": name, "durable": true, "auto_delete": false, "arguments": arguments});
+        let queue = |name: &str, arguments: &Value| json!({"vhost": broker.name, "name": name, "durable": true, "auto_delete": false, "arguments": arguments});
         let binding = |exchange: &str, queue: &str, key: &str| {
-            json!({"source": exchange, "destination": queue, "destination_type": "queue", "routing_key": key,
+            json!({"vhost": broker.name, "source": exchange, "destination": queue, "destination_type": "queue", "routing_key": key,
                 "arguments": {}})
         };
         let exchange = |name: &str, kind: &str| {
-            json!({"name": name, "type": kind, "durable": true, "auto_delete": false, "internal": false,
+            json!({"vhost": broker.name, "name": name, "type": kind, "durable": true, "auto_delete": false, "internal": false,
                 "arguments": {}})
         };
         let mut queues: Vec<_> = JOB_CHANNELS.iter().map(|one| queue(&job_queue(one), &jobs)).collect();
@@ -47,7 +47,7 @@ impl RealBroker {
         bindings.push(binding(DEAD_LETTERS, DEAD_LETTERS, ""));
         let exchanges = [exchange(JOB_EXCHANGE, "direct"), exchange(DEAD_LETTERS, "fanout")];
         let definitions = json!({"exchanges": exchanges, "queues": queues, "bindings": bindings});
-        broker.call(Method::POST, &format!("definitions/{name}"), definitions).await;
+        broker.call(Method::POST, "definitions", definitions).await;
         let user = json!({"password": broker.password, "tags": ""});
         broker.call(Method::PUT, &format!("users/{name}"), user).await;
         // What the operator gives a tenant.
