@@ -91,6 +91,8 @@ pub enum Setting {
     MediaQuotaBytes,
     /// `--max-file-bytes`: how many bytes one file may have.
     MaxFileBytes,
+    /// `--upload-origin`: where browsers send files.
+    UploadOrigin,
     /// `--moderators`: the usernames of those who moderate the messenger, separated by commas.
     Moderators,
 }
@@ -129,6 +131,7 @@ impl Setting {
             Self::TenantServices => "--tenant-services",
             Self::MediaQuotaBytes => "--media-quota-bytes",
             Self::MaxFileBytes => "--max-file-bytes",
+            Self::UploadOrigin => "--upload-origin",
             Self::Moderators => "--moderators",
         }
     }
@@ -422,6 +425,28 @@ table! {
         cpu_request: "20m",
         memory_request: "32Mi",
         memory_limit: "256Mi",
+    };
+    /// The page.
+    Web = ServiceEntry {
+        name: "web",
+        about: "Serves the messenger that users open in a browser.",
+        is_optional: true,
+        is_on_request: false,
+        // For the keys of tokens, which every process checks.
+        backends: &[Backend::Keycloak],
+        secrets: &[Secret::Internal, Secret::Metrics],
+        peers: &[Service::User],
+        optional_peers: &[],
+        settings: &[Setting::UploadOrigin, Setting::TenantServices],
+        path_prefixes: &["/app"],
+        paths: &["/"],
+        sticky_paths: &[],
+        description: OPENAPI,
+        postgres_sessions: 0,
+        migrates: false,
+        cpu_request: "5m",
+        memory_request: "16Mi",
+        memory_limit: "64Mi",
     };
 }
 
