@@ -10,10 +10,11 @@ apply() { kubectl apply --server-side --force-conflicts --field-manager=local-st
 
 # The whole workspace is selected, as in `make test`, so that features are resolved alike and nothing is compiled twice. Cargo adds the features
 # that tests need where an example is among what is built; the images of a real cluster do without.
+# The client first: the service web embeds it.
 build_binaries() {
     local tests=(--example bot)
     [ "$PROFILE" = dev ] || tests=()
-    own_target && cd "$ROOT" && cargo build --locked --workspace --exclude xtask --bins "${tests[@]}" --profile "$PROFILE"
+    app_build && own_target && cd "$ROOT" && cargo build --locked --workspace --exclude xtask --bins "${tests[@]}" --profile "$PROFILE"
 }
 
 # Drift in a backend is looked for more often than the chart's default: nobody should wait a minute to see it repaired.
