@@ -14,7 +14,7 @@ export class Drafts extends Source {
     readonly #identity: Pick<Identity, "updateOwnState">;
     readonly #kept: Kept;
     readonly #drafts: Map<string, Draft>;
-    /** Chats in which the user has typed since the messenger was told. */
+    /** Chats in which the user has typed since the messenger has the draft. */
     readonly #timers = new Map<string, ReturnType<typeof setTimeout>>();
     /** Chats of which the messenger has a draft. */
     readonly #shared = new Set<string>();
