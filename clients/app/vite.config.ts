@@ -30,7 +30,9 @@ function compressed(): Plugin {
                 }
                 this.info(`first load: ${firstLoadBytes} bytes of JavaScript, gzipped`);
                 if (firstLoadBytes > MAX_FIRST_LOAD_BYTES) {
-                    this.error(`the first load has ${firstLoadBytes} bytes of JavaScript, gzipped; at most ${MAX_FIRST_LOAD_BYTES} are allowed`);
+                    this.error(
+                        `the first load has ${firstLoadBytes} bytes of JavaScript, gzipped; at most ${MAX_FIRST_LOAD_BYTES} are allowed`,
+                    );
                 }
             },
         },

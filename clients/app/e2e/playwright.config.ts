@@ -4,7 +4,10 @@ import { defineConfig, devices } from "@playwright/test";
 const URL = process.env["POSTHOUSE_URL"] ?? "http://acme.localhost:8000";
 const OUT = process.env["POSTHOUSE_OUT"] ?? "results";
 // The browser that Debian ships; none is downloaded.
-const launchOptions = { executablePath: process.env["CHROMIUM"] ?? "/usr/bin/chromium", args: ["--no-sandbox"] };
+const launchOptions = {
+    executablePath: process.env["CHROMIUM"] ?? "/usr/bin/chromium",
+    args: ["--no-sandbox"],
+};
 
 export default defineConfig({
     testDir: "stories",
@@ -16,7 +19,13 @@ export default defineConfig({
     timeout: 120_000,
     expect: { timeout: 15_000 },
     reporter: [["list"], ["json", { outputFile: `${OUT}/result.json` }]],
-    use: { baseURL: URL, launchOptions, trace: "retain-on-failure", screenshot: "only-on-failure", serviceWorkers: "block" },
+    use: {
+        baseURL: URL,
+        launchOptions,
+        trace: "retain-on-failure",
+        screenshot: "only-on-failure",
+        serviceWorkers: "block",
+    },
     projects: [
         { name: "desktop", use: { ...devices["Desktop Chrome"], launchOptions } },
         { name: "phone", use: { ...devices["Pixel 7"], launchOptions }, testMatch: "screens.spec.ts" },

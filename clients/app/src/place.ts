@@ -15,7 +15,9 @@ export type Place = {
 
 /** Returns the address of a place. */
 export function href({ chat, ...rest }: Place): string {
-    const query = new URLSearchParams(Object.entries(rest).flatMap(([name, value]) => (value === undefined ? [] : [[name, String(value)]])));
+    const query = new URLSearchParams(
+        Object.entries(rest).flatMap(([name, value]) => (value === undefined ? [] : [[name, String(value)]])),
+    );
     const path = chat === undefined ? "#/" : `#/chat/${chat}`;
     return query.size === 0 ? path : `${path}?${query}`;
 }
@@ -28,7 +30,11 @@ export function placeOf(fragment: string): Place {
         const value = Number(query.get(name) ?? Number.NaN);
         return Number.isSafeInteger(value) && value > 0 ? value : undefined;
     };
-    const [at, thread, panel] = [number("at"), number("thread"), PANELS.find((known) => known === query.get("panel"))];
+    const [at, thread, panel] = [
+        number("at"),
+        number("thread"),
+        PANELS.find((known) => known === query.get("panel")),
+    ];
     return {
         ...(chat !== undefined && { chat }),
         ...(at !== undefined && { at }),

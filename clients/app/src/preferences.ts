@@ -44,7 +44,10 @@ export class Preferences extends Source {
 
     #read(): void {
         try {
-            const { language, theme, notifies } = JSON.parse(localStorage.getItem(KEY) ?? "{}") as Record<string, unknown>;
+            const { language, theme, notifies } = JSON.parse(localStorage.getItem(KEY) ?? "{}") as Record<
+                string,
+                unknown
+            >;
             this.#values = {
                 ...(typeof language === "string" && { language }),
                 theme: THEMES.find((known) => known === theme) ?? "system",

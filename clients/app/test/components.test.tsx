@@ -10,7 +10,9 @@ import { ANNA, CHAT, chatState, entry, ME, stand, type Stand } from "./stand";
 
 function Written({ on, first = { is: "new" } }: { on: Stand; first?: Writing }) {
     const [writing, setWriting] = useState<Writing>(first);
-    return <Composer chat={on.workspace.chats.get(CHAT)!} id="composer" writing={writing} onWriting={setWriting} />;
+    return (
+        <Composer chat={on.workspace.chats.get(CHAT)!} id="composer" writing={writing} onWriting={setWriting} />
+    );
 }
 
 test("Enter sends, Shift+Enter breaks the line, and the draft is gone once it is sent", async () => {
@@ -72,9 +74,16 @@ test("an edit begins with the text that is there, and Escape leaves it as it was
 async function shownEntry(message: Parameters<typeof entry>[1], state = chatState()) {
     const on = await stand(state, [entry(1), entry(2, message)]);
     const doing = vi.fn();
-    const props = { chat: state, room: on.room, isFollowUp: false, isActive: false, isTabbable: true, onActive: () => undefined };
-    on.show(<Entry {...props} message={on.room.get(2)!} act={doing} />);
-    return { on, doing, article: screen.getByRole("article") };
+    const props = {
+        chat: state,
+        room: on.room,
+        isFollowUp: false,
+        isActive: false,
+        isTabbable: true,
+        onActive: () => undefined,
+    };
+    const { unmount } = on.show(<Entry {...props} message={on.room.get(2)!} act={doing} />);
+    return { doing, unmount, article: screen.getByRole("article") };
 }
 
 test("an own message says how far it is, in words too", async () => {
@@ -83,9 +92,12 @@ test("an own message says how far it is, in words too", async () => {
         [{ other_delivered_seq: 2 }, "Delivered"],
         [{ other_delivered_seq: 2, other_read_seq: 2 }, "Read"],
     ] as const) {
-        const { article } = await shownEntry({ sender: ME }, chatState({ kind: "direct", other: ANNA, ...marks }));
+        const { article, unmount } = await shownEntry(
+            { sender: ME },
+            chatState({ kind: "direct", other: ANNA, ...marks }),
+        );
         expect(within(article).getByText(expected)).toBeDefined();
-        article.remove();
+        unmount();
     }
 });
 
@@ -95,16 +107,19 @@ test("a reaction is pressed when it is one's own, and is taken back then", async
     const button = screen.getByRole("button", { name: /👍, 2 users: Me Myself and Anna/ });
     expect(button.getAttribute("aria-pressed")).toBe("true");
     await userEvent.click(button);
-    expect(doing).toHaveBeenCalledWith({ do: "react", emoji: "👍", isOwn: true }, expect.objectContaining({ seq: 2 }));
+    expect(doing).toHaveBeenCalledWith(
+        { do: "react", emoji: "👍", isOwn: true },
+        expect.objectContaining({ seq: 2 }),
+    );
 });
 
 test("a deletion is asked for twice, and another user's message has none for a plain member", async () => {
-    const { doing } = await shownEntry({ sender: ME });
+    const { doing, unmount } = await shownEntry({ sender: ME });
     await userEvent.click(screen.getByRole("button", { name: "Delete" }));
     expect(doing).not.toHaveBeenCalled();
     await userEvent.click(screen.getByRole("button", { name: "Delete for all members" }));
     expect(doing).toHaveBeenCalledWith({ do: "delete" }, expect.objectContaining({ seq: 2 }));
-    document.body.replaceChildren();
+    unmount();
     await shownEntry({ sender: ANNA });
     expect(screen.queryByRole("button", { name: "Delete" })).toBeNull();
 });
@@ -119,7 +134,10 @@ test("a refused message says why, and offers another attempt", async () => {
     const on = await stand();
     on.workspace.send(CHAT, { kind: "text", body: "hello" });
     const { key } = on.sent[0]!;
-    on.workspace.sends.take({ type: "send", chat: CHAT, key, state: { state: "failed", code: "rate_limited" } }, true);
+    on.workspace.sends.take(
+        { type: "send", chat: CHAT, key, state: { state: "failed", code: "rate_limited" } },
+        true,
+    );
     on.show(<SendingEntry sending={on.workspace.sends.textsOf(CHAT)[0]!} />);
     expect(screen.getByRole("alert").textContent).toContain("Too much at once");
     await userEvent.click(screen.getByRole("button", { name: "Try again" }));
@@ -127,7 +145,11 @@ test("a refused message says why, and offers another attempt", async () => {
 });
 
 test("the list counts what is unread, and follows what comes", async () => {
-    const unread = chatState({ watermarks: { read_seq: 0, delivered_seq: 0, unread: 3, mentions: 1, counted_seq: 3 }, head_seq: 3, entries: [entry(3)] });
+    const unread = chatState({
+        watermarks: { read_seq: 0, delivered_seq: 0, unread: 3, mentions: 1, counted_seq: 3 },
+        head_seq: 3,
+        entries: [entry(3)],
+    });
     const on = await stand(unread);
     on.show(<ChatListPanel place={{ chat: CHAT }} />);
     const link = screen.getByRole("link", { name: /Harbour/ });

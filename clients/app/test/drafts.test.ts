@@ -3,7 +3,12 @@ import { Drafts } from "../src/state/drafts";
 import { Kept } from "../src/state/kept";
 import { CHAT } from "./stand";
 
-const own = (version: number, body?: string) => ({ version, archived: false, favourite: false, ...(body !== undefined && { draft: { body } }) });
+const own = (version: number, body?: string) => ({
+    version,
+    archived: false,
+    favourite: false,
+    ...(body !== undefined && { draft: { body } }),
+});
 
 let kept: Kept;
 const updateOwnState = vi.fn(async () => own(1));

@@ -2,7 +2,8 @@ import { render } from "@testing-library/react";
 import { expect, test } from "vitest";
 import { Markup, plainName, safeHref } from "../src/text/markup";
 
-const shown = (text: string, mentions: string[] = []) => render(<Markup text={text} mentions={mentions} />).container;
+const shown = (text: string, mentions: string[] = []) =>
+    render(<Markup text={text} mentions={mentions} />).container;
 
 test.each([
     "javascript:alert(1)",
@@ -42,7 +43,9 @@ test("a link shows where it leads, and does not say who came", () => {
 });
 
 test("characters that turn what follows are shown in a link, and taken out of a name", () => {
-    expect(shown("[good\u202egnp.exe](https://a.example)").querySelector("a")?.textContent).toBe("good\\u202egnp.exe");
+    expect(shown("[good\u202egnp.exe](https://a.example)").querySelector("a")?.textContent).toBe(
+        "good\\u202egnp.exe",
+    );
     expect(plainName("An\u200bna\u202e ")).toBe("Anna");
 });
 
@@ -61,6 +64,8 @@ test("quotes without end and long texts are shown as they are", () => {
 
 test("only users whom the message calls are marked", () => {
     const container = shown("hi @anna. and @bob", ["anna"]);
-    expect([...container.querySelectorAll(".mention")].map(({ textContent }) => textContent)).toEqual(["@anna"]);
+    expect([...container.querySelectorAll(".mention")].map(({ textContent }) => textContent)).toEqual([
+        "@anna",
+    ]);
     expect(container.textContent).toBe("hi @anna. and @bob");
 });

@@ -78,13 +78,19 @@ test("without a connection a page stays away, and the next attempt fetches it", 
 });
 
 test("a page of before a change gets the change from what is here", () => {
-    const stretch = new Stretch(ME, 3, [entry(3, { kind: "edit", target_seq: 1, body: "edited" }), entry(4, { kind: "reaction", target_seq: 2, body: "👍", sender: ME })]);
+    const stretch = new Stretch(ME, 3, [
+        entry(3, { kind: "edit", target_seq: 1, body: "edited" }),
+        entry(4, { kind: "reaction", target_seq: 2, body: "👍", sender: ME }),
+    ]);
     stretch.prepend([entry(1), entry(2)]);
     expect(stretch.get(1)?.body).toBe("edited");
     expect(stretch.get(2)?.changes?.reactions).toEqual([{ emoji: "👍", count: 1, users: [ME], own: true }]);
     // A page that includes the change is not changed twice.
     const again = new Stretch(ME, 3, [entry(3, { kind: "reaction", target_seq: 2, body: "👍" })]);
-    again.prepend([entry(1), entry(2, { changes: { seq: 3, reactions: [{ emoji: "👍", count: 1, users: [] }] } })]);
+    again.prepend([
+        entry(1),
+        entry(2, { changes: { seq: 3, reactions: [{ emoji: "👍", count: 1, users: [] }] } }),
+    ]);
     expect(again.get(2)?.changes?.reactions?.[0]?.count).toBe(1);
 });
 

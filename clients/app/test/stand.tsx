@@ -2,7 +2,7 @@
 import type { Identity, Post, Session, socket, user } from "@posthouse/client";
 import { render, type RenderResult } from "@testing-library/react";
 import type { ReactNode } from "react";
-import { vi } from "vitest";
+import { vi, type Mock } from "vitest";
 import type { Config } from "../src/config";
 import { Preferences } from "../src/preferences";
 import { Chats, Connection } from "../src/state/chats";
@@ -24,12 +24,31 @@ export const CHAT = "33333333-3333-4333-8333-333333333333";
 /** Returns an entry of the chat; its key follows from its seq. */
 export function entry(seq: number, fields: Partial<socket.Message> = {}): socket.Message {
     const key = `00000000-0000-4000-8000-${String(seq).padStart(12, "0")}`;
-    return { chat: CHAT, seq, sender: ANNA, key, kind: "text", body: `text ${seq}`, sent_at_ms: 1_700_000_000_000 + seq * 1_000, ...fields };
+    return {
+        chat: CHAT,
+        seq,
+        sender: ANNA,
+        key,
+        kind: "text",
+        body: `text ${seq}`,
+        sent_at_ms: 1_700_000_000_000 + seq * 1_000,
+        ...fields,
+    };
 }
 
 export function chatState(fields: Partial<socket.ChatState> = {}): socket.ChatState {
     return {
-        ...{ chat: CHAT, kind: "group", title: "Harbour", role: "member", member_count: 2, head_seq: 0, from_seq: 1, entries: [], limited: false },
+        ...{
+            chat: CHAT,
+            kind: "group",
+            title: "Harbour",
+            role: "member",
+            member_count: 2,
+            head_seq: 0,
+            from_seq: 1,
+            entries: [],
+            limited: false,
+        },
         own: { version: 1, archived: false, favourite: false },
         watermarks: { read_seq: 0, delivered_seq: 0, unread: 0, mentions: 0, counted_seq: 0 },
         ...fields,
@@ -41,13 +60,17 @@ export function profile(user_id: string, username: string, display_name: string)
 }
 
 /** A line to a messenger that has these entries. */
-export function lineOf(log: socket.Message[]): Line & { follow: ReturnType<typeof vi.fn>; history: ReturnType<typeof vi.fn> } {
+export function lineOf(log: socket.Message[]): {
+    follow: Mock<Line["follow"]>;
+    history: Mock<Line["history"]>;
+} {
     const page = (messages: socket.Message[]) => ({ chat: CHAT, messages, head_seq: log.length, from_seq: 1 });
     return {
-        follow: vi.fn(),
-        history: vi.fn(async ({ before, after, around, limit }: socket.History) => {
+        follow: vi.fn<Line["follow"]>(),
+        history: vi.fn<Line["history"]>(async ({ before, after, around, limit }: socket.History) => {
             const size = limit ?? 50;
-            if (around != null) return page(log.filter(({ seq }) => seq >= around - size / 2 && seq < around + size / 2));
+            if (around != null)
+                return page(log.filter(({ seq }) => seq >= around - size / 2 && seq < around + size / 2));
             if (before != null) return page(log.filter(({ seq }) => seq < before).slice(-size));
             return page(log.filter(({ seq }) => seq > (after ?? 0)).slice(0, size));
         }),
@@ -62,7 +85,11 @@ export type Stand = {
     show: (children: ReactNode) => RenderResult;
 };
 
-export async function stand(state: socket.ChatState = chatState(), log: socket.Message[] = [], config: Partial<Config> = {}): Promise<Stand> {
+export async function stand(
+    state: socket.ChatState = chatState(),
+    log: socket.Message[] = [],
+    config: Partial<Config> = {},
+): Promise<Stand> {
     const sent: Stand["sent"] = [];
     const identity = {
         user: ME,
@@ -83,11 +110,12 @@ export async function stand(state: socket.ChatState = chatState(), log: socket.M
     const room = new Room(CHAT, ME, lineOf(log));
     room.open(1, log.length);
     for (const message of log) room.take(message);
+    const sends = new Sends(session, kept, { outgoing: [], refused: [] });
     const workspace = {
         ...{ user: ME, identity, chats, users, me: profile(ME, "me", "Me Myself") },
         connection: new Connection(),
         files: new Files(identity),
-        sends: new Sends(session, kept, { outgoing: [], refused: [] }),
+        sends,
         drafts: new Drafts(identity, kept, []),
         room: () => room,
         read: vi.fn(),
@@ -98,9 +126,7 @@ export async function stand(state: socket.ChatState = chatState(), log: socket.M
             { user_id: ME, role: "owner" },
             { user_id: ANNA, role: "member" },
         ]),
-        send(chat: string, post: Post) {
-            this.sends.send(chat, post);
-        },
+        send: (chat: string, post: Post) => sends.send(chat, post),
     } as unknown as Workspace;
     const page = {
         config: { name: "Acme", services: ["media", "search"], ...config },

@@ -2,7 +2,10 @@ import { expect, test } from "vitest";
 import en from "../src/text/languages/en.json";
 import { bestLanguage, LANGUAGE_TAGS, Texts } from "../src/text/texts";
 
-const FILES = import.meta.glob<Record<string, string | Record<string, string>>>("../src/text/languages/*.json", { import: "default", eager: true });
+const FILES = import.meta.glob<Record<string, string | Record<string, string>>>(
+    "../src/text/languages/*.json",
+    { import: "default", eager: true },
+);
 
 const placeholders = (text: string) => [...text.matchAll(/\{(\w+)\}/g)].map(([, name]) => name!).sort();
 
@@ -17,9 +20,12 @@ test.each(Object.entries(FILES))("%s has every text, every plural and every valu
             expect(placeholders(text), key).toEqual(placeholders(english as string));
             continue;
         }
-        for (const category of pluralCategories) expect(Object.keys(text), `${key} in ${language}`).toContain(category);
+        for (const category of pluralCategories)
+            expect(Object.keys(text), `${key} in ${language}`).toContain(category);
         for (const form of Object.values(text)) {
-            expect(new Set(placeholders(form)), key).toEqual(new Set(placeholders((english as { other: string }).other)));
+            expect(new Set(placeholders(form)), key).toEqual(
+                new Set(placeholders((english as { other: string }).other)),
+            );
         }
     }
 });

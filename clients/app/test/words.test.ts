@@ -22,13 +22,25 @@ test("a name is completed where one is written, and nowhere else", () => {
 });
 
 test("a place is an address, and back", () => {
-    const places: Place[] = [{}, { chat: CHAT }, { chat: CHAT, at: 7 }, { chat: CHAT, thread: 3, panel: "members" }, { panel: "settings" }];
+    const places: Place[] = [
+        {},
+        { chat: CHAT },
+        { chat: CHAT, at: 7 },
+        { chat: CHAT, thread: 3, panel: "members" },
+        { panel: "settings" },
+    ];
     for (const place of places) expect(placeOf(href(place))).toEqual(place);
-    for (const fragment of ["", "#password_reset=x", "#/chat/nonsense", "#/?panel=nonsense&at=-1"]) expect(placeOf(fragment)).toEqual({});
+    for (const fragment of ["", "#password_reset=x", "#/chat/nonsense", "#/?panel=nonsense&at=-1"])
+        expect(placeOf(fragment)).toEqual({});
 });
 
 test("what a change says is in what it changed, and has no row", () => {
-    const log = [entry(1), entry(2, { kind: "reaction", target_seq: 1, body: "👍" }), entry(3), entry(4, { kind: "member_added", subject: ME })];
+    const log = [
+        entry(1),
+        entry(2, { kind: "reaction", target_seq: 1, body: "👍" }),
+        entry(3),
+        entry(4, { kind: "member_added", subject: ME }),
+    ];
     const shown = rows(log, [], ME, 0);
     expect(shown.map(({ isFollowUp }) => isFollowUp)).toEqual([false, true, false]);
     expect(shown.map(({ isDayFirst }) => isDayFirst)).toEqual([true, false, false]);
@@ -37,7 +49,13 @@ test("what a change says is in what it changed, and has no row", () => {
 
 test("a message keeps its row when it becomes an entry, and is there once", () => {
     const own = entry(2, { sender: ME });
-    const sending = { chat: CHAT, key: own.key, post: { kind: "text", body: "x" }, state: "stored", at: 0 } as const;
+    const sending = {
+        chat: CHAT,
+        key: own.key,
+        post: { kind: "text", body: "x" },
+        state: "stored",
+        at: 0,
+    } as const;
     const before = rows([entry(1)], [sending], ME, 0);
     const after = rows([entry(1), own], [sending], ME, 0);
     expect(after).toHaveLength(2);

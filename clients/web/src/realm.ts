@@ -58,7 +58,12 @@ export class Realm implements Issuer {
         const code = answer.get("code");
         if (!begun || code === null || answer.get("state") !== begun.state) return undefined;
         const { verifier, redirect } = begun;
-        const grant = { grant_type: "authorization_code", code, code_verifier: verifier, redirect_uri: redirect };
+        const grant = {
+            grant_type: "authorization_code",
+            code,
+            code_verifier: verifier,
+            redirect_uri: redirect,
+        };
         return this.#tokens(grant, EXCHANGE_TIMEOUT_MS);
     }
 

@@ -26,7 +26,14 @@ test("the sign-in", async ({ page, browser }, { project }) => {
 test("the messenger", async ({ actors }, { project }) => {
     const [anna, boris] = await actors(2);
     await anna!.writeTo(boris!);
-    for (const text of ["Hello", "Привет, как дела?", "مرحبا", "`code` and *more*", "https://posthouse.example/a/long/address"]) await anna!.say(text);
+    for (const text of [
+        "Hello",
+        "Привет, как дела?",
+        "مرحبا",
+        "`code` and *more*",
+        "https://posthouse.example/a/long/address",
+    ])
+        await anna!.say(text);
     for (const [name, open] of [
         ["chat", () => Promise.resolve()],
         ["thread", () => openThread(anna!)],

@@ -87,7 +87,11 @@ export class Actor {
         const { violations } = await new AxeBuilder({ page: this.page })
             .withTags(["wcag2a", "wcag2aa", "wcag21a", "wcag21aa", "wcag22aa", "best-practice"])
             .analyze();
-        expect(violations.map(({ id, nodes }) => `${id}: ${nodes.map(({ target }) => target.join(" ")).join(", ")}`)).toEqual([]);
+        expect(
+            violations.map(
+                ({ id, nodes }) => `${id}: ${nodes.map(({ target }) => target.join(" ")).join(", ")}`,
+            ),
+        ).toEqual([]);
     }
 }
 

@@ -47,7 +47,9 @@ test("a device that was offline has everything, in order and once", async ({ act
     await expect(boris!.message("number 30 of thirty")).toBeVisible({ timeout: 60_000 });
     await expect(boris!.message("from the tunnel")).toHaveCount(1);
     await expect(anna!.message("from the tunnel")).toHaveCount(1);
-    const seqs = await boris!.messages.getByRole("article").evaluateAll((rows) => rows.map((row) => Number(row.getAttribute("aria-posinset"))));
+    const seqs = await boris!.messages
+        .getByRole("article")
+        .evaluateAll((rows) => rows.map((row) => Number(row.getAttribute("aria-posinset"))));
     expect(seqs).toEqual([...new Set(seqs)].sort((one, other) => one - other));
 });
 
@@ -60,7 +62,9 @@ test("a picture is sent by a picker and seen by the other user", async ({ actors
         "iVBORw0KGgoAAAANSUhEUgAAAAoAAAAKCAYAAACNMs+9AAAAFUlEQVR42mNk+M9Qz0AEYBxVSF+FABJADveWkH6oAAAAAElFTkSuQmCC",
         "base64",
     );
-    await anna!.page.locator('input[type="file"]').setInputFiles({ name: "red.png", mimeType: "image/png", buffer: picture });
+    await anna!.page
+        .locator('input[type="file"]')
+        .setInputFiles({ name: "red.png", mimeType: "image/png", buffer: picture });
     await expect(anna!.page.getByRole("list", { name: "Files to send" })).toContainText("red.png");
     await expect(anna!.page.getByRole("button", { name: "Send" })).toBeEnabled();
     await anna!.page.getByRole("button", { name: "Send" }).click();
@@ -74,6 +78,8 @@ test("a reload needs no password, and no token is kept", async ({ actors }) => {
     test.skip(config.realm === undefined, "there is no realm");
     await anna!.page.reload();
     await expect(anna!.page.getByRole("navigation", { name: "Chats" })).toBeVisible();
-    const kept = await anna!.page.evaluate(() => JSON.stringify([{ ...localStorage }, { ...sessionStorage }, document.cookie]));
+    const kept = await anna!.page.evaluate(() =>
+        JSON.stringify([{ ...localStorage }, { ...sessionStorage }, document.cookie]),
+    );
     expect(kept).not.toMatch(/eyJ[\w-]+\./);
 });

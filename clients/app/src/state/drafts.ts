@@ -56,7 +56,12 @@ export class Drafts extends Source {
         if (draft) this.#shared.add(chat);
         else if (!this.#shared.delete(chat)) return;
         if (this.#timers.has(chat)) return;
-        this.#here(chat, draft ? { body: draft.body, ...(draft.reply_to !== undefined && { replyTo: draft.reply_to }) } : EMPTY);
+        this.#here(
+            chat,
+            draft
+                ? { body: draft.body, ...(draft.reply_to !== undefined && { replyTo: draft.reply_to }) }
+                : EMPTY,
+        );
     }
 
     #here(chat: string, draft: Draft): void {

@@ -67,7 +67,10 @@ export class Files extends Source {
     /** Returns the ids of the files that are ready, which a message takes with it. */
     takeReady(chat: string): string[] {
         const ready = this.uploadsOf(chat).filter((upload) => upload.state === "ready");
-        this.#forget(chat, ready.map(({ id }) => id));
+        this.#forget(
+            chat,
+            ready.map(({ id }) => id),
+        );
         return ready.flatMap(({ file }) => file ?? []);
     }
 
@@ -108,13 +111,16 @@ export class Files extends Source {
         } catch (error) {
             if (kept.stop.signal.aborted) return;
             const refusal = error instanceof files.FileError ? error.file.refused : undefined;
-            const isRefused = error instanceof files.FileError || (error instanceof CallError && !error.isTemporary);
+            const isRefused =
+                error instanceof files.FileError || (error instanceof CallError && !error.isTemporary);
             this.#set(chat, id, { state: isRefused ? "refused" : "failed", ...(refusal && { refusal }) });
         }
     }
 
     #set(chat: string, id: string, fields: Partial<Upload>): void {
-        const uploads = this.uploadsOf(chat).map((upload) => (upload.id === id ? { ...upload, ...fields } : upload));
+        const uploads = this.uploadsOf(chat).map((upload) =>
+            upload.id === id ? { ...upload, ...fields } : upload,
+        );
         this.#uploads.set(chat, uploads);
         this.changed();
     }
@@ -125,7 +131,10 @@ export class Files extends Source {
             if (preview) URL.revokeObjectURL(preview);
             this.#blobs.delete(id);
         }
-        this.#uploads.set(chat, this.uploadsOf(chat).filter(({ id }) => !ids.includes(id)));
+        this.#uploads.set(
+            chat,
+            this.uploadsOf(chat).filter(({ id }) => !ids.includes(id)),
+        );
         this.changed();
     }
 }

@@ -164,7 +164,11 @@ export class Room extends Source {
     /** A reader who is far from the newest entries leaves them to come by themselves. */
     #letGoOfEnd(): void {
         if (this.isAtEnd) {
-            this.#live = new Stretch(this.#user, Math.max(1, this.#shown.to - PAGE + 1), this.entries.slice(-PAGE));
+            this.#live = new Stretch(
+                this.#user,
+                Math.max(1, this.#shown.to - PAGE + 1),
+                this.entries.slice(-PAGE),
+            );
         }
         this.#shown.keepFirst(MAX_ENTRIES);
     }
@@ -177,7 +181,9 @@ export class Room extends Source {
     }
 
     /** Returns a page, or nothing while there is no connection: the reader's next move asks again. */
-    async #page(of: Pick<socket.History, "before" | "after" | "around">): Promise<socket.HistoryPage | undefined> {
+    async #page(
+        of: Pick<socket.History, "before" | "after" | "around">,
+    ): Promise<socket.HistoryPage | undefined> {
         this.#isFetching = true;
         try {
             const page = await this.#line.history({ chat: this.chat, limit: PAGE, ...of });

@@ -78,7 +78,8 @@ export class Sends extends Source {
         if (!sending) return;
         if (state.state === "failed") this.#refused(key, state.code);
         else if (state.state === "accepted") this.#set(key, { state: "accepted" });
-        else if (state.state === "stored" && isFollowed && isText(sending.post)) this.#set(key, { state: "stored" });
+        else if (state.state === "stored" && isFollowed && isText(sending.post))
+            this.#set(key, { state: "stored" });
         else if (state.state === "stored") this.settle(key);
     }
 

@@ -136,7 +136,10 @@ export class Workspace {
         let cursor: string | null | undefined;
         do {
             const query: string = cursor ? `&cursor=${encodeURIComponent(cursor)}` : "";
-            const page: chat.Page_ChatMember = await this.identity.call("GET", `/api/chats/${id}/members?limit=100${query}`);
+            const page: chat.Page_ChatMember = await this.identity.call(
+                "GET",
+                `/api/chats/${id}/members?limit=100${query}`,
+            );
             members.push(...page.items);
             cursor = page.next_cursor;
         } while (cursor);
@@ -165,7 +168,10 @@ export class Workspace {
             return await this.identity.findUsers(query);
         } catch (error) {
             if (!(error instanceof CallError) || error.status !== 404) throw error;
-            const page: user.Page_UserProfile = await this.identity.call("GET", `/api/users?query=${encodeURIComponent(query)}`);
+            const page: user.Page_UserProfile = await this.identity.call(
+                "GET",
+                `/api/users?query=${encodeURIComponent(query)}`,
+            );
             return page.items.filter((found) => !found.deleted);
         }
     }
@@ -249,7 +255,8 @@ export class Workspace {
 
     #expire(): void {
         const now = Date.now();
-        const isDue = (message: socket.Message) => message.expires_at_ms !== undefined && message.expires_at_ms <= now && !message.expired;
+        const isDue = (message: socket.Message) =>
+            message.expires_at_ms !== undefined && message.expires_at_ms <= now && !message.expired;
         if (this.chats.sorted.some((state) => state.entries.some(isDue))) this.chats.expire(now);
         for (const room of this.#rooms.values()) if (room.entries.some(isDue)) room.expire(now);
     }

@@ -65,7 +65,9 @@ function block(token: Token, mentions: readonly string[], depth: number): ReactN
             return <blockquote>{blocks(token.tokens ?? [], mentions, depth + 1)}</blockquote>;
         case "list": {
             const { ordered, start, items } = token as Tokens.List;
-            const children = items.map((item, at) => <li key={at}>{blocks(item.tokens, mentions, depth + 1)}</li>);
+            const children = items.map((item, at) => (
+                <li key={at}>{blocks(item.tokens, mentions, depth + 1)}</li>
+            ));
             return ordered ? <ol start={start === "" ? 1 : start}>{children}</ol> : <ul>{children}</ul>;
         }
         case "checkbox":
@@ -84,7 +86,7 @@ function inline(tokens: readonly Token[], mentions: readonly string[], depth: nu
 
 function span(token: Token, mentions: readonly string[], depth: number): ReactNode {
     if (depth > MAX_DEPTH) return token.raw;
-    const inner = () => inline(token.tokens ?? [], mentions, depth + 1);
+    const inner = () => inline(("tokens" in token && token.tokens) || [], mentions, depth + 1);
     switch (token.type) {
         case "strong":
             return <strong>{inner()}</strong>;
@@ -113,7 +115,10 @@ function Link({ href, text, raw }: Pick<Tokens.Link, "href" | "text" | "raw">): 
     const safe = safeHref(href);
     if (safe === undefined) return raw;
     const { host } = new URL(safe);
-    const shown = text.replace(TRICKY, (character) => `\\u${character.charCodeAt(0).toString(16).padStart(4, "0")}`);
+    const shown = text.replace(
+        TRICKY,
+        (character) => `\\u${character.charCodeAt(0).toString(16).padStart(4, "0")}`,
+    );
     const isOwnText = !href.includes(text) && host !== "";
     return (
         <>

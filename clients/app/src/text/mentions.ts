@@ -16,7 +16,12 @@ export function completions<M extends Named>(word: string | undefined, members: 
     const begun = word.toLocaleLowerCase();
     const byUsername = members.filter(({ username }) => username.toLowerCase().startsWith(begun));
     const byName = members.filter(
-        (member) => !byUsername.includes(member) && member.display_name.toLocaleLowerCase().split(/\s+/).some((part) => part.startsWith(begun)),
+        (member) =>
+            !byUsername.includes(member) &&
+            member.display_name
+                .toLocaleLowerCase()
+                .split(/\s+/)
+                .some((part) => part.startsWith(begun)),
     );
     return [...byUsername, ...byName].slice(0, MAX_OFFERED);
 }
@@ -30,6 +35,10 @@ export function completed(text: string, caret: number, username: string): { text
 
 /** Returns the ids of the members whom a text names. */
 export function mentionedIn(text: string, members: readonly Named[]): string[] {
-    const names = new Set([...text.matchAll(/(?:^|[\s(])@([\w.-]+)/gu)].map(([, name]) => name!.replace(/[.-]+$/, "").toLowerCase()));
+    const names = new Set(
+        [...text.matchAll(/(?:^|[\s(])@([\w.-]+)/gu)].map(([, name]) =>
+            name!.replace(/[.-]+$/, "").toLowerCase(),
+        ),
+    );
     return members.filter(({ username }) => names.has(username.toLowerCase())).map(({ user_id }) => user_id);
 }

@@ -50,7 +50,10 @@ export class Texts {
     of(key: Key, values: Values = {}): string {
         const text = this.#texts[key] ?? en[key];
         const count = Number(values["count"] ?? 0);
-        const chosen = typeof text === "string" ? text : (text as Partial<Record<string, string>>)[this.#plural.select(count)];
+        const chosen =
+            typeof text === "string"
+                ? text
+                : (text as Partial<Record<string, string>>)[this.#plural.select(count)];
         const template = chosen ?? (text as { other?: string }).other ?? key;
         return template.replace(/\{(\w+)\}/g, (whole, name: string) => {
             const value = values[name];
@@ -79,9 +82,12 @@ export class Texts {
     /** Returns the day: today and yesterday by these words. */
     day(atMs: number, nowMs: number): string {
         const days = daysBetween(atMs, nowMs);
-        if (days >= 0 && days < 2) return new Intl.RelativeTimeFormat(this.language, { numeric: "auto" }).format(-days, "day");
+        if (days >= 0 && days < 2)
+            return new Intl.RelativeTimeFormat(this.language, { numeric: "auto" }).format(-days, "day");
         const isThisYear = new Date(atMs).getFullYear() === new Date(nowMs).getFullYear();
-        return this.#format({ day: "numeric", month: "long", ...(!isThisYear && { year: "numeric" }) }).format(atMs);
+        return this.#format({ day: "numeric", month: "long", ...(!isThisYear && { year: "numeric" }) }).format(
+            atMs,
+        );
     }
 
     /** Returns when something was, as short as a list has room: the time of today, the day of this week, or the date. */
@@ -105,8 +111,14 @@ export class Texts {
     size(bytes: number): string {
         const units = ["byte", "kilobyte", "megabyte", "gigabyte"];
         const power = Math.min(units.length - 1, Math.floor(Math.log10(Math.max(1, bytes)) / 3));
-        const style = { style: "unit", unitDisplay: "short", maximumFractionDigits: power > 1 ? 1 : 0 } as const;
-        return new Intl.NumberFormat(this.language, { ...style, unit: units[power]! }).format(bytes / 1000 ** power);
+        const style = {
+            style: "unit",
+            unitDisplay: "short",
+            maximumFractionDigits: power > 1 ? 1 : 0,
+        } as const;
+        return new Intl.NumberFormat(this.language, { ...style, unit: units[power]! }).format(
+            bytes / 1000 ** power,
+        );
     }
 
     /** Returns the name of a language in that language. */
@@ -127,7 +139,8 @@ export function bestLanguage(chosen: string | undefined, preferred: readonly str
     for (const tag of [chosen, ...preferred]) {
         if (tag === undefined) continue;
         const language = tag.toLowerCase().split("-")[0]!;
-        const found = LANGUAGE_TAGS.find((known) => known === tag) ?? LANGUAGE_TAGS.find((known) => known === language);
+        const found =
+            LANGUAGE_TAGS.find((known) => known === tag) ?? LANGUAGE_TAGS.find((known) => known === language);
         if (found) return found;
     }
     return "en";

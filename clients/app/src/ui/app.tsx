@@ -38,9 +38,7 @@ export function App({ signIn, preferences, firstTexts }: Props): ReactNode {
 }
 
 type State =
-    | { is: "resuming" | "signed-out" }
-    | { is: "failed"; error: unknown }
-    | { is: "open"; workspace: Workspace };
+    { is: "resuming" | "signed-out" } | { is: "failed"; error: unknown } | { is: "open"; workspace: Workspace };
 
 /** Shows the messenger to who is signed in, and the sign-in to everyone else. */
 function Entrance({ signIn }: { signIn: SignIn }): ReactNode {

@@ -15,7 +15,9 @@ export function Attachments({ attachments }: { attachments: readonly Attachment[
     return (
         <ul className="attachments">
             {attachments.map((attachment) => (
-                <li key={attachment.file}>{isShown(attachment) ? <Picture {...attachment} /> : <FileLink {...attachment} />}</li>
+                <li key={attachment.file}>
+                    {isShown(attachment) ? <Picture {...attachment} /> : <FileLink {...attachment} />}
+                </li>
             ))}
         </ul>
     );
@@ -47,14 +49,33 @@ function Picture({ file, name, width = 1, height = 1, blur, has_thumbnail }: Att
     const scale = Math.min(1, MAX_WIDTH / width, MAX_HEIGHT / height);
     const placeholder = useMemo(() => blurred(blur), [blur]);
     const [isBroken, setIsBroken] = useState(false);
-    const size = { width: Math.max(32, Math.round(width * scale)), height: Math.max(32, Math.round(height * scale)) };
+    const size = {
+        width: Math.max(32, Math.round(width * scale)),
+        height: Math.max(32, Math.round(height * scale)),
+    };
     const open = () =>
         // A link may be over by now: the one that is opened is fetched with the click.
         void files.links(file).then(({ content }) => window.open(content, "_blank", "noopener"));
     return (
-        <button type="button" className="picture" style={size} tabIndex={-1} onClick={open} aria-label={t("openPicture", { name })}>
+        <button
+            type="button"
+            className="picture"
+            style={size}
+            tabIndex={-1}
+            onClick={open}
+            aria-label={t("openPicture", { name })}
+        >
             {placeholder && <img className="blur" src={placeholder} alt="" />}
-            {link && !isBroken && <img src={link} alt={name} {...size} loading="lazy" decoding="async" onError={() => setIsBroken(true)} />}
+            {link && !isBroken && (
+                <img
+                    src={link}
+                    alt={name}
+                    {...size}
+                    loading="lazy"
+                    decoding="async"
+                    onError={() => setIsBroken(true)}
+                />
+            )}
             {(link === false || isBroken) && <span className="broken">{t("pictureMissing")}</span>}
         </button>
     );
@@ -79,10 +100,16 @@ function FileLink({ file, name, size, type }: Attachment): ReactNode {
         </>
     );
     if (!link) return <span className="file">{inner}</span>;
-    if (type.startsWith("video/")) return <video className="film" src={link} controls preload="metadata" aria-label={name} />;
+    if (type.startsWith("video/"))
+        return <video className="film" src={link} controls preload="metadata" aria-label={name} />;
     if (type.startsWith("audio/")) return <audio src={link} controls preload="metadata" aria-label={name} />;
     return (
-        <a className="file" href={link} download={name} aria-label={t("downloadFile", { name, size: texts.size(size) })}>
+        <a
+            className="file"
+            href={link}
+            download={name}
+            aria-label={t("downloadFile", { name, size: texts.size(size) })}
+        >
             {inner}
         </a>
     );

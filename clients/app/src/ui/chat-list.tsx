@@ -19,9 +19,17 @@ export function ChatListPanel({ place }: { place: Place }): ReactNode {
         <nav className="chat-list" aria-label={t("chats")}>
             <header>
                 <h1>{config.name}</h1>
-                <IconButton icon="search" label={t("search")} onClick={() => go({ ...place, panel: "search" })} />
+                <IconButton
+                    icon="search"
+                    label={t("search")}
+                    onClick={() => go({ ...place, panel: "search" })}
+                />
                 <IconButton icon="new" label={t("newChat")} onClick={() => go({ ...place, panel: "new" })} />
-                <IconButton icon="settings" label={t("settings")} onClick={() => go({ ...place, panel: "settings" })} />
+                <IconButton
+                    icon="settings"
+                    label={t("settings")}
+                    onClick={() => go({ ...place, panel: "settings" })}
+                />
             </header>
             {!isComplete && <p className="hint">{t("loading")}</p>}
             {isComplete && sorted.length === 0 && <p className="hint">{t("noChats")}</p>}
@@ -31,7 +39,12 @@ export function ChatListPanel({ place }: { place: Place }): ReactNode {
                 ))}
             </ul>
             {archived.length > 0 && (
-                <button type="button" className="link" aria-expanded={showsArchived} onClick={() => setShowsArchived(!showsArchived)}>
+                <button
+                    type="button"
+                    className="link"
+                    aria-expanded={showsArchived}
+                    onClick={() => setShowsArchived(!showsArchived)}
+                >
                     {t("archived", { count: archived.length })}
                 </button>
             )}
@@ -56,7 +69,11 @@ function ChatItem({ chat, isOpen }: { chat: ChatState; isOpen: boolean }): React
                     <Name text={name} />
                     {isOnline && <span className="visually-hidden">{t("presence.online")}</span>}
                 </span>
-                {last && <time dateTime={new Date(last.sent_at_ms).toISOString()}>{texts.short(last.sent_at_ms, Date.now())}</time>}
+                {last && (
+                    <time dateTime={new Date(last.sent_at_ms).toISOString()}>
+                        {texts.short(last.sent_at_ms, Date.now())}
+                    </time>
+                )}
                 <Preview chat={chat} />
                 {unread > 0 && (
                     <span className="badge" data-mentions={mentions > 0}>
@@ -84,7 +101,12 @@ function Preview({ chat }: { chat: ChatState }): ReactNode {
     const typing = users.typingIn(chat.chat);
     const draft = drafts.get(chat.chat);
     const last = chat.entries.at(-1);
-    if (typing.length > 0) return <span className="preview typing">{t("typing", { count: typing.length, names: typing.map(nameOf).join(", ") })}</span>;
+    if (typing.length > 0)
+        return (
+            <span className="preview typing">
+                {t("typing", { count: typing.length, names: typing.map(nameOf).join(", ") })}
+            </span>
+        );
     if (draft.body.trim() !== "") {
         return (
             <span className="preview">
@@ -93,7 +115,10 @@ function Preview({ chat }: { chat: ChatState }): ReactNode {
         );
     }
     if (!last) return <span className="preview" />;
-    const text = last.kind !== "text" ? t(`entry.${last.kind}`) : last.body || (last.attachments ? t("sentFile") : t("messageDeleted"));
+    const text =
+        last.kind !== "text"
+            ? t(`entry.${last.kind}`)
+            : last.body || (last.attachments ? t("sentFile") : t("messageDeleted"));
     const sender = last.sender === user ? t("you") : nameOf(last.sender);
     return (
         <span className="preview">

@@ -7,7 +7,7 @@ import { Composer, type Writing } from "./composer";
 import { usePage, useText, useWorkspace } from "./context";
 import type { Act } from "./entry";
 import { useChatName, useUserName } from "./names";
-import { Avatar, codeKey, Icon, IconButton, Name } from "./parts";
+import { Avatar, codeKey, Icon, Name } from "./parts";
 import { Thread } from "./thread";
 import { Timeline } from "./timeline";
 
@@ -59,7 +59,12 @@ function OpenChat({ chat, place }: { chat: ChatState; place: Place & { chat: str
                 case "delete":
                     return workspace.send(id, { kind: "delete", seq });
                 case "react":
-                    return workspace.send(id, { kind: "react", seq, emoji: action.emoji, ...(action.isOwn && { remove: true }) });
+                    return workspace.send(id, {
+                        kind: "react",
+                        seq,
+                        emoji: action.emoji,
+                        ...(action.isOwn && { remove: true }),
+                    });
                 case "thread":
                     return go({ chat: id, thread: message.target_seq ?? seq });
                 case "jump":
@@ -98,7 +103,11 @@ function OpenChat({ chat, place }: { chat: ChatState; place: Place & { chat: str
                         <Status chat={chat} />
                     </div>
                     {chat.kind !== "direct" && (
-                        <a className="icon-button" href={href({ ...place, panel: "members" })} aria-label={t("members", { count: chat.member_count })}>
+                        <a
+                            className="icon-button"
+                            href={href({ ...place, panel: "members" })}
+                            aria-label={t("members", { count: chat.member_count })}
+                        >
                             <Icon name="members" />
                         </a>
                     )}
@@ -110,7 +119,9 @@ function OpenChat({ chat, place }: { chat: ChatState; place: Place & { chat: str
                     <p className="hint read-only">{t("readOnly")}</p>
                 )}
             </main>
-            {place.thread !== undefined && <Thread key={place.thread} chat={chat} seq={place.thread} act={act} />}
+            {place.thread !== undefined && (
+                <Thread key={place.thread} chat={chat} seq={place.thread} act={act} />
+            )}
         </>
     );
 }
@@ -124,12 +135,19 @@ function Status({ chat }: { chat: ChatState }): ReactNode {
     const typing = users.typingIn(chat.chat);
     if (typing.length > 0) {
         const names = typing.slice(0, 3).map(nameOf);
-        return <p className="status typing">{t("typing", { count: typing.length, names: texts.list(names) })}</p>;
+        return (
+            <p className="status typing">{t("typing", { count: typing.length, names: texts.list(names) })}</p>
+        );
     }
-    if (chat.other === undefined) return <p className="status">{chat.topic ?? t("members", { count: chat.member_count })}</p>;
+    if (chat.other === undefined)
+        return <p className="status">{chat.topic ?? t("members", { count: chat.member_count })}</p>;
     const presence = users.presence(chat.other);
     if (presence?.state === "online") return <p className="status">{t("presence.online")}</p>;
     if (presence?.state === "away") return <p className="status">{t("presence.away")}</p>;
     const seen = presence?.state === "offline" ? presence.last_seen_ms : undefined;
-    return <p className="status">{seen === undefined ? "" : t("presence.seen", { when: texts.ago(seen, Date.now()) })}</p>;
+    return (
+        <p className="status">
+            {seen === undefined ? "" : t("presence.seen", { when: texts.ago(seen, Date.now()) })}
+        </p>
+    );
 }

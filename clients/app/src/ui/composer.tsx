@@ -1,5 +1,14 @@
 // Where the user writes: a draft that survives, files on their way, names of members to complete, and an edit of what was sent.
-import { useEffect, useId, useLayoutEffect, useRef, useState, type ClipboardEvent, type KeyboardEvent, type ReactNode } from "react";
+import {
+    useEffect,
+    useId,
+    useLayoutEffect,
+    useRef,
+    useState,
+    type ClipboardEvent,
+    type KeyboardEvent,
+    type ReactNode,
+} from "react";
 import type { Post } from "@posthouse/client";
 import type { ChatState } from "../state/chats";
 import type { Upload } from "../state/files";
@@ -49,7 +58,8 @@ export function Composer({ chat, id, writing, onWriting, thread }: Props): React
     const draft = drafts.get(chat.chat);
     const body = keepsDraft ? draft.body : other;
     const replyTo = thread ?? (keepsDraft ? draft.replyTo : undefined);
-    const quoted = replyTo === undefined || thread !== undefined ? undefined : workspace.room(chat.chat).get(replyTo);
+    const quoted =
+        replyTo === undefined || thread !== undefined ? undefined : workspace.room(chat.chat).get(replyTo);
     const uploads = isEdit || thread !== undefined ? [] : files.uploadsOf(chat.chat);
     const isTooLong = ENCODER.encode(body).length > MAX_BODY_BYTES;
     const isUploading = uploads.some(({ state }) => state === "sending");
@@ -84,7 +94,8 @@ export function Composer({ chat, id, writing, onWriting, thread }: Props): React
         if (!maySend) return;
         const text = body.trim();
         if (isEdit) {
-            if (text !== writing.body) workspace.send(chat.chat, { kind: "edit", seq: writing.seq, body: text });
+            if (text !== writing.body)
+                workspace.send(chat.chat, { kind: "edit", seq: writing.seq, body: text });
             return stop();
         }
         const attachments = thread === undefined ? files.takeReady(chat.chat) : [];
@@ -166,7 +177,8 @@ export function Composer({ chat, id, writing, onWriting, thread }: Props): React
                                 complete(profile);
                             }}
                         >
-                            <Name text={profile.display_name} /> <span className="username">@{profile.username}</span>
+                            <Name text={profile.display_name} />{" "}
+                            <span className="username">@{profile.username}</span>
                         </li>
                     ))}
                 </ul>
@@ -196,7 +208,10 @@ export function Composer({ chat, id, writing, onWriting, thread }: Props): React
                     aria-label={thread === undefined ? t("message") : t("replyInThread")}
                     placeholder={thread === undefined ? t("message") : t("replyInThread")}
                     aria-invalid={isTooLong}
-                    {...(offered.length > 0 && { "aria-controls": listId, "aria-activedescendant": `${listId}-${chosen}` })}
+                    {...(offered.length > 0 && {
+                        "aria-controls": listId,
+                        "aria-activedescendant": `${listId}-${chosen}`,
+                    })}
                     onChange={(event) => {
                         write(event.target.value);
                         setCaret(event.target.selectionStart);
@@ -205,7 +220,13 @@ export function Composer({ chat, id, writing, onWriting, thread }: Props): React
                     onKeyDown={key}
                     onPaste={paste}
                 />
-                <button type="submit" className="icon-button primary" aria-label={isEdit ? t("save") : t("send")} title={isEdit ? t("save") : t("send")} disabled={!maySend}>
+                <button
+                    type="submit"
+                    className="icon-button primary"
+                    aria-label={isEdit ? t("save") : t("send")}
+                    title={isEdit ? t("save") : t("send")}
+                    disabled={!maySend}
+                >
                     <Icon name={isEdit ? "tick" : "send"} />
                 </button>
             </div>
@@ -237,9 +258,13 @@ function UploadItem({ chat, upload }: { chat: string; upload: Upload }): ReactNo
         <li data-state={state}>
             {preview ? <img src={preview} alt="" /> : <Icon name="file" />}
             <bdi className="file-name">{name}</bdi>
-            {state === "sending" && <progress max={size || 1} value={sentBytes} aria-label={t("uploading", { name })} />}
+            {state === "sending" && (
+                <progress max={size || 1} value={sentBytes} aria-label={t("uploading", { name })} />
+            )}
             {state === "ready" && <span>{texts.size(size)}</span>}
-            {state === "refused" && <span role="alert">{t(refusal ? `refusal.${refusal}` : "fileRefused")}</span>}
+            {state === "refused" && (
+                <span role="alert">{t(refusal ? `refusal.${refusal}` : "fileRefused")}</span>
+            )}
             {state === "failed" && (
                 <button type="button" onClick={() => files.retry(chat, id)}>
                     {t("tryAgain")}

@@ -76,8 +76,16 @@ function TextEntry({ chat, room, message, isFollowUp, isActive, isTabbable, onAc
                 <Name text={isOwn ? t("you") : nameOf(message.sender)} />{" "}
             </header>
             <div className="bubble">
-                {message.forwarded && <p className="forwarded">{t("forwarded", { name: nameOf(message.forwarded.sender) })}</p>}
-                {message.target_seq !== undefined && <Quote room={room} seq={message.target_seq} onClick={() => act({ do: "jump", seq: message.target_seq! }, message)} />}
+                {message.forwarded && (
+                    <p className="forwarded">{t("forwarded", { name: nameOf(message.forwarded.sender) })}</p>
+                )}
+                {message.target_seq !== undefined && (
+                    <Quote
+                        room={room}
+                        seq={message.target_seq}
+                        onClick={() => act({ do: "jump", seq: message.target_seq! }, message)}
+                    />
+                )}
                 {isDeleted && <p className="gone">{t("messageDeleted")}</p>}
                 {message.expired === true && !isDeleted && <p className="gone">{t("messageExpired")}</p>}
                 {isAlive && (
@@ -93,7 +101,10 @@ function TextEntry({ chat, room, message, isFollowUp, isActive, isTabbable, onAc
                             <Icon name="clock" /> <span className="visually-hidden">{t("state.changing")}</span>
                         </span>
                     )}
-                    <time dateTime={new Date(message.sent_at_ms).toISOString()} title={texts.moment(message.sent_at_ms)}>
+                    <time
+                        dateTime={new Date(message.sent_at_ms).toISOString()}
+                        title={texts.moment(message.sent_at_ms)}
+                    >
                         {texts.time(message.sent_at_ms)}
                     </time>
                     {isOwn && <Ticks chat={chat} seq={message.seq} />}
@@ -101,21 +112,59 @@ function TextEntry({ chat, room, message, isFollowUp, isActive, isTabbable, onAc
             </div>
             {isAlive && <Reactions message={message} act={act} />}
             {replies > 0 && (
-                <button type="button" className="link replies" tabIndex={isActive ? 0 : -1} onClick={() => act({ do: "thread" }, message)}>
+                <button
+                    type="button"
+                    className="link replies"
+                    tabIndex={isActive ? 0 : -1}
+                    onClick={() => act({ do: "thread" }, message)}
+                >
                     <Icon name="thread" /> {t("replies", { count: replies })}
                 </button>
             )}
             {isAlive && (
                 <div className="actions" role="group" aria-label={t("actions")}>
-                    <ReactButton isTabbable={isActive} onChosen={(emoji) => act({ do: "react", emoji, isOwn: hasReacted(message, emoji) }, message)} />
-                    <IconButton icon="reply" label={t("reply")} tabIndex={isActive ? 0 : -1} onClick={() => act({ do: "reply" }, message)} />
-                    <IconButton icon="thread" label={t("openThread")} tabIndex={isActive ? 0 : -1} onClick={() => act({ do: "thread" }, message)} />
+                    <ReactButton
+                        isTabbable={isActive}
+                        onChosen={(emoji) =>
+                            act({ do: "react", emoji, isOwn: hasReacted(message, emoji) }, message)
+                        }
+                    />
+                    <IconButton
+                        icon="reply"
+                        label={t("reply")}
+                        tabIndex={isActive ? 0 : -1}
+                        onClick={() => act({ do: "reply" }, message)}
+                    />
+                    <IconButton
+                        icon="thread"
+                        label={t("openThread")}
+                        tabIndex={isActive ? 0 : -1}
+                        onClick={() => act({ do: "thread" }, message)}
+                    />
                     {isOwn && !message.forwarded && (
-                        <IconButton icon="edit" label={t("edit")} tabIndex={isActive ? 0 : -1} onClick={() => act({ do: "edit" }, message)} />
+                        <IconButton
+                            icon="edit"
+                            label={t("edit")}
+                            tabIndex={isActive ? 0 : -1}
+                            onClick={() => act({ do: "edit" }, message)}
+                        />
                     )}
-                    {mayDelete && !isAsked && <IconButton icon="trash" label={t("delete")} tabIndex={isActive ? 0 : -1} onClick={() => setIsAsked(true)} />}
+                    {mayDelete && !isAsked && (
+                        <IconButton
+                            icon="trash"
+                            label={t("delete")}
+                            tabIndex={isActive ? 0 : -1}
+                            onClick={() => setIsAsked(true)}
+                        />
+                    )}
                     {isAsked && (
-                        <button type="button" className="danger" autoFocus onBlur={() => setIsAsked(false)} onClick={() => act({ do: "delete" }, message)}>
+                        <button
+                            type="button"
+                            className="danger"
+                            autoFocus
+                            onBlur={() => setIsAsked(false)}
+                            onClick={() => act({ do: "delete" }, message)}
+                        >
                             {t("deleteForAll")}
                         </button>
                     )}
@@ -139,7 +188,10 @@ function Quote({ room, seq, onClick }: { room: Room; seq: number; onClick: () =>
             {quoted ? (
                 <>
                     <Name text={nameOf(quoted.sender)} />
-                    <bdi>{quoted.body.slice(0, MAX_QUOTED_CHARACTERS) || (quoted.attachments ? t("sentFile") : t("messageDeleted"))}</bdi>
+                    <bdi>
+                        {quoted.body.slice(0, MAX_QUOTED_CHARACTERS) ||
+                            (quoted.attachments ? t("sentFile") : t("messageDeleted"))}
+                    </bdi>
                 </>
             ) : (
                 t("earlierMessage")
@@ -187,7 +239,13 @@ function Reactions({ message, act }: { message: Message; act: Act }): ReactNode 
     );
 }
 
-function ReactButton({ isTabbable, onChosen }: { isTabbable: boolean; onChosen: (emoji: string) => void }): ReactNode {
+function ReactButton({
+    isTabbable,
+    onChosen,
+}: {
+    isTabbable: boolean;
+    onChosen: (emoji: string) => void;
+}): ReactNode {
     const t = useText();
     const [isOpen, setIsOpen] = useState(false);
     const menu = useRef<HTMLDivElement>(null);
@@ -210,7 +268,14 @@ function ReactButton({ isTabbable, onChosen }: { isTabbable: boolean; onChosen: 
                 event.stopPropagation();
             }}
         >
-            <IconButton icon="react" label={t("react")} aria-haspopup="menu" aria-expanded={isOpen} tabIndex={isTabbable ? 0 : -1} onClick={() => setIsOpen(!isOpen)} />
+            <IconButton
+                icon="react"
+                label={t("react")}
+                aria-haspopup="menu"
+                aria-expanded={isOpen}
+                tabIndex={isTabbable ? 0 : -1}
+                onClick={() => setIsOpen(!isOpen)}
+            />
             {isOpen && (
                 <div ref={menu} className="menu" role="menu" aria-label={t("react")}>
                     {QUICK_REACTIONS.map((emoji) => (
@@ -238,10 +303,15 @@ function SystemEntry({ message }: { message: Message }): ReactNode {
     const t = useText();
     const nameOf = useUserName();
     const { sender, subject = sender, kind, body } = message;
-    const key = kind === "member_removed" && subject === sender ? "entry.member_left" : (`entry.${kind}` as const);
+    const key =
+        kind === "member_removed" && subject === sender ? "entry.member_left" : (`entry.${kind}` as const);
     return (
         <p className="system">
-            {t(key === "entry.text" ? "entry.pin" : key, { sender: nameOf(sender), subject: nameOf(subject), text: body })}
+            {t(key === "entry.text" ? "entry.pin" : key, {
+                sender: nameOf(sender),
+                subject: nameOf(subject),
+                text: body,
+            })}
         </p>
     );
 }

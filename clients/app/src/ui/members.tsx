@@ -22,10 +22,16 @@ export function Members({ chat: id, onClose }: { chat: string; onClose: () => vo
     const { isBusy, error, run } = useCall();
     const manages = state?.role === "owner" || state?.role === "admin";
     // The count changes with every member who comes or goes, by whichever device.
-    useEffect(() => run(async () => setMembers(await workspace.members(id))), [workspace, id, state?.member_count]);
+    useEffect(
+        () => run(async () => setMembers(await workspace.members(id))),
+        [workspace, id, state?.member_count],
+    );
 
     const add = async () => {
-        const added = await workspace.addMembers(id, chosen.map(({ user_id }) => user_id));
+        const added = await workspace.addMembers(
+            id,
+            chosen.map(({ user_id }) => user_id),
+        );
         setRefused(added.refused.map(({ user_id }) => user_id));
         setChosen([]);
         setMembers(await workspace.members(id));
@@ -39,7 +45,11 @@ export function Members({ chat: id, onClose }: { chat: string; onClose: () => vo
                         if (chosen.length > 0) run(add);
                     }}
                 >
-                    <UserPicker chosen={chosen} onChosen={setChosen} except={members?.map(({ user_id }) => user_id) ?? []} />
+                    <UserPicker
+                        chosen={chosen}
+                        onChosen={setChosen}
+                        except={members?.map(({ user_id }) => user_id) ?? []}
+                    />
                     {chosen.length > 0 && (
                         <button type="submit" className="primary" disabled={isBusy}>
                             {t("addMembers", { count: chosen.length })}
@@ -56,8 +66,13 @@ export function Members({ chat: id, onClose }: { chat: string; onClose: () => vo
             <ul className="users" aria-busy={members === undefined}>
                 {members?.map(({ user_id, role }) => (
                     <li key={user_id}>
-                        <Avatar id={user_id} name={nameOf(user_id)} isOnline={users.presence(user_id)?.state === "online"} />
-                        <Name text={nameOf(user_id)} /> <span className="username">@{users.get(user_id)?.username ?? "…"}</span>
+                        <Avatar
+                            id={user_id}
+                            name={nameOf(user_id)}
+                            isOnline={users.presence(user_id)?.state === "online"}
+                        />
+                        <Name text={nameOf(user_id)} />{" "}
+                        <span className="username">@{users.get(user_id)?.username ?? "…"}</span>
                         {role !== "member" && <span className="role">{t(`role.${role}`)}</span>}
                         {manages && user_id !== user && role !== "owner" && (
                             <IconButton

@@ -25,7 +25,8 @@ export function Messenger({ onSignOut }: { onSignOut: () => Promise<void> }): Re
         document.title = unread.unread > 0 ? `(${unread.unread}) ${config.name}` : config.name;
     }, [unread.unread, config.name]);
     useEffect(() => {
-        workspace.sends.onRefusedChange = ({ kind, code }) => say(t("changeRefused", { what: t(`change.${kind}`), why: t(codeKey(code)) }));
+        workspace.sends.onRefusedChange = ({ kind, code }) =>
+            say(t("changeRefused", { what: t(`change.${kind}`), why: t(codeKey(code)) }));
     });
     usePresence();
     useNotifications();
@@ -46,7 +47,9 @@ export function Messenger({ onSignOut }: { onSignOut: () => Promise<void> }): Re
             {panel === "settings" && <Settings onClose={closePanel} onSignOut={onSignOut} />}
             {panel === "new" && <NewChat onClose={closePanel} />}
             {panel === "search" && <Search onClose={closePanel} />}
-            {panel === "members" && place.chat !== undefined && <Members chat={place.chat} onClose={closePanel} />}
+            {panel === "members" && place.chat !== undefined && (
+                <Members chat={place.chat} onClose={closePanel} />
+            )}
         </div>
     );
 }

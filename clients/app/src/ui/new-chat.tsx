@@ -16,7 +16,9 @@ export function NewChat({ onClose }: { onClose: () => void }): ReactNode {
     const isComplete = isGroup ? title.trim() !== "" : chosen.length === 1;
     const create = async () => {
         const members = chosen.map(({ user_id }) => user_id);
-        const request: chat.CreateChatRequest = isGroup ? { kind: "group", title: title.trim(), members } : { kind: "direct", members };
+        const request: chat.CreateChatRequest = isGroup
+            ? { kind: "group", title: title.trim(), members }
+            : { kind: "direct", members };
         go({ chat: await workspace.createChat(request) }, true);
     };
     return (
@@ -29,7 +31,13 @@ export function NewChat({ onClose }: { onClose: () => void }): ReactNode {
                 aria-busy={isBusy}
             >
                 <UserPicker chosen={chosen} onChosen={setChosen} except={[workspace.user]} />
-                <Field label={t("groupTitle")} hint={t("groupTitleHint")} maxLength={128} value={title} onChange={(event) => setTitle(event.target.value)} />
+                <Field
+                    label={t("groupTitle")}
+                    hint={t("groupTitleHint")}
+                    maxLength={128}
+                    value={title}
+                    onChange={(event) => setTitle(event.target.value)}
+                />
                 <ErrorText error={error} />
                 <button type="submit" className="primary" disabled={!isComplete || isBusy}>
                     {isGroup ? t("createGroup") : t("startChat")}

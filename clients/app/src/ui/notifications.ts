@@ -21,10 +21,19 @@ export function useNotifications(): void {
                 return;
             }
             const isMuted = message.silent === true || (chat.own.muted_until_ms ?? 0) > Date.now();
-            if (!preferences.notifies || isMuted || !("Notification" in window) || Notification.permission !== "granted") return;
+            if (
+                !preferences.notifies ||
+                isMuted ||
+                !("Notification" in window) ||
+                Notification.permission !== "granted"
+            )
+                return;
             // Two tabs show one: the same tag replaces.
             const options = { body: text, tag: `${message.chat}/${message.seq}` };
-            const notification = new Notification(chat.kind === "direct" ? sender : `${sender} · ${nameOf(chat)}`, options);
+            const notification = new Notification(
+                chat.kind === "direct" ? sender : `${sender} · ${nameOf(chat)}`,
+                options,
+            );
             notification.onclick = () => {
                 window.focus();
                 go({ chat: message.chat, at: message.seq });

@@ -14,7 +14,8 @@ const ICONS = {
     edit: "M4 20l1-4L16 5l3 3L8 19z",
     failed: "M12 7v6 M12 16.5v.5 M12 3a9 9 0 1 0 0 18 9 9 0 0 0 0-18",
     file: "M7 3h7l4 4v14H7z M14 3v4h4",
-    members: "M9 11a3.5 3.5 0 1 0 0-7 3.5 3.5 0 0 0 0 7z M3 20c0-4 3-6 6-6s6 2 6 6 M16 4.5a3.5 3.5 0 0 1 0 6.5 M17 14c3 .5 4 3 4 6",
+    members:
+        "M9 11a3.5 3.5 0 1 0 0-7 3.5 3.5 0 0 0 0 7z M3 20c0-4 3-6 6-6s6 2 6 6 M16 4.5a3.5 3.5 0 0 1 0 6.5 M17 14c3 .5 4 3 4 6",
     new: "M12 5v14 M5 12h14",
     react: "M12 3a9 9 0 1 0 0 18 9 9 0 0 0 0-18 M8.5 14.5c2 2.5 5 2.5 7 0 M9 9.5v.5 M15 9.5v.5",
     reply: "M9 6l-5 5 5 5 M4 11h9c4 0 7 2 7 7",
@@ -58,14 +59,27 @@ export function Name({ text }: { text: string }): ReactNode {
 }
 
 /** A picture of who has none: two letters, on a colour that follows from the id. */
-export function Avatar({ id, name, isOnline = false }: { id: string; name: string; isOnline?: boolean }): ReactNode {
+export function Avatar({
+    id,
+    name,
+    isOnline = false,
+}: {
+    id: string;
+    name: string;
+    isOnline?: boolean;
+}): ReactNode {
     const letters = plainName(name)
         .split(/\s+/)
         .slice(0, 2)
         .map((word) => [...word][0] ?? "")
         .join("");
     return (
-        <span className="avatar" data-hue={parseInt(id.slice(0, 2), 16) % 8 || 0} data-online={isOnline} aria-hidden="true">
+        <span
+            className="avatar"
+            data-hue={parseInt(id.slice(0, 2), 16) % 8 || 0}
+            data-online={isOnline}
+            aria-hidden="true"
+        >
             {letters.toLocaleUpperCase()}
         </span>
     );
@@ -98,7 +112,8 @@ export function errorOf(error: unknown): { key: Key; detail?: string } {
     if (error instanceof CallError && error.status === 0) return { key: "error.offline" };
     if (error instanceof QueryError && error.code === undefined) return { key: "error.offline" };
     if (error instanceof CallError || error instanceof QueryError) {
-        const detail = error instanceof CallError && error.code === "invalid_argument" ? error.problem?.detail : undefined;
+        const detail =
+            error instanceof CallError && error.code === "invalid_argument" ? error.problem?.detail : undefined;
         return { key: codeKey(error.code), ...(detail && { detail }) };
     }
     return { key: "error.fault" };
@@ -118,7 +133,10 @@ export function ErrorText({ error }: { error: unknown }): ReactNode {
 
 /** Runs one call at a time for a form, and keeps what went wrong with it. */
 export function useCall(): { isBusy: boolean; error: unknown; run: (call: () => Promise<void>) => void } {
-    const [state, setState] = useState<{ isBusy: boolean; error: unknown }>({ isBusy: false, error: undefined });
+    const [state, setState] = useState<{ isBusy: boolean; error: unknown }>({
+        isBusy: false,
+        error: undefined,
+    });
     const run = (call: () => Promise<void>) => {
         if (state.isBusy) return;
         setState({ isBusy: true, error: undefined });
@@ -131,7 +149,15 @@ export function useCall(): { isBusy: boolean; error: unknown; run: (call: () => 
 }
 
 /** A dialog above the page. The browser keeps the focus in it, closes it at Escape and puts the focus back. */
-export function Dialog({ title, onClose, children }: { title: string; onClose: () => void; children: ReactNode }): ReactNode {
+export function Dialog({
+    title,
+    onClose,
+    children,
+}: {
+    title: string;
+    onClose: () => void;
+    children: ReactNode;
+}): ReactNode {
     const t = useText();
     const ref = useRef<HTMLDialogElement>(null);
     const id = useId();

@@ -5,16 +5,30 @@ import type { Sending } from "../state/sends";
 type Message = socket.Message;
 
 /** A row: an entry, or a message that is not yet one. The key stays when the one becomes the other, and the row with it. */
-export type Row = { key: string; isDayFirst: boolean; isFollowUp: boolean } & ({ message: Message } | { sending: Sending });
+export type Row = { key: string; isDayFirst: boolean; isFollowUp: boolean } & (
+    { message: Message } | { sending: Sending }
+);
 
 /** Messages of one sender within this time stand together, below one name. */
 const TOGETHER_MS = 5 * 60_000;
 
 /** Kinds that say nothing by themselves: what they changed shows it. */
-const SILENT: ReadonlySet<Message["kind"]> = new Set(["edit", "delete", "delete_range", "reaction", "reaction_removed", "unpin"]);
+const SILENT: ReadonlySet<Message["kind"]> = new Set([
+    "edit",
+    "delete",
+    "delete_range",
+    "reaction",
+    "reaction_removed",
+    "unpin",
+]);
 
 /** Returns the rows of entries, and behind them of what is on its way. */
-export function rows(entries: readonly Message[], sendings: readonly Sending[], user: string, nowMs: number): Row[] {
+export function rows(
+    entries: readonly Message[],
+    sendings: readonly Sending[],
+    user: string,
+    nowMs: number,
+): Row[] {
     const shown: Row[] = [];
     const known = new Set<string>();
     let before: Message | undefined;
@@ -34,7 +48,12 @@ export function rows(entries: readonly Message[], sendings: readonly Sending[], 
     const own = sendings.filter(({ key }) => !known.has(key));
     for (const sending of own) {
         const isDayFirst = before !== undefined && !isSameDay(before.sent_at_ms, nowMs);
-        shown.push({ key: `${user}/${sending.key}`, isDayFirst: isDayFirst && sending === own[0], isFollowUp: false, sending });
+        shown.push({
+            key: `${user}/${sending.key}`,
+            isDayFirst: isDayFirst && sending === own[0],
+            isFollowUp: false,
+            sending,
+        });
     }
     return shown;
 }

@@ -7,7 +7,12 @@ import { usePage, useText, useWorkspace } from "./context";
 import { useChatName, useUserName } from "./names";
 import { Dialog, ErrorText, Field, Name, useCall } from "./parts";
 
-type Found = { query: string; items: search.FoundMessage[]; next: string | null | undefined; isComplete: boolean };
+type Found = {
+    query: string;
+    items: search.FoundMessage[];
+    next: string | null | undefined;
+    isComplete: boolean;
+};
 
 export function Search({ onClose }: { onClose: () => void }): ReactNode {
     const t = useText();
@@ -44,7 +49,14 @@ export function Search({ onClose }: { onClose: () => void }): ReactNode {
     return (
         <Dialog title={t("search")} onClose={onClose}>
             <form role="search" onSubmit={submit} aria-busy={isBusy}>
-                <Field label={t("searchFor")} name="q" type="search" maxLength={256} autoFocus hint={t("searchHint")} />
+                <Field
+                    label={t("searchFor")}
+                    name="q"
+                    type="search"
+                    maxLength={256}
+                    autoFocus
+                    hint={t("searchHint")}
+                />
                 <button type="submit" className="primary" disabled={isBusy}>
                     {t("search")}
                 </button>
@@ -67,7 +79,9 @@ export function Search({ onClose }: { onClose: () => void }): ReactNode {
                                         </>
                                     )}
                                 </span>
-                                <time dateTime={new Date(message.sent_at_ms).toISOString()}>{texts.short(message.sent_at_ms, Date.now())}</time>
+                                <time dateTime={new Date(message.sent_at_ms).toISOString()}>
+                                    {texts.short(message.sent_at_ms, Date.now())}
+                                </time>
                                 <span className="excerpt" dir="auto">
                                     <Parts parts={message.excerpt} />
                                     {message.files?.map((file) => (

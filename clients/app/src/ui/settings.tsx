@@ -8,7 +8,13 @@ import { usePage, useText, useWorkspace } from "./context";
 import { useUserName } from "./names";
 import { Dialog, ErrorText, Field, useCall } from "./parts";
 
-export function Settings({ onClose, onSignOut }: { onClose: () => void; onSignOut: () => Promise<void> }): ReactNode {
+export function Settings({
+    onClose,
+    onSignOut,
+}: {
+    onClose: () => void;
+    onSignOut: () => Promise<void>;
+}): ReactNode {
     const t = useText();
     const { texts, preferences } = usePage();
     useSource(preferences);
@@ -21,7 +27,11 @@ export function Settings({ onClose, onSignOut }: { onClose: () => void; onSignOu
                 <h3>{t("appearance")}</h3>
                 <div className="field">
                     <label htmlFor={language}>{t("language")}</label>
-                    <select id={language} value={texts.language} onChange={(event) => preferences.set({ language: event.target.value })}>
+                    <select
+                        id={language}
+                        value={texts.language}
+                        onChange={(event) => preferences.set({ language: event.target.value })}
+                    >
                         {LANGUAGE_TAGS.map((tag) => (
                             <option key={tag} value={tag} lang={tag}>
                                 {Texts.languageName(tag)}
@@ -31,7 +41,11 @@ export function Settings({ onClose, onSignOut }: { onClose: () => void; onSignOu
                 </div>
                 <div className="field">
                     <label htmlFor={theme}>{t("theme")}</label>
-                    <select id={theme} value={preferences.theme} onChange={(event) => preferences.set({ theme: event.target.value as Theme })}>
+                    <select
+                        id={theme}
+                        value={preferences.theme}
+                        onChange={(event) => preferences.set({ theme: event.target.value as Theme })}
+                    >
                         {THEMES.map((name) => (
                             <option key={name} value={name}>
                                 {t(`theme.${name}`)}
@@ -68,7 +82,15 @@ function Profile(): ReactNode {
             }}
         >
             <h3>{t("profile")}</h3>
-            <Field label={t("displayName")} name="display_name" defaultValue={name} required maxLength={64} hint={`@${workspace.me.username}`} onChange={() => setIsSaved(false)} />
+            <Field
+                label={t("displayName")}
+                name="display_name"
+                defaultValue={name}
+                required
+                maxLength={64}
+                hint={`@${workspace.me.username}`}
+                onChange={() => setIsSaved(false)}
+            />
             <ErrorText error={error} />
             <div className="row">
                 <button type="submit" disabled={isBusy}>
@@ -122,7 +144,9 @@ function Sessions(): ReactNode {
                 {sessions.map(({ session_id, is_current, started_at_ms, last_used_at_ms }) => (
                     <li key={session_id}>
                         <span>
-                            {is_current ? t("thisSession") : t("sessionUsed", { when: texts.ago(last_used_at_ms, Date.now()) })}{" "}
+                            {is_current
+                                ? t("thisSession")
+                                : t("sessionUsed", { when: texts.ago(last_used_at_ms, Date.now()) })}{" "}
                             <small>{t("sessionBegun", { when: texts.moment(started_at_ms) })}</small>
                         </span>
                         {!is_current && (

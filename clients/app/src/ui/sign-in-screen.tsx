@@ -34,7 +34,9 @@ export function SignInScreen({ signIn, onSignedIn }: Props): ReactNode {
                     await signIn.messenger.register(field("username"), field("password"));
                     return enter(field("username"), field("password"));
                 case "forgot":
-                    await signIn.messenger.call("POST", "/api/auth/password/forgot", { body: { email: field("email") } });
+                    await signIn.messenger.call("POST", "/api/auth/password/forgot", {
+                        body: { email: field("email") },
+                    });
                     setNotice(t("forgotSent"));
                     return setMode("signIn");
                 case "reset": {
@@ -64,7 +66,10 @@ export function SignInScreen({ signIn, onSignedIn }: Props): ReactNode {
                         spellCheck={false}
                         required
                         autoFocus
-                        {...(mode === "register" && { pattern: "[a-z][a-z0-9._\\-]{2,31}", hint: t("usernameRule") })}
+                        {...(mode === "register" && {
+                            pattern: "[a-z][a-z0-9._\\-]{2,31}",
+                            hint: t("usernameRule"),
+                        })}
                     />
                 )}
                 {asksPassword && (
@@ -77,14 +82,29 @@ export function SignInScreen({ signIn, onSignedIn }: Props): ReactNode {
                         {...(isNew && { minLength: 8, hint: t("passwordRule") })}
                     />
                 )}
-                {mode === "forgot" && <Field label={t("email")} name="email" type="email" autoComplete="email" required autoFocus />}
+                {mode === "forgot" && (
+                    <Field
+                        label={t("email")}
+                        name="email"
+                        type="email"
+                        autoComplete="email"
+                        required
+                        autoFocus
+                    />
+                )}
                 <SignInError error={error} />
                 <button type="submit" className="primary" disabled={isBusy}>
                     {t(`submit.${mode}`)}
                 </button>
                 {mode === "signIn" &&
                     providers.map(({ alias, display_name }) => (
-                        <button key={alias} type="button" onClick={() => run(() => signIn.goToRealm({ provider: alias, language: texts.language }))}>
+                        <button
+                            key={alias}
+                            type="button"
+                            onClick={() =>
+                                run(() => signIn.goToRealm({ provider: alias, language: texts.language }))
+                            }
+                        >
                             {t("signInWith", { name: display_name })}
                         </button>
                     ))}
@@ -143,7 +163,9 @@ function useConfirmedAddress(signIn: SignIn, onConfirmed: () => void): void {
         const link = mailLink();
         if (link?.kind !== "email_confirmation") return;
         history.replaceState(null, "", "/");
-        signIn.messenger.call("POST", "/api/auth/email/confirm", { body: { token: link.token } }).then(onConfirmed, () => undefined);
+        signIn.messenger
+            .call("POST", "/api/auth/email/confirm", { body: { token: link.token } })
+            .then(onConfirmed, () => undefined);
         // A link is good once.
     }, []);
 }

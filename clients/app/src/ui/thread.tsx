@@ -25,7 +25,9 @@ export function Thread({ chat, seq, act }: { chat: ChatState; seq: number; act: 
         if (message.kind === "text" && message.target_seq === seq) known.set(message.seq, message);
     }
     const shown = [...(first ? [first] : []), ...[...known.values()].sort((one, other) => one.seq - other.seq)];
-    const sendings = sends.textsOf(chat.chat).filter(({ post }) => post.kind === "text" && post.replyTo === seq);
+    const sendings = sends
+        .textsOf(chat.chat)
+        .filter(({ post }) => post.kind === "text" && post.replyTo === seq);
     useEffect(() => {
         document.getElementById("thread-composer")?.focus();
     }, []);
@@ -54,7 +56,13 @@ export function Thread({ chat, seq, act }: { chat: ChatState; seq: number; act: 
                 ))}
             </div>
             <ErrorText error={error} />
-            <Composer chat={chat} id="thread-composer" thread={seq} writing={{ is: "new" }} onWriting={() => undefined} />
+            <Composer
+                chat={chat}
+                id="thread-composer"
+                thread={seq}
+                writing={{ is: "new" }}
+                onWriting={() => undefined}
+            />
         </aside>
     );
 }
@@ -62,13 +70,16 @@ export function Thread({ chat, seq, act }: { chat: ChatState; seq: number; act: 
 /** Fetches the replies of before; those that come are in the room. */
 function useReplies(chat: string, seq: number, isReady: boolean): { replies: Message[]; error: unknown } {
     const workspace = useWorkspace();
-    const [state, setState] = useState<{ replies: Message[]; error: unknown }>({ replies: [], error: undefined });
+    const [state, setState] = useState<{ replies: Message[]; error: unknown }>({
+        replies: [],
+        error: undefined,
+    });
     useEffect(() => {
         if (!isReady) return;
         let isCurrent = true;
         const fetchAll = async () => {
             const replies: Message[] = [];
-            for (let more = true; more && isCurrent; ) {
+            for (let more = true; more && isCurrent;) {
                 const page = await workspace.replies(chat, seq, replies.at(-1)?.seq);
                 replies.push(...page.messages);
                 more = page.more;

@@ -1,5 +1,14 @@
 // The messages of a chat. Only those near the screen are elements, and the list keeps its place whatever comes before or behind it.
-import { useCallback, useEffect, useLayoutEffect, useMemo, useRef, useState, type KeyboardEvent, type ReactNode } from "react";
+import {
+    useCallback,
+    useEffect,
+    useLayoutEffect,
+    useMemo,
+    useRef,
+    useState,
+    type KeyboardEvent,
+    type ReactNode,
+} from "react";
 import { VList, type VListHandle } from "virtua";
 import type { ChatState } from "../state/chats";
 import { useSource } from "../state/source";
@@ -35,7 +44,9 @@ export function Timeline({ chat, at, act }: Props): ReactNode {
         // Both have their versions.
         [room, version, sends.version],
     );
-    const firstUnread = shown.findIndex((row) => "message" in row && row.message.seq > readSeq && row.message.sender !== workspace.user);
+    const firstUnread = shown.findIndex(
+        (row) => "message" in row && row.message.seq > readSeq && row.message.sender !== workspace.user,
+    );
     const isShift = useIsShift(shown);
 
     const look = useCallback(() => {
@@ -52,7 +63,10 @@ export function Timeline({ chat, at, act }: Props): ReactNode {
         else if (last && "message" in last) workspace.read(chat.chat, last.message.seq);
     }, [room, shown, workspace, chat.chat]);
 
-    const toEnd = useCallback(() => list.current?.scrollToIndex(shown.length - 1, { align: "end" }), [shown.length]);
+    const toEnd = useCallback(
+        () => list.current?.scrollToIndex(shown.length - 1, { align: "end" }),
+        [shown.length],
+    );
 
     // The first page: to the first unread message, or to the end.
     const hasBegun = useRef(false);
@@ -90,7 +104,14 @@ export function Timeline({ chat, at, act }: Props): ReactNode {
     }, [at, room, room.state, shown]);
 
     const move = (event: KeyboardEvent) => {
-        const steps: Record<string, number> = { ArrowUp: -1, ArrowDown: 1, PageUp: -10, PageDown: 10, Home: -shown.length, End: shown.length };
+        const steps: Record<string, number> = {
+            ArrowUp: -1,
+            ArrowDown: 1,
+            PageUp: -10,
+            PageDown: 10,
+            Home: -shown.length,
+            End: shown.length,
+        };
         const step = steps[event.key];
         if (step === undefined || (event.target as HTMLElement).closest("input, textarea, [role=menu]")) return;
         event.preventDefault();
@@ -122,10 +143,14 @@ export function Timeline({ chat, at, act }: Props): ReactNode {
                     <div key={row.key} data-follow-up={row.isFollowUp}>
                         {row.isDayFirst && "message" in row && (
                             <p className="day">
-                                <time dateTime={new Date(row.message.sent_at_ms).toISOString()}>{texts.day(row.message.sent_at_ms, Date.now())}</time>
+                                <time dateTime={new Date(row.message.sent_at_ms).toISOString()}>
+                                    {texts.day(row.message.sent_at_ms, Date.now())}
+                                </time>
                             </p>
                         )}
-                        {index === firstUnread && index > 0 && <p className="unread-from">{t("unreadFromHere")}</p>}
+                        {index === firstUnread && index > 0 && (
+                            <p className="unread-from">{t("unreadFromHere")}</p>
+                        )}
                         {"message" in row ? (
                             <Entry
                                 chat={chat}
@@ -155,7 +180,9 @@ export function Timeline({ chat, at, act }: Props): ReactNode {
                 >
                     <Icon name="down" />
                     <span className="visually-hidden">{t("toNewest")}</span>
-                    {chat.watermarks.unread > 0 && <span className="badge">{texts.number(chat.watermarks.unread)}</span>}
+                    {chat.watermarks.unread > 0 && (
+                        <span className="badge">{texts.number(chat.watermarks.unread)}</span>
+                    )}
                 </button>
             )}
         </div>

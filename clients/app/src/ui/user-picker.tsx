@@ -6,7 +6,11 @@ import { Avatar, ErrorText, Field, IconButton, Name } from "./parts";
 
 const PAUSE_MS = 250;
 
-type Props = { chosen: readonly search.FoundUser[]; onChosen: (chosen: search.FoundUser[]) => void; except: readonly string[] };
+type Props = {
+    chosen: readonly search.FoundUser[];
+    onChosen: (chosen: search.FoundUser[]) => void;
+    except: readonly string[];
+};
 
 export function UserPicker({ chosen, onChosen, except }: Props): ReactNode {
     const t = useText();
@@ -32,7 +36,8 @@ export function UserPicker({ chosen, onChosen, except }: Props): ReactNode {
             clearTimeout(timer);
         };
     }, [workspace, query]);
-    const isHidden = ({ user_id }: search.FoundUser) => except.includes(user_id) || chosen.some((user) => user.user_id === user_id);
+    const isHidden = ({ user_id }: search.FoundUser) =>
+        except.includes(user_id) || chosen.some((user) => user.user_id === user_id);
     const offered = found.filter((user) => !isHidden(user));
     return (
         <div className="user-picker">
@@ -44,13 +49,23 @@ export function UserPicker({ chosen, onChosen, except }: Props): ReactNode {
                             <IconButton
                                 icon="close"
                                 label={t("remove", { name: user.username })}
-                                onClick={() => onChosen(chosen.filter(({ user_id }) => user_id !== user.user_id))}
+                                onClick={() =>
+                                    onChosen(chosen.filter(({ user_id }) => user_id !== user.user_id))
+                                }
                             />
                         </li>
                     ))}
                 </ul>
             )}
-            <Field label={t("findUsers")} type="search" maxLength={64} autoComplete="off" autoFocus value={query} onChange={(event) => setQuery(event.target.value)} />
+            <Field
+                label={t("findUsers")}
+                type="search"
+                maxLength={64}
+                autoComplete="off"
+                autoFocus
+                value={query}
+                onChange={(event) => setQuery(event.target.value)}
+            />
             <ErrorText error={error} />
             <p className="visually-hidden" role="status">
                 {query.trim() === "" ? "" : t("foundUsers", { count: offered.length })}
