@@ -54,6 +54,12 @@ export default defineConfig({
         assetsInlineLimit: 0,
         modulePreload: { polyfill: false },
         reportCompressedSize: false,
+        rollupOptions: {
+            onwarn(warning, warn) {
+                // Comments of a library for another bundler.
+                if (warning.code !== "INVALID_ANNOTATION") warn(warning);
+            },
+        },
     },
     server: {
         // `npm run dev` beside `posthouse dev`.

@@ -50,7 +50,12 @@ export class SignIn {
     }
 
     /** Takes the browser to the realm, which brings it back to where it is. */
-    async goToRealm(options: { isSilent?: boolean; provider?: string; language?: string }): Promise<void> {
+    async goToRealm(options: {
+        isSilent?: boolean;
+        provider?: string;
+        username?: string;
+        language?: string;
+    }): Promise<void> {
         if (!this.#realm) throw new Error("this messenger has no page for a sign-in");
         const { url, begun } = await this.#realm.begin(`${location.origin}/`, options);
         const fragment = location.hash.startsWith("#/") ? location.hash : "";

@@ -31,11 +31,11 @@ export class Realm implements Issuer {
     /**
      * Begins a sign-in: returns where the browser goes, and what the page keeps until it is back at `redirect`. A silent one shows nothing: it
      * comes back with `error=login_required` unless the browser is signed in at the realm. `provider` is the alias of an external identity
-     * provider to go on to, `language` that of the page.
+     * provider to go on to, `username` what the page is filled with, `language` that of the page.
      */
     async begin(
         redirect: string,
-        options: { isSilent?: boolean; provider?: string; language?: string } = {},
+        options: { isSilent?: boolean; provider?: string; username?: string; language?: string } = {},
     ): Promise<{ url: string; begun: Begun }> {
         const begun: Begun = { state: word(), verifier: word(), redirect };
         const digest = await crypto.subtle.digest("SHA-256", new TextEncoder().encode(begun.verifier));
@@ -46,6 +46,7 @@ export class Realm implements Issuer {
         });
         if (options.isSilent) query.set("prompt", "none");
         if (options.provider !== undefined) query.set("kc_idp_hint", options.provider);
+        if (options.username !== undefined) query.set("login_hint", options.username);
         if (options.language !== undefined) query.set("ui_locales", options.language);
         return { url: `${this.#issuer}/protocol/openid-connect/auth?${query}`, begun };
     }

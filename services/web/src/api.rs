@@ -53,9 +53,9 @@ impl WebState {
 const PERMISSIONS_POLICY: HeaderName = HeaderName::from_static("permissions-policy");
 const OPENER_POLICY: HeaderName = HeaderName::from_static("cross-origin-opener-policy");
 /// A year, which is the most that caches are said to take (RFC 9111 has no limit).
-const FOREVER: HeaderValue = HeaderValue::from_static("public, max-age=31536000, immutable");
+const FOREVER: &str = "public, max-age=31536000, immutable";
 /// It is asked for each time, and sent when it has changed.
-const ASK: HeaderValue = HeaderValue::from_static("no-cache");
+const ASK: &str = "no-cache";
 
 /// Returns the public surface with its state applied.
 pub(crate) fn router(state: Arc<WebState>) -> OpenApiRouter {
@@ -74,7 +74,7 @@ pub(crate) fn router(state: Arc<WebState>) -> OpenApiRouter {
     tag = "web",
     responses((status = OK, description = "The same for every user", body = PageConfig))
 )]
-async fn config(State(state): State<Arc<WebState>>) -> ([(HeaderName, HeaderValue); 1], Json<PageConfig>) {
+async fn config(State(state): State<Arc<WebState>>) -> ([(HeaderName, &'static str); 1], Json<PageConfig>) {
     ([(header::CACHE_CONTROL, ASK)], Json(state.config.clone()))
 }
 
@@ -102,7 +102,7 @@ fn asset(asset: &Asset, request: &HeaderMap) -> Response {
     let text = |name: HeaderName| request.get(name).and_then(|value| value.to_str().ok()).unwrap_or_default();
     let caching = if asset.is_immutable() { FOREVER } else { ASK };
     let known = [
-        (header::CACHE_CONTROL, caching),
+        (header::CACHE_CONTROL, HeaderValue::from_static(caching)),
         (header::ETAG, HeaderValue::from_static(asset.tag)),
         (header::VARY, HeaderValue::from_static("accept-encoding")),
     ];

@@ -67,7 +67,9 @@ export class Drafts extends Source {
     #here(chat: string, draft: Draft): void {
         if (isEmpty(draft)) this.#drafts.delete(chat);
         else this.#drafts.set(chat, draft);
-        void (isEmpty(draft) ? this.#kept.dropDraft(chat) : this.#kept.keepDraft(chat, draft));
+        const kept = isEmpty(draft) ? this.#kept.dropDraft(chat) : this.#kept.keepDraft(chat, draft);
+        // Where the browser keeps nothing, it is in this page.
+        kept.catch(() => undefined);
         this.changed();
     }
 

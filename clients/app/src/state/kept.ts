@@ -102,7 +102,11 @@ function opened(name: string): Promise<IDBDatabase> {
     request.onupgradeneeded = () => {
         for (const store of STORES) request.result.createObjectStore(store);
     };
-    return done(request);
+    return done(request).then((database) => {
+        // Who signs out in another tab removes it for all.
+        database.onversionchange = () => database.close();
+        return database;
+    });
 }
 
 function done<T>(request: IDBRequest<T>): Promise<T> {

@@ -54,6 +54,11 @@ export class Room extends Source {
         return this.#shown.get(seq) ?? this.#live.get(seq);
     }
 
+    /** Whether an entry is among those. */
+    isShown(seq: number): boolean {
+        return seq >= this.#shown.from && this.#shown.get(seq) !== undefined;
+    }
+
     /** Whether the entries reach the newest one. */
     get isAtEnd(): boolean {
         return this.#shown === this.#live;

@@ -68,7 +68,7 @@ export class Sends extends Source {
     /** Forgets what was refused. */
     discard(key: string): void {
         this.#sendings.delete(key);
-        void this.#kept.dropRefused(key);
+        this.#kept.dropRefused(key).catch(() => undefined);
         this.changed();
     }
 
@@ -93,7 +93,9 @@ export class Sends extends Source {
         if (!sending) return;
         if (isText(sending.post)) {
             this.#set(key, { state: "refused", code });
-            void this.#kept.keepRefused({ chat: sending.chat, key, post: sending.post, code });
+            const refused = { chat: sending.chat, key, post: sending.post, code };
+            // Where the browser keeps nothing, it is in this page.
+            this.#kept.keepRefused(refused).catch(() => undefined);
         } else {
             this.settle(key);
             this.onRefusedChange({ chat: sending.chat, kind: sending.post.kind, code });

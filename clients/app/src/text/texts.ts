@@ -7,13 +7,16 @@ type Text = string | Partial<Record<Intl.LDMLPluralRule, string>>;
 export type Key = keyof typeof en;
 export type Values = Record<string, string | number>;
 
-/** Of `import.meta.glob`: a language is loaded when it is chosen. */
-const LANGUAGES = import.meta.glob<Record<Key, Text>>("./languages/*.json", { import: "default" });
+/** Those that are loaded when they are chosen. English is always there: it has the texts that another one lacks. */
+const LANGUAGES = import.meta.glob<Record<Key, Text>>(["./languages/*.json", "!./languages/en.json"], {
+    import: "default",
+});
 
 /** Tags of the languages that there are, by their files. */
-export const LANGUAGE_TAGS: readonly string[] = Object.keys(LANGUAGES)
-    .map((path) => path.replace(/^.*\/(.*)\.json$/, "$1"))
-    .sort();
+export const LANGUAGE_TAGS: readonly string[] = [
+    "en",
+    ...Object.keys(LANGUAGES).map((path) => path.replace(/^.*\/(.*)\.json$/, "$1")),
+].sort();
 
 const MINUTE_MS = 60_000;
 const DAY_MS = 86_400_000;
@@ -48,7 +51,8 @@ export class Texts {
 
     /** Returns a text with its `{values}`. The value `count` chooses among plurals. */
     of(key: Key, values: Values = {}): string {
-        const text = this.#texts[key] ?? en[key];
+        // A kind of entry of a later release has no text.
+        const text: Text = this.#texts[key] ?? en[key] ?? "";
         const count = Number(values["count"] ?? 0);
         const chosen =
             typeof text === "string"

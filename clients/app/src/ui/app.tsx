@@ -8,7 +8,7 @@ import { Workspace } from "../state/workspace";
 import { bestLanguage, Texts } from "../text/texts";
 import { PageProvider, usePage, useText, WorkspaceProvider } from "./context";
 import { Messenger } from "./messenger";
-import { ErrorText } from "./parts";
+import { Boundary, ErrorText } from "./parts";
 import { SignInScreen } from "./sign-in-screen";
 
 type Props = { signIn: SignIn; preferences: Preferences; firstTexts: Texts };
@@ -32,7 +32,9 @@ export function App({ signIn, preferences, firstTexts }: Props): ReactNode {
     }, [theme]);
     return (
         <PageProvider config={signIn.config} texts={texts} preferences={preferences}>
-            <Entrance signIn={signIn} />
+            <Boundary fallback={<Failed error={undefined} />}>
+                <Entrance signIn={signIn} />
+            </Boundary>
         </PageProvider>
     );
 }
@@ -72,19 +74,24 @@ function Entrance({ signIn }: { signIn: SignIn }): ReactNode {
                 </main>
             );
         case "failed":
-            return (
-                <main className="centre">
-                    <ErrorText error={state.error} />
-                    <button type="button" className="primary" onClick={() => location.reload()}>
-                        {t("tryAgain")}
-                    </button>
-                </main>
-            );
+            return <Failed error={state.error} />;
         case "signed-out":
             return <SignInScreen signIn={signIn} onSignedIn={open} />;
         case "open":
             return <Open workspace={state.workspace} onOver={() => setState({ is: "signed-out" })} />;
     }
+}
+
+function Failed({ error }: { error: unknown }): ReactNode {
+    const t = useText();
+    return (
+        <main className="centre">
+            <ErrorText error={error ?? new Error("a component failed")} />
+            <button type="button" className="primary" onClick={() => location.reload()}>
+                {t("tryAgain")}
+            </button>
+        </main>
+    );
 }
 
 function Open({ workspace, onOver }: { workspace: Workspace; onOver: () => void }): ReactNode {

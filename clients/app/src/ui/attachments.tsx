@@ -11,12 +11,18 @@ type Attachment = socket.Attachment;
 const MAX_WIDTH = 360;
 const MAX_HEIGHT = 280;
 
-export function Attachments({ attachments }: { attachments: readonly Attachment[] }): ReactNode {
+type Props = { attachments: readonly Attachment[]; tabIndex: number };
+
+export function Attachments({ attachments, tabIndex }: Props): ReactNode {
     return (
         <ul className="attachments">
             {attachments.map((attachment) => (
                 <li key={attachment.file}>
-                    {isShown(attachment) ? <Picture {...attachment} /> : <FileLink {...attachment} />}
+                    {isShown(attachment) ? (
+                        <Picture {...attachment} tabIndex={tabIndex} />
+                    ) : (
+                        <FileLink {...attachment} />
+                    )}
                 </li>
             ))}
         </ul>
@@ -42,7 +48,15 @@ function useLink(file: string, variant: "content" | "thumbnail"): string | false
     return link;
 }
 
-function Picture({ file, name, width = 1, height = 1, blur, has_thumbnail }: Attachment): ReactNode {
+function Picture({
+    file,
+    name,
+    width = 1,
+    height = 1,
+    blur,
+    has_thumbnail,
+    tabIndex,
+}: Attachment & { tabIndex: number }): ReactNode {
     const t = useText();
     const { files } = useWorkspace();
     const link = useLink(file, has_thumbnail ? "thumbnail" : "content");
@@ -61,7 +75,7 @@ function Picture({ file, name, width = 1, height = 1, blur, has_thumbnail }: Att
             type="button"
             className="picture"
             style={size}
-            tabIndex={-1}
+            tabIndex={tabIndex}
             onClick={open}
             aria-label={t("openPicture", { name })}
         >

@@ -1,5 +1,5 @@
 // One chat: who is in it, what was said, and where the user writes.
-import { useCallback, useState, type DragEvent, type ReactNode } from "react";
+import { useCallback, useEffect, useState, type DragEvent, type ReactNode } from "react";
 import { go, href, type Place } from "../place";
 import type { ChatState } from "../state/chats";
 import { useSource } from "../state/source";
@@ -36,7 +36,7 @@ export function Chat({ place }: { place: Place & { chat: string } }): ReactNode 
 
 function OpenChat({ chat, place }: { chat: ChatState; place: Place & { chat: string } }): ReactNode {
     const t = useText();
-    const { config } = usePage();
+    const { config, say } = usePage();
     const workspace = useWorkspace();
     const name = useChatName()(chat);
     const [writing, setWriting] = useState<Writing>({ is: "new" });
@@ -73,6 +73,21 @@ function OpenChat({ chat, place }: { chat: ChatState; place: Place & { chat: str
         },
         [workspace, id],
     );
+
+    // The address of the chat is what stays: another way to the same message is another jump.
+    const onArrived = useCallback(
+        (isHere: boolean) => {
+            go({ chat: id }, true);
+            if (!isHere) say(t("error.not_found"));
+        },
+        [id, say, t],
+    );
+    // Who opens a chat writes in it. A keyboard on the screen would cover what was written.
+    const isJump = place.at !== undefined;
+    useEffect(() => {
+        if (!isJump && !matchMedia("(pointer: coarse)").matches) document.getElementById("composer")?.focus();
+        // With the chat, and not with a jump in it.
+    }, []);
 
     const drag = (isOver: boolean) => (event: DragEvent) => {
         if (!takesFiles || !event.dataTransfer.types.includes("Files")) return;
@@ -112,7 +127,12 @@ function OpenChat({ chat, place }: { chat: ChatState; place: Place & { chat: str
                         </a>
                     )}
                 </header>
-                <Timeline chat={chat} {...(place.at !== undefined && { at: place.at })} act={act} />
+                <Timeline
+                    chat={chat}
+                    {...(place.at !== undefined && { at: place.at })}
+                    onArrived={onArrived}
+                    act={act}
+                />
                 {mayWrite ? (
                     <Composer chat={chat} writing={writing} onWriting={setWriting} id="composer" />
                 ) : (

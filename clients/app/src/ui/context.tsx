@@ -37,7 +37,7 @@ export function usePage(): Page {
 /** Returns what says a text in the user's language. */
 export function useText(): (key: Key, values?: Values) => string {
     const { texts } = usePage();
-    return (key, values) => texts.of(key, values);
+    return useCallback((key, values) => texts.of(key, values), [texts]);
 }
 
 export function useWorkspace(): Workspace {

@@ -57,7 +57,8 @@ function TextEntry({ chat, room, message, isFollowUp, isActive, isTabbable, onAc
     const usernames = (message.mentions ?? []).flatMap((id) => users.get(id)?.username.toLowerCase() ?? []);
     // Who went here by the keyboard or by a link is here.
     useEffect(() => {
-        if (isActive) ref.current?.focus({ preventScroll: true });
+        const row = ref.current;
+        if (isActive && !row?.contains(document.activeElement)) row?.focus({ preventScroll: true });
     }, [isActive]);
     return (
         <article
@@ -83,6 +84,7 @@ function TextEntry({ chat, room, message, isFollowUp, isActive, isTabbable, onAc
                     <Quote
                         room={room}
                         seq={message.target_seq}
+                        tabIndex={isActive ? 0 : -1}
                         onClick={() => act({ do: "jump", seq: message.target_seq! }, message)}
                     />
                 )}
@@ -93,7 +95,9 @@ function TextEntry({ chat, room, message, isFollowUp, isActive, isTabbable, onAc
                         <Markup text={message.body} mentions={usernames} />
                     </div>
                 )}
-                {message.attachments && <Attachments attachments={message.attachments} />}
+                {message.attachments && (
+                    <Attachments attachments={message.attachments} tabIndex={isActive ? 0 : -1} />
+                )}
                 <footer>
                     {message.changes?.edited_seq !== undefined && isAlive && <span>{t("edited")}</span>}
                     {sends.isChanging(chat.chat, message.seq) && (
@@ -179,12 +183,14 @@ function hasReacted(message: Message, emoji: string): boolean {
 }
 
 /** What a message replies to. One that is not here is fetched by the jump. */
-function Quote({ room, seq, onClick }: { room: Room; seq: number; onClick: () => void }): ReactNode {
+type QuoteProps = { room: Room; seq: number; tabIndex: number; onClick: () => void };
+
+function Quote({ room, seq, tabIndex, onClick }: QuoteProps): ReactNode {
     const t = useText();
     const nameOf = useUserName();
     const quoted = room.get(seq);
     return (
-        <button type="button" className="quote" tabIndex={-1} onClick={onClick}>
+        <button type="button" className="quote" tabIndex={tabIndex} onClick={onClick}>
             {quoted ? (
                 <>
                     <Name text={nameOf(quoted.sender)} />

@@ -1,6 +1,14 @@
 // Small parts that several screens have.
 import { CallError, QueryError, type ErrorCode } from "@posthouse/client";
-import { useEffect, useId, useRef, useState, type ButtonHTMLAttributes, type ReactNode } from "react";
+import {
+    Component,
+    useEffect,
+    useId,
+    useRef,
+    useState,
+    type ButtonHTMLAttributes,
+    type ReactNode,
+} from "react";
 import { plainName } from "../text/markup";
 import type { Key } from "../text/texts";
 import { useText } from "./context";
@@ -164,6 +172,8 @@ export function Dialog({
     useEffect(() => {
         const dialog = ref.current;
         if (dialog && !dialog.open) dialog.showModal();
+        // By itself the browser would begin with the button that closes.
+        dialog?.querySelector<HTMLElement>("input, select, textarea")?.focus();
         return () => dialog?.close();
     }, []);
     return (
@@ -205,4 +215,19 @@ export function Field({
             )}
         </div>
     );
+}
+
+type BoundaryProps = { children: ReactNode; fallback: ReactNode };
+
+/** Shows something else where a component fails: a fault here takes no draft and no message with it. */
+export class Boundary extends Component<BoundaryProps, { hasFailed: boolean }> {
+    override state = { hasFailed: false };
+
+    static getDerivedStateFromError(): { hasFailed: boolean } {
+        return { hasFailed: true };
+    }
+
+    override render(): ReactNode {
+        return this.state.hasFailed ? this.props.fallback : this.props.children;
+    }
 }

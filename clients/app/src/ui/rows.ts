@@ -12,14 +12,10 @@ export type Row = { key: string; isDayFirst: boolean; isFollowUp: boolean } & (
 /** Messages of one sender within this time stand together, below one name. */
 const TOGETHER_MS = 5 * 60_000;
 
-/** Kinds that say nothing by themselves: what they changed shows it. */
-const SILENT: ReadonlySet<Message["kind"]> = new Set([
-    "edit",
-    "delete",
-    "delete_range",
-    "reaction",
-    "reaction_removed",
-    "unpin",
+/** Kinds that have a row. The others are in what they changed, and a kind of a later release is skipped. */
+const SHOWN: ReadonlySet<Message["kind"]> = new Set([
+    ...(["text", "pin", "member_added", "member_removed", "role_changed"] as const),
+    ...(["title_changed", "topic_changed", "avatar_changed", "slow_mode_changed", "ttl_changed"] as const),
 ]);
 
 /** Returns the rows of entries, and behind them of what is on its way. */
@@ -33,7 +29,7 @@ export function rows(
     const known = new Set<string>();
     let before: Message | undefined;
     for (const message of entries) {
-        if (SILENT.has(message.kind)) continue;
+        if (!SHOWN.has(message.kind)) continue;
         const isDayFirst = !before || !isSameDay(before.sent_at_ms, message.sent_at_ms);
         const isFollowUp =
             !isDayFirst &&

@@ -19,7 +19,8 @@ export function SignInScreen({ signIn, onSignedIn }: Props): ReactNode {
     useConfirmedAddress(signIn, () => setNotice(t("addressConfirmed")));
 
     const enter = async (username: string, password: string) => {
-        if (signIn.isAtRealm) await signIn.goToRealm({ language: texts.language });
+        if (signIn.isAtRealm)
+            await signIn.goToRealm({ language: texts.language, ...(username !== "" && { username }) });
         else onSignedIn(await signIn.messenger.signIn(username, password));
     };
     const submit = (event: FormEvent<HTMLFormElement>) => {

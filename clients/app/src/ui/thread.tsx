@@ -17,7 +17,7 @@ export function Thread({ chat, seq, act }: { chat: ChatState; seq: number; act: 
     const room = useSource(workspace.room(chat.chat));
     const sends = useSource(workspace.sends);
     const { replies, error } = useReplies(chat.chat, seq, room.state === "ready");
-    const [active, setActive] = useState<number>(seq);
+    const [active, setActive] = useState<number>();
     const first = room.get(seq);
     // What the room has is newer than a page.
     const known = new Map(replies.map((message) => [message.seq, room.get(message.seq) ?? message]));
@@ -45,8 +45,8 @@ export function Thread({ chat, seq, act }: { chat: ChatState; seq: number; act: 
                         room={room}
                         message={message}
                         isFollowUp={false}
-                        isActive={false}
-                        isTabbable={message.seq === active}
+                        isActive={message.seq === active}
+                        isTabbable
                         onActive={() => setActive(message.seq)}
                         act={act}
                     />

@@ -22,9 +22,16 @@ const NEAR_PX = 600;
 /** A list this close to its end stays there. */
 const STUCK_PX = 48;
 
-type Props = { chat: ChatState; at?: number; act: Act };
+type Props = {
+    chat: ChatState;
+    /** The message to go to. */
+    at?: number;
+    /** It is there, or there is none. */
+    onArrived: (isHere: boolean) => void;
+    act: Act;
+};
 
-export function Timeline({ chat, at, act }: Props): ReactNode {
+export function Timeline({ chat, at, onArrived, act }: Props): ReactNode {
     const t = useText();
     const { texts } = usePage();
     const workspace = useWorkspace();
@@ -51,7 +58,7 @@ export function Timeline({ chat, at, act }: Props): ReactNode {
 
     const look = useCallback(() => {
         const handle = list.current;
-        if (!handle || room.state !== "ready") return;
+        if (!handle || handle.viewportSize === 0 || room.state !== "ready") return;
         const left = handle.scrollSize - handle.scrollOffset - handle.viewportSize;
         isStuck.current = room.isAtEnd && left < STUCK_PX;
         setIsFar(!room.isAtEnd || left > handle.viewportSize);
@@ -87,21 +94,35 @@ export function Timeline({ chat, at, act }: Props): ReactNode {
     }, [look]);
 
     // A jump: the page around the message, then the message itself.
-    const gone = useRef<number>(undefined);
     useEffect(() => {
-        if (at === undefined || gone.current === at || room.state !== "ready") return;
-        void room.goTo(at).then((isHere) => {
-            if (isHere) isStuck.current = false;
-            else gone.current = at;
-        });
+        if (at === undefined || room.state !== "ready") return;
         const index = indexOf(shown, at);
         const row = shown[index];
-        if (!row || !("message" in row) || !room.get(at) || row.message.seq < at) return;
-        gone.current = at;
-        isStuck.current = false;
-        list.current?.scrollToIndex(index, { align: "center" });
-        setActive(row.key);
-    }, [at, room, room.state, shown]);
+        if (row && "message" in row && row.message.seq >= at && room.isShown(at)) {
+            isStuck.current = false;
+            list.current?.scrollToIndex(index, { align: "center" });
+            setActive(row.key);
+            onArrived(true);
+            return;
+        }
+        let isCurrent = true;
+        void room.goTo(at).then((isHere) => {
+            if (isCurrent && !isHere) onArrived(false);
+        });
+        return () => void (isCurrent = false);
+    }, [at, room, room.state, shown, onArrived]);
+
+    // What the user has just sent is seen, wherever they were.
+    const sentCount = useRef(sends.textsOf(chat.chat).length);
+    useEffect(() => {
+        const count = sends.textsOf(chat.chat).length;
+        const isNew = count > sentCount.current;
+        sentCount.current = count;
+        if (!isNew) return;
+        isStuck.current = true;
+        room.toEnd();
+        toEnd();
+    }, [sends, sends.version, room, chat.chat, toEnd]);
 
     const move = (event: KeyboardEvent) => {
         const steps: Record<string, number> = {
