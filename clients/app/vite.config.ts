@@ -56,8 +56,8 @@ export default defineConfig({
         reportCompressedSize: false,
         rollupOptions: {
             onwarn(warning, warn) {
-                // Comments of a library for another bundler.
-                if (warning.code !== "INVALID_ANNOTATION") warn(warning);
+                // Comments and directives of a library for other bundlers.
+                if (!["INVALID_ANNOTATION", "MODULE_LEVEL_DIRECTIVE"].includes(warning.code ?? "")) warn(warning);
             },
         },
     },

@@ -46,7 +46,7 @@ app_tests_counted() {
     wait "${STEP_PID[$1]}" || status=$?
     unset "STEP_PID[$1]"
     if [ -f "$APP_RESULT" ]; then
-        read -r passed failed < <(node -p 'const r = JSON.parse(require("fs").readFileSync(process.argv[1])); `${r.numPassedTests} ${r.numFailedTests}`' "$APP_RESULT")
+        read -r passed failed < <(node -p 'const r = JSON.parse(require("fs").readFileSync(process.argv[1])); r.numPassedTests + " " + r.numFailedTests' "$APP_RESULT")
     fi
     if [ $status != 0 ] && [ "$failed" = 0 ]; then failed=1; fi
     if [ "$failed" != 0 ]; then cat "$STATE/log/steps/${1// /-}.log"; fi
