@@ -46,6 +46,10 @@ lints() {
     check clippy cargo clippy --quiet --locked --workspace --all-targets -- -D warnings
     check rustdoc env RUSTDOCFLAGS='-D warnings' cargo doc --quiet --locked --workspace --no-deps --document-private-items
     check dependencies dependencies
+    # A commit with a tag is a release: the schemas of its records are kept with it.
+    if git describe --exact-match --tags > /dev/null 2>&1; then
+        check 'published schemas' cargo xtask published
+    fi
 }
 
 # The crates of other platforms are checked too, and a build here has not fetched them.

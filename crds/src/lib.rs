@@ -16,12 +16,12 @@ pub mod yaml;
 
 pub use conditions::{ConditionType, Reason, Status};
 pub use messenger_cell::{
-    CellCapacity, CellCql, CellKafka, CellKeycloak, CellLimits, CellPostgres, CellRedis, CellRouting, CellS3,
-    CellSchemaRegistry, CellSmtp, CellStatus, CqlFlavor, Leftover, MessengerCell, MessengerCellSpec, Scheme,
-    SecretName, SecurityProtocol, SmtpTls,
+    CellCapacity, CellClamav, CellCql, CellKafka, CellKeycloak, CellLimits, CellPostgres, CellRedis,
+    CellRouting, CellS3, CellSchemaRegistry, CellSmtp, CellStatus, CqlFlavor, Leftover, MessengerCell,
+    MessengerCellSpec, Scheme, SecretName, SecurityProtocol, SmtpTls,
 };
 pub use messenger_tenant::{
-    ByteLimit, CellRef, ClientSecretRef, DEFAULT_ACCESS_TOKEN_LIFETIME, DEFAULT_PARTITIONS,
+    ByteLimit, CellRef, ClassifierSpec, ClientSecretRef, DEFAULT_ACCESS_TOKEN_LIFETIME, DEFAULT_PARTITIONS,
     DEFAULT_RATE_LIMIT, DEFAULT_RETENTION, DeletionPolicy, Endpoints, FcmSpec, IdentityProvider,
     IdentitySpec, KafkaQuotas, KafkaSpec, KafkaStatus, LimitsSpec, MediaSpec, MessengerTenant,
     MessengerTenantSpec, ModerationSpec, NotificationsSpec, OptionalTopic, RateLimit, Registration,
@@ -52,6 +52,8 @@ pub const ADOPT_ANNOTATION: &str = "messenger.posthouse.dev/adopt";
 pub const ISSUER_ANNOTATION: &str = "messenger.posthouse.dev/issuer";
 /// Annotation of a Secret that a tenant names in `notifications.sms`: the URL of which requests may be signed with its content.
 pub const SMS_URL_ANNOTATION: &str = "messenger.posthouse.dev/sms-url";
+/// Annotation of a Secret that a tenant names in `moderation.classifier`: likewise.
+pub const CLASSIFIER_URL_ANNOTATION: &str = "messenger.posthouse.dev/classifier-url";
 /// Finalizer on tenants: the outside systems are released or cleaned before the resource goes.
 pub const FINALIZER: &str = "messenger.posthouse.dev/backends";
 /// Finalizer on cells: where the data of tenants is must be known for as long as there is any.

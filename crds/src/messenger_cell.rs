@@ -78,6 +78,11 @@ pub struct MessengerCellSpec {
     /// tenant has a bucket there.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub s3: Option<CellS3>,
+    /// The scanner of files: a daemon that speaks the protocol of ClamAV. With it the files of every tenant are scanned before a user reads
+    /// them, and while it does not answer, new files wait. May be added, changed and removed at any time: pods of the media service are
+    /// replaced, and files that are there are not scanned again.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub clamav: Option<CellClamav>,
     /// The schemas of the records in the event log, for readers outside of Posthouse. With it the operator registers the schema of each
     /// topic of every tenant, and records carry the id of theirs. May be added and removed at any time; pods that write records are
     /// replaced. What was registered stays when it is removed.
@@ -342,6 +347,28 @@ impl CellS3 {
     /// Returns the region that requests are signed for.
     pub fn region(&self) -> &str {
         self.region.as_deref().unwrap_or("us-east-1")
+    }
+}
+
+/// The scanner of a cell: `clamd`, which has no accounts. Pods of the media service send files to it in the clear. Its `StreamMaxLength` is to be
+/// the largest file of a tenant at least (`spec.media.maxFileBytes`): a file that is larger than the scanner takes is refused.
+#[derive(KubeSchema, Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(rename_all = "camelCase")]
+pub struct CellClamav {
+    /// Host name or address, as the pods of tenants reach it.
+    #[x_kube(validation = Rule::new(r"self.matches('^[a-z0-9.-]+$')").message("clamav.host must be a host name or an address"))]
+    #[schemars(length(min = 1, max = 253))]
+    pub host: String,
+    /// Default 3310.
+    #[x_kube(validation = Rule::new("self >= 1 && self <= 65535").message("clamav.port must be a port"))]
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub port: Option<i32>,
+}
+
+impl CellClamav {
+    /// Returns the value of the media service's `--clamd`.
+    pub fn address(&self) -> String {
+        format!("{}:{}", self.host, self.port.unwrap_or(3310))
     }
 }
 

@@ -513,6 +513,38 @@ pub struct ModerationSpec {
     #[serde(default, skip_serializing_if = "Option::is_none")]
     #[schemars(length(max = 100), inner(length(max = 39)))]
     pub moderators: Option<Vec<String>>,
+
+    /// What gives texts labels that rules name. Default: none. May change at any time, and the pods of the moderation service are replaced then. Without it rules that
+    /// name a label judge nothing.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub classifier: Option<ClassifierSpec>,
+}
+
+/// The tenant's classifier of texts.
+#[derive(KubeSchema, Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(rename_all = "camelCase")]
+pub struct ClassifierSpec {
+    /// An https URL on port 443 of a public host. It is sent `{"id", "text", "files": [{"name", "type"}]}` as JSON, of messages and edits that a rule with a label is in
+    /// force for, signed as text messages are (`notifications.sms`), and answers `{"labels": {NAME: SCORE}}` in ten seconds, with scores from 0 to 1. The same
+    /// `id` is the same text. 400, 413 and 422 say that it takes no such text; after anything else it is asked again, for up to six hours.
+    #[x_kube(
+        validation = Rule::new(r"self.matches('^https://[a-z0-9-]+([.][a-z0-9-]+)+(:443)?(/[A-Za-z0-9._~/-]*)?$')").message("classifier.url must be an https URL of a host name in lower case on port 443, without a user, query or fragment"),
+        validation = Rule::new(r"!self.matches('^https://[^/:]*[.]([0-9]+|0x[0-9a-f]*)([/:].*)?$')").message("classifier.url must name a host: what ends in a number is an IP address")
+    )]
+    #[schemars(length(max = 512))]
+    pub url: String,
+
+    /// Where the key is that requests are signed with: 16 to 1024 printable ASCII characters, below the key `signingKey` unless `key` says otherwise. The Secret consents
+    /// to this URL: its annotation `messenger.posthouse.dev/classifier-url` has it. It is copied into `<name>-classifier`; while it cannot be used, see
+    /// `notifications.fcm`.
+    pub signing_key_secret_ref: SecretKeyRef,
+}
+
+impl ClassifierSpec {
+    /// Returns the key in the Secret.
+    pub fn key(&self) -> &str {
+        self.signing_key_secret_ref.key.as_deref().unwrap_or("signingKey")
+    }
 }
 
 /// By what users are notified beside Web Push, webhooks and mails.
@@ -595,7 +627,7 @@ pub struct SecretKeyRef {
     #[schemars(length(max = 253))]
     pub name: String,
 
-    /// Key in it.
+    /// Key in it. The field that names the Secret says the default.
     #[x_kube(validation = Rule::new(r"self.matches('^[A-Za-z0-9._-]+$')").message("secretRef.key must be a key of a Secret"))]
     #[schemars(length(min = 1, max = 253))]
     #[serde(default, skip_serializing_if = "Option::is_none")]

@@ -89,6 +89,7 @@ fn systems(cell: &MessengerCellSpec) -> impl Iterator<Item = String> {
         cell.postgres.host.as_str(),
         cell.routing.probe_address.as_str(),
     ]);
+    let addresses = addresses.chain(cell.clamav.iter().map(|clamav| clamav.host.as_str()));
     urls.chain(addresses.map(|address| address.split(':').next().unwrap_or_default().to_owned()))
 }
 

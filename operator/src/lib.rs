@@ -27,7 +27,7 @@ mod locks;
 mod management;
 pub mod metrics;
 mod mode;
-mod notifications;
+mod named_secrets;
 mod observe;
 mod placement;
 mod plan;

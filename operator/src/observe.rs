@@ -22,7 +22,7 @@ use crate::{
     api::{self, server_message},
     config::OPERATOR_NAME,
     desired::{self, ChildKey, Kind, Object},
-    notifications, providers,
+    named_secrets, providers,
     referenced::{ReferencedSecret, ReferencedSecrets},
     secrets::{ObservedSecret, ObservedSecrets},
     tenant::Tenant,
@@ -195,7 +195,7 @@ pub(crate) async fn children(
 /// Reads the Secrets that the tenant's manifest names.
 async fn referenced(client: &Client, resource: &MessengerTenant) -> Result<ReferencedSecrets, ReadError> {
     let spec = &resource.spec;
-    let names: BTreeSet<_> = providers::secret_names(spec).chain(notifications::secret_names(spec)).collect();
+    let names: BTreeSet<_> = providers::secret_names(spec).chain(named_secrets::secret_names(spec)).collect();
     let names = names.into_iter().map(|name| (Kind::Secret, name.to_owned())).collect();
     let found = by_name(client, resource, names).await?;
     Ok(found.into_iter().map(|((_, name), secret)| (name, referenced_secret(&secret))).collect())

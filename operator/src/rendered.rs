@@ -13,7 +13,7 @@ use crate::{
     backend,
     config::{Images, PullPolicy},
     desired::{self, Facts},
-    notifications,
+    named_secrets,
     placement::Hosts,
     referenced::{ReferencedSecret, ReferencedSecrets},
     secrets::{Copies, ObservedSecrets, TenantSecrets},
@@ -113,10 +113,10 @@ fn cell_copies() -> Copies {
     [(Secret::Smtp, Ok(Secret::Smtp.keys.iter().map(value).collect()))].into()
 }
 
-/// Returns what the Secrets hold that the notifications of an example need.
+/// Returns what the Secrets hold that an example names for its services.
 fn notification_copies(spec: &MessengerTenantSpec) -> Copies {
-    let declared = notifications::declared(spec);
-    let copy = |(secret, _, _): notifications::Declared<'_>| {
+    let declared = named_secrets::declared(spec);
+    let copy = |(secret, _, _): named_secrets::Declared<'_>| {
         let key = secret.keys[0].key;
         (secret, Ok(BTreeMap::from([(key.to_owned(), SecretString::from(format!("{key}-of-the-manifest")))])))
     };

@@ -57,6 +57,8 @@ pub struct Tenant {
     pub media: MediaSpec,
     /// Usernames of those who moderate it.
     pub moderators: Vec<String>,
+    /// Where its classifier of texts is.
+    pub classifier_url: Option<String>,
     /// Its hook of text messages.
     pub sms: Option<SmsSpec>,
     /// What may open a WebSocket beside pages of its hosts.
@@ -256,6 +258,11 @@ impl Tenant {
             rate_limit: routing.rate_limit.unwrap_or(DEFAULT_RATE_LIMIT),
             limits: spec.limits.clone().unwrap_or_default(),
             media: spec.media.clone().unwrap_or_default(),
+            classifier_url: spec
+                .moderation
+                .as_ref()
+                .and_then(|moderation| moderation.classifier.as_ref())
+                .map(|classifier| classifier.url.clone()),
             moderators: spec.moderation.clone().unwrap_or_default().moderators.unwrap_or_default(),
             sms: spec.notifications.clone().unwrap_or_default().sms,
             allowed_origins: routing.allowed_origins.unwrap_or_default(),

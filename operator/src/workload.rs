@@ -220,8 +220,8 @@ mod tests {
             let with = workloads.into_iter().filter(|workload| !workload.folders().is_empty());
             with.map(|workload| workload.name).collect::<Vec<_>>()
         };
-        let enabled = json!({"search": {"enabled": true}});
-        assert_eq!(of(json!({"services": enabled})), ["search"]);
+        let enabled = json!({"media": {"enabled": true}, "search": {"enabled": true}});
+        assert_eq!(of(json!({"services": enabled})), ["media", "search"]);
         assert_eq!(of(json!({"services": enabled, "topology": "Compact"})), [COMPACT]);
         assert!(of(json!({})).is_empty(), "a tenant has it on request");
     }

@@ -1,5 +1,5 @@
 //! Writes every committed file that is derived from the code: `cargo xtask generate`; or compares them:
-//! `cargo xtask check`. With a release `cargo xtask publish` keeps the schemas of its records.
+//! `cargo xtask check`. With a release `cargo xtask publish` keeps the schemas of its records, and `cargo xtask published` says whether it has.
 
 mod compatibility;
 mod derived;
@@ -24,12 +24,24 @@ fn main() -> Result<ExitCode> {
     let repository =
         Path::new(env!("CARGO_MANIFEST_DIR")).parent().context("xtask lies in the repository")?;
     let verb = env::args().nth(1);
-    if verb.as_deref() == Some("publish") {
-        for schema in schemas::publications(repository)? {
-            schema.write(repository)?;
-            println!("published {}", schema.path);
+    match verb.as_deref() {
+        Some("publish") => {
+            for file in schemas::publications(repository)? {
+                file.write(repository)?;
+                println!("wrote {}", file.path);
+            }
+            return Ok(ExitCode::SUCCESS);
         }
-        return Ok(ExitCode::SUCCESS);
+        Some("published") => {
+            let new = schemas::publications(repository)?;
+            if new.is_empty() {
+                return Ok(ExitCode::SUCCESS);
+            }
+            let paths: Vec<_> = new.iter().map(|file| file.path.as_str()).collect();
+            println!("not published: {}\nrun `cargo xtask publish` and commit the result", paths.join(", "));
+            return Ok(ExitCode::FAILURE);
+        }
+        _ => {}
     }
     let derived = derived(repository)?;
     let stale = derived.iter().filter(|derived| !derived.is_current(repository));
@@ -52,7 +64,7 @@ fn main() -> Result<ExitCode> {
             );
             Ok(ExitCode::FAILURE)
         }
-        _ => bail!("usage: cargo xtask generate|check|publish"),
+        _ => bail!("usage: cargo xtask generate|check|publish|published"),
     }
 }
 

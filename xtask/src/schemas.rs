@@ -11,6 +11,7 @@ use contracts::event::{
     DeliveredRecord, MembershipRecord, OwnStateRecord, PresenceChangeRecord, SendRecord, SessionEndRecord,
 };
 use serde_json::{Value, json};
+use sha2::{Digest as _, Sha256};
 use utoipa::{
     ToSchema,
     openapi::{RefOr, Schema},
@@ -23,14 +24,17 @@ use crate::{
 };
 
 const FOLDER: &str = "services/catalog/schemas";
+/// The digests of all that was published, as `sha256sum` writes them: readers of a release go by its schemas, whatever becomes of the files.
+const DIGESTS: &str = "services/catalog/schemas/published.sha256";
 /// The draft that schema registries read. They tell by it that a text is a JSON Schema.
 const DRAFT: &str = "http://json-schema.org/draft-07/schema#";
 
 /// Words that were added: topic, path, word, and why readers of the release before take it.
 const ACCEPTED: [(Topic, &str, &str, &str); 0] = [];
 
-/// Returns the schema of each topic. Fails when one of them does not go together with a published one.
+/// Returns the schema of each topic. Fails when one of them does not go together with a published one, or a published one is not what it was.
 pub fn files(repository: &Path) -> Result<Vec<Derived>> {
+    check_kept(repository, &digests(repository)?)?;
     let file = |topic: &Topic| {
         let schema = schema(*topic);
         check(*topic, &schema, &published(repository, *topic)?)?;
@@ -39,15 +43,23 @@ pub fn files(repository: &Path) -> Result<Vec<Derived>> {
     Topic::ALL.iter().map(file).collect()
 }
 
-/// Returns the schemas that are to be kept with a release: those of this build that differ from what was published last.
+/// Returns the schemas that are to be kept with a release: those of this build that differ from what was published last. The digests of all are
+/// the last file, if there are any.
 pub fn publications(repository: &Path) -> Result<Vec<Derived>> {
-    let mut new = Vec::new();
+    let (mut new, mut digests) = (Vec::new(), digests(repository)?);
+    check_kept(repository, &digests)?;
     for topic in Topic::ALL {
         let (schema, published) = (schema(*topic), published(repository, *topic)?);
         check(*topic, &schema, &published)?;
         if published.last() != Some(&schema) {
-            new.push(Derived::new(published_path(*topic, published.len() + 1), text(&schema)));
+            let (path, text) = (published_path(*topic, published.len() + 1), text(&schema));
+            digests.insert(path.clone(), digest(&text));
+            new.push(Derived::new(path, text));
         }
+    }
+    if !new.is_empty() {
+        let lines = digests.iter().map(|(path, digest)| format!("{digest}  {path}\n"));
+        new.push(Derived::new(DIGESTS, lines.collect()));
     }
     Ok(new)
 }
@@ -129,13 +141,46 @@ fn is_accepted(topic: Topic, problem: &Problem) -> bool {
 
 /// Returns the published schemas of a topic, the oldest first.
 fn published(repository: &Path, topic: Topic) -> Result<Vec<Value>> {
-    let paths = (1..).map(|number| published_path(topic, number));
-    let paths = paths.take_while(|path| repository.join(path).exists());
     let schema = |path: String| {
         let text = read(repository, &path)?;
         serde_json::from_str(&text).with_context(|| format!("{path} is not JSON"))
     };
-    paths.map(schema).collect()
+    published_paths(repository, topic).map(schema).collect()
+}
+
+fn published_paths(repository: &Path, topic: Topic) -> impl Iterator<Item = String> {
+    let paths = (1..).map(move |number| published_path(topic, number));
+    paths.take_while(move |path| repository.join(path).exists())
+}
+
+/// Checks that each published schema is what it was when it was published, and that none came without its digest.
+fn check_kept(repository: &Path, digests: &BTreeMap<String, String>) -> Result<()> {
+    for (path, expected) in digests {
+        let text = read(repository, path).with_context(|| format!("{path} is published; restore it"))?;
+        ensure!(digest(&text) == *expected, "{path} is published, and is not what it was; restore it");
+    }
+    for path in Topic::ALL.iter().flat_map(|topic| published_paths(repository, *topic)) {
+        ensure!(
+            digests.contains_key(&path),
+            "{DIGESTS} has no {path}; remove the file, and publish with `cargo xtask publish`, which writes both"
+        );
+    }
+    Ok(())
+}
+
+/// Returns the digests of what was published, by path.
+fn digests(repository: &Path) -> Result<BTreeMap<String, String>> {
+    let text = read(repository, DIGESTS)?;
+    let line = |line: &str| {
+        let (digest, path) =
+            line.split_once("  ").with_context(|| format!("{DIGESTS} has the line `{line}`"))?;
+        Ok((path.to_owned(), digest.to_owned()))
+    };
+    text.lines().map(line).collect()
+}
+
+fn digest(text: &str) -> String {
+    format!("{:x}", Sha256::digest(text))
 }
 
 fn path(topic: Topic) -> String {
@@ -183,11 +228,31 @@ mod tests {
             let published = (1..=published).map(|number| published_path(*topic, number));
             published.chain([path(*topic)]).collect::<Vec<_>>()
         });
-        let expected: BTreeSet<_> = expected.collect();
+        let expected: BTreeSet<_> = expected.chain([DIGESTS.to_owned()]).collect();
         let entries = fs::read_dir(repository().join(FOLDER)).expect("the schemas");
         let names = entries.map(|entry| entry.expect("an entry").file_name().to_string_lossy().into_owned());
         let found: BTreeSet<_> = names.map(|name| format!("{FOLDER}/{name}")).collect();
         assert_eq!(expected, found, "a number is left out, or a topic is gone and its schemas are not");
+    }
+
+    #[test]
+    fn what_is_published_stays_as_it_is() {
+        let kept = digests(repository()).expect("digests");
+        check_kept(repository(), &kept).expect("it is what it was");
+        let path = || published_path(Topic::MessageSend, 1);
+        let refused = |edit: fn(&mut BTreeMap<String, String>, String)| {
+            let mut digests = kept.clone();
+            edit(&mut digests, path());
+            check_kept(repository(), &digests).expect_err("it is refused").to_string()
+        };
+        let changed = refused(|digests, path| drop(digests.insert(path, digest("another text"))));
+        assert_eq!(changed, format!("{} is published, and is not what it was; restore it", path()));
+        let gone = refused(|digests, path| {
+            digests.insert(path.replace(".1.", ".999."), digest("the text"));
+        });
+        assert_eq!(gone, format!("{FOLDER}/message.send.999.json is published; restore it"));
+        let unlisted = refused(|digests, path| drop(digests.remove(&path)));
+        assert!(unlisted.starts_with(&format!("{DIGESTS} has no {}; remove the file", path())), "{unlisted}");
     }
 
     #[test]
@@ -208,7 +273,7 @@ mod tests {
         let golden = [
             of(Topic::MessageSend, &["send", "reply", "called", "files"]),
             of(Topic::MessageDelivered, &["delivered", "delivered_files", "marked"]),
-            of(Topic::ChatEvents, &["membership", "no_membership", "own_state"]),
+            of(Topic::ChatEvents, &["membership", "no_membership", "own_state", "restriction"]),
             of(Topic::SessionEvents, &["session_end", "account_end"]),
             of(Topic::PresenceChanges, &["presence_change"]),
         ]

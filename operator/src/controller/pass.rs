@@ -17,7 +17,7 @@ use crate::{
     fleet::{Fleet, Member},
     limits,
     mode::Mode,
-    notifications,
+    named_secrets,
     observe::{self, Observed, ReadError},
     placement::{self, HostRefusal, Hosts},
     plan::{self, Left, ObjectChange},
@@ -400,7 +400,7 @@ fn validate(
     let usernames = backend::usernames(&tenant_id(resource)?, &Workload::of(&resource.spec));
     let namespace = resource.namespace().unwrap_or_default();
     let mut copies = context.cell_copies(cell);
-    copies.extend(notifications::copies(&resource.spec, &namespace, &observed.referenced));
+    copies.extend(named_secrets::copies(&resource.spec, &namespace, &observed.referenced));
     let secrets = TenantSecrets::complete(&usernames, &found, &copies, |_| (context.credential)());
     Tenant::new(resource, cell.clone(), secrets, hosts.clone(), &observed.referenced)
 }

@@ -4,7 +4,7 @@ use catalog::{
     Backend, DRAIN_SECONDS, Folder, GRPC_PORT, HTTP_PORT, MANAGEMENT_PORT, PRESENCE_SAMPLE_SECONDS, Service,
     Setting, TOKEN_AUDIENCE, Topic, UNREADY_SECONDS,
 };
-use crds::{CellSmtp, ResourceAmounts};
+use crds::{CellClamav, CellSmtp, ResourceAmounts};
 use k8s_openapi::{
     api::{
         apps::v1::{Deployment, DeploymentSpec, DeploymentStrategy, RollingUpdateDeployment},
@@ -235,8 +235,8 @@ fn setting_value(tenant: &Tenant, facts: &Facts, setting: Setting) -> Option<Str
             Some(PRESENCE_SAMPLE_SECONDS.to_string())
         }
         Setting::SampleSeconds => Some(String::new()),
-        // Where it is, is the same for every tenant.
-        Setting::IndexFolder => {
+        // Where they are, is the same for every tenant.
+        Setting::IndexFolder | Setting::FilmFolder => {
             Some(setting.folder().map(|folder| folder.path.to_owned()).unwrap_or_default())
         }
         Setting::SendTopicGeneration => facts.send_topic_generation.clone(),
@@ -245,7 +245,9 @@ fn setting_value(tenant: &Tenant, facts: &Facts, setting: Setting) -> Option<Str
         Setting::MediaQuotaBytes => Some(tenant.media.quota_bytes().to_string()),
         Setting::MaxFileBytes => Some(tenant.media.max_file_bytes().to_string()),
         Setting::UploadOrigin => Some(upload_origin(tenant)),
+        Setting::Clamd => Some(tenant.cell.spec.clamav.as_ref().map(CellClamav::address).unwrap_or_default()),
         Setting::Moderators => Some(tenant.moderators.join(",")),
+        Setting::ClassifierUrl => Some(tenant.classifier_url.clone().unwrap_or_default()),
     }
 }
 
@@ -365,7 +367,7 @@ fn container(
 
 /// Returns a folder that is empty when a pod begins. What is in it can be had elsewhere, so no claim outlives the pod.
 fn volume(folder: &Folder) -> Volume {
-    let size_limit = Some(Quantity(folder.size_limit.to_owned()));
+    let size_limit = Some(Quantity(format!("{}Gi", folder.size_limit_gib)));
     Volume {
         name: folder.name.to_owned(),
         empty_dir: Some(EmptyDirVolumeSource { size_limit, ..Default::default() }),
@@ -444,7 +446,7 @@ mod tests {
     use std::collections::BTreeMap;
 
     use super::*;
-    use crate::rendered::testing::example;
+    use crate::rendered::testing::{cell, example};
 
     #[test]
     fn those_who_write_records_know_the_ids_of_their_schemas() {
@@ -468,6 +470,28 @@ mod tests {
             let unknown = Facts { schema_ids: BTreeMap::new(), ..known.clone() };
             let arguments = super::arguments(&tenant, workload, &unknown).expect("all is known");
             assert!(!arguments.contains(&"--schema-ids".to_owned()), "{}", workload.name);
+        }
+    }
+
+    #[test]
+    fn the_media_service_alone_knows_the_scanner_of_the_cell() {
+        let mut tenant = example("acme.yaml", |_| {});
+        let known = Facts { send_topic_generation: Some("an id".to_owned()), ..Facts::default() };
+        for (scanner, expected) in [
+            (json!(null), None),
+            (json!({"host": "clamd.clamav.svc"}), Some("clamd.clamav.svc:3310")),
+            (json!({"host": "10.90.0.1", "port": 13310}), Some("10.90.0.1:13310")),
+        ] {
+            tenant.cell = cell(|cell| {
+                cell.spec.clamav = serde_json::from_value(scanner.clone()).expect("a scanner");
+            });
+            for workload in &tenant.workloads {
+                let arguments = arguments(&tenant, workload, &known).expect("all is known");
+                let flag = arguments.iter().position(|argument| argument == "--clamd");
+                let address = flag.map(|flag| arguments[flag + 1].as_str());
+                let expected = expected.filter(|_| workload.name == "media");
+                assert_eq!(address, expected, "{} with {scanner}", workload.name);
+            }
         }
     }
 

@@ -61,7 +61,7 @@ async fn a_secret_that_a_manifest_names_is_copied_and_a_new_key_starts_new_pods(
     patch(&secrets, "sms-hook", consent).await;
     let copied = async |expected: Option<&str>| {
         let is_copied = || async {
-            let data = secrets.get("it-sms").await.expect("there").data.unwrap_or_default();
+            let data = secrets.get_opt("it-sms").await.expect("an answer")?.data.unwrap_or_default();
             let found = data.get("signingKey").map(|value| String::from_utf8_lossy(&value.0).into_owned());
             (found.as_deref() == expected).then_some(())
         };

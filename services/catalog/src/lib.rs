@@ -26,7 +26,7 @@ pub use ports::{
     TOKEN_AUDIENCE, TOKEN_CLIENTS, UNREADY_SECONDS, USERNAME_PATTERN, USERNAME_RULE,
 };
 pub use secret::{Secret, SecretEntry, SecretKey, SecretSource};
-pub use service::{Folder, Service, ServiceEntry, Setting};
+pub use service::{Folder, INDEX_FOLDER, Service, ServiceEntry, Setting};
 pub use topic::{
     MAX_ACCESS_TOKEN_SECONDS, PRESENCE_CHANGES_SECONDS, PRESENCE_SAMPLE_SECONDS, Retention,
     SESSION_EVENTS_SECONDS, Topic, TopicEntry,

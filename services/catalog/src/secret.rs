@@ -97,6 +97,12 @@ table! {
     };
     /// What requests to the tenant's hook of text messages are signed with.
     Sms = SecretEntry { name: "sms", keys: &[name("signingKey", "SMS_SIGNING_KEY")], source: SecretSource::Manifest };
+    /// What requests to the tenant's classifier of texts are signed with.
+    Classifier = SecretEntry {
+        name: "classifier",
+        keys: &[name("signingKey", "CLASSIFIER_SIGNING_KEY")],
+        source: SecretSource::Manifest,
+    };
     /// What the key follows from that push services know the tenant by.
     Vapid = SecretEntry { name: "vapid", keys: &[generated("secret", "VAPID_SECRET")], source: SecretSource::Operator };
     /// The token of every gRPC call between the tenant's services.

@@ -93,8 +93,14 @@ pub enum Setting {
     MaxFileBytes,
     /// `--upload-origin`: where browsers send files.
     UploadOrigin,
+    /// `--clamd`: where the cell's scanner of files is.
+    Clamd,
+    /// `--film-folder`: where the media service writes a film that ffmpeg reads, a folder of the pod.
+    FilmFolder,
     /// `--moderators`: the usernames of those who moderate the messenger, separated by commas.
     Moderators,
+    /// `--classifier-url`: the tenant's classifier of texts.
+    ClassifierUrl,
 }
 
 impl Setting {
@@ -102,6 +108,7 @@ impl Setting {
     pub const fn folder(self) -> Option<Folder> {
         match self {
             Self::IndexFolder => Some(INDEX_FOLDER),
+            Self::FilmFolder => Some(FILM_FOLDER),
             _ => None,
         }
     }
@@ -132,7 +139,10 @@ impl Setting {
             Self::MediaQuotaBytes => "--media-quota-bytes",
             Self::MaxFileBytes => "--max-file-bytes",
             Self::UploadOrigin => "--upload-origin",
+            Self::Clamd => "--clamd",
+            Self::FilmFolder => "--film-folder",
             Self::Moderators => "--moderators",
+            Self::ClassifierUrl => "--classifier-url",
         }
     }
 }
@@ -144,12 +154,23 @@ pub struct Folder {
     pub name: &'static str,
     /// Where the process finds it.
     pub path: &'static str,
-    /// Most that it may hold, as a Kubernetes quantity. A pod with more is replaced.
-    pub size_limit: &'static str,
+    /// Most that it may hold, in GiB. A pod with more is replaced.
+    pub size_limit_gib: u64,
+}
+
+impl Folder {
+    /// Returns the most that it may hold, in bytes.
+    pub const fn size_limit_bytes(self) -> u64 {
+        self.size_limit_gib << 30
+    }
 }
 
 /// The folder of the search service. An index has about a quarter of a kilobyte for each message, and there are two while it is built again.
-const INDEX_FOLDER: Folder = Folder { name: "index", path: "/var/lib/posthouse/index", size_limit: "4Gi" };
+pub const INDEX_FOLDER: Folder =
+    Folder { name: "index", path: "/var/lib/posthouse/index", size_limit_gib: 4 };
+
+/// The folder of the media service. One film of up to 512 MiB is there at a time, where the image has ffmpeg.
+const FILM_FOLDER: Folder = Folder { name: "films", path: "/var/lib/posthouse/films", size_limit_gib: 1 };
 
 /// Where most services describe their API.
 const OPENAPI: &str = "openapi.json";
@@ -334,9 +355,9 @@ table! {
         is_on_request: true,
         backends: &[Backend::S3, Backend::Postgres, Backend::Kafka, Backend::Keycloak],
         secrets: &[Secret::S3, Secret::Postgres, Secret::Kafka, Secret::Internal, Secret::Metrics],
-        peers: &[Service::Chat, Service::User],
+        peers: &[Service::Chat, Service::Message, Service::User],
         optional_peers: &[],
-        settings: &[Setting::MediaQuotaBytes, Setting::MaxFileBytes],
+        settings: &[Setting::MediaQuotaBytes, Setting::MaxFileBytes, Setting::Clamd, Setting::FilmFolder],
         path_prefixes: &["/api/media", "/content"],
         paths: &[],
         sticky_paths: &[],
@@ -412,10 +433,10 @@ table! {
         is_optional: true,
         is_on_request: true,
         backends: &[Backend::Postgres, Backend::Kafka, Backend::Keycloak],
-        secrets: &[Secret::Postgres, Secret::Kafka, Secret::Internal, Secret::Metrics],
+        secrets: &[Secret::Postgres, Secret::Kafka, Secret::Classifier, Secret::Internal, Secret::Metrics],
         peers: &[Service::Auth, Service::Chat, Service::Message, Service::User],
         optional_peers: &[],
-        settings: &[Setting::Moderators, Setting::SchemaIds],
+        settings: &[Setting::Moderators, Setting::ClassifierUrl, Setting::SchemaIds],
         path_prefixes: &["/api/moderation"],
         paths: &[],
         sticky_paths: &[],

@@ -1,5 +1,5 @@
 -- Until when moderators let users write nothing: in a chat, or in all of them, which is the nil UUID. The checks of every send read it. Those that
--- have ended stay, as they are few, and are replaced by the next of the same user.
+-- ended a day ago go with the next that is set.
 CREATE TABLE restrictions (
     user_id UUID NOT NULL,
     chat_id UUID NOT NULL,
@@ -8,3 +8,5 @@ CREATE TABLE restrictions (
     is_ban BOOLEAN NOT NULL DEFAULT FALSE,
     PRIMARY KEY (user_id, chat_id)
 );
+
+CREATE INDEX restrictions_by_end ON restrictions (restricted_until);

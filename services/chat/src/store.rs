@@ -124,7 +124,8 @@ pub trait ChatStore: JoinStore + ScheduleStore {
     async fn depart(&self, chat_id: ChatId, user_id: UserId, at: DateTime<Utc>) -> Result<(), StoreError>;
 
     /// Lets a user write nothing as a restriction says; without one, again as before in the chat, or in all. It replaces what was set before, and
-    /// [`Self::rights`] know it from then on. What is published of it has gateways check the user first, see [`crate::domain::restriction()`].
+    /// [`Self::rights`] know it from then on. What is published of it has gateways check the user first, see [`crate::domain::restriction()`]. What is so
+    /// already publishes nothing.
     async fn restrict(
         &self,
         user_id: UserId,

@@ -13,11 +13,12 @@ pub use self::{
         MAX_INVITE_USES, PublicChat, Visibility,
     },
     moderation::{
-        Appeal, AppealState, AttachmentsRule, AuditEntry, CreateAppealRequest, CreateReportRequest,
-        CreateRuleSetRequest, CreateSanctionRequest, DecideAppealRequest, DecideReportRequest, Decision,
-        Evidence, Figures, LiftRequest, LinksRule, OwnModeration, PatternRule, RateRule, Report,
-        ReportReason, ReportState, Rule, RuleAction, RuleFigures, RuleSet, RuleSetState, RuleTest, Sample,
-        Sanction, SanctionKind, SanctionTerms, ShadowRequest, ShadowRun, ShadowState, WordsRule,
+        Appeal, AppealState, AttachmentsRule, AuditEntry, ClassifierRule, CreateAppealRequest,
+        CreateReportRequest, CreateRuleSetRequest, CreateSanctionRequest, DecideAppealRequest,
+        DecideReportRequest, Decision, Evidence, Figures, LiftRequest, LinksRule, OwnModeration, PatternRule,
+        RateRule, Report, ReportReason, ReportState, Rule, RuleAction, RuleFigures, RuleSet, RuleSetState,
+        RuleTest, Sample, Sanction, SanctionKind, SanctionTerms, ShadowRequest, ShadowRun, ShadowState,
+        WordsRule,
     },
     notifications::{
         ConfirmNumberRequest, ConfirmSubscriptionRequest, CreateSubscriptionRequest, EmailTarget, FcmTarget,

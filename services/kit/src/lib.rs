@@ -19,6 +19,7 @@ mod edge;
 pub mod error;
 pub mod extract;
 pub mod health;
+pub mod hook;
 pub mod idempotency;
 pub mod identity;
 pub mod json;

@@ -95,10 +95,10 @@ impl Files {
         }
         match file.purpose {
             FilePurpose::Avatar => Ok(true),
-            FilePurpose::ChatPicture(chat) => self.chats.is_in_any(user, &[chat]).await,
+            FilePurpose::ChatPicture(chat) => self.chats.is_in(user, chat).await,
             FilePurpose::Chat(_) => {
                 let readers = self.store.readers(file.file_id, now, MAX_READERS).await?;
-                self.chats.is_in_any(user, &readers).await
+                self.chats.is_among(user, &readers).await
             }
         }
     }

@@ -1,5 +1,7 @@
 //! What the service reads from its command line.
 
+use std::path::PathBuf;
+
 use clap::{Args, value_parser};
 use kit::{
     catalog::{FILE_BYTES, MEDIA_BYTES},
@@ -31,6 +33,10 @@ pub struct Settings {
     /// while the daemon is down.
     #[arg(long, env)]
     pub clamd: Option<String>,
+    /// Where a film or a sound of up to 512 MiB is while ffmpeg reads it: a folder of this process alone, whose films of before are removed when it
+    /// starts. Default: the folder of temporary files. Without ffmpeg on the path nothing is written there.
+    #[arg(long, env)]
+    pub film_folder: Option<PathBuf>,
 }
 
 /// How much users may keep.

@@ -8,7 +8,7 @@ mod upload;
 
 use chrono::{DateTime, TimeDelta, Utc};
 use contracts::{
-    FileId, UserId,
+    ChatId, FileId, UserId,
     api::{CreateFileRequest, FilePurpose, FileRefusal, FileState},
 };
 use kit::{error::InvalidField, idempotency::IdempotencyKey};
@@ -99,6 +99,14 @@ pub enum State {
     Quarantined,
     /// It is being removed, and is as good as gone.
     Removing,
+}
+
+/// Those who read a file because a message has it: the members of a chat whose histories have the message.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct Readers {
+    pub chat: ChatId,
+    /// The last message of the chat with the file; `None` while one is about to be sent, which every member will read.
+    pub seq: Option<i64>,
 }
 
 /// What the bytes of a file say.
@@ -338,7 +346,6 @@ impl Outcome {
 
 #[cfg(test)]
 mod tests {
-    use contracts::ChatId;
     use uuid::Uuid;
 
     use super::*;

@@ -2,7 +2,7 @@
 
 use std::time::Duration;
 
-use contracts::{ChatId, ErrorCode, FileId, UserId};
+use contracts::{ChatId, ErrorCode, FileId, UserId, convert::UnreadableField};
 use kit::error::{InvalidField, ServiceError};
 
 use crate::{
@@ -52,6 +52,8 @@ pub enum Error {
     CallerDeleted,
     #[error("failed to query the {peer} service")]
     Peer { peer: &'static str, source: Box<tonic::Status> },
+    #[error("failed to read the answer of a service")]
+    Unreadable(#[from] UnreadableField),
     #[error("the content of file {0} is missing from the object store")]
     ContentMissing(FileId),
     #[error(transparent)]
@@ -77,7 +79,7 @@ impl ServiceError for Error {
             Self::CallerDeleted => ErrorCode::Unauthenticated,
             Self::TooManyUploads { .. } | Self::TooManyPreviews { .. } => ErrorCode::RateLimited,
             Self::TooManyStreams | Self::PreviewsBusy | Self::Peer { .. } => ErrorCode::Unavailable,
-            Self::ContentMissing(_) => ErrorCode::Internal,
+            Self::ContentMissing(_) | Self::Unreadable(_) => ErrorCode::Internal,
             Self::Objects(error) => error.code(),
             Self::Store(error) => match error {
                 StoreError::Refused(refusal) => match refusal {

@@ -28,6 +28,8 @@ use crate::{
 const LIMIT: Duration = Duration::from_secs(30);
 /// Largest file that is written to a disk for it. One is there at a time.
 const MAX_BYTES: i64 = 512 << 20;
+/// How the names of those files begin.
+const PREFIX: &str = "posthouse-film-";
 /// The type of a poster frame, as ffmpeg writes it.
 const POSTER_TYPE: &str = "image/jpeg";
 
@@ -60,10 +62,15 @@ enum Unseen {
 }
 
 impl Films {
-    /// Returns the programs on the path of this process; `None` where they are not.
-    pub fn find() -> Option<Self> {
+    /// Returns the programs on the path of this process; `None` where they are not. A folder that is given is this process's own: what one
+    /// that was killed left in it is removed.
+    pub fn find(folder: Option<PathBuf>) -> Option<Self> {
         let tools = Tools::find(&env::var_os("PATH")?, LIMIT)?;
-        Some(Self { tools, folder: env::temp_dir(), turn: Arc::new(Semaphore::new(1)) })
+        if let Some(folder) = &folder {
+            clear(folder);
+        }
+        let folder = folder.unwrap_or_else(env::temp_dir);
+        Some(Self { tools, folder, turn: Arc::new(Semaphore::new(1)) })
     }
 
     /// Returns what is known of an object of this kind and size.
@@ -109,13 +116,30 @@ struct Local(PathBuf);
 impl Local {
     #[expect(clippy::disallowed_methods, reason = "an edge: a name that no other file has")]
     fn new(folder: &Path) -> Self {
-        Self(folder.join(format!("posthouse-film-{}", Uuid::new_v4().simple())))
+        Self(folder.join(format!("{PREFIX}{}", Uuid::new_v4().simple())))
     }
 }
 
 impl Drop for Local {
     fn drop(&mut self) {
         drop(std::fs::remove_file(&self.0));
+    }
+}
+
+/// Removes films that were left in a folder.
+fn clear(folder: &Path) {
+    let entries = match std::fs::read_dir(folder) {
+        Ok(entries) => entries,
+        Err(error) => {
+            let folder = folder.display();
+            tracing::warn!(%error, %folder, "films cannot be written to {folder}, and have no facts: {error}");
+            return;
+        }
+    };
+    for entry in entries.flatten() {
+        if entry.file_name().to_string_lossy().starts_with(PREFIX) {
+            drop(std::fs::remove_file(entry.path()));
+        }
     }
 }
 
@@ -128,4 +152,23 @@ async fn write(objects: &dyn Objects, key: &str, path: &Path) -> Result<(), Unse
         file.write_all(&piece?).await.map_err(Unseen::Write)?;
     }
     file.flush().await.map_err(Unseen::Write)
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    #[expect(clippy::disallowed_methods, reason = "a folder of this test")]
+    fn a_film_that_a_killed_process_left_is_removed_and_nothing_else() {
+        let folder = env::temp_dir().join(format!("films-{}", Uuid::new_v4().simple()));
+        std::fs::create_dir(&folder).expect("a folder");
+        let left = Local::new(&folder);
+        std::fs::write(&left.0, b"a film").expect("it is written");
+        std::fs::write(folder.join("other"), b"of another").expect("it is written");
+        clear(&folder);
+        let names = std::fs::read_dir(&folder).expect("it is there").flatten().map(|entry| entry.file_name());
+        assert_eq!(names.collect::<Vec<_>>(), ["other"]);
+        std::fs::remove_dir_all(&folder).expect("it is removed");
+    }
 }

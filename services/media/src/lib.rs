@@ -13,7 +13,7 @@
 //!   at each request.
 //! - gRPC `posthouse.v1.MediaService`: `DescribeFiles`.
 //!
-//! It queries the chat service for who is in which chat, and follows the list of deleted accounts of the user service (see [`departures`]).
+//! It queries the chat service for who is in which chat, the message service for where the history of a later member begins, and follows the list of deleted accounts of the user service (see [`departures`]).
 //!
 //! # Consumes
 //! `message.delivered`: what refers to files (see [`events`]). What nothing refers to is removed after a day (see [`collecting`]).
@@ -38,7 +38,7 @@ pub mod store;
 pub mod users;
 pub mod video;
 
-use std::{ops::RangeInclusive, sync::Arc, time::Duration};
+use std::{ops::RangeInclusive, path::PathBuf, sync::Arc, time::Duration};
 
 use contracts::rpc::media_service_server::MediaServiceServer;
 use kit::{
@@ -81,7 +81,7 @@ const CHECK_BACKOFF: RangeInclusive<Duration> = Duration::from_millis(500)..=Dur
 
 /// The media service.
 ///
-/// What is there is read with PostgreSQL, the object store and the chat service. While Kafka is down, what changes in chats is not followed, no
+/// What is there is read with PostgreSQL, the object store and the chat service, and for those who came to a chat later with the message service. While Kafka is down, what changes in chats is not followed, no
 /// file is removed that a message may have, and the service stays ready.
 pub struct Media;
 
@@ -92,6 +92,7 @@ struct Parts {
     log: Log,
     quotas: Quotas,
     scanner: Option<Scanner>,
+    film_folder: Option<PathBuf>,
 }
 
 impl Service for Media {
@@ -107,6 +108,7 @@ impl Service for Media {
             log: Log::kafka(settings.kafka),
             quotas: settings.limits.into(),
             scanner: settings.clamd.map(|address| Scanner::new(address, SCAN_LIMIT)),
+            film_folder: settings.film_folder,
         };
         surface(parts, scope)
     }
@@ -127,13 +129,14 @@ impl Service for Media {
             log: memory.log.clone(),
             quotas: Quotas { tenant_bytes, user_bytes, file_bytes: MEMORY_FILE_BYTES },
             scanner: None,
+            film_folder: None,
         };
         surface(parts, scope)
     }
 }
 
 fn surface(parts: Parts, scope: &Scope) -> anyhow::Result<Surface> {
-    let Parts { store, objects, log, quotas, scanner } = parts;
+    let Parts { store, objects, log, quotas, scanner, film_folder } = parts;
     let (metrics, signals) = (scope.metrics(Metrics::register), Signals::default());
     let users = Users::new(scope.peer(catalog::Service::User)?);
     let shutdown = || scope.shutdown().clone();
@@ -160,7 +163,7 @@ fn surface(parts: Parts, scope: &Scope) -> anyhow::Result<Surface> {
         objects: objects.clone(),
         pool: pool.clone(),
         scanner,
-        films: Films::find(),
+        films: Films::find(film_folder),
         metrics: metrics.clone(),
         wake: signals.uploaded.clone(),
         done: signals.checked.clone(),
@@ -169,7 +172,7 @@ fn surface(parts: Parts, scope: &Scope) -> anyhow::Result<Surface> {
     let files = Files {
         store,
         objects,
-        chats: Chats::new(scope.peer(catalog::Service::Chat)?),
+        chats: Chats::new(scope.peer(catalog::Service::Chat)?, scope.peer(catalog::Service::Message)?),
         quotas,
         links: LinkKey::new(scope.signing_key("links")),
         metrics,

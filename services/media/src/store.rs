@@ -13,7 +13,7 @@ pub use self::{
     memory::MemoryStore,
     postgres::{PostgresStore, SCHEMA},
 };
-use crate::domain::{Change, File, MAX_FREE_FILES, NewFile, Outcome, Quotas, WHOLE_BYTES};
+use crate::domain::{Change, File, MAX_FREE_FILES, NewFile, Outcome, Quotas, Readers, WHOLE_BYTES};
 
 /// A store of files. Its suite (`tests/it/store.rs`) runs on every implementation.
 #[async_trait]
@@ -62,13 +62,14 @@ pub trait FileStore: Send + Sync + 'static {
         now: DateTime<Utc>,
     ) -> Result<Option<File>, StoreError>;
 
-    /// Returns the chats whose messages have a file at `now`, and those that it is offered to; at most so many.
+    /// Returns those who read a file at `now`: in each chat whose messages have it, and that it is offered to. At most so many, in the order of
+    /// their chats.
     async fn readers(
         &self,
         file_id: FileId,
         now: DateTime<Utc>,
         limit: usize,
-    ) -> Result<Vec<ChatId>, StoreError>;
+    ) -> Result<Vec<Readers>, StoreError>;
 
     /// Offers files to a chat until then: its members may fetch them. They are kept as if they were created `now`. Each must be ready and
     /// of this owner, uploaded for this chat, and not given up; otherwise none is offered.

@@ -74,6 +74,7 @@ CREATE UNIQUE INDEX reports_by_rules ON reports (chat_id, sender_id, md5(rules))
 
 CREATE UNIQUE INDEX reports_by_user ON reports (by_id, chat_id, seq) WHERE by_id IS NOT NULL;
 CREATE INDEX reports_by_state ON reports (state, place);
+CREATE UNIQUE INDEX reports_by_place ON reports (place);
 
 CREATE TABLE sanctions (
     sanction_id UUID PRIMARY KEY,
@@ -123,6 +124,7 @@ CREATE TABLE appeals (
 );
 
 CREATE INDEX appeals_by_state ON appeals (state, place);
+CREATE UNIQUE INDEX appeals_by_place ON appeals (place);
 CREATE INDEX appeals_by_user ON appeals (user_id);
 
 -- Messages that are to be deleted by an entry of their chats' logs.
@@ -132,6 +134,8 @@ CREATE TABLE deletions (
     claimed_until_ms BIGINT NOT NULL DEFAULT 0,
     PRIMARY KEY (chat_id, seq)
 );
+
+CREATE INDEX deletions_by_claim ON deletions (claimed_until_ms);
 
 -- Who did what. Rows are added and never changed.
 CREATE TABLE audit (

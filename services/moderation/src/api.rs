@@ -46,7 +46,12 @@ pub struct AppState {
     pub metrics: Metrics,
     /// Notified of what is to be carried out.
     pub wake: Wake,
+    pub has_classifier: HasClassifier,
 }
+
+/// Whether the tenant has a classifier, which rules may name labels of.
+#[derive(Clone, Copy, Debug)]
+pub struct HasClassifier(pub bool);
 
 /// Returns the REST API with its state applied.
 pub fn router(state: AppState) -> OpenApiRouter {

@@ -48,6 +48,8 @@ const CLAIM_MS: i64 = 15_000;
 const DELETIONS: usize = 200;
 /// Standings of one claim, which are carried out at once.
 const STANDINGS: usize = 8;
+/// Claims in a row of which nothing was carried out, after which a round ends: a service is down, and what needs another one has had its turn.
+const FAILED_CLAIMS: usize = 8;
 /// Less than a claim.
 const ACK_WITHIN: Duration = Duration::from_secs(4);
 /// For the calls of one standing. The auth service goes on with one that is given up, for five seconds.
@@ -74,6 +76,7 @@ enum WorkError {
 pub struct Wake {
     deleting: Arc<Notify>,
     settling: Arc<Notify>,
+    asking: Arc<Notify>,
 }
 
 impl Wake {
@@ -81,6 +84,16 @@ impl Wake {
     pub(crate) fn notify(&self) {
         self.deleting.notify_one();
         self.settling.notify_one();
+    }
+
+    /// Notifies the task that asks the classifier.
+    pub(crate) fn ask(&self) {
+        self.asking.notify_one();
+    }
+
+    /// Returns what that task waits for.
+    pub(crate) fn asked(&self) -> &Notify {
+        &self.asking
     }
 }
 
@@ -114,10 +127,7 @@ impl Worker {
             while self.delete().await? == DELETIONS && !shutdown.is_cancelled() {}
             Ok::<_, WorkError>(())
         };
-        let settle = || async {
-            while self.settle().await? == STANDINGS && !shutdown.is_cancelled() {}
-            Ok::<_, WorkError>(())
-        };
+        let settle = || self.settle(&shutdown);
         let (what, backoff) = ("deleting messages", Backoff::new(BACKOFF));
         let deleting = rounds::repeat_woken(what, INTERVAL, backoff, &shutdown, &self.wake.deleting, delete);
         let (what, backoff) = ("carrying out sanctions", Backoff::new(BACKOFF));
@@ -144,19 +154,35 @@ impl Worker {
         Ok(deletions.len())
     }
 
-    /// Carries out standings, and returns how many. One that fails holds up no other.
-    async fn settle(&self) -> Result<usize, WorkError> {
+    /// Carries out standings until there are no more. One that fails holds up no other: it is tried again when its claim has ended, behind those that
+    /// were never tried.
+    async fn settle(&self, shutdown: &CancellationToken) -> Result<(), WorkError> {
+        let (mut failure, mut failed_claims) = (None, 0);
+        while failed_claims < FAILED_CLAIMS && !shutdown.is_cancelled() {
+            let (claimed, failures) = self.settle_some().await?;
+            failed_claims = if failures.len() < claimed { 0 } else { failed_claims + 1 };
+            failure = failure.or_else(|| failures.into_iter().next());
+            if claimed < STANDINGS {
+                break;
+            }
+        }
+        failure.map_or(Ok(()), Err)
+    }
+
+    /// Carries out the standings of one claim. Returns how many they were, and why some of them are not done.
+    async fn settle_some(&self) -> Result<(usize, Vec<WorkError>), WorkError> {
         let now_ms = now_ms();
         let standings = self.store.claim_standings(now_ms, now_ms + CLAIM_MS, STANDINGS).await?;
         let outcomes = join_all(standings.iter().map(|standing| self.settle_one(standing))).await;
-        let count = standings.len();
-        for (standing, outcome) in standings.iter().zip(&outcomes) {
+        let mut failures = Vec::new();
+        for (standing, outcome) in standings.iter().zip(outcomes) {
             if let Err(error) = outcome {
                 let user = standing.place.user;
                 tracing::debug!(%error, %user, "a sanction of {user} is not carried out yet: {error}");
+                failures.push(error);
             }
         }
-        outcomes.into_iter().find_map(Result::err).map_or(Ok(count), Err)
+        Ok((standings.len(), failures))
     }
 
     async fn settle_one(&self, standing: &Standing) -> Result<(), WorkError> {
@@ -181,7 +207,8 @@ impl Worker {
         restricted.and(settled)
     }
 
-    /// Closes the account of who is banned everywhere, and opens it again when that is over. One that others than moderators closed is theirs.
+    /// Closes the account of who is banned everywhere, and opens it again when that is over. One that others had closed
+    /// before is theirs; one that they close while the ban holds is opened with its end, as the realm does not say who closed it.
     async fn settle_account(&self, standing: &Standing, has_closed: &AtomicBool) -> Result<(), WorkError> {
         let Standing { place: Place { user, scope }, banned_until_ms, .. } = *standing;
         if scope.is_some() {

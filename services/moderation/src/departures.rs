@@ -1,10 +1,13 @@
-//! Users whose accounts are deleted: what is remembered of them goes, and what was decided about them stays.
+//! Users whose accounts are deleted: what is remembered of them goes, and what was decided about them stays, lifted.
 //! Every process follows the list of deletions, see [`kit::deletions`].
 
 use std::{sync::Arc, time::Duration};
 
 use contracts::UserId;
-use kit::deletions::{self, Deletion, Departures};
+use kit::{
+    clock::now_ms,
+    deletions::{self, Deletion, Departures},
+};
 use tokio_util::sync::CancellationToken;
 use tonic::async_trait;
 
@@ -45,6 +48,6 @@ impl Departures for Forgetting<'_> {
     }
 
     async fn erase(&self, user_id: UserId, _is_settled: bool) -> Result<(), Error> {
-        Ok(self.store.erase(user_id).await?)
+        Ok(self.store.erase(user_id, now_ms()).await?)
     }
 }

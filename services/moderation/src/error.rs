@@ -29,10 +29,14 @@ pub enum Error {
     #[error("as many rule sets are enforced as may be, {0}: retire one first")]
     TooManyEnforced(usize),
     #[error(
-        "the patterns of all rule sets that are enforced would be too many or too large: {MAX_ENFORCED_PATTERNS} at most, whose programs have {} MiB together; retire a set first, or repeat less and use classes of fewer letters in the patterns of another one",
+        "the patterns of all rule sets that are enforced, or were until a day ago, would be too many or too large: {MAX_ENFORCED_PATTERNS} at most, whose programs have {} MiB together; retire a set and wait for a day, or repeat less and use classes of fewer letters in the patterns of another one",
         MAX_ENFORCED_PROGRAM_BYTES >> 20
     )]
     TooLargeTogether,
+    #[error(
+        "the messenger has no classifier, which a rule of the set names a label of: set spec.moderation.classifier of the tenant"
+    )]
+    NoClassifier,
     #[error("failed to check what is enforced")]
     Check(#[source] tokio::task::JoinError),
     #[error("the idempotency-key was used for something else")]
@@ -59,6 +63,7 @@ impl ServiceError for Error {
             Self::TooManyRuleSets(_) | Self::TooManyEnforced(_) | Self::TooLargeTogether => {
                 ErrorCode::LimitReached
             }
+            Self::NoClassifier => ErrorCode::NotConfigured,
             Self::KeyReused => ErrorCode::IdempotencyConflict,
             Self::ShadowBusy => ErrorCode::Conflict,
             Self::TooOften { .. } => ErrorCode::RateLimited,

@@ -30,7 +30,7 @@ use uuid::Uuid;
 
 use crate::{
     carrying_out::Wake,
-    domain::{Judge, Post, Verdict, Window, counts},
+    domain::{Judge, Post, Question, Verdict, Window, counts},
     metrics::Metrics,
     store::{Batch, ModerationStore, StoreError},
 };
@@ -50,6 +50,8 @@ pub struct Follower {
     pub metrics: Metrics,
     /// Notified of what is to be carried out.
     pub wake: Wake,
+    /// Whether there is a classifier to ask.
+    pub has_classifier: bool,
     pub shutdown: CancellationToken,
 }
 
@@ -58,8 +60,9 @@ impl Follower {
     pub fn start(self) -> Result<impl Future<Output = ()> + Send + 'static, log::JoinError> {
         let topic = Topic::MessageDelivered.of(&self.tenant);
         let group = format!("{}.moderation", self.tenant);
-        let Self { store, log, metrics, wake, shutdown, .. } = self;
+        let Self { store, log, metrics, wake, has_classifier, shutdown, .. } = self;
         let enforcement = Enforcement::new(store, metrics, wake, shutdown.clone());
+        let enforcement = Enforcement { has_classifier, ..enforcement };
         log.feed(&topic, &group, enforcement, shutdown)
     }
 }
@@ -113,6 +116,7 @@ struct Enforcement {
     judges: Arc<Mutex<Judges>>,
     /// One batch is judged at a time, on a thread of its own: what patterns remember of a text is there once.
     turn: Semaphore,
+    has_classifier: bool,
     stop: CancellationToken,
 }
 
@@ -139,6 +143,8 @@ struct Work {
 struct Judged {
     windows: HashMap<(ChatId, UserId), Window>,
     verdicts: Vec<Verdict>,
+    /// What the classifier is asked: no other rule waits for it.
+    questions: Vec<Question>,
     posts: u64,
 }
 
@@ -161,10 +167,13 @@ impl Work {
                 continue;
             }
             judged.posts += 1;
+            let mut is_asked = false;
             for judge in judges.iter().filter(|judge| judge.is_in_force(post.sent_at_ms)) {
                 let judgement = judge.judge(post, window);
                 judged.verdicts.extend(judgement.map(|judgement| Verdict::new(judge.id, post, judgement)));
+                is_asked |= judge.asks();
             }
+            judged.questions.extend(is_asked.then(|| Question::of(post)));
         }
         judged.windows = windows.unwrap_or_default();
         Some(judged)
@@ -215,11 +224,19 @@ impl Sink for Enforcement {
         } else {
             None
         };
-        let Judged { windows, verdicts, posts } =
+        let Judged { windows, verdicts, mut questions, posts } =
             self.judge(Work { posts: posts.clone(), sets, windows }).await?;
         self.metrics.judged.inc_by(posts);
-        let batch = Batch { partition, next_offset, windows, verdicts, now_ms: now_ms() };
+        if !self.has_classifier {
+            // A set is in force that was enforced while there was one.
+            self.metrics.unclassified.inc_by(questions.len() as u64);
+            questions.clear();
+        }
+        let batch = Batch { partition, next_offset, windows, verdicts, questions, now_ms: now_ms() };
         self.store.record(&batch).await?;
+        if !batch.questions.is_empty() {
+            self.wake.ask();
+        }
         if !batch.verdicts.is_empty() {
             self.note(&batch);
         }
@@ -229,7 +246,8 @@ impl Sink for Enforcement {
 
 impl Enforcement {
     fn new(store: Arc<dyn ModerationStore>, metrics: Metrics, wake: Wake, stop: CancellationToken) -> Self {
-        Self { store, metrics, wake, judges: Arc::default(), turn: Semaphore::new(1), stop }
+        let (judges, turn) = (Arc::default(), Semaphore::new(1));
+        Self { store, metrics, wake, judges, turn, has_classifier: false, stop }
     }
 
     async fn judge(&self, work: Work) -> Result<Judged, EnforcementError> {

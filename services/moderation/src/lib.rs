@@ -11,7 +11,8 @@
 //! - No gRPC API.
 //!
 //! It calls the message service for what was reported, the chat service (`ChatRestrictions`) for users who are to write nothing or to be out of a chat, and the auth
-//! service (`AccountService`) for accounts that are to be closed, and the user service for the accounts that are deleted.
+//! service (`AccountService`) for accounts that are to be closed, and the user service for the accounts that are deleted. It asks the tenant's classifier about texts,
+//! where a rule that is in force names a label of it (see [`classifying`]).
 //!
 //! # Consumes
 //! `message.delivered`: what is judged (see [`events`]). A shadow run reads it once more (see [`shadowing`]).
@@ -21,6 +22,7 @@
 
 pub mod api;
 pub mod carrying_out;
+pub mod classifying;
 pub mod config;
 pub mod departures;
 pub mod domain;
@@ -39,8 +41,9 @@ use tokio_util::sync::CancellationToken;
 use tonic::service::Routes;
 
 use crate::{
-    api::{AppState, Moderators, Pace},
+    api::{AppState, HasClassifier, Moderators, Pace},
     carrying_out::{Wake, Worker},
+    classifying::{Asking, Classifier},
     config::Settings,
     events::Follower,
     metrics::Metrics,
@@ -73,7 +76,11 @@ impl Service for Moderation {
 
     async fn build(settings: Settings, scope: &Scope) -> anyhow::Result<Surface> {
         let store = Arc::new(PostgresStore::new(SCHEMA.watched_pool(&settings.postgres, scope)));
-        surface(store, Log::kafka(settings.kafka), Moderators::parse(&settings.moderators), scope)
+        let classifier = settings.classifier_url.zip(settings.classifier_signing_key);
+        let classifier = classifier.map(|(url, key)| Classifier::new(url, key));
+        let classifier = classifier.transpose().context("failed to prepare requests to the classifier")?;
+        let moderators = Moderators::parse(&settings.moderators);
+        surface(store, Log::kafka(settings.kafka), moderators, classifier, scope)
     }
 
     async fn migrate(settings: Settings) -> anyhow::Result<()> {
@@ -82,7 +89,7 @@ impl Service for Moderation {
 
     fn in_memory(memory: &Memory, scope: &Scope) -> anyhow::Result<Surface> {
         let store = Arc::new(MemoryStore::default());
-        surface(store, memory.log.clone(), Moderators::parse(DEV_MODERATOR), scope)
+        surface(store, memory.log.clone(), Moderators::parse(DEV_MODERATOR), None, scope)
     }
 }
 
@@ -90,6 +97,7 @@ fn surface(
     store: Arc<dyn ModerationStore>,
     log: Log,
     moderators: Moderators,
+    classifier: Option<Classifier>,
     scope: &Scope,
 ) -> anyhow::Result<Surface> {
     let (metrics, wake) = (scope.metrics(Metrics::register), Wake::default());
@@ -106,6 +114,7 @@ fn surface(
         tenant: scope.tenant().to_owned(),
         metrics: metrics.clone(),
         wake: wake.clone(),
+        has_classifier: classifier.is_some(),
         shutdown: shutdown(),
     };
     scope.spawn(follower.start()?);
@@ -115,10 +124,16 @@ fn surface(
     let worker =
         Worker::new(store.clone(), producer, scope.tenant(), peers.clone(), metrics.clone(), wake.clone());
     scope.spawn(worker.run(shutdown()));
+    let has_classifier = HasClassifier(classifier.is_some());
+    if let Some(classifier) = classifier {
+        let (store, metrics, wake) = (store.clone(), metrics.clone(), wake.clone());
+        scope.spawn(Asking { store, classifier, metrics, wake }.run(shutdown()));
+    }
     scope.spawn(forget(store.clone(), shutdown()));
     scope.spawn(departures::follow(peers.clone(), store.clone(), shutdown()));
     let shadows = Shadows::new(store.clone(), log, scope.tenant(), scope.tasks().clone(), shutdown());
-    let state = AppState { store, moderators, pace: Pace::default(), peers, shadows, metrics, wake };
+    let pace = Pace::default();
+    let state = AppState { store, moderators, pace, peers, shadows, metrics, wake, has_classifier };
     Ok(Surface { api: api::router(state), grpc: Routes::default() })
 }
 
@@ -130,6 +145,7 @@ async fn forget(store: Arc<dyn ModerationStore>, shutdown: CancellationToken) {
         async move {
             let now_ms = now_ms();
             store.forget(now_ms - VERDICTS_KEPT_MS, now_ms - WINDOWS_KEPT_MS).await?;
+            store.forget_standings().await?;
             store.forget_samples(now_ms - SAMPLES_KEPT_MS).await?;
             Ok::<(), StoreError>(())
         }

@@ -16,6 +16,9 @@ pub struct Metrics {
     pub(crate) deletions: Counter,
     pub(crate) standings: Counter,
     pub(crate) reports: Counter,
+    pub(crate) classified: Counter,
+    pub(crate) unanswered: Counter,
+    pub(crate) unclassified: Counter,
     pub(crate) lag: Histogram,
 }
 
@@ -28,6 +31,9 @@ impl Default for Metrics {
             deletions: Counter::default(),
             standings: Counter::default(),
             reports: Counter::default(),
+            classified: Counter::default(),
+            unanswered: Counter::default(),
+            unclassified: Counter::default(),
             lag: Histogram::new(LAG_SECONDS),
         }
     }
@@ -47,6 +53,21 @@ impl Metrics {
             metrics.standings.clone(),
         );
         registry.register("reports", "Messages that users reported", metrics.reports.clone());
+        registry.register(
+            "classified",
+            "Messages and edits that the classifier answered about",
+            metrics.classified.clone(),
+        );
+        registry.register(
+            "classifier_unanswered",
+            "Requests that the classifier did not answer: they are made again",
+            metrics.unanswered.clone(),
+        );
+        registry.register(
+            "unclassified",
+            "Messages and edits that rules with the classifier do not judge: it did not answer for too long, refused them, or is not there",
+            metrics.unclassified.clone(),
+        );
         registry.register_with_unit(
             "lag",
             "From when a message was sent until its verdict is written",

@@ -1,7 +1,7 @@
 //! Shadow runs: what a rule set would have done with the log of the last days, before it is enforced.
 //!
 //! A run reads the same records as enforcement, in the same order, and decides with the same function. It reads the log and not the histories: those have
-//! texts as they are now, without what was edited or deleted since.
+//! texts as they are now, without what was edited or deleted since. It asks no classifier: the texts of days would be a flood to it.
 
 use std::{
     collections::HashSet,
@@ -80,6 +80,7 @@ impl Shadows {
             finished_at_ms: None,
             from_ms: None,
             judged: 0,
+            unjudged: 0,
             figures: Figures::default(),
             samples: Vec::new(),
         };
@@ -117,6 +118,7 @@ impl Shadows {
             let mut shadow = lock(&shadow);
             run.from_ms = shadow.first_ms;
             run.judged = shadow.judged;
+            run.unjudged = shadow.unjudged;
             run.figures = mem::take(&mut shadow.tally).into();
             run.samples = mem::take(&mut shadow.samples);
         }

@@ -8,8 +8,8 @@ use std::collections::HashMap;
 use contracts::{
     AppealId, ChatId, ReportId, RuleSetId, SanctionId, UserId,
     api::{
-        Appeal, AppealState, AuditEntry, Figures, Report, ReportState, RuleSet, RuleSetState, Sanction,
-        SanctionKind, ShadowRun,
+        Appeal, AppealState, AuditEntry, Decision, Figures, Report, ReportState, RuleSet, RuleSetState,
+        Sanction, SanctionKind, ShadowRun,
     },
 };
 use tonic::async_trait;
@@ -18,7 +18,7 @@ pub use self::{
     memory::MemoryStore,
     postgres::{PostgresStore, SCHEMA},
 };
-use crate::domain::{Change, Deletion, Standing, Verdict, Window};
+use crate::domain::{Change, Deletion, Question, Scores, Standing, Verdict, Window};
 
 /// A store of moderation. Its suite (`tests/it/store.rs`) runs on every implementation.
 #[async_trait]
@@ -100,6 +100,27 @@ pub trait ModerationStore: Send + Sync + 'static {
     /// Returns what was done, the newest first, before a place.
     async fn audit(&self, before: i64, limit: usize) -> Result<Vec<AuditEntry>, StoreError>;
 
+    /// Claims posts that wait for the classifier and that no process has at a time, in milliseconds since the epoch, those first that wait for the longest
+    /// time.
+    async fn claim_questions(
+        &self,
+        now_ms: i64,
+        until_ms: i64,
+        limit: usize,
+    ) -> Result<Vec<Question>, StoreError>;
+
+    /// Keeps what the classifier answered, without the post, with the verdicts and all that follows from them: all of it or nothing. Returns whether it is
+    /// the first answer; otherwise it does nothing.
+    async fn answer(
+        &self,
+        question: &Question,
+        scores: &Scores,
+        verdicts: &[Verdict],
+    ) -> Result<bool, StoreError>;
+
+    /// Gives up posts that wait since before a time. Returns how many. They are not asked about again.
+    async fn give_up_questions(&self, before_ms: i64) -> Result<u64, StoreError>;
+
     /// Claims messages that are to be deleted and that no process has at a time, in milliseconds since the epoch.
     async fn claim_deletions(
         &self,
@@ -111,7 +132,8 @@ pub trait ModerationStore: Send + Sync + 'static {
     /// Notes that the log has the entry of a deletion.
     async fn finish_deletion(&self, deletion: Deletion) -> Result<(), StoreError>;
 
-    /// Claims standings that changed, or whose bans have ended, likewise. A claim is known by its end, and another process may have the standing after it.
+    /// Claims standings that changed, or whose bans have ended, likewise: those that were never tried come first, and then those whose claims ended
+    /// long ago. A claim is known by its end, and another process may have the standing after it.
     async fn claim_standings(
         &self,
         now_ms: i64,
@@ -128,24 +150,33 @@ pub trait ModerationStore: Send + Sync + 'static {
     async fn finish_standing(&self, standing: &Standing) -> Result<bool, StoreError>;
 
     /// Gives up a standing of which it is not known what the other services did with it. It is claimed again when the claim has ended; when it
-    /// has, likewise once more.
+    /// has, likewise once more, also when the standing was forgotten meanwhile.
     async fn leave_standing(&self, standing: &Standing) -> Result<(), StoreError>;
 
-    /// Forgets what was judged before a time, and windows that were written before another. Returns how much it was.
+    /// Forgets what was judged or answered before a time, and windows that were written before another. Returns how much it was.
     async fn forget(&self, verdicts_ms: i64, windows_ms: i64) -> Result<u64, StoreError>;
+
+    /// Forgets standings that the other services know, that change no more by themselves, and whose accounts moderators have not closed. Returns how
+    /// many there were.
+    async fn forget_standings(&self) -> Result<u64, StoreError>;
 
     /// Forgets what shadow runs that began before a time show of messages.
     async fn forget_samples(&self, before_ms: i64) -> Result<(), StoreError>;
 
-    /// Forgets what is remembered of a user: what was sent lately, what shadow runs show of it, and what is to be carried out. What was decided
-    /// and reported stays.
-    async fn erase(&self, user: UserId) -> Result<(), StoreError>;
+    /// Forgets what is remembered of a user whose account is deleted at a time, in milliseconds since the epoch: what was sent lately, what shadow runs
+    /// show of it, and what is to be carried out. What was decided and reported stays; mutes and bans that are in force are lifted, as they hold for nobody.
+    async fn erase(&self, user: UserId, now_ms: i64) -> Result<(), StoreError>;
 
     /// Returns the place up to which deletions of accounts are carried out; `None` before the first.
     async fn deletions_position(&self) -> Result<Option<String>, StoreError>;
 
     /// Notes that deletions up to this place are carried out.
     async fn set_deletions_position(&self, position: &str) -> Result<(), StoreError>;
+}
+
+/// Returns what is said of a sanction that is lifted because its user's account is deleted.
+fn lifted_with_account(now_ms: i64) -> Decision {
+    Decision { by: None, at_ms: now_ms, note: "the account is deleted".to_owned() }
 }
 
 /// What one step over the log has judged.
@@ -156,6 +187,8 @@ pub struct Batch {
     pub next_offset: i64,
     pub windows: HashMap<(ChatId, UserId), Window>,
     pub verdicts: Vec<Verdict>,
+    /// What the classifier is to be asked. One that was read before is not asked again.
+    pub questions: Vec<Question>,
     /// Milliseconds since the epoch.
     pub now_ms: i64,
 }
@@ -165,6 +198,8 @@ pub struct Batch {
 pub enum Refusal {
     #[error("the rule set is not a draft any more: create another one with the same rules")]
     NotADraft,
+    #[error("another rule set was enforced in this moment: try again")]
+    OthersEnforced,
     #[error("the rule set is not enforced")]
     NotEnforced,
     #[error("the rule set is enforced, or was until lately: retire it first, and remove it a day later")]
@@ -184,6 +219,7 @@ impl Change {
     /// Returns why the change is not made when things are not as it needs them.
     pub(crate) fn refusal(&self) -> Refusal {
         match self {
+            Self::RuleSetsCounted { .. } => Refusal::OthersEnforced,
             Self::RuleSetEnforced(_) => Refusal::NotADraft,
             Self::RuleSetRetired(_) => Refusal::NotEnforced,
             Self::RuleSetRemoved { .. } => Refusal::InForce,

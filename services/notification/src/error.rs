@@ -7,6 +7,7 @@ use kit::{
     error::{InvalidField, ServiceError},
     mail::MailError,
 };
+use tonic::Code;
 
 use crate::{channels::SendError, store::StoreError};
 
@@ -45,6 +46,26 @@ pub enum Error {
     Unreadable(#[from] UnreadableField),
     #[error(transparent)]
     Store(#[from] StoreError),
+}
+
+impl Error {
+    /// Returns whether another service or the store does not answer, which says nothing of what was asked. Other errors are answers, and the same one
+    /// comes again: a user has more chats than an answer has room for.
+    pub(crate) fn is_outage(&self) -> bool {
+        match self {
+            // The last two are what the transport says of a call that was cut off.
+            Self::Peer { source, .. } => matches!(
+                source.code(),
+                Code::Unavailable
+                    | Code::DeadlineExceeded
+                    | Code::Unauthenticated
+                    | Code::Cancelled
+                    | Code::Unknown
+            ),
+            Self::Store(_) => true,
+            _ => false,
+        }
+    }
 }
 
 impl ServiceError for Error {

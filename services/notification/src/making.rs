@@ -55,7 +55,8 @@ impl Maker {
         let longest = self.delay.to_std().unwrap_or_default();
         let never = Notify::new();
         let round = || async {
-            while self.store.spread(now(), SPREAD_CHATS).await? > 0 {
+            // What is left is there for the next process.
+            while !shutdown.is_cancelled() && self.store.spread(now(), SPREAD_CHATS).await? > 0 {
                 self.senders.iter().for_each(|sender| sender.notify_one());
             }
             Ok::<_, StoreError>(pause_until(self.store.next_news().await?, now()).min(longest))
@@ -66,7 +67,7 @@ impl Maker {
     /// Keeps the chats of users until the shutdown.
     pub async fn list(self, shutdown: CancellationToken) {
         let round = || async {
-            while self.list_some().await? == LIST_USERS {}
+            while !shutdown.is_cancelled() && self.list_some().await? == LIST_USERS {}
             Ok::<_, Error>(())
         };
         let (what, backoff) = ("listing the chats of users", Backoff::new(BACKOFF));

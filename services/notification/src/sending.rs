@@ -187,9 +187,10 @@ impl Sender {
             Ok(Ok(Ok(outcome))) => (outcome, End::Done { is_sent: outcome == "sent" }),
             Ok(Ok(Err(wait))) => ("quiet", End::Wait { wait, is_counted: false }),
             Ok(Err(Failure::Undecided(error))) => {
-                outages.undecided(&error);
-                let wait = TimeDelta::from_std(PEER_WAIT).unwrap_or_default();
-                ("undecided", End::Wait { wait, is_counted: false })
+                if error.is_outage() {
+                    outages.undecided(&error);
+                }
+                undecided(job, &error)
             }
             Ok(Err(Failure::Unsent(error))) => unsent(job, error),
             Err(_) => {
@@ -294,6 +295,23 @@ impl Sender {
     }
 }
 
+/// Returns what becomes of a job of which it could not be decided whether its user is notified. What is no outage is of this job alone: it is tried as
+/// often as what a provider does not take.
+fn undecided(job: &Job, error: &Error) -> (&'static str, End) {
+    let (subscription, attempts) = (job.subscription.id, job.attempts);
+    if error.is_outage() {
+        let wait = TimeDelta::from_std(PEER_WAIT).unwrap_or_default();
+        return ("undecided", End::Wait { wait, is_counted: false });
+    }
+    let why = chain(error);
+    if attempts < MAX_ATTEMPTS {
+        tracing::debug!(%subscription, attempts, why, "it cannot be decided about a job, which is tried again: {why}");
+        return ("undecidable", End::Wait { wait: wait_after(attempts), is_counted: true });
+    }
+    tracing::warn!(%subscription, attempts, why, "a job of subscription {subscription} is given up: {why}");
+    ("dead", End::Dead(why))
+}
+
 /// Returns what becomes of a job that the provider did not take, for the metrics and for the store.
 fn unsent(job: &Job, error: SendError) -> (&'static str, End) {
     let (subscription, attempts) = (job.subscription.id, job.attempts);
@@ -360,7 +378,7 @@ enum End {
 
 /// Why a job is not done.
 enum Failure {
-    /// Another service does not answer.
+    /// Another service does not answer, or not what it is decided by.
     Undecided(Error),
     Unsent(SendError),
 }
@@ -374,10 +392,48 @@ fn now() -> DateTime<Utc> {
 mod tests {
     use std::cell::Cell;
 
+    use contracts::{SubscriptionId, UserId, convert::UnreadableField};
+    use tonic::Status;
+
     use super::*;
+    use crate::domain::Target;
 
     fn failed() -> StoreError {
         StoreError::Jobs(sqlx::Error::PoolTimedOut)
+    }
+
+    fn job(attempts: i32) -> Job {
+        let subscription = Subscription {
+            id: SubscriptionId::generate(),
+            user_id: UserId::generate(),
+            target: Target::Fcm { token: "an app".to_owned() },
+            is_confirmed: true,
+            created_at: DateTime::UNIX_EPOCH,
+        };
+        Job { subscription, chat_id: None, seq: 1, is_called: false, version: 1, attempts }
+    }
+
+    #[test]
+    fn what_can_never_be_decided_is_given_up_and_an_outage_is_waited_for() {
+        let peer = |status| Error::Peer { peer: "chat", source: Box::new(status) };
+        for error in [
+            peer(Status::unavailable("")),
+            peer(Status::deadline_exceeded("")),
+            peer(Status::unauthenticated("")),
+            peer(Status::unknown("cut off")),
+            failed().into(),
+        ] {
+            let (outcome, end) = undecided(&job(MAX_ATTEMPTS), &error);
+            assert_eq!(outcome, "undecided", "{error:?}");
+            assert!(matches!(end, End::Wait { is_counted: false, .. }), "{error:?}");
+        }
+        for error in [peer(Status::out_of_range("too large")), UnreadableField("kind").into()] {
+            let (outcome, end) = undecided(&job(MAX_ATTEMPTS - 1), &error);
+            assert_eq!(outcome, "undecidable", "{error:?}");
+            assert!(matches!(end, End::Wait { is_counted: true, .. }), "{error:?}");
+            let (outcome, end) = undecided(&job(MAX_ATTEMPTS), &error);
+            assert!(outcome == "dead" && matches!(end, End::Dead(_)), "{error:?}");
+        }
     }
 
     #[tokio::test]

@@ -17,6 +17,7 @@ use std::{
     time::Duration,
 };
 
+use futures_util::FutureExt as _;
 use kit::{health::Check, log::Log};
 use tokio::sync::{Notify, watch};
 use tokio_util::sync::CancellationToken;
@@ -66,11 +67,17 @@ pub struct Standing {
 struct Shown {
     served: Option<watch::Receiver<Come>>,
     next: Option<watch::Receiver<Come>>,
+    waits: Option<String>,
 }
 
 impl Standing {
-    fn set(&self, served: watch::Receiver<Come>, next: Option<watch::Receiver<Come>>) {
-        *self.shown() = Shown { served: Some(served), next };
+    fn set(&self, served: watch::Receiver<Come>, next: Option<watch::Receiver<Come>>, waits: Option<String>) {
+        let mut shown = self.shown();
+        *shown = Shown { served: Some(served), next, waits };
+        if shown.next.is_some() {
+            // What was requested until now is this one.
+            _ = self.requested.notified().now_or_never();
+        }
     }
 
     fn shown(&self) -> MutexGuard<'_, Shown> {
@@ -98,9 +105,15 @@ impl Standing {
         Some((come.complete, come.build.percent()))
     }
 
+    /// Returns why the next generation is not begun though it is wanted; `None` when it is not wanted, or is built.
+    pub fn waits(&self) -> Option<String> {
+        self.shown().waits.clone()
+    }
+
     /// Requests that the index is built again. One that is being built already goes on, and no other one is begun for the request.
     pub fn rebuild(&self) {
-        if self.next().is_none() {
+        let shown = self.shown();
+        if shown.next.is_none() {
             self.requested.notify_one();
         }
     }

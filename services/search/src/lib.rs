@@ -54,11 +54,13 @@ impl Service for SearchService {
     type Settings = Settings;
 
     async fn build(settings: Settings, scope: &Scope) -> anyhow::Result<Surface> {
-        let Settings { kafka, index_folder } = settings;
+        let Settings { kafka, index_folder, index_limit_bytes } = settings;
         let analyzer = Arc::new(Analyzer::default());
         let generations = match &index_folder {
-            Some(folder) => EmbeddedGenerations::open(folder, scope.tenant(), analyzer.clone())
-                .with_context(|| format!("failed to open the index in {}", folder.display()))?,
+            Some(folder) => {
+                EmbeddedGenerations::open(folder, index_limit_bytes, scope.tenant(), analyzer.clone())
+                    .with_context(|| format!("failed to open the index in {}", folder.display()))?
+            }
             None => EmbeddedGenerations::in_memory(analyzer.clone()).context("failed to create the index")?,
         };
         surface(Log::kafka(kafka), Arc::new(generations), analyzer, scope)
@@ -95,7 +97,7 @@ fn surface(
     };
     scope.spawn(indexer.run());
     let users = scope.peer(catalog::Service::User)?;
-    let grpc = Routes::new(SearchIndexServer::new(IndexRpc::new(standing.clone())));
+    let grpc = Routes::new(SearchIndexServer::new(IndexRpc::new(standing.clone(), generations.clone())));
     let state = AppState {
         generations,
         analyzer,

@@ -40,7 +40,10 @@ pub trait Generations: Send + Sync + 'static {
     /// Returns whether the one that searches use has another form than a new one would have. It lacks something that is searched for then.
     fn is_outdated(&self) -> bool;
 
-    /// Begins the next one, which is empty. Whatever else there is beside the one that searches use is removed.
+    /// Returns whether there is room for a next one beside the one that searches use: [`IndexError::NoRoom`] without it.
+    async fn check_room(&self) -> Result<(), IndexError>;
+
+    /// Begins the next one, which is empty, if there is room for it. Whatever else there is beside the one that searches use is removed.
     async fn begin(&self) -> Result<Arc<dyn Index>, IndexError>;
 
     /// Lets searches use the next one, and removes the one before, into which nothing is written any more. After an error all is as it was.
@@ -63,6 +66,11 @@ pub enum IndexError {
     OfAnotherTenant(PathBuf),
     #[error("failed to prepare the folder {folder}")]
     Folder { folder: PathBuf, source: std::io::Error },
+    #[error(
+        "the index has {bytes} bytes, and another one is built beside it up to {most_bytes}, a third of what the folder may hold: \
+         enlarge the folder and --index-limit-bytes, or replace the pod, which builds the index in place of this one"
+    )]
+    NoRoom { bytes: u64, most_bytes: u64 },
     #[error("the next generation of the index was not begun")]
     NotBegun,
     #[error("failed to {step}")]

@@ -289,7 +289,7 @@ impl Search {
             }
             Find::Words { query, among } => {
                 among.as_ref().is_none_or(|among| among.contains(&profile.user_id))
-                    && query.finds(&[&profile.username, &search_key(&profile.display_name)])
+                    && query.finds(&[&search_key(&profile.username), &search_key(&profile.display_name)])
             }
             Find::Username(username) => profile.username == username.as_str(),
         }

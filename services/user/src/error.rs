@@ -35,11 +35,13 @@ impl ServiceError for Error {
                 StoreError::TooLong(_) => ErrorCode::TooLarge,
                 // Like an account that is deleted: it opens nothing here.
                 StoreError::NameOfDeleted => ErrorCode::Unauthenticated,
+                StoreError::TooManySearches => ErrorCode::Unavailable,
                 StoreError::Settings { source, .. }
                 | StoreError::Contacts { source, .. }
                 | StoreError::Ensure { source, .. }
                 | StoreError::Update { source, .. }
                 | StoreError::Delete { source, .. }
+                | StoreError::Words(source)
                 | StoreError::Read(source) => kit::postgres::code(source),
             },
         }

@@ -2,7 +2,7 @@
 //!
 //! # Owns
 //! Schema `user_service` of the tenant's database: profiles, with who may reach and see a user, contacts, and settings that
-//! clients share. The realm decides a user's id and username; the
+//! clients share. The words of names, by which users are found, follow from the profiles; a task writes those that are missing. The realm decides a user's id and username; the
 //! profile is created at the registration or from the first token that comes here, whichever is first.
 //!
 //! # Endpoints
@@ -17,6 +17,7 @@ pub mod api;
 pub mod domain;
 pub mod error;
 pub mod store;
+mod words;
 
 use std::sync::Arc;
 
@@ -34,7 +35,9 @@ impl Service for User {
     type Settings = PostgresArgs;
 
     async fn build(postgres: PostgresArgs, scope: &Scope) -> anyhow::Result<Surface> {
-        Ok(surface(Arc::new(PostgresStore::new(SCHEMA.watched_pool(&postgres, scope)))))
+        let store = PostgresStore::new(SCHEMA.watched_pool(&postgres, scope));
+        scope.spawn(words::follow(store.clone(), scope.shutdown().clone()));
+        Ok(surface(Arc::new(store)))
     }
 
     async fn migrate(postgres: PostgresArgs) -> anyhow::Result<()> {

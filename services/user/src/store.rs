@@ -159,6 +159,10 @@ pub enum StoreError {
     Update { user_id: UserId, source: sqlx::Error },
     #[error("failed to delete the profile of {user_id}")]
     Delete { user_id: UserId, source: sqlx::Error },
+    #[error("more searches by words of names than the process can answer wait already")]
+    TooManySearches,
+    #[error("failed to write the words of names")]
+    Words(#[source] sqlx::Error),
     #[error("failed to read profiles")]
     Read(#[source] sqlx::Error),
 }

@@ -536,10 +536,13 @@ impl ChatStore for MemoryStore {
         restriction: Option<Restriction>,
     ) -> Result<(), StoreError> {
         let mut tables = self.tables();
-        match restriction {
+        let before = match restriction {
             Some(restriction) => tables.restrictions.insert((user_id, chat_id), restriction),
             None => tables.restrictions.remove(&(user_id, chat_id)),
         };
+        if before == restriction {
+            return Ok(());
+        }
         tables.outbox.extend(domain::restriction(chat_id, user_id));
         self.filled.notify_one();
         Ok(())

@@ -72,6 +72,9 @@ pub const SCHEMA: Schema = Schema {
     ],
 };
 
+/// Restrictions that have ended, of which each that is set or taken back forgets so many: more than come.
+const RESTRICTIONS_FORGOTTEN_AT_ONCE: i64 = 20;
+
 /// Keeps chats in the tenant's database.
 #[derive(Clone)]
 pub struct PostgresStore {
@@ -394,7 +397,9 @@ impl ChatStore for PostgresStore {
             Some(Restriction { until, is_ban, .. }) => sqlx::query(
                 "INSERT INTO restrictions (user_id, chat_id, restricted_until, is_ban) VALUES ($1, $2, $3, $4)
                  ON CONFLICT (user_id, chat_id) DO UPDATE
-                 SET restricted_until = excluded.restricted_until, is_ban = excluded.is_ban",
+                 SET restricted_until = excluded.restricted_until, is_ban = excluded.is_ban
+                 WHERE (restrictions.restricted_until, restrictions.is_ban)
+                       IS DISTINCT FROM (excluded.restricted_until, excluded.is_ban)",
             )
             .bind(user_id.0)
             .bind(chat_id.map_or(Uuid::nil(), |chat| chat.0))
@@ -406,7 +411,21 @@ impl ChatStore for PostgresStore {
         };
         let failed = |source| StoreError::Restrict { user_id, source };
         let mut transaction = self.pool.begin().await.map_err(failed)?;
-        query.execute(&mut *transaction).await.map_err(failed)?;
+        let changed = query.execute(&mut *transaction).await.map_err(failed)?;
+        if changed.rows_affected() == 0 {
+            // It is so already, and what is published of it was written with it.
+            return Ok(());
+        }
+        // Some that have ended, of whichever users, so that there are never many.
+        sqlx::query(
+            "DELETE FROM restrictions WHERE (user_id, chat_id) IN (
+                 SELECT user_id, chat_id FROM restrictions WHERE restricted_until < now() - INTERVAL '1 day'
+                 ORDER BY restricted_until LIMIT $1 FOR UPDATE SKIP LOCKED)",
+        )
+        .bind(RESTRICTIONS_FORGOTTEN_AT_ONCE)
+        .execute(&mut *transaction)
+        .await
+        .map_err(failed)?;
         enqueue(&mut transaction, &domain::restriction(chat_id, user_id)).await.map_err(failed)?;
         transaction.commit().await.map_err(failed)
     }

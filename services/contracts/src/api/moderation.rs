@@ -45,6 +45,8 @@ pub enum RuleTest {
     Rate(RateRule),
     /// It has a file.
     Attachments(AttachmentsRule),
+    /// The tenant's classifier gives it a label.
+    Classifier(ClassifierRule),
 }
 
 /// Words and phrases, as whole words.
@@ -103,6 +105,19 @@ pub struct AttachmentsRule {
     /// These are the ones that are allowed: a file of any other is caught.
     #[serde(default, skip_serializing_if = "is_false")]
     pub allow_only: bool,
+}
+
+/// A label of the tenant's classifier (`spec.moderation.classifier`). It is asked after all other rules have judged, which do not wait for it; what follows
+/// from its answer comes beside what followed from them. A set with such a rule is enforced where the tenant has a classifier, and a shadow run asks none.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize, ToSchema)]
+#[serde(deny_unknown_fields)]
+pub struct ClassifierRule {
+    #[schema(min_length = 1, max_length = 64)]
+    pub label: String,
+    /// The least score that is caught, in percent.
+    #[schema(minimum = 1, maximum = 100)]
+    #[serde(deserialize_with = "whole")]
+    pub percent: u32,
 }
 
 /// What is done with a message that is caught, and with its sender.
@@ -233,6 +248,9 @@ pub struct ShadowRun {
     pub from_ms: Option<i64>,
     /// Messages and edits that were judged.
     pub judged: i64,
+    /// Of them, those that a classifier would have been asked about: rules with one are not in the figures.
+    #[serde(default)]
+    pub unjudged: i64,
     pub figures: Figures,
     /// The first that each rule would have caught, up to ten of each.
     pub samples: Vec<Sample>,

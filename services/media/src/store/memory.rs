@@ -12,7 +12,7 @@ use tonic::async_trait;
 
 use super::{Claimed, Created, Discarded, FileStore, Offered, Refusal, StoreError};
 use crate::domain::{
-    Attached, Change, Checksum, File, MAX_CLAIMS, MAX_FREE_FILES, NewFile, Outcome, Quotas, State,
+    Attached, Change, Checksum, File, MAX_CLAIMS, MAX_FREE_FILES, NewFile, Outcome, Quotas, Readers, State,
     UPLOAD_SLACK,
 };
 
@@ -356,15 +356,17 @@ impl FileStore for MemoryStore {
         file_id: FileId,
         now: DateTime<Utc>,
         limit: usize,
-    ) -> Result<Vec<ChatId>, StoreError> {
+    ) -> Result<Vec<Readers>, StoreError> {
         let tables = self.tables();
         let attached = tables.attachments.iter().filter(|((.., file), attachment)| {
             *file == file_id && attachment.expires_at.is_none_or(|expires_at| now < expires_at)
         });
         let offered = tables.offers.iter().filter(|((file, _), until)| *file == file_id && now < **until);
-        let attached = attached.map(|((chat, ..), _)| *chat);
-        let chats: BTreeSet<ChatId> = attached.chain(offered.map(|((_, chat), _)| *chat)).collect();
-        Ok(chats.into_iter().take(limit).collect())
+        // In the order of their seqs: the last one stays.
+        let attached = attached.map(|((chat, seq, _), _)| (*chat, Some(*seq)));
+        let offered = offered.map(|((_, chat), _)| (*chat, None));
+        let last: BTreeMap<ChatId, Option<i64>> = attached.chain(offered).collect();
+        Ok(last.into_iter().take(limit).map(|(chat, seq)| Readers { chat, seq }).collect())
     }
 
     async fn offer(

@@ -16,7 +16,7 @@ use uuid::Uuid;
 use super::{Claimed, Created, Discarded, FileStore, Offered, Refusal, StoreError};
 use crate::domain::{
     Attached, Change, Declared, FREE_HOURS, Facts, File, FileName, MAX_CLAIMS, MAX_FREE_FILES, MediaType,
-    NewFile, Outcome, QUARANTINE_DAYS, Quotas, State, Thumbnail, UPLOAD_SLACK,
+    NewFile, Outcome, QUARANTINE_DAYS, Quotas, Readers, State, Thumbnail, UPLOAD_SLACK,
 };
 
 /// The tables of this service.
@@ -352,12 +352,16 @@ impl FileStore for PostgresStore {
         file_id: FileId,
         now: DateTime<Utc>,
         limit: usize,
-    ) -> Result<Vec<ChatId>, StoreError> {
-        let chats: Vec<Uuid> = sqlx::query_scalar(
-            "SELECT chat_id FROM attachments WHERE file_id = $1 AND (expires_at IS NULL OR expires_at > $2)
-             UNION
-             SELECT chat_id FROM offers WHERE file_id = $1 AND offered_until > $2
-             ORDER BY chat_id LIMIT $3",
+    ) -> Result<Vec<Readers>, StoreError> {
+        let rows: Vec<(Uuid, Option<i64>)> = sqlx::query_as(
+            "SELECT chat_id, CASE WHEN bool_or(is_offered) THEN NULL ELSE max(seq) END
+             FROM (
+                 SELECT chat_id, seq, FALSE AS is_offered FROM attachments
+                 WHERE file_id = $1 AND (expires_at IS NULL OR expires_at > $2)
+                 UNION ALL
+                 SELECT chat_id, NULL::BIGINT, TRUE FROM offers WHERE file_id = $1 AND offered_until > $2
+             ) AS messages
+             GROUP BY chat_id ORDER BY chat_id LIMIT $3",
         )
         .bind(file_id.0)
         .bind(now)
@@ -365,7 +369,7 @@ impl FileStore for PostgresStore {
         .fetch_all(&self.pool)
         .await
         .map_err(StoreError::Read)?;
-        Ok(chats.into_iter().map(ChatId).collect())
+        Ok(rows.into_iter().map(|(chat, seq)| Readers { chat: ChatId(chat), seq }).collect())
     }
 
     #[tracing::instrument(name = "media.store.offer", skip_all, fields(chat = %chat_id))]

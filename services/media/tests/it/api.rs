@@ -103,6 +103,55 @@ async fn a_message_that_is_deleted_takes_its_files_from_its_readers() {
 }
 
 #[tokio::test]
+async fn who_came_later_reads_no_file_from_before_by_its_id_or_by_a_link() {
+    let stand = Stand::start().await;
+    let [ann, ben, dan] = ["ann", "ben", "dan"].map(|name| stand.realm.user(name));
+    let chat = stand.chat(&[&ann, &ben]);
+    let file = stand.upload(&ann, json!({"chat": chat}), "image/png", &picture(64, 48)).await;
+    attach(&stand, chat, 3, ann.id, &file).await;
+    stand.peers.set_head(9);
+    stand.peers.join_later(chat, dan.id, 9);
+    stand.get(&ben, &file).await.ok(200);
+    assert_eq!(stand.get(&dan, &file).await.code(), "not_found");
+    // A message that he reads has it: the link is good for as long as there is one.
+    attach(&stand, chat, 9, ben.id, &file).await;
+    let links = stand.get(&dan, &file).await.ok(200)["links"].clone();
+    for link in ["content", "thumbnail"] {
+        assert_eq!(stand.fetch(&links[link], &[]).await.status, 200);
+    }
+    stand.store.apply(0, 9, &[Change::Detached { chat, seq: 9 }], Utc::now()).await.expect("it is applied");
+    for link in ["content", "thumbnail"] {
+        assert_eq!(stand.fetch(&links[link], &[]).await.status, 404, "{link}");
+    }
+    assert_eq!(stand.get(&dan, &file).await.code(), "not_found");
+    stand.get(&ben, &file).await.ok(200);
+    assert_eq!(stand.peers.histories(), 1, "where a history begins is looked up once");
+    // In another chat he reads all of it.
+    let other = stand.chat(&[&ben, &dan]);
+    attach(&stand, other, 1, ben.id, &file).await;
+    stand.get(&dan, &file).await.ok(200);
+}
+
+#[tokio::test]
+async fn who_came_just_now_reads_files_once_it_is_known_from_where_on() {
+    let stand = Stand::start().await;
+    let [ann, dan] = ["ann", "dan"].map(|name| stand.realm.user(name));
+    let chat = stand.chat(&[&ann]);
+    let file = stand.upload(&ann, json!({"chat": chat}), "text/plain", b"two cats").await;
+    attach(&stand, chat, 10, ann.id, &file).await;
+    // The entry of Dan has seq 9, and is not stored.
+    stand.peers.set_head(8);
+    stand.peers.join_later(chat, dan.id, 9);
+    assert_eq!(stand.get(&dan, &file).await.code(), "not_found");
+    stand.peers.set_head(10);
+    stand.get(&dan, &file).await.ok(200);
+    // What is about to be sent comes behind everything.
+    let next = stand.upload(&ann, json!({"chat": chat}), "text/plain", b"two dogs").await;
+    describe(&stand, chat, ann.id, &[id(&next)]).await.expect("it is offered");
+    stand.get(&dan, &next).await.ok(200);
+}
+
+#[tokio::test]
 async fn an_upload_is_exactly_what_was_announced() {
     let stand = Stand::start().await;
     let ann = stand.realm.user("ann");

@@ -81,7 +81,8 @@ async fn a_follower_goes_on_where_the_one_before_it_was() {
     let has_readers = async |expected: bool| {
         wait_for("the readers of the file", PATIENCE, || async {
             let readers = store.readers(file, now, 10).await.expect("a read");
-            (readers == if expected { vec![chat] } else { Vec::new() }).then_some(())
+            let chats: Vec<_> = readers.into_iter().map(|readers| readers.chat).collect();
+            (chats == if expected { vec![chat] } else { Vec::new() }).then_some(())
         })
         .await;
     };

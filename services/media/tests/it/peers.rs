@@ -1,4 +1,4 @@
-//! The chat and the user service in memory.
+//! The chat, the message and the user service in memory.
 
 use std::{
     collections::{BTreeMap, BTreeSet},
@@ -8,16 +8,19 @@ use std::{
 use contracts::{
     ChatId, UserId,
     rpc::{
-        CheckMembersRequest, CheckMembersResponse, Deletion, GetMembershipRequest, GetMembershipResponse,
-        GetUsersRequest, GetUsersResponse, ListDeletionsRequest, ListDeletionsResponse, Member, User,
+        CheckMembersRequest, CheckMembersResponse, Deletion, EntryId, GetMembershipRequest,
+        GetMembershipResponse, GetUsersRequest, GetUsersResponse, HistoryRequest, HistoryResponse,
+        ListDeletionsRequest, ListDeletionsResponse, ListMembershipsRequest, ListMembershipsResponse, Member,
+        Membership, User,
         chat_service_server::{ChatService, ChatServiceServer},
+        message_service_server::{MessageService, MessageServiceServer},
         user_service_server::{UserService, UserServiceServer},
     },
 };
 use kit::{rpc::InternalChannel, testing::serve_peer};
 use tonic::{Request, Response, Status, service::Routes};
 
-/// Both services. Cheap to clone.
+/// All of them. Cheap to clone.
 #[derive(Clone, Default)]
 pub struct Peers(Arc<Mutex<Known>>);
 
@@ -27,14 +30,21 @@ struct Known {
     roles: BTreeMap<(String, String), &'static str>,
     /// Those who are in a chat and may not send there.
     silent: BTreeSet<(String, String)>,
+    /// The seqs of the entries with which histories begin, of members who came later.
+    beginnings: BTreeMap<(String, String), i64>,
+    /// The last seq of every chat.
+    head_seq: i64,
+    /// How often a history was read.
+    histories: usize,
     /// Users whose accounts are deleted, in that order, with the age of the deletion in seconds.
     deleted: Vec<(String, i64)>,
 }
 
 impl Peers {
-    /// Serves both until the test ends.
+    /// Serves them until the test ends.
     pub async fn channel(&self) -> InternalChannel {
         let routes = Routes::new(ChatServiceServer::new(self.clone()))
+            .add_service(MessageServiceServer::new(self.clone()))
             .add_service(UserServiceServer::new(self.clone()));
         serve_peer(routes).await
     }
@@ -46,6 +56,21 @@ impl Peers {
     /// Puts a user into a chat: "owner", "admin" or "member".
     pub fn join(&self, chat: ChatId, user: UserId, role: &'static str) {
         self.known().roles.insert((chat.to_string(), user.to_string()), role);
+    }
+
+    /// Puts a user into a chat with the entry that has this seq, which the message service knows once the head is there.
+    pub fn join_later(&self, chat: ChatId, user: UserId, seq: i64) {
+        self.join(chat, user, "member");
+        self.known().beginnings.insert((chat.to_string(), user.to_string()), seq);
+    }
+
+    pub fn set_head(&self, seq: i64) {
+        self.known().head_seq = seq;
+    }
+
+    /// Returns how often a history was read.
+    pub fn histories(&self) -> usize {
+        self.known().histories
     }
 
     pub fn leave(&self, chat: ChatId, user: UserId) {
@@ -87,6 +112,41 @@ impl ChatService for Peers {
             checked.may_send.push(is_member && !known.silent.contains(&seat));
         }
         Ok(Response::new(checked))
+    }
+
+    async fn list_memberships(
+        &self,
+        request: Request<ListMembershipsRequest>,
+    ) -> Result<Response<ListMembershipsResponse>, Status> {
+        let (known, request) = (self.known(), request.into_inner());
+        let is_asked = |chat: &String| request.chat_ids.is_empty() || request.chat_ids.contains(chat);
+        let own = known.roles.keys().filter(|(chat, user)| *user == request.user_id && is_asked(chat));
+        let memberships = own.map(|seat| Membership {
+            chat_id: seat.0.clone(),
+            reads_from: known
+                .beginnings
+                .get(seat)
+                .map(|seq| EntryId { sender_id: seat.1.clone(), key: seq.to_string() }),
+            ..Membership::default()
+        });
+        let memberships = memberships.collect();
+        Ok(Response::new(ListMembershipsResponse { memberships, ..ListMembershipsResponse::default() }))
+    }
+}
+
+#[tonic::async_trait]
+impl MessageService for Peers {
+    async fn history(&self, request: Request<HistoryRequest>) -> Result<Response<HistoryResponse>, Status> {
+        let HistoryRequest { chat_id, user_id, .. } = request.into_inner();
+        let (mut known, seat) = (self.known(), (chat_id, user_id));
+        if !known.roles.contains_key(&seat) {
+            return Err(Status::permission_denied("not a member"));
+        }
+        known.histories += 1;
+        let (head_seq, begins_at) = (known.head_seq, known.beginnings.get(&seat).copied().unwrap_or(1));
+        // An entry behind the head is not stored yet.
+        let from_seq = begins_at.min(head_seq + 1);
+        Ok(Response::new(HistoryResponse { messages: Vec::new(), head_seq, from_seq }))
     }
 }
 

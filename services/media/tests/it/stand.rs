@@ -99,7 +99,7 @@ impl Stand {
         let files = Files {
             store: store.clone(),
             objects: shared.clone(),
-            chats: Chats::new(channel),
+            chats: Chats::new(channel.clone(), channel),
             quotas: QUOTAS,
             links: LinkKey::new(hmac::Key::new(hmac::HMAC_SHA256, b"a key")),
             metrics: Metrics::default(),

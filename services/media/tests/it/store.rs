@@ -15,7 +15,7 @@ use kit::{
 use media::{
     domain::{
         Attached, Change, FREE_HOURS, Facts, File, MAX_FREE_FILES, MediaType, NewFile, Outcome,
-        QUARANTINE_DAYS, Quotas, State, Thumbnail, UPLOAD_SLACK,
+        QUARANTINE_DAYS, Quotas, Readers, State, Thumbnail, UPLOAD_SLACK,
     },
     store::{Discarded, FileStore, MemoryStore, Offered, PostgresStore, Refusal, SCHEMA, StoreError},
 };
@@ -57,6 +57,7 @@ suite![
     what_a_file_takes_follows_its_check,
     what_is_removed_counts_until_its_upload_can_write_no_more,
     readers_follow_messages,
+    readers_are_those_who_read_the_last_message_of_a_chat,
     a_deleted_range_takes_the_files_of_its_sender,
     files_of_texts_that_disappear_go_at_their_time,
     a_chat_has_one_picture,
@@ -141,7 +142,8 @@ fn attached(chat: ChatId, seq: i64, sender: UserId, files: &[FileId]) -> Change 
 }
 
 async fn readers(store: &Store, file_id: FileId) -> Vec<ChatId> {
-    store.readers(file_id, at(20), 10).await.expect("a read")
+    let readers = store.readers(file_id, at(20), 10).await.expect("a read");
+    readers.into_iter().map(|readers| readers.chat).collect()
 }
 
 async fn collected(store: &Store, now: DateTime<Utc>) -> Vec<FileId> {
@@ -363,6 +365,33 @@ async fn readers_follow_messages(store: Store) {
     assert_eq!(readers(&store, file_id).await, []);
 }
 
+async fn readers_are_those_who_read_the_last_message_of_a_chat(store: Store) {
+    let (ann, chat) = (UserId::generate(), ChatId::generate());
+    let file_id = ready(&store, ann, FilePurpose::Chat(chat)).await;
+    let last = async |now| {
+        let readers = store.readers(file_id, at(now), 10).await.expect("a read");
+        let [Readers { chat: of, seq }] = readers[..] else { panic!("{readers:?}") };
+        assert_eq!(of, chat);
+        seq
+    };
+    apply(&store, attached(chat, 3, ann, &[file_id])).await;
+    apply(&store, attached(chat, 12, ann, &[file_id])).await;
+    let expires_at = Some(at(100));
+    let expiring = Attached { chat, seq: 20, sender: ann, files: vec![file_id], expires_at };
+    apply(&store, Change::Attached(expiring)).await;
+    assert_eq!(last(99).await, Some(20));
+    assert_eq!(last(100).await, Some(12), "what has disappeared is read by nobody");
+    // It is about to be sent again.
+    assert!(offered(&store, file_id, ann, chat, at(200), at(20)).await);
+    assert_eq!(last(150).await, None);
+    assert_eq!(last(200).await, Some(12));
+    apply(&store, attached(chat, 21, ann, &[file_id])).await;
+    assert_eq!(last(150).await, Some(21));
+    apply(&store, Change::Detached { chat, seq: 21 }).await;
+    apply(&store, Change::Detached { chat, seq: 12 }).await;
+    assert_eq!(last(150).await, Some(3));
+}
+
 async fn a_deleted_range_takes_the_files_of_its_sender(store: Store) {
     let (ann, ben, chat) = (UserId::generate(), UserId::generate(), ChatId::generate());
     let mut files = Vec::new();
@@ -450,7 +479,7 @@ async fn an_offer_lasts_for_its_time_and_starts_the_day_again(store: Store) {
     let until = hours(20) + TimeDelta::seconds(60);
     assert!(offered(&store, file_id, ann, chat, until, hours(20)).await);
     let reads = async |now| store.readers(file_id, now, 10).await.expect("a read");
-    assert_eq!(reads(hours(20)).await, [chat]);
+    assert_eq!(reads(hours(20)).await, [Readers { chat, seq: None }]);
     assert_eq!(reads(hours(20) + TimeDelta::seconds(60)).await, []);
     store.positions(&[0]).await.expect("positions");
     store.caught_up(0, hours(100)).await.expect("it is noted");

@@ -18,13 +18,14 @@ use kit::{
 use tokio::task::spawn_blocking;
 
 use super::{
+    HasClassifier,
     callers::Moderator,
     noted,
     problems::{DoneBefore, NotAModerator, NotThere, QueryProblems, RequestProblems},
 };
 use crate::{
     DAY_MS,
-    domain::{Change, check, derived_id, fit_together},
+    domain::{Change, asks, check, derived_id, fit_together},
     error::Error,
     shadowing::Shadows,
     store::{ModerationStore, Refusal, StoreError},
@@ -184,7 +185,8 @@ pub(super) async fn remove(
 /// Enforces a draft.
 ///
 /// It judges what is sent from `enforced_from_ms` on, some seconds after the request. At most 10 sets are enforced, with 100 patterns that are not too
-/// large together.
+/// large together. The patterns of a set that was retired count for a day: until then it judges what was sent before. A set with a rule that names a label
+/// of a classifier is `not_configured` where the messenger has none.
 #[utoipa::path(
     post,
     path = "/api/moderation/rule-sets/{rule_set}/enforce",
@@ -195,7 +197,8 @@ pub(super) async fn remove(
     responses(
         (status = OK, description = "The rule set", body = RuleSet),
         NotAModerator,
-        NotThere,
+        (status = NOT_FOUND, description = "not_found, not_configured (a rule names a label of a classifier, and the messenger has none)",
+            body = Problem, content_type = "application/problem+json"),
         DoneBefore,
         QueryProblems,
     )
@@ -203,16 +206,23 @@ pub(super) async fn remove(
 pub(super) async fn enforce(
     Moderator(by): Moderator,
     State(store): State<Arc<dyn ModerationStore>>,
+    State(HasClassifier(has_classifier)): State<HasClassifier>,
     Path(id): Path<RuleSetId>,
 ) -> Result<Json<RuleSet>, ApiError> {
     let set = found(&*store, id).await?;
-    let mut enforced = store.rule_sets(&[RuleSetState::Enforced]).await.map_err(Error::from)?;
-    if enforced.len() >= MAX_ENFORCED {
+    if asks(&set) && !has_classifier {
+        return Err(Error::NoClassifier.into());
+    }
+    // What was retired lately judges what is read late.
+    let retired_after_ms = now_ms() - REMOVED_AFTER_MS;
+    let mut counted = store.rule_sets_from(retired_after_ms).await.map_err(Error::from)?;
+    if counted.iter().filter(|set| set.state == RuleSetState::Enforced).count() >= MAX_ENFORCED {
         return Err(Error::TooManyEnforced(MAX_ENFORCED).into());
     }
+    let among = counted.iter().map(|set| set.id).collect();
     if set.state == RuleSetState::Draft {
-        enforced.push(set.clone());
-        let fit = spawn_blocking(move || fit_together(&enforced)).await.map_err(Error::Check)?;
+        counted.push(set.clone());
+        let fit = spawn_blocking(move || fit_together(&counted)).await.map_err(Error::Check)?;
         if !fit {
             return Err(Error::TooLargeTogether.into());
         }
@@ -220,7 +230,11 @@ pub(super) async fn enforce(
     let at_ms = now_ms();
     let enforced_from_ms = Some(at_ms + IN_FORCE_AFTER_MS);
     let set = RuleSet { state: RuleSetState::Enforced, enforced_from_ms, ..set };
-    let changes = [Change::RuleSetEnforced(set.clone()), noted("rule_set_enforced", id, by, None, at_ms)];
+    let changes = [
+        Change::RuleSetsCounted { among, retired_after_ms },
+        Change::RuleSetEnforced(set.clone()),
+        noted("rule_set_enforced", id, by, None, at_ms),
+    ];
     store.act(&changes).await.map_err(Error::from)?;
     Ok(Json(set))
 }

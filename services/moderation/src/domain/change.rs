@@ -7,9 +7,9 @@ use contracts::{
 use sha2::{Digest as _, Sha256};
 use uuid::Uuid;
 
-use super::{Judgement, Post};
+use super::{Judgement, Post, Question};
 
-/// What a rule set in force says of a post. There is one for each post and set, whatever is read again.
+/// What a rule set in force says of a post. There is one for each post and set, whatever is read again, and one more for what its classifier says.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct Verdict {
     pub rule_set: RuleSetId,
@@ -20,6 +20,8 @@ pub struct Verdict {
     pub rules: Vec<String>,
     pub action: RuleAction,
     pub evidence: Evidence,
+    /// It is by the rules with a classifier alone.
+    pub by_classifier: bool,
 }
 
 impl Verdict {
@@ -34,13 +36,31 @@ impl Verdict {
             rules,
             action,
             evidence: post.evidence(),
+            by_classifier: false,
+        }
+    }
+
+    /// Returns what rules with a classifier say.
+    pub(super) fn classified(rule_set: RuleSetId, question: &Question, judgement: Judgement) -> Self {
+        let Judgement { rules, action } = judgement;
+        Self {
+            rule_set,
+            chat: question.chat,
+            entry_seq: question.entry_seq,
+            seq: question.seq,
+            sender: question.sender,
+            rules,
+            action,
+            evidence: question.evidence(),
+            by_classifier: true,
         }
     }
 
     /// Returns a UUID that is the verdict's own for each purpose: what follows from it is the same however often it is made.
     fn id(&self, purpose: &str) -> Uuid {
-        let Self { rule_set, chat, entry_seq, .. } = self;
-        derived_id(&format!("{purpose}/{rule_set}/{chat}/{entry_seq}"))
+        let Self { rule_set, chat, entry_seq, by_classifier, .. } = self;
+        let part = if *by_classifier { "/classifier" } else { "" };
+        derived_id(&format!("{purpose}/{rule_set}/{chat}/{entry_seq}{part}"))
     }
 }
 
@@ -85,6 +105,12 @@ pub struct Audit {
 pub enum Change {
     /// It is the first with its id; likewise a sanction.
     RuleSetCreated(RuleSet),
+    /// Nothing is changed: no other rule sets than these are enforced, or were retired after a time, in milliseconds since the epoch. No set is enforced
+    /// by others from here until all changes are made, as each of those begins so.
+    RuleSetsCounted {
+        among: Vec<RuleSetId>,
+        retired_after_ms: i64,
+    },
     /// It was a draft before.
     RuleSetEnforced(RuleSet),
     /// It was enforced before.
@@ -191,6 +217,7 @@ mod tests {
             rules: vec!["scam".to_owned()],
             action: RuleAction { delete: true, report: true, sanction: Some(terms) },
             evidence: Evidence { text: "scam".to_owned(), files: Vec::new(), sent_at_ms: 1_000 },
+            by_classifier: false,
         };
         let changes = changes_of(&verdict);
         assert_eq!(changes, changes_of(&verdict));

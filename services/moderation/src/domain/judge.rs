@@ -54,11 +54,25 @@ struct Compiled {
 
 #[derive(Debug)]
 enum Test {
-    Words { words: Phrases, is_exact: bool },
+    Words {
+        words: Phrases,
+        is_exact: bool,
+    },
     Pattern(Regex),
-    Links { domains: Vec<String>, allow_only: bool },
-    Rate { messages: usize, within_ms: i64 },
-    Attachments { types: Vec<String>, allow_only: bool },
+    Links {
+        domains: Vec<String>,
+        allow_only: bool,
+    },
+    Rate {
+        messages: usize,
+        within_ms: i64,
+    },
+    Attachments {
+        types: Vec<String>,
+        allow_only: bool,
+    },
+    /// Judged when the classifier answers: see [`super::classify`].
+    Classifier,
 }
 
 /// Words and rows of words.
@@ -108,21 +122,29 @@ impl Judge {
     pub fn judge(&self, post: &Post, window: &Window) -> Option<Judgement> {
         // A rule counts what was sent since it is in force: nothing of before is remembered while no rule counts.
         let since_ms = self.enforced_from_ms.unwrap_or(i64::MIN);
-        let mut caught =
-            self.rules.iter().filter(|rule| rule.test.catches(post, window, since_ms)).peekable();
-        caught.peek()?;
-        let mut judgement = Judgement { rules: Vec::new(), action: RuleAction::default() };
-        for Compiled { name, action, .. } in caught {
-            judgement.rules.push(name.clone());
-            let all = &mut judgement.action;
-            all.delete |= action.delete;
-            all.report |= action.report;
-            if strictness(action.sanction.as_ref()) > strictness(all.sanction.as_ref()) {
-                all.sanction.clone_from(&action.sanction);
-            }
-        }
-        Some(judgement)
+        let caught = self.rules.iter().filter(|rule| rule.test.catches(post, window, since_ms));
+        judgement(caught.map(|rule| (&rule.name, &rule.action)))
     }
+
+    /// Returns whether a rule waits for the classifier.
+    pub fn asks(&self) -> bool {
+        self.rules.iter().any(|rule| matches!(rule.test, Test::Classifier))
+    }
+}
+
+/// Returns what rules that catch a post say together; `None` when there is none.
+pub(super) fn judgement<'a>(caught: impl Iterator<Item = (&'a String, &'a RuleAction)>) -> Option<Judgement> {
+    let mut judgement = Judgement { rules: Vec::new(), action: RuleAction::default() };
+    for (name, action) in caught {
+        judgement.rules.push(name.clone());
+        let all = &mut judgement.action;
+        all.delete |= action.delete;
+        all.report |= action.report;
+        if strictness(action.sanction.as_ref()) > strictness(all.sanction.as_ref()) {
+            all.sanction.clone_from(&action.sanction);
+        }
+    }
+    (!judgement.rules.is_empty()).then_some(judgement)
 }
 
 /// Returns how sanctions are compared: by kind, then by where they hold, then by how long.
@@ -154,6 +176,7 @@ impl Test {
                 let is_listed = types.iter().any(|wanted| is_of_type(media_type, wanted));
                 is_listed != *allow_only
             }),
+            Self::Classifier => false,
         }
     }
 }
@@ -213,6 +236,7 @@ fn compiled(rule: &Rule) -> Result<Compiled, InvalidField> {
             let types = of.types.iter().map(|of_type| of_type.trim().to_ascii_lowercase()).collect();
             Test::Attachments { types, allow_only: of.allow_only }
         }
+        RuleTest::Classifier(_) => Test::Classifier,
     };
     Ok(Compiled { name: rule.name.clone(), test, action: rule.action.clone() })
 }
@@ -307,6 +331,14 @@ pub fn check(name: &str, rules: &[Rule]) -> Result<(), InvalidField> {
                 return Err(invalid("types", format!("must be at most {MAX_TYPES}")));
             }
             RuleTest::Attachments(_) => {}
+            RuleTest::Classifier(of) => {
+                if !is_name(&of.label) {
+                    return Err(invalid("label", format!("must have 1 to {MAX_NAME_CHARS} characters")));
+                }
+                if !(1..=100).contains(&of.percent) {
+                    return Err(invalid("percent", "must be 1 to 100".to_owned()));
+                }
+            }
         }
     }
     if words > MAX_WORDS {

@@ -67,9 +67,14 @@ impl Post {
 
     /// Returns what is kept of it.
     pub fn evidence(&self) -> Evidence {
-        let files = self.files.iter().map(|(name, media_type)| format!("{name} ({media_type})"));
-        Evidence { text: self.text.clone(), files: files.collect(), sent_at_ms: self.sent_at_ms }
+        evidence(&self.text, &self.files, self.sent_at_ms)
     }
+}
+
+/// Returns what is kept of a text and its files.
+pub(super) fn evidence(text: &str, files: &[(String, String)], sent_at_ms: i64) -> Evidence {
+    let files = files.iter().map(|(name, media_type)| format!("{name} ({media_type})"));
+    Evidence { text: text.to_owned(), files: files.collect(), sent_at_ms }
 }
 
 /// What is remembered of a sender in a chat. It is kept with the verdicts, in the same step, so that a replay counts the same.

@@ -59,6 +59,8 @@ pub struct Shadow {
     partitions: HashMap<i32, Remembered>,
     pub first_ms: Option<i64>,
     pub judged: i64,
+    /// Of them, those that a classifier would have been asked about.
+    pub unjudged: i64,
     pub tally: Tally,
     pub samples: Vec<Sample>,
 }
@@ -98,6 +100,7 @@ impl Shadow {
             partitions: HashMap::new(),
             first_ms: None,
             judged: 0,
+            unjudged: 0,
             tally: Tally::default(),
             samples: Vec::new(),
         }
@@ -128,6 +131,7 @@ impl Shadow {
             return;
         }
         self.judged += 1;
+        self.unjudged += i64::from(self.judge.asks());
         self.first_ms = Some(self.first_ms.map_or(post.sent_at_ms, |first_ms| first_ms.min(post.sent_at_ms)));
         let Some(judgement) = self.judge.judge(post, window) else { return };
         self.tally.add(&judgement.rules, &judgement.action);
@@ -161,7 +165,7 @@ fn sample(rule: String, post: &Post) -> Sample {
 mod tests {
     use contracts::{
         RuleSetId,
-        api::{RateRule, Rule, RuleSet, RuleSetState, RuleTest, WordsRule},
+        api::{ClassifierRule, RateRule, Rule, RuleSet, RuleSetState, RuleTest, WordsRule},
     };
     use uuid::Uuid;
 
@@ -216,6 +220,18 @@ mod tests {
             let remembered = shadow.remembered();
             assert!(remembered.0 <= most.0 && remembered.1 <= most.1, "{remembered:?}");
             assert_eq!((shadow.judged, shadow.tally.caught), (20_000, caught));
+        }
+    }
+
+    #[test]
+    fn a_run_says_what_a_classifier_would_have_been_asked_about() {
+        let label = ClassifierRule { label: "toxic".to_owned(), percent: 1 };
+        let words = RuleTest::Words(WordsRule { words: vec!["scam".to_owned()], exact: false });
+        for (test, figures) in [(RuleTest::Classifier(label), (2, 2, 0)), (words, (2, 0, 2))] {
+            let mut shadow = Shadow::new(judge(test), 0, 10_000);
+            shadow.add(0, &post(1, 1, 1_000));
+            shadow.add(0, &post(1, 2, 2_000));
+            assert_eq!((shadow.judged, shadow.unjudged, shadow.tally.caught), figures);
         }
     }
 

@@ -30,7 +30,7 @@ pub struct Standing {
     pub silent_until_ms: Option<i64>,
     /// Until when the user is banned, likewise.
     pub banned_until_ms: Option<i64>,
-    /// Moderators have closed the account, or begun to: it is theirs to open again. What others closed is not.
+    /// Moderators have closed the account, or begun to: it is theirs to open again. What others had closed before is not.
     pub has_closed: bool,
 }
 

@@ -8,16 +8,16 @@ use std::{
 use contracts::{
     AppealId, ChatId, ReportId, RuleSetId, SanctionId, UserId,
     api::{
-        Appeal, AppealState, AuditEntry, Figures, Report, ReportState, RuleSet, RuleSetState, Sanction,
-        SanctionKind, ShadowRun,
+        Appeal, AppealState, AuditEntry, Figures, Report, ReportState, RuleAction, RuleSet, RuleSetState,
+        Sanction, SanctionKind, ShadowRun,
     },
 };
 use tonic::async_trait;
 
-use super::{Batch, ModerationStore, StoreError};
+use super::{Batch, ModerationStore, StoreError, lifted_with_account};
 use crate::domain::{
-    Audit, Change, Deletion, Place, Standing, Tally, Verdict, Window, changes_of, end_ms, next_change_ms,
-    standing,
+    Audit, Change, Deletion, Place, Question, Scores, Standing, Tally, Verdict, Window, changes_of, end_ms,
+    next_change_ms, standing,
 };
 
 /// Keeps all of it for as long as the process lives.
@@ -34,6 +34,7 @@ struct Tables {
     /// With when they were written.
     windows: HashMap<(ChatId, UserId), (Window, i64)>,
     verdicts: Vec<Verdict>,
+    questions: BTreeMap<(ChatId, i64), Waiting>,
     reports: Vec<Report>,
     sanctions: Vec<Sanction>,
     appeals: Vec<Appeal>,
@@ -42,6 +43,14 @@ struct Tables {
     deletions: BTreeMap<Deletion, i64>,
     standings: BTreeMap<Place, Row>,
     deletions_position: Option<String>,
+}
+
+#[derive(Clone)]
+struct Waiting {
+    /// Absent once it is answered or given up.
+    question: Option<Question>,
+    written_at_ms: i64,
+    claimed_until_ms: i64,
 }
 
 #[derive(Clone, Copy, Default)]
@@ -78,6 +87,9 @@ impl Tables {
                     return false;
                 }
                 self.rule_sets.push(set.clone());
+            }
+            Change::RuleSetsCounted { among, retired_after_ms } => {
+                return self.sets_from(*retired_after_ms).all(|set| among.contains(&set.id));
             }
             Change::RuleSetEnforced(set) => return self.replace_set(set, RuleSetState::Draft),
             Change::RuleSetRetired(set) => return self.replace_set(set, RuleSetState::Enforced),
@@ -147,6 +159,14 @@ impl Tables {
         true
     }
 
+    /// Returns the rule sets that are enforced, and those that were retired after a time.
+    fn sets_from(&self, sent_at_ms: i64) -> impl Iterator<Item = &RuleSet> {
+        self.rule_sets.iter().filter(move |set| {
+            let is_retired_later = set.retired_from_ms.is_some_and(|from_ms| from_ms > sent_at_ms);
+            set.state == RuleSetState::Enforced || is_retired_later
+        })
+    }
+
     fn replace_set(&mut self, set: &RuleSet, before: RuleSetState) -> bool {
         let is_it = |other: &&mut RuleSet| other.id == set.id && other.state == before;
         let Some(other) = self.rule_sets.iter_mut().find(is_it) else { return false };
@@ -158,6 +178,22 @@ impl Tables {
         if sanction.kind != SanctionKind::Warning {
             let place = Place { user: sanction.user, scope: sanction.chat };
             self.standings.entry(place).or_default().version += 1;
+        }
+    }
+
+    /// Writes a verdict with what follows from it, unless it is there.
+    fn judge(&mut self, verdict: &Verdict) {
+        let place = |of: &Verdict| (of.rule_set, of.chat, of.entry_seq, of.by_classifier);
+        if self.verdicts.iter().any(|other| place(other) == place(verdict)) {
+            return;
+        }
+        self.verdicts.push(verdict.clone());
+        let mut is_made = true;
+        for change in changes_of(verdict) {
+            // What is not made is not noted.
+            if is_made || !matches!(change, Change::Noted(_)) {
+                is_made = self.apply(&change);
+            }
         }
     }
 
@@ -189,18 +225,13 @@ impl ModerationStore for MemoryStore {
     async fn record(&self, batch: &Batch) -> Result<(), StoreError> {
         let mut tables = self.tables();
         for verdict in &batch.verdicts {
-            let place = |of: &Verdict| (of.rule_set, of.chat, of.entry_seq);
-            if tables.verdicts.iter().any(|other| place(other) == place(verdict)) {
-                continue;
-            }
-            tables.verdicts.push(verdict.clone());
-            let mut is_made = true;
-            for change in changes_of(verdict) {
-                // What is not made is not noted.
-                if is_made || !matches!(change, Change::Noted(_)) {
-                    is_made = tables.apply(&change);
-                }
-            }
+            tables.judge(verdict);
+        }
+        for question in &batch.questions {
+            let place = (question.chat, question.entry_seq);
+            let question = Some(question.clone());
+            let waiting = Waiting { question, written_at_ms: batch.now_ms, claimed_until_ms: 0 };
+            tables.questions.entry(place).or_insert(waiting);
         }
         for (sender, window) in &batch.windows {
             let (kept, written_at_ms) = tables.windows.entry(*sender).or_default();
@@ -235,19 +266,23 @@ impl ModerationStore for MemoryStore {
     }
 
     async fn rule_sets_from(&self, sent_at_ms: i64) -> Result<Vec<RuleSet>, StoreError> {
-        let tables = self.tables();
-        let may_judge = |set: &&RuleSet| {
-            let is_retired_later = set.retired_from_ms.is_some_and(|from_ms| from_ms > sent_at_ms);
-            set.state == RuleSetState::Enforced || is_retired_later
-        };
-        Ok(tables.rule_sets.iter().filter(may_judge).cloned().collect())
+        Ok(self.tables().sets_from(sent_at_ms).cloned().collect())
     }
 
     async fn figures(&self, id: RuleSetId) -> Result<Figures, StoreError> {
         let tables = self.tables();
-        let mut tally = Tally::default();
+        // What the classifier said of a post, and the other rules, is one.
+        let mut caught = BTreeMap::<(ChatId, i64), (Vec<String>, RuleAction)>::new();
         for verdict in tables.verdicts.iter().filter(|verdict| verdict.rule_set == id) {
-            tally.add(&verdict.rules, &verdict.action);
+            let (rules, action) = caught.entry((verdict.chat, verdict.entry_seq)).or_default();
+            rules.extend_from_slice(&verdict.rules);
+            action.delete |= verdict.action.delete;
+            action.report |= verdict.action.report;
+            action.sanction = action.sanction.take().or_else(|| verdict.action.sanction.clone());
+        }
+        let mut tally = Tally::default();
+        for (rules, action) in caught.values() {
+            tally.add(rules, action);
         }
         Ok(tally.into())
     }
@@ -325,6 +360,46 @@ impl ModerationStore for MemoryStore {
         Ok(tables.audit.iter().rev().filter(|entry| entry.id < before).take(limit).cloned().collect())
     }
 
+    async fn claim_questions(
+        &self,
+        now_ms: i64,
+        until_ms: i64,
+        limit: usize,
+    ) -> Result<Vec<Question>, StoreError> {
+        let mut tables = self.tables();
+        let is_free = |row: &&mut Waiting| row.question.is_some() && row.claimed_until_ms <= now_ms;
+        let mut free: Vec<_> = tables.questions.values_mut().filter(is_free).collect();
+        free.sort_by_key(|row| row.written_at_ms);
+        let claim = |row: &mut Waiting| {
+            row.claimed_until_ms = until_ms;
+            row.question.clone()
+        };
+        Ok(free.into_iter().take(limit).filter_map(claim).collect())
+    }
+
+    async fn answer(
+        &self,
+        question: &Question,
+        _scores: &Scores,
+        verdicts: &[Verdict],
+    ) -> Result<bool, StoreError> {
+        let mut tables = self.tables();
+        let waiting = tables.questions.get_mut(&(question.chat, question.entry_seq));
+        if waiting.and_then(|row| row.question.take()).is_none() {
+            return Ok(false);
+        }
+        for verdict in verdicts {
+            tables.judge(verdict);
+        }
+        Ok(true)
+    }
+
+    async fn give_up_questions(&self, before_ms: i64) -> Result<u64, StoreError> {
+        let mut tables = self.tables();
+        let late = tables.questions.values_mut().filter(|row| row.written_at_ms < before_ms);
+        Ok(late.filter_map(|row| row.question.take()).count() as u64)
+    }
+
     async fn claim_deletions(
         &self,
         now_ms: i64,
@@ -358,7 +433,8 @@ impl ModerationStore for MemoryStore {
                 row.done_version < row.version || row.due_at_ms.is_some_and(|at_ms| at_ms <= now_ms);
             row.claimed_until_ms <= now_ms && is_to_do
         };
-        let due = standings.iter_mut().filter(|(_, row)| is_due(row)).take(limit);
+        let mut due: Vec<_> = standings.iter_mut().filter(|(_, row)| is_due(row)).collect();
+        due.sort_by_key(|(_, row)| row.claimed_until_ms);
         let claim = |(place, row): (&Place, &mut Row)| {
             row.claimed_until_ms = until_ms;
             let of_place = sanctions
@@ -376,7 +452,7 @@ impl ModerationStore for MemoryStore {
                 has_closed: row.has_closed,
             }
         };
-        Ok(due.map(claim).collect())
+        Ok(due.into_iter().take(limit).map(claim).collect())
     }
 
     async fn note_closing(&self, standing: &Standing) -> Result<bool, StoreError> {
@@ -407,9 +483,9 @@ impl ModerationStore for MemoryStore {
     }
 
     async fn leave_standing(&self, standing: &Standing) -> Result<(), StoreError> {
-        if let Some(row) = self.tables().standings.get_mut(&standing.place)
-            && row.claimed_until_ms != standing.claimed_until_ms
-        {
+        let mut tables = self.tables();
+        let row = tables.standings.entry(standing.place).or_default();
+        if row.claimed_until_ms != standing.claimed_until_ms {
             row.version += 1;
             row.has_closed |= standing.has_closed;
         }
@@ -418,10 +494,22 @@ impl ModerationStore for MemoryStore {
 
     async fn forget(&self, verdicts_ms: i64, windows_ms: i64) -> Result<u64, StoreError> {
         let mut tables = self.tables();
-        let before = tables.verdicts.len() + tables.windows.len();
+        let before = tables.verdicts.len() + tables.windows.len() + tables.questions.len();
+        tables.questions.retain(|_, row| row.question.is_some() || row.written_at_ms >= verdicts_ms);
         tables.verdicts.retain(|verdict| verdict.evidence.sent_at_ms >= verdicts_ms);
         tables.windows.retain(|_, (_, written_at_ms)| *written_at_ms >= windows_ms);
-        Ok((before - tables.verdicts.len() - tables.windows.len()) as u64)
+        let after = tables.verdicts.len() + tables.windows.len() + tables.questions.len();
+        Ok((before - after) as u64)
+    }
+
+    async fn forget_standings(&self) -> Result<u64, StoreError> {
+        let mut tables = self.tables();
+        let before = tables.standings.len();
+        tables.standings.retain(|_, row| {
+            let is_done = row.done_version >= row.version && row.claimed_until_ms == 0;
+            !is_done || row.due_at_ms.is_some() || row.has_closed
+        });
+        Ok((before - tables.standings.len()) as u64)
     }
 
     async fn forget_samples(&self, before_ms: i64) -> Result<(), StoreError> {
@@ -432,9 +520,25 @@ impl ModerationStore for MemoryStore {
         Ok(())
     }
 
-    async fn erase(&self, user: UserId) -> Result<(), StoreError> {
+    async fn erase(&self, user: UserId, now_ms: i64) -> Result<(), StoreError> {
         let mut tables = self.tables();
+        let holds = |of: &&mut Sanction| {
+            let is_in_force = of.lifted.is_none() && end_ms(of) > now_ms;
+            of.user == user && of.kind != SanctionKind::Warning && is_in_force
+        };
+        let mut lifted = Vec::new();
+        for sanction in tables.sanctions.iter_mut().filter(holds) {
+            sanction.lifted = Some(lifted_with_account(now_ms));
+            lifted.push(sanction.id.to_string());
+        }
+        for subject in lifted {
+            let (action, user) = ("sanction_lifted", Some(user));
+            tables.note(&Audit { at_ms: now_ms, by: None, action, subject, user });
+        }
         tables.windows.retain(|(_, sender), _| *sender != user);
+        tables
+            .questions
+            .retain(|_, row| row.question.as_ref().is_none_or(|question| question.sender != user));
         tables.standings.retain(|place, _| place.user != user);
         for run in tables.shadow_runs.values_mut() {
             run.samples.retain(|sample| sample.sender != user);

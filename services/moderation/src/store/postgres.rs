@@ -15,22 +15,28 @@ use tonic::async_trait;
 use uuid::Uuid;
 
 use super::{
-    Batch, ModerationStore, StoreError, appeal_state, parse_sanction_kind, report_state, rule_set_state,
-    sanction_kind,
+    Batch, ModerationStore, StoreError, appeal_state, lifted_with_account, parse_sanction_kind, report_state,
+    rule_set_state, sanction_kind,
 };
 use crate::domain::{
-    Audit, Change, Deletion, Place, Scope, Standing, Verdict, Window, changes_of, end_ms, next_change_ms,
-    standing,
+    Audit, Change, Deletion, Place, Question, Scope, Scores, Standing, Verdict, Window, changes_of, end_ms,
+    next_change_ms, standing,
 };
 
 /// The tables of this service.
 pub const SCHEMA: Schema = Schema {
     name: "moderation_service",
-    migrations: &[("0001_create_moderation", include_str!("../../migrations/0001_create_moderation.sql"))],
+    migrations: &[
+        ("0001_create_moderation", include_str!("../../migrations/0001_create_moderation.sql")),
+        ("0002_create_questions", include_str!("../../migrations/0002_create_questions.sql")),
+    ],
 };
 
 /// Rows that one statement forgets: a slow disk manages that in time.
 const FORGOTTEN_AT_ONCE: usize = 1_000;
+
+/// Rule sets are enforced one after the other, under this lock of the database, "rulesets" in ASCII: each is compared with all that are.
+const RULE_SETS_LOCK: i64 = 0x7275_6c65_7365_7473;
 
 /// Keeps all of it in the tenant's database.
 #[derive(Clone)]
@@ -164,15 +170,10 @@ impl ModerationStore for PostgresStore {
         let failed = |source| StoreError::Record { partition: batch.partition, source };
         let mut transaction = self.pool.begin().await.map_err(failed)?;
         for verdict in &batch.verdicts {
-            if insert_verdict(&mut transaction, verdict).await.map_err(failed)? {
-                let mut is_made = true;
-                for change in changes_of(verdict) {
-                    // What is not made is not noted.
-                    if is_made || !matches!(change, Change::Noted(_)) {
-                        is_made = apply(&mut transaction, &change).await.map_err(failed)?;
-                    }
-                }
-            }
+            judge(&mut transaction, verdict).await.map_err(failed)?;
+        }
+        if !batch.questions.is_empty() {
+            write_questions(&mut transaction, batch).await.map_err(failed)?;
         }
         if !batch.windows.is_empty() {
             write_windows(&mut transaction, batch).await.map_err(failed)?;
@@ -236,10 +237,15 @@ impl ModerationStore for PostgresStore {
 
     async fn figures(&self, id: RuleSetId) -> Result<Figures, StoreError> {
         let all: FiguresRow = sqlx::query_as(
+            // What the classifier said of a post, and the other rules, is one.
             "SELECT count(*) AS caught, count(*) FILTER (WHERE is_deletion) AS deletions,
                     count(*) FILTER (WHERE is_report) AS reports,
                     count(*) FILTER (WHERE is_sanction) AS sanctions
-             FROM verdicts WHERE rule_set_id = $1",
+             FROM (
+                 SELECT bool_or(is_deletion) AS is_deletion, bool_or(is_report) AS is_report,
+                        bool_or(is_sanction) AS is_sanction
+                 FROM verdicts WHERE rule_set_id = $1 GROUP BY chat_id, entry_seq
+             ) AS posts",
         )
         .bind(id.0)
         .fetch_one(&self.pool)
@@ -410,6 +416,66 @@ impl ModerationStore for PostgresStore {
         Ok(rows.into_iter().map(entry).collect())
     }
 
+    async fn claim_questions(
+        &self,
+        now_ms: i64,
+        until_ms: i64,
+        limit: usize,
+    ) -> Result<Vec<Question>, StoreError> {
+        let posts: Vec<Json<Question>> = sqlx::query_scalar(
+            "UPDATE questions SET claimed_until_ms = $2
+             WHERE (chat_id, entry_seq) IN (
+                 SELECT chat_id, entry_seq FROM questions WHERE post IS NOT NULL AND claimed_until_ms <= $1
+                 ORDER BY written_at_ms LIMIT $3 FOR UPDATE SKIP LOCKED)
+             RETURNING post",
+        )
+        .bind(now_ms)
+        .bind(until_ms)
+        .bind(rows_of(limit))
+        .fetch_all(&self.pool)
+        .await
+        .map_err(StoreError::Work)?;
+        Ok(posts.into_iter().map(|Json(post)| post).collect())
+    }
+
+    #[tracing::instrument(name = "moderation.store.answer", skip_all)]
+    async fn answer(
+        &self,
+        question: &Question,
+        scores: &Scores,
+        verdicts: &[Verdict],
+    ) -> Result<bool, StoreError> {
+        let mut transaction = self.pool.begin().await.map_err(StoreError::Work)?;
+        let answered = sqlx::query(
+            "UPDATE questions SET post = NULL, scores = $3
+             WHERE chat_id = $1 AND entry_seq = $2 AND post IS NOT NULL",
+        )
+        .bind(question.chat.0)
+        .bind(question.entry_seq)
+        .bind(Json(scores.clone()))
+        .execute(&mut *transaction)
+        .await
+        .map_err(StoreError::Work)?;
+        if answered.rows_affected() == 0 {
+            return Ok(false);
+        }
+        for verdict in verdicts {
+            judge(&mut transaction, verdict).await.map_err(StoreError::Work)?;
+        }
+        transaction.commit().await.map_err(StoreError::Work)?;
+        Ok(true)
+    }
+
+    async fn give_up_questions(&self, before_ms: i64) -> Result<u64, StoreError> {
+        let given_up =
+            sqlx::query("UPDATE questions SET post = NULL WHERE post IS NOT NULL AND written_at_ms < $1")
+                .bind(before_ms)
+                .execute(&self.pool)
+                .await
+                .map_err(StoreError::Work)?;
+        Ok(given_up.rows_affected())
+    }
+
     async fn claim_deletions(
         &self,
         now_ms: i64,
@@ -420,7 +486,7 @@ impl ModerationStore for PostgresStore {
             "UPDATE deletions SET claimed_until_ms = $2
              WHERE (chat_id, seq) IN (
                  SELECT chat_id, seq FROM deletions WHERE claimed_until_ms <= $1
-                 LIMIT $3 FOR UPDATE SKIP LOCKED)
+                 ORDER BY claimed_until_ms LIMIT $3 FOR UPDATE SKIP LOCKED)
              RETURNING chat_id, seq",
         )
         .bind(now_ms)
@@ -448,13 +514,13 @@ impl ModerationStore for PostgresStore {
         until_ms: i64,
         limit: usize,
     ) -> Result<Vec<Standing>, StoreError> {
-        // Nothing to do is one statement.
+        // Nothing to do is one statement. What failed has a claim that has ended, and comes behind what was never tried.
         let rows: Vec<StandingRow> = sqlx::query_as(
             "UPDATE standings SET claimed_until_ms = $2
              WHERE (user_id, chat_id) IN (
                  SELECT user_id, chat_id FROM standings
                  WHERE claimed_until_ms <= $1 AND (done_version < version OR due_at_ms <= $1)
-                 ORDER BY user_id, chat_id LIMIT $3 FOR UPDATE SKIP LOCKED)
+                 ORDER BY claimed_until_ms, user_id, chat_id LIMIT $3 FOR UPDATE SKIP LOCKED)
              RETURNING user_id, chat_id, version, has_closed",
         )
         .bind(now_ms)
@@ -510,8 +576,10 @@ impl ModerationStore for PostgresStore {
 
     async fn leave_standing(&self, standing: &Standing) -> Result<(), StoreError> {
         sqlx::query(
-            "UPDATE standings SET version = version + 1, has_closed = has_closed OR $4
-             WHERE user_id = $1 AND chat_id = $2 AND claimed_until_ms <> $3",
+            "INSERT INTO standings (user_id, chat_id, version, has_closed) VALUES ($1, $2, 1, $4)
+             ON CONFLICT (user_id, chat_id) DO UPDATE
+             SET version = standings.version + 1, has_closed = standings.has_closed OR excluded.has_closed
+             WHERE standings.claimed_until_ms <> $3",
         )
         .bind(standing.place.user.0)
         .bind(scope_id(standing.place.scope))
@@ -528,8 +596,12 @@ impl ModerationStore for PostgresStore {
                  SELECT rule_set_id, chat_id, entry_seq FROM verdicts WHERE sent_at_ms < $1 LIMIT $2)";
         const WINDOWS: &str = "DELETE FROM windows WHERE (chat_id, sender_id) IN (
                  SELECT chat_id, sender_id FROM windows WHERE written_at_ms < $1 LIMIT $2)";
+        const QUESTIONS: &str = "DELETE FROM questions WHERE (chat_id, entry_seq) IN (
+                 SELECT chat_id, entry_seq FROM questions WHERE post IS NULL AND written_at_ms < $1 LIMIT $2)";
         let mut forgotten = 0;
-        for (statement, before_ms) in [(VERDICTS, verdicts_ms), (WINDOWS, windows_ms)] {
+        for (statement, before_ms) in
+            [(VERDICTS, verdicts_ms), (QUESTIONS, verdicts_ms), (WINDOWS, windows_ms)]
+        {
             loop {
                 let deleting = sqlx::query(statement).bind(before_ms).bind(rows_of(FORGOTTEN_AT_ONCE));
                 let deleted = deleting.execute(&self.pool).await.map_err(StoreError::Work)?.rows_affected();
@@ -540,6 +612,30 @@ impl ModerationStore for PostgresStore {
             }
         }
         Ok(forgotten)
+    }
+
+    async fn forget_standings(&self) -> Result<u64, StoreError> {
+        let mut forgotten = 0;
+        loop {
+            // One that changes in this moment stays: what it is then is looked at once more.
+            let deleted = sqlx::query(
+                "DELETE FROM standings
+                 WHERE (user_id, chat_id) IN (
+                     SELECT user_id, chat_id FROM standings
+                     WHERE done_version >= version AND due_at_ms IS NULL AND NOT has_closed AND claimed_until_ms = 0
+                     LIMIT $1 FOR UPDATE SKIP LOCKED)
+                   AND done_version >= version AND due_at_ms IS NULL AND NOT has_closed AND claimed_until_ms = 0",
+            )
+            .bind(rows_of(FORGOTTEN_AT_ONCE))
+            .execute(&self.pool)
+            .await
+            .map_err(StoreError::Work)?
+            .rows_affected();
+            forgotten += deleted;
+            if deleted < FORGOTTEN_AT_ONCE as u64 {
+                return Ok(forgotten);
+            }
+        }
     }
 
     async fn forget_samples(&self, before_ms: i64) -> Result<(), StoreError> {
@@ -555,10 +651,27 @@ impl ModerationStore for PostgresStore {
     }
 
     #[tracing::instrument(name = "moderation.store.erase", skip_all)]
-    async fn erase(&self, user: UserId) -> Result<(), StoreError> {
-        for statement in
-            ["DELETE FROM windows WHERE sender_id = $1", "DELETE FROM standings WHERE user_id = $1"]
-        {
+    async fn erase(&self, user: UserId, now_ms: i64) -> Result<(), StoreError> {
+        sqlx::query(
+            "WITH lifted AS (
+                 UPDATE sanctions SET is_lifted = TRUE, body = jsonb_set(body, '{lifted}', $2)
+                 WHERE user_id = $1 AND NOT is_lifted AND kind <> 'warning' AND until_ms > $3
+                 RETURNING sanction_id
+             )
+             INSERT INTO audit (at_ms, action, subject, user_id)
+             SELECT $3, 'sanction_lifted', sanction_id::TEXT, $1 FROM lifted",
+        )
+        .bind(user.0)
+        .bind(Json(lifted_with_account(now_ms)))
+        .bind(now_ms)
+        .execute(&self.pool)
+        .await
+        .map_err(StoreError::Work)?;
+        for statement in [
+            "DELETE FROM windows WHERE sender_id = $1",
+            "DELETE FROM questions WHERE sender_id = $1 AND post IS NOT NULL",
+            "DELETE FROM standings WHERE user_id = $1",
+        ] {
             sqlx::query(statement).bind(user.0).execute(&self.pool).await.map_err(StoreError::Work)?;
         }
         sqlx::query(
@@ -625,12 +738,45 @@ async fn write_windows(connection: &mut PgConnection, batch: &Batch) -> Result<(
     .map(drop)
 }
 
+/// Writes what the classifier is to be asked, unless it was.
+async fn write_questions(connection: &mut PgConnection, batch: &Batch) -> Result<(), sqlx::Error> {
+    for question in &batch.questions {
+        sqlx::query(
+            "INSERT INTO questions (chat_id, entry_seq, sender_id, written_at_ms, post)
+             VALUES ($1, $2, $3, $4, $5) ON CONFLICT (chat_id, entry_seq) DO NOTHING",
+        )
+        .bind(question.chat.0)
+        .bind(question.entry_seq)
+        .bind(question.sender.0)
+        .bind(batch.now_ms)
+        .bind(Json(question.clone()))
+        .execute(&mut *connection)
+        .await?;
+    }
+    Ok(())
+}
+
+/// Writes a verdict with what follows from it, unless it is there.
+async fn judge(connection: &mut PgConnection, verdict: &Verdict) -> Result<(), sqlx::Error> {
+    if !insert_verdict(&mut *connection, verdict).await? {
+        return Ok(());
+    }
+    let mut is_made = true;
+    for change in changes_of(verdict) {
+        // What is not made is not noted.
+        if is_made || !matches!(change, Change::Noted(_)) {
+            is_made = apply(&mut *connection, &change).await?;
+        }
+    }
+    Ok(())
+}
+
 /// Writes a verdict. Returns whether it was not there.
 async fn insert_verdict(connection: &mut PgConnection, verdict: &Verdict) -> Result<bool, sqlx::Error> {
     let inserted = sqlx::query(
         "INSERT INTO verdicts (rule_set_id, chat_id, entry_seq, seq, sender_id, rules, is_deletion, is_report,
-                               is_sanction, sent_at_ms)
-         VALUES ($1, $2, $3, $4, $5, $6, $7, $8, $9, $10) ON CONFLICT DO NOTHING",
+                               is_sanction, sent_at_ms, by_classifier)
+         VALUES ($1, $2, $3, $4, $5, $6, $7, $8, $9, $10, $11) ON CONFLICT DO NOTHING",
     )
     .bind(verdict.rule_set.0)
     .bind(verdict.chat.0)
@@ -642,6 +788,7 @@ async fn insert_verdict(connection: &mut PgConnection, verdict: &Verdict) -> Res
     .bind(verdict.action.report)
     .bind(verdict.action.sanction.is_some())
     .bind(verdict.evidence.sent_at_ms)
+    .bind(verdict.by_classifier)
     .execute(connection)
     .await?;
     Ok(inserted.rows_affected() == 1)
@@ -689,6 +836,20 @@ async fn apply(connection: &mut PgConnection, change: &Change) -> Result<bool, s
             .bind(set.retired_from_ms)
             .bind(Json(set.clone()));
             query.execute(connection).await.map(|done| done.rows_affected() == 1)
+        }
+        Change::RuleSetsCounted { among, retired_after_ms } => {
+            let locking = sqlx::query("SELECT pg_advisory_xact_lock($1)").bind(RULE_SETS_LOCK);
+            locking.execute(&mut *connection).await?;
+            let among: Vec<Uuid> = among.iter().map(|id| id.0).collect();
+            sqlx::query_scalar(
+                "SELECT NOT EXISTS (
+                     SELECT FROM rule_sets
+                     WHERE (state = 'enforced' OR retired_from_ms > $1) AND rule_set_id <> ALL ($2))",
+            )
+            .bind(*retired_after_ms)
+            .bind(among)
+            .fetch_one(connection)
+            .await
         }
         Change::RuleSetEnforced(set) => replace_set(connection, set, RuleSetState::Draft).await,
         Change::RuleSetRetired(set) => replace_set(connection, set, RuleSetState::Enforced).await,

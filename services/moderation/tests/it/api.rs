@@ -2,12 +2,16 @@
 
 use std::sync::atomic::Ordering;
 
-use contracts::{ChatId, UserId, api::RuleSetState};
+use contracts::{
+    ChatId, UserId,
+    api::{RuleSet, RuleSetState, SanctionKind},
+};
 use kit::testing::{TestRealm, wait_for};
 use moderation::{domain::Change, store::ModerationStore as _};
 use serde_json::{Value, json};
+use uuid::Uuid;
 
-use super::stand::{PATIENCE, Stand, rule_set, words};
+use super::stand::{PATIENCE, Stand, rule_set, sanction, words};
 
 #[tokio::test]
 async fn a_report_goes_from_the_user_to_the_decision_and_the_appeal() {
@@ -174,6 +178,37 @@ async fn a_moderator_makes_room_for_rule_sets() {
 }
 
 #[tokio::test]
+async fn the_patterns_of_a_set_count_for_a_day_after_it_is_retired() {
+    let stand = Stand::start().await;
+    let moderator = stand.moderator();
+    let patterns = |of: &str, count: usize| -> Value {
+        let rule = |n| json!({"name": format!("{n}"), "test": {"pattern": {"pattern": format!("{of} {n}")}}, "action": {"delete": true}});
+        (0..count).map(rule).collect()
+    };
+    // It was retired long ago.
+    let old = rule_set(patterns("old", 50), RuleSetState::Retired);
+    let old = RuleSet { retired_from_ms: Some(2), ..old };
+    stand.store.act(&[Change::RuleSetCreated(old)]).await.expect("it is created");
+    let create = async |of: &str, count: usize| {
+        let set = json!({"name": of, "rules": patterns(of, count)});
+        let set = stand.post(&moderator, "rule-sets", set, 201).await;
+        set["id"].as_str().expect("an id").to_owned()
+    };
+    let send = async |id: &str, end: &str| {
+        let line = format!("POST /api/moderation/rule-sets/{id}/{end}");
+        stand.api.send(&line, Some(&moderator.token), None).await
+    };
+    let (first, second, third) =
+        (create("first", 50).await, create("second", 50).await, create("third", 1).await);
+    for id in [&first, &second] {
+        send(id, "enforce").await.ok(200);
+    }
+    assert_eq!(send(&third, "enforce").await.code(), "limit_reached");
+    send(&first, "retire").await.ok(200);
+    assert_eq!(send(&third, "enforce").await.code(), "limit_reached", "it judges what is read late");
+}
+
+#[tokio::test]
 async fn a_user_who_is_no_moderator_is_refused() {
     let stand = Stand::start().await;
     let eve = stand.realm.user("eve");
@@ -283,4 +318,21 @@ async fn while_the_realm_is_down_who_is_banned_writes_nothing() {
     stand.peers.is_restricted(user, None, (true, true)).await;
     stand.peers.realm_is_down.store(false, Ordering::Relaxed);
     stand.peers.is_closed(user, true).await;
+}
+
+#[tokio::test]
+async fn while_the_realm_is_down_a_mute_waits_for_no_ban() {
+    let stand = Stand::start().await;
+    stand.peers.realm_is_down.store(true, Ordering::Relaxed);
+    let bans: Vec<_> = (1..=60)
+        .map(|n| sanction(UserId(Uuid::from_u128(n)), None, SanctionKind::Ban, None))
+        .map(Change::Sanctioned)
+        .collect();
+    stand.store.act(&bans).await.expect("they are written");
+    let (moderator, chat, last) = (stand.moderator(), ChatId::generate(), UserId(Uuid::max()));
+    let mute = json!({"user": last, "chat": chat, "kind": "mute", "note": "spam"});
+    stand.post(&moderator, "sanctions", mute, 201).await;
+    stand.peers.is_restricted(last, Some(chat), (true, false)).await;
+    // All of them are tried, and the chat service knows of each.
+    stand.peers.is_restricted(UserId(Uuid::from_u128(60)), None, (true, true)).await;
 }

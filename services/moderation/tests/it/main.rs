@@ -3,6 +3,7 @@
 #![allow(clippy::disallowed_methods, reason = "tests make names and times of their own")]
 
 mod api;
+mod classifier;
 mod log;
 mod stand;
 mod store;

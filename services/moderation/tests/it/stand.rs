@@ -35,7 +35,7 @@ use kit::{
     testing::{TestApi, TestRealm, TestUser, serve_peer, wait_for},
 };
 use moderation::{
-    api::{self, AppState, Moderators, Pace},
+    api::{self, AppState, HasClassifier, Moderators, Pace},
     carrying_out::{Wake, Worker},
     domain::Change,
     events::Follower,
@@ -73,6 +73,15 @@ impl Drop for Stand {
 
 impl Stand {
     pub async fn start() -> Self {
+        Self::with(HasClassifier(false)).await
+    }
+
+    /// Starts a service that has a classifier, and leaves it to the test when it is asked.
+    pub async fn with_classifier() -> Self {
+        Self::with(HasClassifier(true)).await
+    }
+
+    async fn with(has_classifier: HasClassifier) -> Self {
         let (realm, log, stop) = (TestRealm::start(TENANT).await, Log::memory(), CancellationToken::new());
         let (store, wake) = (Arc::new(MemoryStore::default()), Wake::default());
         let peers = Peers::default();
@@ -84,6 +93,7 @@ impl Stand {
             tenant: TENANT.to_owned(),
             metrics: Metrics::default(),
             wake: wake.clone(),
+            has_classifier: has_classifier.0,
             shutdown: stop.clone(),
         };
         tokio::spawn(follower.start().expect("it joins the group"));
@@ -100,6 +110,7 @@ impl Stand {
             shadows,
             metrics: Metrics::default(),
             wake,
+            has_classifier,
         };
         let api = TestApi::new(api::router(state), &realm);
         Self { api, realm, log, store, peers, stop }

@@ -1,6 +1,6 @@
 //! One suite for every store.
 
-use std::{collections::HashMap, sync::Arc};
+use std::{collections::HashMap, slice, sync::Arc};
 
 use contracts::{
     AppealId, ChatId, ReportId, RuleSetId, UserId,
@@ -11,10 +11,11 @@ use contracts::{
 };
 use kit::testing::TestDatabase;
 use moderation::{
-    domain::{Audit, Change, Deletion, Standing, Verdict, Window},
+    domain::{Audit, Change, Deletion, Question, Scores, Standing, Verdict, Window},
     store::{Batch, MemoryStore, ModerationStore, PostgresStore, Refusal, SCHEMA, StoreError},
 };
 use sqlx::PgPool;
+use uuid::Uuid;
 
 use super::stand::{rule_set, sanction, words};
 
@@ -46,10 +47,13 @@ suite![
     what_was_judged_is_written_once,
     a_rule_set_goes_from_draft_to_retired,
     a_retired_set_counts_for_what_was_sent_before,
+    a_set_is_enforced_beside_those_that_it_was_compared_with,
     a_report_is_decided_once,
     changes_are_made_together_or_not_at_all,
     a_standing_is_the_sum_of_what_is_not_lifted,
     a_standing_does_not_grow_with_what_is_over,
+    a_standing_that_was_never_tried_is_claimed_first,
+    a_standing_that_is_done_is_forgotten,
     what_is_carried_out_behind_a_claim_is_carried_out_again,
     a_deletion_is_claimed_by_one_process_at_a_time,
     lists_go_on_where_they_stopped,
@@ -58,6 +62,7 @@ suite![
     rules_report_a_sender_once_until_it_is_decided,
     what_is_created_twice_is_refused_with_all_that_comes_with_it,
     what_is_remembered_of_a_deleted_account_goes,
+    a_question_is_claimed_and_answered_once,
 ];
 
 /// Returns a database with the tables of this service.
@@ -79,6 +84,19 @@ fn verdict(rule_set: RuleSetId, chat: ChatId, entry_seq: i64, sender: UserId) ->
         rules: vec!["a".to_owned(), "b".to_owned()],
         action: RuleAction { delete: true, report: true, sanction: Some(terms) },
         evidence: Evidence { text: "scam".to_owned(), files: Vec::new(), sent_at_ms: 1_000 },
+        by_classifier: false,
+    }
+}
+
+fn question(chat: ChatId, entry_seq: i64, sender: UserId) -> Question {
+    Question {
+        chat,
+        entry_seq,
+        seq: entry_seq,
+        sender,
+        text: "scam".to_owned(),
+        files: vec![("a.png".to_owned(), "image/png".to_owned())],
+        sent_at_ms: 1_000,
     }
 }
 
@@ -126,6 +144,7 @@ async fn what_was_judged_is_written_once(store: Store) {
         next_offset: 8,
         windows: HashMap::from([((chat, ann), window.clone())]),
         verdicts: vec![verdict(set, chat, 4, ann), verdict(set, chat, 5, ann)],
+        questions: Vec::new(),
         now_ms: 9,
     };
     for _ in 0..2 {
@@ -200,6 +219,49 @@ async fn a_retired_set_counts_for_what_was_sent_before(store: Store) {
     act(&store, &[Change::RuleSetRetired(late.clone())]).await;
     assert_eq!(store.rule_sets_from(199).await.expect("a read"), [late]);
     assert!(from(200).await.is_empty());
+}
+
+/// Returns the changes that enforce a draft which was compared with others.
+fn enforcing(draft: &RuleSet, among: &[RuleSetId], retired_after_ms: i64) -> [Change; 2] {
+    let enforced = RuleSet { state: RuleSetState::Enforced, enforced_from_ms: Some(7), ..draft.clone() };
+    [Change::RuleSetsCounted { among: among.to_vec(), retired_after_ms }, Change::RuleSetEnforced(enforced)]
+}
+
+async fn a_set_is_enforced_beside_those_that_it_was_compared_with(store: Store) {
+    let [first, second, third] = [(); 3].map(|()| rule_set(words(&["scam"]), RuleSetState::Draft));
+    for set in [&first, &second, &third] {
+        act(&store, &[Change::RuleSetCreated(set.clone())]).await;
+    }
+    act(&store, &enforcing(&first, &[], 0)).await;
+    assert_eq!(refused(&store, &enforcing(&second, &[], 0)).await, Refusal::OthersEnforced);
+    assert_eq!(store.rule_set(second.id).await.expect("a read"), Some(second.clone()));
+    // One that is enforced no more may be among them.
+    act(&store, &enforcing(&second, &[first.id, third.id], 0)).await;
+    for (set, retired_from_ms) in [(&first, 100), (&second, 200)] {
+        let retired =
+            RuleSet { state: RuleSetState::Retired, retired_from_ms: Some(retired_from_ms), ..set.clone() };
+        act(&store, &[Change::RuleSetRetired(retired)]).await;
+    }
+    assert_eq!(refused(&store, &enforcing(&third, &[first.id], 100)).await, Refusal::OthersEnforced);
+    act(&store, &enforcing(&third, &[second.id], 100)).await;
+}
+
+/// Two moderators, of whom neither sees the set of the other.
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn of_two_sets_at_once_one_is_compared_again() {
+    let (_database, pool) = database().await;
+    let store: Store = Arc::new(PostgresStore::new(pool));
+    for _ in 0..20 {
+        let sets = [(); 2].map(|()| rule_set(words(&["scam"]), RuleSetState::Draft));
+        for set in &sets {
+            act(&store, &[Change::RuleSetCreated(set.clone())]).await;
+        }
+        let known = store.rule_sets_from(0).await.expect("a read");
+        let known: Vec<_> = known.iter().map(|set| set.id).collect();
+        let [one, two] = sets.each_ref().map(|set| enforcing(set, &known, 0));
+        let outcomes = tokio::join!(store.act(&one), store.act(&two));
+        assert_ne!(outcomes.0.is_ok(), outcomes.1.is_ok(), "{outcomes:?}");
+    }
 }
 
 async fn a_report_is_decided_once(store: Store) {
@@ -339,6 +401,71 @@ async fn a_standing_does_not_grow_with_what_is_over(store: Store) {
     assert_eq!((claimed[0].silent_until_ms, claimed[0].banned_until_ms), (Some(700), None));
 }
 
+async fn a_standing_that_is_done_is_forgotten(store: Store) {
+    let chat = ChatId::generate();
+    let [muted, short, banned, waiting] = [(); 4].map(|()| UserId::generate());
+    let mute = sanction(muted, Some(chat), SanctionKind::Mute, Some(50));
+    for of in [
+        mute.clone(),
+        sanction(short, None, SanctionKind::Ban, Some(500)),
+        sanction(banned, None, SanctionKind::Ban, None),
+    ] {
+        act(&store, &[Change::Sanctioned(of)]).await;
+    }
+    let claimed = store.claim_standings(100, 110, 10).await.expect("a claim");
+    assert_eq!(claimed.len(), 3);
+    assert_eq!(store.forget_standings().await.expect("a change"), 0, "a process has them");
+    for standing in &claimed {
+        let has_closed = standing.place.user == banned;
+        store.finish_standing(&Standing { has_closed, ..*standing }).await.expect("it is noted");
+    }
+    act(&store, &[Change::Sanctioned(sanction(waiting, Some(chat), SanctionKind::Mute, None))]).await;
+    assert_eq!(
+        store.forget_standings().await.expect("a change"),
+        1,
+        "one ends later, one has closed an account"
+    );
+    assert_eq!(store.forget_standings().await.expect("a change"), 0);
+    let users = async |now_ms: i64| {
+        let claimed = store.claim_standings(now_ms, now_ms + 10, 10).await.expect("a claim");
+        for standing in &claimed {
+            store.finish_standing(standing).await.expect("it is noted");
+        }
+        claimed.into_iter().map(|standing| (standing.place.user, standing.has_closed)).collect::<Vec<_>>()
+    };
+    assert_eq!(users(200).await, [(waiting, false)]);
+    assert_eq!(users(500).await, [(short, false)], "its ban is over");
+    assert_eq!(store.forget_standings().await.expect("a change"), 2);
+    // What is decided later is carried out as the first was, and so is what a slow process may have done since.
+    act(&store, &[Change::Lifted(Sanction { lifted: Some(decision()), ..mute })]).await;
+    assert_eq!(users(600).await, [(muted, false)]);
+    assert_eq!(store.forget_standings().await.expect("a change"), 1);
+    let slow = claimed.iter().find(|standing| standing.place.user == muted).expect("its claim");
+    assert!(!store.finish_standing(slow).await.expect("it is noted"), "its claim has ended");
+    assert_eq!(users(700).await, [(muted, false)]);
+}
+
+async fn a_standing_that_was_never_tried_is_claimed_first(store: Store) {
+    let users = [1, 2, 3].map(|n| UserId(Uuid::from_u128(n)));
+    let ban = async |user: UserId| {
+        act(&store, &[Change::Sanctioned(sanction(user, None, SanctionKind::Ban, None))]).await;
+    };
+    let claim = async |now_ms: i64| {
+        let claimed = store.claim_standings(now_ms, now_ms + 10, 1).await.expect("a claim");
+        claimed.into_iter().map(|standing| standing.place.user).collect::<Vec<_>>()
+    };
+    ban(users[0]).await;
+    assert_eq!(claim(100).await, [users[0]]);
+    ban(users[1]).await;
+    assert_eq!(claim(105).await, [users[1]]);
+    // Neither was carried out, and both claims have ended.
+    ban(users[2]).await;
+    assert_eq!(claim(120).await, [users[2]]);
+    assert_eq!(claim(120).await, [users[0]], "it was tried before the second");
+    assert_eq!(claim(120).await, [users[1]]);
+    assert!(claim(120).await.is_empty());
+}
+
 /// What is read of a user's sanctions is bounded: the database finds what holds by an index.
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
 async fn what_holds_is_found_without_reading_what_is_over() {
@@ -379,6 +506,45 @@ async fn what_holds_is_found_without_reading_what_is_over() {
     let store = PostgresStore::new(pool);
     let claimed = store.claim_standings(30_000, 40_000, 10).await.expect("a claim");
     assert_eq!((claimed.len(), claimed[0].silent_until_ms), (1, None));
+}
+
+/// Lists of all states and claims read as much as they return, however much there is.
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn lists_and_claims_are_read_from_an_index() {
+    let (_database, pool) = database().await;
+    for statement in [
+        "INSERT INTO reports (report_id, chat_id, seq, by_id, state, created_at_ms, body, sender_id)
+         SELECT gen_random_uuid(), gen_random_uuid(), n, gen_random_uuid(), 'open', n, '{}'::JSONB, gen_random_uuid()
+         FROM generate_series(1, 20000) AS n",
+        "INSERT INTO sanctions (sanction_id, user_id, chat_id, kind, until_ms, body)
+         SELECT gen_random_uuid(), gen_random_uuid(), gen_random_uuid(), 'mute', n, '{}'::JSONB
+         FROM generate_series(1, 20000) AS n",
+        "INSERT INTO appeals (appeal_id, sanction_id, user_id, state, body)
+         SELECT gen_random_uuid(), sanction_id, user_id, 'open', '{}'::JSONB FROM sanctions",
+        "INSERT INTO deletions (chat_id, seq, claimed_until_ms)
+         SELECT gen_random_uuid(), n, n FROM generate_series(1, 20000) AS n",
+        "ANALYZE reports, appeals, deletions",
+    ] {
+        sqlx::query(statement).execute(&pool).await.expect("rows");
+    }
+    for (statement, index) in [
+        (
+            "EXPLAIN SELECT place, body FROM reports WHERE place > 100 ORDER BY place LIMIT 50",
+            "reports_by_place",
+        ),
+        (
+            "EXPLAIN SELECT place, body FROM appeals WHERE place > 100 ORDER BY place LIMIT 50",
+            "appeals_by_place",
+        ),
+        (
+            "EXPLAIN SELECT chat_id, seq FROM deletions WHERE claimed_until_ms <= 19000
+             ORDER BY claimed_until_ms LIMIT 200 FOR UPDATE SKIP LOCKED",
+            "deletions_by_claim",
+        ),
+    ] {
+        let plan: Vec<String> = sqlx::query_scalar(statement).fetch_all(&pool).await.expect("a plan");
+        assert!(plan.iter().any(|line| line.contains(index)), "{plan:#?}");
+    }
 }
 
 async fn a_deletion_is_claimed_by_one_process_at_a_time(store: Store) {
@@ -423,6 +589,7 @@ async fn what_is_old_is_forgotten(store: Store) {
         next_offset: 1,
         windows: HashMap::from([((chat, ann), Window { last_seq: 1, times_ms: vec![1_000] })]),
         verdicts: vec![verdict(set, chat, 1, ann)],
+        questions: Vec::new(),
         now_ms: 2_000,
     };
     store.record(&batch).await.expect("it is written");
@@ -526,6 +693,7 @@ async fn what_is_remembered_of_a_deleted_account_goes(store: Store) {
         finished_at_ms: Some(200),
         from_ms: None,
         judged: 3,
+        unjudged: 0,
         figures: Figures::default(),
         samples: vec![sample(ben, 1), sample(ann, 2), sample(ben, 3)],
     };
@@ -537,7 +705,7 @@ async fn what_is_remembered_of_a_deleted_account_goes(store: Store) {
     let bans = [ann, ben].map(|user| Change::Sanctioned(sanction(user, None, SanctionKind::Ban, None)));
     act(&store, &bans).await;
     for _ in 0..2 {
-        store.erase(ann).await.expect("a change");
+        store.erase(ann, 300).await.expect("a change");
     }
     let kept = ShadowRun { samples: vec![sample(ben, 1), sample(ben, 3)], ..run };
     assert_eq!(store.shadow_run(set.id).await.expect("a read"), Some(kept.clone()));
@@ -545,7 +713,20 @@ async fn what_is_remembered_of_a_deleted_account_goes(store: Store) {
     assert_eq!(windows.into_keys().collect::<Vec<_>>(), [(chat, ben)]);
     let claimed = store.claim_standings(1, 2, 10).await.expect("a claim");
     assert_eq!(claimed.iter().map(|standing| standing.place.user).collect::<Vec<_>>(), [ben]);
-    assert_eq!(store.sanctions(Some(ann), i64::MAX, 10).await.expect("a read").len(), 1, "it stays");
+    let [(_, of_ann)] =
+        store.sanctions(Some(ann), i64::MAX, 10).await.expect("a read").try_into().expect("it stays");
+    assert_eq!(
+        of_ann.lifted.map(|lifted| (lifted.by, lifted.at_ms)),
+        Some((None, 300)),
+        "it holds for nobody"
+    );
+    let [(_, of_ben)] =
+        store.sanctions(Some(ben), i64::MAX, 10).await.expect("a read").try_into().expect("one");
+    assert_eq!(of_ben.lifted, None);
+    let noted = store.audit(i64::MAX, 10).await.expect("a read");
+    let noted: Vec<_> =
+        noted.iter().map(|entry| (entry.action.as_str(), entry.subject.clone(), entry.user)).collect();
+    assert_eq!(noted, [("sanction_lifted", of_ann.id.to_string(), Some(ann))], "once");
     store.forget_samples(100).await.expect("a change");
     assert_eq!(store.shadow_run(set.id).await.expect("a read"), Some(kept.clone()));
     store.forget_samples(101).await.expect("a change");
@@ -556,4 +737,53 @@ async fn what_is_remembered_of_a_deleted_account_goes(store: Store) {
         store.set_deletions_position(position).await.expect("a change");
         assert_eq!(store.deletions_position().await.expect("a read").as_deref(), Some(position));
     }
+}
+
+async fn a_question_is_claimed_and_answered_once(store: Store) {
+    let (chat, ann, ben) = (ChatId::generate(), UserId::generate(), UserId::generate());
+    let set = rule_set(words(&["scam"]), RuleSetState::Enforced);
+    act(&store, &[Change::RuleSetCreated(set.clone())]).await;
+    let questions = vec![question(chat, 1, ann), question(chat, 2, ben), question(chat, 3, ann)];
+    let verdicts = vec![verdict(set.id, chat, 1, ann)];
+    let batch =
+        Batch { partition: 0, next_offset: 4, questions, verdicts, now_ms: 1_000, ..Batch::default() };
+    store.record(&batch).await.expect("it is written");
+    let claim = async |now_ms, limit| {
+        let claimed = store.claim_questions(now_ms, now_ms + 10, limit).await.expect("a change");
+        let mut seqs: Vec<_> = claimed.iter().map(|question| question.entry_seq).collect();
+        seqs.sort();
+        (seqs, claimed)
+    };
+    let (seqs, claimed) = claim(5, 10).await;
+    assert_eq!(seqs, [1, 2, 3]);
+    assert!(claimed.contains(&question(chat, 1, ann)), "it is as it was written");
+    assert_eq!(claim(14, 10).await.0, Vec::<i64>::new());
+    assert_eq!(claim(15, 2).await.0.len(), 2);
+    // The verdict of the classifier is beside that of the other rules, and both are of one post.
+    let by_classifier = Verdict {
+        by_classifier: true,
+        rules: vec!["c".to_owned()],
+        action: RuleAction { delete: true, ..RuleAction::default() },
+        ..verdict(set.id, chat, 1, ann)
+    };
+    for is_first in [true, false] {
+        let answered =
+            store.answer(&question(chat, 1, ann), &Scores::default(), slice::from_ref(&by_classifier)).await;
+        assert_eq!(answered.expect("a change"), is_first);
+    }
+    let figures = store.figures(set.id).await.expect("a read");
+    assert_eq!((figures.caught, figures.deletions, figures.reports), (1, 1, 1));
+    assert_eq!(figures.rules.len(), 3);
+    // The log is read again: what was answered is not asked.
+    store.record(&batch).await.expect("it is written");
+    assert_eq!(claim(100, 10).await.0, [2, 3]);
+    store.erase(ben, 300).await.expect("a change");
+    assert_eq!(claim(200, 10).await.0, [3]);
+    assert_eq!(store.give_up_questions(1_000).await.expect("a change"), 0);
+    assert_eq!(store.give_up_questions(1_001).await.expect("a change"), 1);
+    store.record(&Batch { now_ms: 9_000, ..batch.clone() }).await.expect("it is written");
+    assert_eq!(claim(300, 10).await.0, [2], "what was given up is not asked again");
+    // What waits stays, however old.
+    assert_eq!(store.forget(1_000, 0).await.expect("a change"), 0);
+    assert_eq!(store.forget(1_001, 0).await.expect("a change"), 4, "two verdicts and two answers");
 }

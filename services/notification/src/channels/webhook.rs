@@ -1,19 +1,12 @@
 //! Requests to servers of users, signed so that the server knows who sent them and when.
 
-use aws_lc_rs::hmac;
-use http::{HeaderMap, HeaderName, HeaderValue, header};
-use kit::clock::now_ms;
-use secrecy::{ExposeSecret as _, SecretString};
+use http::HeaderMap;
+pub use kit::hook::SIGNATURE_HEADER;
+use secrecy::SecretString;
 use tonic::async_trait;
 
 use super::{Channel, Content, Outside, SendError, misplaced};
 use crate::domain::{Subscription, Target};
-
-/// The header with the time and the signature: `t=1700000000,v1=<hex>`. The signature is HMAC-SHA256 with the secret of the receiver over
-/// `1700000000.` and the body. A server refuses a time that is minutes away, so that no request is worth anything later.
-pub const SIGNATURE_HEADER: HeaderName = HeaderName::from_static("posthouse-signature");
-/// The same for every attempt at one notice: a server that has seen it leaves it out.
-const ID_HEADER: HeaderName = HeaderName::from_static("posthouse-id");
 
 /// The channel of webhooks.
 pub struct WebhookChannel {
@@ -40,37 +33,5 @@ impl Channel for WebhookChannel {
 
 /// Returns the headers of a request with JSON whose receiver has the same secret.
 pub(super) fn signed(secret: &SecretString, id: &str, body: &[u8]) -> Result<HeaderMap, SendError> {
-    let mut headers = HeaderMap::new();
-    headers.insert(header::CONTENT_TYPE, HeaderValue::from_static("application/json"));
-    headers.insert(SIGNATURE_HEADER, value(&signature(secret, now_ms() / 1000, body))?);
-    headers.insert(ID_HEADER, value(id)?);
-    Ok(headers)
-}
-
-fn signature(secret: &SecretString, at_seconds: i64, body: &[u8]) -> String {
-    let key = hmac::Key::new(hmac::HMAC_SHA256, secret.expose_secret().as_bytes());
-    let mut context = hmac::Context::with_key(&key);
-    context.update(format!("{at_seconds}.").as_bytes());
-    context.update(body);
-    let signature: String = context.sign().as_ref().iter().map(|byte| format!("{byte:02x}")).collect();
-    format!("t={at_seconds},v1={signature}")
-}
-
-fn value(text: &str) -> Result<HeaderValue, SendError> {
-    HeaderValue::from_str(text).map_err(|_| misplaced())
-}
-
-#[cfg(test)]
-mod tests {
-    use super::*;
-
-    #[test]
-    fn a_signature_covers_the_time_and_the_body() {
-        let sign = |at: i64, body: &[u8]| signature(&"a secret".to_owned().into(), at, body);
-        let signed = sign(1_700_000_000, b"{}");
-        let hex = signed.strip_prefix("t=1700000000,v1=").unwrap();
-        assert!(hex.len() == 64 && hex.bytes().all(|byte| byte.is_ascii_hexdigit()));
-        assert_ne!(signed, sign(1_700_000_000, b"{ }"));
-        assert_ne!(hex, sign(1_700_000_001, b"{}").rsplit('=').next().unwrap());
-    }
+    kit::hook::signed(secret, id, body).map_err(|_| misplaced())
 }

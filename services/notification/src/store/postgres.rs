@@ -41,6 +41,8 @@ const CANDIDATES: i64 = 256;
 const CODES_LOCK: i64 = 0x0063_6f64_6573;
 
 /// Keeps notifications in the tenant's database.
+///
+/// Rows are locked in one order, so that no two transactions wait for each other: news, then seats by chat and user, then jobs by subscription and chat.
 #[derive(Clone)]
 pub struct PostgresStore {
     pool: PgPool,
@@ -479,9 +481,10 @@ impl NotificationStore for PostgresStore {
         let Place { topic, partition, next_offset } = place;
         let failed = |source| StoreError::Apply { topic, partition, source };
         let mut transaction = self.pool.begin().await.map_err(failed)?;
+        // News before seats, as spreading locks them: neither waits for the other while it has what that one wants.
+        note_news(&mut transaction, batch, now + delay).await.map_err(failed)?;
         note_seats(&mut transaction, batch, now).await.map_err(failed)?;
         note_taken(&mut transaction, batch).await.map_err(failed)?;
-        note_news(&mut transaction, batch, now + delay).await.map_err(failed)?;
         sqlx::query(
             "INSERT INTO positions (topic, partition, next_offset) VALUES ($1, $2, $3)
              ON CONFLICT (topic, partition) DO UPDATE SET next_offset = excluded.next_offset",
@@ -518,11 +521,17 @@ impl NotificationStore for PostgresStore {
         let (ids, versions): (Vec<Uuid>, Vec<i64>) =
             chats.iter().map(|(chat, version)| (chat.0, *version)).unzip();
         let mut transaction = self.pool.begin().await.map_err(failed)?;
+        sqlx::query("SELECT FROM seats WHERE user_id = $1 ORDER BY chat_id FOR UPDATE")
+            .bind(user_id.0)
+            .execute(&mut *transaction)
+            .await
+            .map_err(failed)?;
         sqlx::query(
             "INSERT INTO seats (chat_id, user_id, is_member, version, changed_at)
              SELECT listed.chat_id, $1, TRUE, listed.version, $4
              FROM unnest($2::UUID[], $3::BIGINT[]) AS listed (chat_id, version)
              WHERE EXISTS (SELECT FROM users WHERE user_id = $1)
+             ORDER BY 1
              ON CONFLICT (chat_id, user_id) DO UPDATE
                 SET is_member = TRUE, version = excluded.version, changed_at = excluded.changed_at
                 WHERE seats.version <= excluded.version",
@@ -577,11 +586,15 @@ impl NotificationStore for PostgresStore {
                     SELECT user_id FROM seats WHERE seats.chat_id = due.chat_id AND user_id > due.told_to
                     ORDER BY user_id LIMIT $6
                 ) AS seated
+             ), locked AS MATERIALIZED (
+                SELECT seats.chat_id, seats.user_id, slice.seq, slice.is_called
+                FROM slice JOIN seats ON seats.chat_id = slice.chat_id AND seats.user_id = slice.user_id
+                WHERE seats.is_member AND seats.told_seq < slice.seq AND seats.taken_seq < slice.seq
+                ORDER BY seats.chat_id, seats.user_id FOR UPDATE OF seats
              ), told AS (
-                UPDATE seats SET told_seq = slice.seq FROM slice
-                WHERE seats.chat_id = slice.chat_id AND seats.user_id = slice.user_id AND seats.is_member
-                    AND seats.told_seq < slice.seq AND seats.taken_seq < slice.seq
-                RETURNING seats.user_id, seats.chat_id, slice.seq, slice.is_called
+                UPDATE seats SET told_seq = locked.seq FROM locked
+                WHERE seats.chat_id = locked.chat_id AND seats.user_id = locked.user_id
+                RETURNING seats.user_id, seats.chat_id, locked.seq, locked.is_called
              ), made AS (
                 INSERT INTO jobs (subscription_id, chat_id, channel, seq, is_called, due_at)
                 SELECT subscriptions.subscription_id,
@@ -591,6 +604,7 @@ impl NotificationStore for PostgresStore {
                 FROM told JOIN subscriptions USING (user_id)
                 WHERE is_confirmed
                 GROUP BY subscriptions.subscription_id, 2, channel, next_at
+                ORDER BY 1, 2
                 ON CONFLICT (subscription_id, chat_id) DO UPDATE SET
                     seq = GREATEST(jobs.seq, excluded.seq),
                     is_called = jobs.is_called OR excluded.is_called,
@@ -885,6 +899,7 @@ async fn note_seats(
          FROM unnest($1::UUID[], $2::UUID[], $3::BOOLEAN[], $4::BIGINT[])
             AS said (chat_id, user_id, is_member, version)
          JOIN users ON users.user_id = said.user_id
+         ORDER BY 1, 2
          ON CONFLICT (chat_id, user_id) DO UPDATE
             SET is_member = excluded.is_member, version = GREATEST(seats.version, excluded.version),
                 changed_at = excluded.changed_at
@@ -912,9 +927,15 @@ async fn note_taken(connection: &mut PgConnection, batch: &Batch) -> Result<(), 
         return Ok(());
     }
     sqlx::query(
-        "UPDATE seats SET taken_seq = said.seq
-         FROM unnest($1::UUID[], $2::UUID[], $3::BIGINT[]) AS said (chat_id, user_id, seq)
-         WHERE seats.chat_id = said.chat_id AND seats.user_id = said.user_id AND seats.taken_seq < said.seq",
+        "WITH locked AS MATERIALIZED (
+            SELECT seats.chat_id, seats.user_id, said.seq
+            FROM unnest($1::UUID[], $2::UUID[], $3::BIGINT[]) AS said (chat_id, user_id, seq)
+            JOIN seats ON seats.chat_id = said.chat_id AND seats.user_id = said.user_id
+            WHERE seats.taken_seq < said.seq
+            ORDER BY seats.chat_id, seats.user_id FOR UPDATE OF seats
+         )
+         UPDATE seats SET taken_seq = locked.seq FROM locked
+         WHERE seats.chat_id = locked.chat_id AND seats.user_id = locked.user_id",
     )
     .bind(chats)
     .bind(users)

@@ -9,7 +9,7 @@ use contracts::{
 };
 use kit::{
     catalog::Topic,
-    testing::{TestDatabase, receivers::Browser},
+    testing::{TestDatabase, receivers::Browser, wait_for},
 };
 use notification::{
     domain::{
@@ -20,6 +20,8 @@ use notification::{
 };
 use serde_json::json;
 use sqlx::{AssertSqlSafe, PgPool};
+
+use super::stand::PATIENCE;
 
 type Store = Arc<dyn NotificationStore>;
 
@@ -651,6 +653,46 @@ async fn a_large_room_is_told_in_slices_and_no_other_chat_waits_for_it() {
     }
     assert_eq!(told, MEMBERS + 1, "each once, and nobody left out");
     assert_eq!(small_at, Some(2), "of {rounds} rounds");
+}
+
+/// The log is read while news are spread: what both lock they lock in one order.
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn what_waits_for_news_has_no_seat_that_spreading_wants() {
+    let (_database, pool) = database().await;
+    let store: Store = Arc::new(PostgresStore::new(pool.clone()));
+    let (user, chat) = member(&store).await;
+    apply(&store, &news(chat, 1, &[])).await;
+    // As spreading begins.
+    let mut spreading = pool.begin().await.expect("a transaction");
+    sqlx::query("SELECT FROM news WHERE chat_id = $1 FOR UPDATE")
+        .bind(chat.0)
+        .execute(&mut *spreading)
+        .await
+        .expect("the news");
+    let mut batch = news(chat, 2, &[]);
+    batch.taken.insert((chat, user), 1);
+    let noting = {
+        let store = store.clone();
+        tokio::spawn(async move { apply(&store, &batch).await })
+    };
+    wait_for("a session that waits for the news", PATIENCE, || async {
+        let waiting: i64 = sqlx::query_scalar(
+            "SELECT count(*) FROM pg_stat_activity
+             WHERE datname = current_database() AND wait_event_type = 'Lock'",
+        )
+        .fetch_one(&pool)
+        .await
+        .expect("a count");
+        (waiting > 0).then_some(())
+    })
+    .await;
+    sqlx::query("SELECT FROM seats WHERE chat_id = $1 FOR UPDATE NOWAIT")
+        .bind(chat.0)
+        .execute(&mut *spreading)
+        .await
+        .expect("no other session has the seats");
+    spreading.commit().await.expect("it ends");
+    noting.await.expect("it is noted");
 }
 
 /// The database knows what no image has to bring along.

@@ -6,18 +6,23 @@ use contracts::rpc::{
     GetIndexRequest, GetIndexResponse, IndexGeneration, RebuildRequest, RebuildResponse,
     search_index_server::SearchIndex,
 };
+use kit::error::chain;
 use tonic::{Request, Response, Status, async_trait};
 
-use crate::events::Standing;
+use crate::{
+    events::Standing,
+    store::{Generations, IndexError},
+};
 
 /// The index of this process.
 pub struct IndexRpc {
     standing: Arc<Standing>,
+    generations: Arc<dyn Generations>,
 }
 
 impl IndexRpc {
-    pub fn new(standing: Arc<Standing>) -> Self {
-        Self { standing }
+    pub fn new(standing: Arc<Standing>, generations: Arc<dyn Generations>) -> Self {
+        Self { standing, generations }
     }
 }
 
@@ -25,6 +30,13 @@ impl IndexRpc {
 #[deny(clippy::missing_trait_methods, reason = "one that is missing would answer `UNIMPLEMENTED`")]
 impl SearchIndex for IndexRpc {
     async fn rebuild(&self, _: Request<RebuildRequest>) -> Result<Response<RebuildResponse>, Status> {
+        // One that is built already is what is requested.
+        if self.standing.next().is_none() {
+            self.generations.check_room().await.map_err(|error| match error {
+                IndexError::NoRoom { .. } => Status::failed_precondition(error.to_string()),
+                error => Status::internal(chain(&error)),
+            })?;
+        }
         self.standing.rebuild();
         Ok(Response::new(RebuildResponse {}))
     }
@@ -34,6 +46,7 @@ impl SearchIndex for IndexRpc {
         let generation =
             |(complete, percent): (bool, u8)| IndexGeneration { complete, percent: percent.into() };
         let served = generation((standing.is_complete(), standing.percent()));
-        Ok(Response::new(GetIndexResponse { served: Some(served), next: standing.next().map(generation) }))
+        let (next, waits) = (standing.next().map(generation), standing.waits().unwrap_or_default());
+        Ok(Response::new(GetIndexResponse { served: Some(served), next, waits }))
     }
 }

@@ -116,6 +116,14 @@ impl From<Attachment> for File {
 }
 
 impl Document {
+    /// Returns how many bytes its texts have.
+    pub(crate) fn text_bytes(&self) -> usize {
+        match self {
+            Self::Text(text) => text.worded().into_iter().map(str::len).sum(),
+            Self::Beginning(_) => 0,
+        }
+    }
+
     pub fn id(&self) -> DocumentId {
         match self {
             Self::Text(Text { chat, seq, .. }) | Self::Beginning(Beginning { chat, seq, .. }) => {

@@ -34,10 +34,10 @@ use crate::{
     store::{Index, IndexError, Write},
 };
 
-/// Entries and documents that are written without a wait for more.
-const FULL: usize = 2_000;
-/// Most that is held while the index takes none.
-const MOST: usize = 4 * FULL;
+/// Entries and documents, and bytes of their texts, that are written without a wait for more.
+const FULL: Held = Held { items: 2_000, bytes: 4 << 20 };
+/// Most that is held while the index takes none; more by one page at most.
+const MOST: Held = Held { items: 4 * FULL.items, bytes: 4 * FULL.bytes };
 /// After a write that failed.
 const BACKOFF: RangeInclusive<Duration> = Duration::from_millis(500)..=Duration::from_secs(15);
 /// What outages are called in the log.
@@ -137,6 +137,25 @@ impl Fill {
     }
 }
 
+/// How much has come and is not written yet.
+#[derive(Clone, Copy, Debug, Default)]
+struct Held {
+    items: usize,
+    bytes: usize,
+}
+
+impl Held {
+    fn add(&mut self, items: usize, bytes: usize) {
+        self.items += items;
+        self.bytes += bytes;
+    }
+
+    /// Returns whether it is as much as a bound in one of both.
+    const fn reaches(self, bound: Self) -> bool {
+        self.items >= bound.items || self.bytes >= bound.bytes
+    }
+}
+
 /// What has come and is not written yet.
 struct Filling<'a> {
     of: &'a Fill,
@@ -149,6 +168,8 @@ struct Filling<'a> {
     reading: Reading,
     pages: Vec<Document>,
     entries: Vec<Entry>,
+    /// How much both are.
+    held: Held,
     /// When the index is written; `None` while nothing has changed.
     write_at: Option<Instant>,
     forgets: bool,
@@ -170,6 +191,7 @@ impl<'a> Filling<'a> {
             behind,
             pages: Vec::new(),
             entries: Vec::new(),
+            held: Held::default(),
             write_at: None,
             forgets: false,
             outage: Outage::default(),
@@ -214,12 +236,11 @@ impl<'a> Filling<'a> {
         forgetting.set_missed_tick_behavior(MissedTickBehavior::Delay);
         let stop = &self.of.stop;
         loop {
-            let held = self.entries.len() + self.pages.len();
-            if held >= FULL && !self.outage.is_on() {
+            if self.held.reaches(FULL) && !self.outage.is_on() {
                 self.write().await;
                 continue;
             }
-            let has_room = held < MOST;
+            let has_room = !self.held.reaches(MOST);
             let write_at = self.write_at;
             tokio::select! {
                 event = follower.next(stop), if has_room => match event {
@@ -232,6 +253,7 @@ impl<'a> Filling<'a> {
                 },
                 step = self.reading.next(), if has_room => {
                     let documents = self.reading.take(step);
+                    self.held.add(documents.len(), documents.iter().map(Document::text_bytes).sum());
                     self.pages.extend(documents);
                     self.progress.build = self.reading.build();
                     self.changed();
@@ -266,6 +288,7 @@ impl<'a> Filling<'a> {
                     if self.of.is_served() {
                         self.metrics().entries.inc();
                     }
+                    self.held.add(1, record.payload().map_or(0, <[u8]>::len));
                     self.entries.push(entry);
                 }
             }
@@ -327,6 +350,7 @@ impl<'a> Filling<'a> {
         }
         self.pages.clear();
         self.entries.clear();
+        self.held = Held::default();
         self.forgets = false;
         Ok(())
     }
@@ -338,5 +362,26 @@ impl<'a> Filling<'a> {
         let is_read = build == Build::Done && self.written.build == Build::Done;
         let complete = is_read && self.behind.is_empty() && !self.outage.is_on();
         self.of.shows.send_replace(Come { complete, build, written: self.written.next.clone() });
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn long_texts_are_bounded_as_well_as_many() {
+        for (items, bytes, is_full, is_most) in [
+            (1_999, 100, false, false),
+            (2_000, 100, true, false),
+            (100, 4 << 20, true, false),
+            (100, 16 << 20, true, true),
+            (8_000, 100, true, true),
+        ] {
+            let mut held = Held::default();
+            held.add(items - 1, 0);
+            held.add(1, bytes);
+            assert_eq!((held.reaches(FULL), held.reaches(MOST)), (is_full, is_most), "{held:?}");
+        }
     }
 }

@@ -2,7 +2,7 @@
 
 use std::{future::pending, ops::RangeInclusive, sync::Arc, time::Duration};
 
-use kit::{backoff::Backoff, outage::Outage};
+use kit::{backoff::Backoff, error::chain, outage::Outage};
 use tokio::{
     sync::watch::error::RecvError,
     time::{Instant, sleep_until, timeout},
@@ -26,6 +26,8 @@ struct Plan {
     wanted: bool,
     /// Not before this.
     at: Instant,
+    /// Why it could not be begun at the last attempt.
+    waits: Option<String>,
     backoff: Backoff,
     beginning: Outage,
     switching: Outage,
@@ -49,12 +51,13 @@ impl Indexer {
         let mut plan = Plan {
             wanted: next.is_none() && of.generations.is_outdated(),
             at: Instant::now(),
+            waits: None,
             backoff: Backoff::new(BACKOFF),
             beginning: Outage::default(),
             switching: Outage::default(),
         };
         loop {
-            of.show(&served, next.as_ref());
+            of.show(&served, next.as_ref(), &plan);
             let is_next_complete = next.as_ref().is_some_and(|next| next.come.borrow().complete);
             let is_due = is_next_complete || (plan.wanted && next.is_none());
             tokio::select! {
@@ -82,10 +85,12 @@ impl Indexer {
                 plan.beginning.worked(BEGINNING);
                 plan.backoff.reset();
                 plan.wanted = false;
+                plan.waits = None;
                 Some(Filler::start(self, index, false))
             }
             Err(error) => {
                 plan.beginning.failed(BEGINNING, &error);
+                plan.waits = Some(chain(&error));
                 plan.at = Instant::now() + plan.backoff.next_wait();
                 None
             }
@@ -130,8 +135,8 @@ impl Indexer {
     }
 
     /// Shows how far the generations have come.
-    fn show(&self, served: &Filler, next: Option<&Filler>) {
-        self.standing.set(served.come.clone(), next.map(|next| next.come.clone()));
+    fn show(&self, served: &Filler, next: Option<&Filler>, plan: &Plan) {
+        self.standing.set(served.come.clone(), next.map(|next| next.come.clone()), plan.waits.clone());
         let gauge = |count: u64| i64::try_from(count).unwrap_or(i64::MAX);
         let metrics = &self.metrics;
         let come = served.come.borrow();

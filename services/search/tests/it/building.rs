@@ -147,10 +147,10 @@ async fn an_index_is_of_one_tenant_and_one_process() {
     let stand = Stand::create().await;
     let service = stand.start(index_in(folder.path())).await;
     service.is_complete().await;
-    let second = EmbeddedGenerations::open(folder.path(), TENANT, analyzer()).map(drop);
+    let second = EmbeddedGenerations::open(folder.path(), u64::MAX, TENANT, analyzer()).map(drop);
     assert!(matches!(second, Err(IndexError::Engine { .. })), "{second:?}");
     service.end().await;
-    let other = || EmbeddedGenerations::open(folder.path(), "globex", analyzer()).map(drop);
+    let other = || EmbeddedGenerations::open(folder.path(), u64::MAX, "globex", analyzer()).map(drop);
     let refused = || async { matches!(other(), Err(IndexError::OfAnotherTenant(_))).then_some(()) };
     wait_for("the refusal of another tenant", PATIENCE, refused).await;
     // Nothing of it is touched.

@@ -6,7 +6,7 @@ use std::{
     path::Path,
     sync::{
         Arc,
-        atomic::{AtomicBool, AtomicI64, Ordering},
+        atomic::{AtomicBool, AtomicI64, AtomicUsize, Ordering},
     },
 };
 
@@ -16,18 +16,60 @@ use contracts::{
     rpc::{GetIndexRequest, IndexGeneration, RebuildRequest, search_index_server::SearchIndex as _},
 };
 use kit::testing::{TestUser, wait_for};
-use search::IndexRpc;
+use search::{
+    IndexRpc,
+    store::{Generations, Index, IndexError},
+};
 use tokio::sync::Semaphore;
-use tonic::Request;
+use tonic::{Code, Request, async_trait};
 
 use crate::{
-    stand::{PATIENCE, Running, Stand, entry, index_in, stored, text},
+    stand::{PATIENCE, Running, Stand, entry, index_in, index_within, stored, text},
     stories::{about, index_in_memory},
 };
 
 /// Messages that are there before, and that arrive meanwhile. A page has all of them.
 const BEFORE: i64 = 10;
 const MEANWHILE: i64 = 30;
+
+/// Generations of which none can be begun for a time.
+struct Stubborn {
+    generations: Arc<dyn Generations>,
+    fails: AtomicBool,
+    attempts: AtomicUsize,
+}
+
+#[async_trait]
+impl Generations for Stubborn {
+    fn served(&self) -> Arc<dyn Index> {
+        self.generations.served()
+    }
+
+    fn next(&self) -> Option<Arc<dyn Index>> {
+        self.generations.next()
+    }
+
+    fn is_outdated(&self) -> bool {
+        self.generations.is_outdated()
+    }
+
+    async fn check_room(&self) -> Result<(), IndexError> {
+        self.generations.check_room().await
+    }
+
+    async fn begin(&self) -> Result<Arc<dyn Index>, IndexError> {
+        self.attempts.fetch_add(1, Ordering::SeqCst);
+        if self.fails.load(Ordering::SeqCst) {
+            Err(IndexError::Cancelled)
+        } else {
+            self.generations.begin().await
+        }
+    }
+
+    async fn switch(&self) -> Result<(), IndexError> {
+        self.generations.switch().await
+    }
+}
 
 impl Stand {
     /// Lets an index be built beside the one that is searched, until its first page is on its way. Pages wait for permits from then on.
@@ -234,14 +276,90 @@ async fn an_index_of_an_older_form_is_searched_until_another_one_is_built() {
         .await;
 }
 
+/// A pod whose folder is full is replaced, and begins with nothing.
+#[tokio::test(flavor = "multi_thread")]
+async fn an_index_is_not_built_again_where_two_have_no_room() {
+    const LIMIT_BYTES: u64 = 3 << 10;
+    let folder = tempfile::tempdir().expect("a folder");
+    let stand = Stand::create().await;
+    let (ann, chat) = (stand.realm.user("ann"), ChatId::generate());
+    stand.store_before(chat, &ann);
+    {
+        let held = index_within(folder.path(), LIMIT_BYTES);
+        let service = stand.start(held.clone()).await;
+        service.is_complete().await;
+        let rpc = IndexRpc::new(service.standing.clone(), held);
+        let refused = rpc.rebuild(Request::new(RebuildRequest {})).await.expect_err("there is no room");
+        assert_eq!(refused.code(), Code::FailedPrecondition);
+        assert!(refused.message().contains("up to 1024"), "{refused:?}");
+        assert_eq!((service.standing.next(), service.standing.waits()), (None, None));
+        service.end().await;
+    }
+    // As the version before had it.
+    fs::rename(folder.path().join("v2.1"), folder.path().join("v1")).expect("a folder");
+    fs::remove_file(folder.path().join("served")).expect("a file");
+    {
+        let held = index_within(folder.path(), LIMIT_BYTES);
+        let service = stand.start(held.clone()).await;
+        let rpc = IndexRpc::new(service.standing.clone(), held);
+        let waits = || async {
+            let index =
+                rpc.get_index(Request::new(GetIndexRequest {})).await.expect("an answer").into_inner();
+            index.waits.contains("up to 1024").then_some(())
+        };
+        wait_for("the reason why it waits", PATIENCE, waits).await;
+        service.finds(&ann, "news&limit=50", &newest(BEFORE)).await;
+        assert_eq!(generations(folder.path()), ["v1"]);
+        service.end().await;
+    }
+    let service = stand.start(index_in(folder.path())).await;
+    wait_for("the other index", PATIENCE, || async {
+        (generations(folder.path()) == ["v2.1"]).then_some(())
+    })
+    .await;
+    assert_eq!(service.standing.waits(), None);
+    service.finds(&ann, "news&limit=50", &newest(BEFORE)).await;
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn requests_while_none_can_be_begun_are_requests_for_one() {
+    let stand = Stand::create().await;
+    let (ann, chat) = (stand.realm.user("ann"), ChatId::generate());
+    stand.store_before(chat, &ann);
+    let generations = Arc::new(Stubborn {
+        generations: index_in_memory(),
+        fails: AtomicBool::new(true),
+        attempts: AtomicUsize::new(0),
+    });
+    let service = stand.start(generations.clone()).await;
+    service.is_complete().await;
+    let (gate, read) = (stand.peers.hold(), stand.peers.pages());
+    service.standing.rebuild();
+    let attempts = || generations.attempts.load(Ordering::SeqCst);
+    wait_for("an attempt", PATIENCE, || async { (attempts() > 0).then_some(()) }).await;
+    service.standing.rebuild();
+    generations.fails.store(false, Ordering::SeqCst);
+    service.is_rebuilding().await;
+    let begun = attempts();
+    gate.add_permits(1_000);
+    service.is_rebuilt().await;
+    for seq in 11..=13 {
+        stand.announce([text(chat, ann.id, seq, "news of now")]).await;
+        service.finds(&ann, "news&limit=50", &newest(seq)).await;
+    }
+    assert_eq!((attempts(), service.standing.next()), (begun, None), "no other one is begun");
+    assert_eq!(stand.peers.pages(), read + 4, "the history was read once");
+}
+
 #[tokio::test(flavor = "multi_thread")]
 async fn administrators_let_an_index_be_built_again_and_see_how_far_it_is() {
     let stand = Stand::create().await;
     let (ann, chat) = (stand.realm.user("ann"), ChatId::generate());
     stand.store_before(chat, &ann);
-    let service = stand.start(index_in_memory()).await;
+    let generations = index_in_memory();
+    let service = stand.start(generations.clone()).await;
     service.is_complete().await;
-    let rpc = IndexRpc::new(service.standing.clone());
+    let rpc = IndexRpc::new(service.standing.clone(), generations);
     let index = async || {
         let answer = rpc.get_index(Request::new(GetIndexRequest {})).await.expect("an answer").into_inner();
         let shown = |generation: IndexGeneration| (generation.complete, generation.percent);

@@ -75,7 +75,12 @@ pub fn index_in(folder: &Path) -> Arc<dyn Generations> {
 
 /// Returns an index of any tenant in a folder.
 pub fn index_of(folder: &Path, tenant: &str) -> Arc<dyn Generations> {
-    Arc::new(EmbeddedGenerations::open(folder, tenant, analyzer()).expect("an index"))
+    Arc::new(EmbeddedGenerations::open(folder, u64::MAX, tenant, analyzer()).expect("an index"))
+}
+
+/// Returns an index in a folder that may hold so much.
+pub fn index_within(folder: &Path, limit_bytes: u64) -> Arc<dyn Generations> {
+    Arc::new(EmbeddedGenerations::open(folder, limit_bytes, TENANT, analyzer()).expect("an index"))
 }
 
 /// A tenant with its log, its chats and what is stored of them.

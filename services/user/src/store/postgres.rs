@@ -1,6 +1,6 @@
 //! Profiles in PostgreSQL.
 
-use std::collections::HashMap;
+use std::{collections::HashMap, sync::Arc, time::Duration};
 
 use chrono::{DateTime, TimeDelta, Utc};
 use contracts::{
@@ -12,7 +12,9 @@ use kit::{
     text::{About, DisplayName, NameQuery, search_key},
 };
 use sqlx::{PgConnection, PgExecutor, PgPool};
+use tokio::{sync::Semaphore, time::timeout};
 use tonic::async_trait;
+use tracing::Instrument as _;
 use uuid::Uuid;
 
 use super::{ProfileStore, PutContact, PutSettings, StoreError};
@@ -35,6 +37,7 @@ pub const SCHEMA: Schema = Schema {
         ("0008_create_erasures", include_str!("../../migrations/0008_create_erasures.sql")),
         ("0009_round_erasures", include_str!("../../migrations/0009_round_erasures.sql")),
         ("0010_create_name_words", include_str!("../../migrations/0010_create_name_words.sql")),
+        ("0011_index_users_without_key", include_str!("../../migrations/0011_index_users_without_key.sql")),
     ],
 };
 
@@ -48,16 +51,70 @@ macro_rules! profile_columns {
 /// Sorts after every text that starts with a prefix when it is appended to it.
 const LAST: char = char::MAX;
 
+/// Searches by words at one time. Each takes a session of the pool, and may keep a core of the server busy for as long as a statement may last.
+const WORD_SEARCHES: usize = 2;
+/// How long one waits for its turn.
+const TURN: Duration = Duration::from_secs(1);
+/// So many characters of a word are had by few enough names to compare all of them.
+const TELLING_CHARS: usize = 3;
+
 /// Keeps profiles in the tenant's database.
 #[derive(Clone)]
 pub struct PostgresStore {
     pool: PgPool,
+    word_searches: Arc<Semaphore>,
 }
 
 impl PostgresStore {
     /// Returns a store on a pool whose search path starts with [`SCHEMA`].
     pub fn new(pool: PgPool) -> Self {
-        Self { pool }
+        Self { pool, word_searches: Arc::new(Semaphore::new(WORD_SEARCHES)) }
+    }
+
+    /// Writes the words of users by which they are to be found and are not yet: who were there before the words were, and whose username a build
+    /// wrote that did not know them. Returns of how many users, at most `limit`: fewer, when there are no more that no other process writes.
+    pub async fn write_missing_words(&self, limit: usize) -> Result<usize, StoreError> {
+        let mut transaction = self.pool.begin().await.map_err(StoreError::Words)?;
+        // The lock keeps the names as they are read here, and a trigger writes the words.
+        let rows: Vec<UnkeyedRow> = sqlx::query_as(
+            "SELECT user_id, username FROM users WHERE username_key IS NULL AND deleted_at IS NULL
+             ORDER BY user_id LIMIT $1 FOR NO KEY UPDATE SKIP LOCKED",
+        )
+        .bind(i64::try_from(limit).unwrap_or(i64::MAX))
+        .fetch_all(&mut *transaction)
+        .await
+        .map_err(StoreError::Words)?;
+        sqlx::query(
+            "UPDATE users SET username_key = key
+             FROM unnest($1::UUID[], $2::TEXT[]) AS keyed (id, key) WHERE users.user_id = keyed.id",
+        )
+        .bind(rows.iter().map(|row| row.user_id).collect::<Vec<_>>())
+        .bind(rows.iter().map(|row| search_key(&row.username)).collect::<Vec<_>>())
+        .execute(&mut *transaction)
+        .await
+        .map_err(StoreError::Words)?;
+        transaction.commit().await.map_err(StoreError::Words)?;
+        Ok(rows.len())
+    }
+
+    /// Searches by words in its turn. The turn ends with the statement, and not before when the client has left: the server is as busy then.
+    async fn search_words(
+        &self,
+        query: NameQuery,
+        among: Option<Vec<UserId>>,
+        search: Search,
+    ) -> Result<Vec<Profile>, StoreError> {
+        // The semaphore is never closed.
+        let Ok(Ok(turn)) = timeout(TURN, self.word_searches.clone().acquire_owned()).await else {
+            return Err(StoreError::TooManySearches);
+        };
+        let pool = self.pool.clone();
+        let searching = async move {
+            let _turn = turn;
+            by_words(&pool, &query, among.as_deref(), &search).await
+        };
+        let found = tokio::spawn(searching.in_current_span()).await;
+        found.unwrap_or(Err(sqlx::Error::WorkerCrashed)).map_err(StoreError::Read)
     }
 }
 
@@ -75,6 +132,13 @@ kit::row! {
         status_expires_at: Option<DateTime<Utc>>,
         created_at: DateTime<Utc>,
         deleted_at: Option<DateTime<Utc>>,
+    }
+}
+
+kit::row! {
+    struct UnkeyedRow {
+        user_id: Uuid,
+        username: String,
     }
 }
 
@@ -128,12 +192,12 @@ impl ProfileStore for PostgresStore {
         }
         // The realm gives a name out once more when an account is gone, and the deletion was noted before it went.
         let row: Option<ProfileRow> = sqlx::query_as(concat!(
-            "INSERT INTO users (user_id, username, display_name, display_name_key, created_at)
-             SELECT $1, $2, $3, $4, $5
+            "INSERT INTO users (user_id, username, username_key, display_name, display_name_key, created_at)
+             SELECT $1, $2, $6, $3, $4, $5
              WHERE NOT EXISTS (
                  SELECT FROM users WHERE username = $2 AND user_id <> $1 AND deleted_at IS NOT NULL
              )
-             ON CONFLICT (user_id) DO UPDATE SET username = EXCLUDED.username
+             ON CONFLICT (user_id) DO UPDATE SET username = EXCLUDED.username, username_key = EXCLUDED.username_key
              RETURNING ",
             profile_columns!()
         ))
@@ -142,6 +206,7 @@ impl ProfileStore for PostgresStore {
         .bind(newcomer.display_name.as_str())
         .bind(search_key(newcomer.display_name.as_str()))
         .bind(at)
+        .bind(search_key(newcomer.username.as_str()))
         .fetch_optional(&self.pool)
         .await
         .map_err(|source| StoreError::Ensure { user_id: newcomer.user_id, source })?;
@@ -361,8 +426,7 @@ impl ProfileStore for PostgresStore {
         let limit = i64::try_from(search.limit).unwrap_or(i64::MAX);
         let (sql, from, to) = match &search.find {
             Find::Words { query, among } => {
-                let found = by_words(&self.pool, query, among.as_deref(), search).await;
-                return found.map_err(StoreError::Read);
+                return self.search_words(query.clone(), among.clone(), search.clone()).await;
             }
             // The index on usernames gives a page of all users in its order, and nothing is sorted.
             Find::All => (
@@ -572,8 +636,33 @@ impl ProfileStore for PostgresStore {
     }
 }
 
+/// The statement of [`by_words`], with an end of the query for the candidates.
+macro_rules! by_words_sql {
+    ($end:literal) => {
+        concat!(
+            "SELECT ",
+            profile_columns!(),
+            " FROM users
+             WHERE deleted_at IS NULL
+               AND user_id IN (SELECT name_words.user_id FROM name_words WHERE word >= $4 AND word < $5",
+            $end,
+            ")
+               AND NOT EXISTS (
+                   SELECT FROM unnest($6::TEXT[], $7::TEXT[]) AS beginnings (from_word, to_word)
+                   WHERE NOT EXISTS (
+                       SELECT FROM name_words
+                       WHERE name_words.user_id = users.user_id AND word >= from_word AND word < to_word
+                   )
+               )
+               AND ($8::UUID[] IS NULL OR user_id = ANY ($8))
+               AND ($1::TEXT IS NULL OR (username, user_id) > ($1, $2))
+             ORDER BY username, user_id LIMIT $3"
+        )
+    };
+}
+
 /// Returns the profiles whose names have words with these beginnings. One beginning is looked up, and the profiles that have it are compared with
-/// the others: the longest, which the fewest have.
+/// the others: the longest, which the fewest have. Where that is a letter or two, half of a tenant may have it, and the first 5,000 words count.
 async fn by_words(
     pool: &PgPool,
     query: &NameQuery,
@@ -585,33 +674,24 @@ async fn by_words(
     let behind = |word: &String| format!("{word}{LAST}");
     let rarest = query.words().iter().max_by_key(|word| word.chars().count());
     let rarest = rarest.expect("a query has a word");
-    let rows: Vec<ProfileRow> = sqlx::query_as(concat!(
-        "SELECT ",
-        profile_columns!(),
-        " FROM users
-         WHERE deleted_at IS NULL
-           AND user_id IN (SELECT name_words.user_id FROM name_words WHERE word >= $4 AND word < $5)
-           AND NOT EXISTS (
-               SELECT FROM unnest($6::TEXT[], $7::TEXT[]) AS beginnings (from_word, to_word)
-               WHERE NOT EXISTS (
-                   SELECT FROM name_words
-                   WHERE name_words.user_id = users.user_id AND word >= from_word AND word < to_word
-               )
-           )
-           AND ($8::UUID[] IS NULL OR user_id = ANY ($8))
-           AND ($1::TEXT IS NULL OR (username, user_id) > ($1, $2))
-         ORDER BY username, user_id LIMIT $3"
-    ))
-    .bind(username)
-    .bind(user_id)
-    .bind(i64::try_from(search.limit).unwrap_or(i64::MAX))
-    .bind(rarest)
-    .bind(behind(rarest))
-    .bind(query.words())
-    .bind(query.words().iter().map(behind).collect::<Vec<_>>())
-    .bind(among.map(|among| among.iter().map(|user| user.0).collect::<Vec<Uuid>>()))
-    .fetch_all(pool)
-    .await?;
+    // Those of a list are few already.
+    let is_bounded = among.is_some() || rarest.chars().count() >= TELLING_CHARS;
+    let sql = if is_bounded {
+        by_words_sql!("")
+    } else {
+        by_words_sql!(" ORDER BY word, name_words.user_id LIMIT 5000")
+    };
+    let rows: Vec<ProfileRow> = sqlx::query_as(sql)
+        .bind(username)
+        .bind(user_id)
+        .bind(i64::try_from(search.limit).unwrap_or(i64::MAX))
+        .bind(rarest)
+        .bind(behind(rarest))
+        .bind(query.words())
+        .bind(query.words().iter().map(behind).collect::<Vec<_>>())
+        .bind(among.map(|among| among.iter().map(|user| user.0).collect::<Vec<Uuid>>()))
+        .fetch_all(pool)
+        .await?;
     rows.into_iter().map(Profile::try_from).collect()
 }
 

@@ -7,9 +7,10 @@ use contracts::{
     UserId,
     api::{ContactableBy, PresenceVisibleTo, UpdateProfileRequest},
 };
-use kit::{error::InvalidField, testing::TestDatabase, text::DisplayName};
+use kit::{error::InvalidField, postgres::Schema, testing::TestDatabase, text::DisplayName};
 use serde_json::json;
 use sqlx::PgPool;
+use tokio::task::JoinSet;
 use user::{
     domain::{
         ChatsErased, Contact, Cursor, DeletionPosition, Erasure, MAX_CONTACTS, MAX_SETTINGS_BYTES, Newcomer,
@@ -488,6 +489,7 @@ async fn words_of_names_find_users_by_their_beginnings(store: Store) {
         ("cid", "Jean-Luc O'Neil"),
         ("dan", "Пётр Иванов"),
         ("eve", "100% Stra\u{df}er"),
+        ("gro\u{df}.\u{131}", "Fay"),
     ] {
         add(&store, username, display_name).await;
     }
@@ -499,6 +501,9 @@ async fn words_of_names_find_users_by_their_beginnings(store: Store) {
         ("luc o'ne", vec!["cid"]),
         ("STRASS", vec!["eve"]),
         ("100%", vec!["eve"]),
+        ("GROSS", vec!["gro\u{df}.\u{131}"]),
+        ("gro\u{df}", vec!["gro\u{df}.\u{131}"]),
+        ("i gr", vec!["gro\u{df}.\u{131}"]),
         ("иван mil", vec![]),
         ("ван", vec![]),
         ("' OR ''='", vec![]),
@@ -579,6 +584,97 @@ async fn names_from_before_normalization_are_found_after_it() {
     for (typed, expected) in [("zo\u{eb}", "ann"), ("strass", "bob"), ("\u{39f}\u{394}\u{3a5}\u{3a3}", "cid")]
     {
         assert_eq!(found(&store, typed).await, [expected]);
+    }
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn users_from_before_the_words_get_them_some_at_a_time() {
+    let database = TestDatabase::create().await;
+    let words = SCHEMA.migrations.iter().position(|(name, _)| name.ends_with("create_name_words"));
+    let before = Schema { migrations: &SCHEMA.migrations[..words.expect("the migration")], ..SCHEMA };
+    before.migrate(&database.args()).await.expect("the migrations of before");
+    let pool = SCHEMA.pool(&database.args());
+    // As a build of before writes them, and goes on to while this one is there.
+    let add_before = async |username: &str| {
+        sqlx::query(
+            "INSERT INTO users (user_id, username, display_name, display_name_key, created_at)
+             VALUES (gen_random_uuid(), $1, 'Ann', 'ann', now())",
+        )
+        .bind(username)
+        .execute(&pool)
+        .await
+        .expect("a user");
+    };
+    for username in ["stra\u{df}e", "bob", "cid"] {
+        add_before(username).await;
+    }
+    SCHEMA.migrate(&database.args()).await.expect("the migrations");
+    let keeper = PostgresStore::new(pool.clone());
+    let store: Store = Arc::new(keeper.clone());
+    assert!(with_words(&store, "ann").await.is_empty(), "the migration reads no users");
+    let own = add(&store, "own", "Ann").await;
+    assert_eq!(with_words(&store, "ann").await, ["own"]);
+    assert_eq!(keeper.write_missing_words(2).await.expect("words"), 2);
+    assert_eq!(with_words(&store, "ann").await.len(), 3);
+    assert_eq!(keeper.write_missing_words(2).await.expect("words"), 1);
+    assert_eq!(keeper.write_missing_words(2).await.expect("words"), 0);
+    assert_eq!(with_words(&store, "ann").await, ["bob", "cid", "own", "stra\u{df}e"]);
+    assert_eq!(with_words(&store, "strasse").await, ["stra\u{df}e"]);
+
+    add_before("dan").await;
+    sqlx::query("UPDATE users SET username = $2 WHERE user_id = $1")
+        .bind(own.user_id.0)
+        .bind("gro\u{df}")
+        .execute(&pool)
+        .await
+        .expect("another username");
+    assert!(with_words(&store, "own").await.is_empty(), "words are of the names that there are");
+    assert_eq!(keeper.write_missing_words(10).await.expect("words"), 2);
+    assert_eq!(with_words(&store, "gross").await, ["gro\u{df}"]);
+    assert_eq!(with_words(&store, "dan").await, ["dan"]);
+}
+
+/// In a large tenant a letter begins a word of nearly every name.
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn a_search_for_letters_compares_a_bounded_number_of_users() {
+    let (_database, pool) = database().await;
+    sqlx::query(
+        "INSERT INTO users (user_id, username, display_name, display_name_key, created_at)
+         SELECT gen_random_uuid(), 'user' || n, 'A', 'a', now() FROM generate_series(1, 5000) AS n",
+    )
+    .execute(&pool)
+    .await
+    .expect("users");
+    let store: Store = Arc::new(PostgresStore::new(pool));
+    let zoe = add(&store, "zoe", "Aztec").await;
+    assert_eq!(with_words(&store, "a").await.len(), 100);
+    assert!(with_words(&store, "z a").await.is_empty(), "her word comes after 5,000 others");
+    assert_eq!(with_words(&store, "zoe a").await, ["zoe"]);
+    assert_eq!(with_words(&store, "az").await, ["zoe"]);
+    assert_eq!(usernames(&store, Search::words("z a", Some(vec![zoe.user_id]), 100)).await, ["zoe"]);
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn searches_by_words_leave_sessions_to_others() {
+    let (_database, pool) = database().await;
+    let mut writing = pool.begin().await.expect("a transaction");
+    sqlx::query("LOCK TABLE name_words IN ACCESS EXCLUSIVE MODE")
+        .execute(&mut *writing)
+        .await
+        .expect("a lock");
+    let store: Store = Arc::new(PostgresStore::new(pool));
+    let mut searches = JoinSet::new();
+    for _ in 0..3 {
+        let store = store.clone();
+        let search = Search::words("ann", None, 10).expect("a search");
+        searches.spawn(async move { store.search(&search).await });
+    }
+    let first = searches.join_next().await.expect("a search").expect("no panic");
+    assert!(matches!(first, Err(StoreError::TooManySearches)), "{first:?}");
+    assert_eq!(store.profile(UserId::generate()).await.expect("a session is free"), None);
+    writing.rollback().await.expect("the lock is released");
+    while let Some(search) = searches.join_next().await {
+        search.expect("no panic").expect("a turn");
     }
 }
 

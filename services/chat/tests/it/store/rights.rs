@@ -142,7 +142,8 @@ async fn a_restricted_user_reads_and_writes_nothing(store: Store) {
     let one = store.create(&group(ann, &[bob])).await.expect("a chat").chat.chat_id;
     let two = store.create(&group(ann, &[bob])).await.expect("a chat").chat.chat_id;
     let accesses = async || sends(&store, &[(one, bob), (two, bob), (one, ann)]).await;
-    let (later, before) = (Some(Utc::now() + TimeDelta::hours(1)), Some(at(0)));
+    let (later, before) = (Utc::now() + TimeDelta::hours(1), Utc::now() - TimeDelta::hours(1));
+    let (later, before) = (Some(later), Some(before));
     let restrict = async |chat: Option<ChatId>, until: Option<DateTime<Utc>>| {
         let before = store.pending(1000).await.expect("the outbox").len();
         let restriction = until.map(|until| Restriction { chat_id: chat, until, is_ban: chat.is_none() });
@@ -152,6 +153,9 @@ async fn a_restricted_user_reads_and_writes_nothing(store: Store) {
         let [record, tombstone] = &pending[before..] else { panic!("{pending:?}") };
         assert_eq!(RestrictionRecord::parse_key(record.key.as_bytes()), Some((chat, bob)));
         assert_eq!(*tombstone, OutboxRecord { payload: None, ..record.clone() });
+        // It is repeated until the answer comes, and is so already.
+        store.restrict(bob, chat, restriction).await.expect("no change");
+        assert_eq!(store.pending(1000).await.expect("the outbox"), pending);
         let listed = store.restrictions(bob).await.expect("a read");
         let found = listed.iter().find(|restriction| restriction.chat_id == chat);
         let holds = until.is_some_and(|until| until > Utc::now());
@@ -165,14 +169,36 @@ async fn a_restricted_user_reads_and_writes_nothing(store: Store) {
     assert_eq!(accesses().await, [ReadAndSend; 3], "its time is over");
     restrict(None, later).await;
     assert_eq!(accesses().await, [Restricted, Restricted, ReadAndSend]);
-    for _ in 0..2 {
-        restrict(None, None).await;
-        assert_eq!(accesses().await, [ReadAndSend; 3]);
-    }
+    restrict(None, None).await;
+    assert_eq!(accesses().await, [ReadAndSend; 3]);
     restrict(Some(one), later).await;
     store.depart(one, bob, Utc::now()).await.expect("a change");
     assert_eq!(accesses().await, [Outside, ReadAndSend, ReadAndSend]);
     assert_eq!(store.restrictions(bob).await.expect("a read").len(), 1, "who is brought back writes nothing");
     store.forget_restrictions(bob).await.expect("a change");
     assert!(store.restrictions(bob).await.expect("a read").is_empty());
+}
+
+/// The mutes of a rule end by themselves, and nothing else is said of them.
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn restrictions_that_have_ended_are_forgotten() {
+    let (_database, pool) = database().await;
+    let store: Store = Arc::new(PostgresStore::new(pool.clone(), Limits::default()));
+    sqlx::query(
+        "INSERT INTO restrictions (user_id, chat_id, restricted_until)
+         SELECT gen_random_uuid(), gen_random_uuid(), now() - INTERVAL '2 days' FROM generate_series(1, 30)",
+    )
+    .execute(&pool)
+    .await
+    .expect("restrictions");
+    let mute = async |hours: i64| {
+        let (chat_id, until) = (Some(ChatId::generate()), Utc::now() + TimeDelta::hours(hours));
+        let restriction = Restriction { chat_id, until, is_ban: false };
+        store.restrict(new_user(), chat_id, Some(restriction)).await.expect("a change");
+    };
+    mute(-1).await;
+    mute(1).await;
+    let left: i64 =
+        sqlx::query_scalar("SELECT count(*) FROM restrictions").fetch_one(&pool).await.expect("a count");
+    assert_eq!(left, 2, "what ended lately is left, and what holds");
 }

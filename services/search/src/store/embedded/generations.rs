@@ -22,6 +22,8 @@ use crate::{
 
 /// The file with the name of the generation that searches use.
 const SERVED: &str = "served";
+/// The folder has room for two generations of this part of it: both, and what is written while segments of one are merged.
+const PARTS: u64 = 3;
 /// The same while it is written.
 const SERVED_NEW: &str = "served.new";
 
@@ -32,6 +34,8 @@ pub struct EmbeddedGenerations(Arc<Inner>);
 struct Inner {
     /// None for generations in memory.
     folder: Option<PathBuf>,
+    /// Most that the folder may hold.
+    limit_bytes: u64,
     owner: Owner,
     held: Mutex<Held>,
 }
@@ -80,12 +84,17 @@ impl EmbeddedGenerations {
         let owner = Owner::new("", analyzer);
         let index = EmbeddedIndex::create_in_memory(owner.clone())?;
         let served = Generation { name: Name { form: FORM, number: 1 }, index };
-        Ok(Self::of(None, owner, Held { served, next: None }))
+        Ok(Self::of(None, u64::MAX, owner, Held { served, next: None }))
     }
 
     /// Opens the generations in a folder of this process, or creates the first one there. One that cannot be read is removed. Refuses those of another
-    /// tenant, and a folder that another process has open.
-    pub fn open(folder: &Path, tenant: &str, analyzer: Arc<Analyzer>) -> Result<Self, IndexError> {
+    /// tenant, and a folder that another process has open. The folder may hold `limit_bytes`.
+    pub fn open(
+        folder: &Path,
+        limit_bytes: u64,
+        tenant: &str,
+        analyzer: Arc<Analyzer>,
+    ) -> Result<Self, IndexError> {
         let prepared = |source| IndexError::Folder { folder: folder.to_owned(), source };
         let owner = Owner::new(tenant, analyzer);
         fs::create_dir_all(folder).map_err(prepared)?;
@@ -121,11 +130,11 @@ impl EmbeddedGenerations {
         if named != Some(served.name) {
             write_named(folder, served.name).map_err(prepared)?;
         }
-        Ok(Self::of(Some(folder.to_owned()), owner, Held { served, next }))
+        Ok(Self::of(Some(folder.to_owned()), limit_bytes, owner, Held { served, next }))
     }
 
-    fn of(folder: Option<PathBuf>, owner: Owner, held: Held) -> Self {
-        Self(Arc::new(Inner { folder, owner, held: Mutex::new(held) }))
+    fn of(folder: Option<PathBuf>, limit_bytes: u64, owner: Owner, held: Held) -> Self {
+        Self(Arc::new(Inner { folder, limit_bytes, owner, held: Mutex::new(held) }))
     }
 
     /// Runs what blocks where it may.
@@ -154,8 +163,13 @@ impl Generations for EmbeddedGenerations {
         self.0.held().served.name.form != FORM
     }
 
+    async fn check_room(&self) -> Result<(), IndexError> {
+        self.run(Inner::check_room).await
+    }
+
     async fn begin(&self) -> Result<Arc<dyn Index>, IndexError> {
         self.run(|inner| {
+            inner.check_room()?;
             let served = {
                 let mut held = inner.held();
                 held.next = None;
@@ -210,6 +224,14 @@ impl Inner {
     fn held(&self) -> MutexGuard<'_, Held> {
         self.held.lock().unwrap_or_else(PoisonError::into_inner)
     }
+
+    fn check_room(&self) -> Result<(), IndexError> {
+        let Some(folder) = &self.folder else { return Ok(()) };
+        let folder = folder.join(self.held().served.name.to_string());
+        let bytes = size(&folder).map_err(|source| IndexError::Folder { folder, source })?;
+        let most_bytes = self.limit_bytes / PARTS;
+        if bytes <= most_bytes { Ok(()) } else { Err(IndexError::NoRoom { bytes, most_bytes }) }
+    }
 }
 
 fn is_usable(name: Name) -> bool {
@@ -238,6 +260,20 @@ fn names(folder: &Path) -> io::Result<Vec<Name>> {
         }
     }
     Ok(names)
+}
+
+/// Returns how many bytes the files of a generation have.
+fn size(folder: &Path) -> io::Result<u64> {
+    let mut bytes = 0;
+    for entry in fs::read_dir(folder)? {
+        match entry?.metadata() {
+            Ok(metadata) => bytes += metadata.len(),
+            // A merge of segments removes files.
+            Err(error) if error.kind() == io::ErrorKind::NotFound => {}
+            Err(error) => return Err(error),
+        }
+    }
+    Ok(bytes)
 }
 
 /// Returns the generation that searches use, as far as a file says so.

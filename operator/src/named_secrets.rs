@@ -1,4 +1,4 @@
-//! Pure: what the notification service of a tenant gets of Secrets that the manifest names.
+//! Pure: what the notification and the moderation service of a tenant get of Secrets that the manifest names.
 //!
 //! A key that signs requests to a URL of the manifest has to consent to it: a server that receives signatures may guess the key. A service account
 //! consents by what it is: its key signs for its own `token_uri`, and is sent nowhere.
@@ -26,28 +26,46 @@ const SIGNING_KEY_BYTES: std::ops::RangeInclusive<usize> = 16..=1024;
 /// A Secret of the tenant, the name of the one that it copies, and the key there.
 pub(crate) type Declared<'a> = (Secret, &'a str, &'a str);
 
-/// Returns what a tenant declares. Without the service nothing of it has an effect.
+/// Returns what a tenant declares. Without the service that reads it nothing of it has an effect.
 pub(crate) fn declared(spec: &MessengerTenantSpec) -> Vec<Declared<'_>> {
-    let is_enabled = spec.services.as_ref().is_some_and(|all| all.is_enabled(Service::Notification));
-    let Some(notifications) = spec.notifications.as_ref().filter(|_| is_enabled) else { return Vec::new() };
-    let fcm = notifications.fcm.as_ref();
+    let is_enabled = |service| spec.services.as_ref().is_some_and(|all| all.is_enabled(service));
+    let notifications = spec.notifications.as_ref().filter(|_| is_enabled(Service::Notification));
+    let moderation = spec.moderation.as_ref().filter(|_| is_enabled(Service::Moderation));
+    let fcm = notifications.and_then(|all| all.fcm.as_ref());
     let fcm = fcm.map(|fcm| (Secret::Fcm, fcm.service_account_secret_ref.name.as_str(), fcm.key()));
-    let sms = notifications.sms.as_ref();
+    let sms = notifications.and_then(|all| all.sms.as_ref());
     let sms = sms.map(|sms| (Secret::Sms, sms.signing_key_secret_ref.name.as_str(), sms.key()));
-    fcm.into_iter().chain(sms).collect()
+    let classifier = moderation.and_then(|all| all.classifier.as_ref());
+    let classifier =
+        classifier.map(|of| (Secret::Classifier, of.signing_key_secret_ref.name.as_str(), of.key()));
+    fcm.into_iter().chain(sms).chain(classifier).collect()
 }
 
-/// Returns the names of the Secrets that a tenant's notifications need.
+/// Returns the URL of the manifest that a key signs for, with the annotation that consents to it.
+fn signed_url(spec: &MessengerTenantSpec, secret: Secret) -> Option<(&'static str, &str)> {
+    match secret {
+        Secret::Sms => {
+            let sms = spec.notifications.as_ref()?.sms.as_ref()?;
+            Some((crds::SMS_URL_ANNOTATION, sms.url.as_str()))
+        }
+        Secret::Classifier => {
+            let classifier = spec.moderation.as_ref()?.classifier.as_ref()?;
+            Some((crds::CLASSIFIER_URL_ANNOTATION, classifier.url.as_str()))
+        }
+        _ => None,
+    }
+}
+
+/// Returns the names of the Secrets that a tenant's services need.
 pub(crate) fn secret_names(spec: &MessengerTenantSpec) -> impl Iterator<Item = &str> {
     declared(spec).into_iter().map(|(_, name, _)| name)
 }
 
 /// Returns what the tenant's own Secrets get of those that it names in this namespace.
 pub(crate) fn copies(spec: &MessengerTenantSpec, namespace: &str, secrets: &ReferencedSecrets) -> Copies {
-    let url = spec.notifications.as_ref().and_then(|all| all.sms.as_ref()).map(|sms| sms.url.as_str());
     let copy = |(secret, name, key): Declared<'_>| {
-        let consent = url.filter(|_| secret == Secret::Sms).map(|value| Consent {
-            annotation: crds::SMS_URL_ANNOTATION,
+        let consent = signed_url(spec, secret).map(|(annotation, value)| Consent {
+            annotation,
             value,
             to: "sign requests to this URL",
         });
@@ -61,7 +79,8 @@ pub(crate) fn copies(spec: &MessengerTenantSpec, namespace: &str, secrets: &Refe
             checked.map(|()| value.clone()).map_err(wrong)
         });
         let data = checked.map(|value| BTreeMap::from([(secret.keys[0].key.to_owned(), value)]));
-        let unusable = |why: String| Unusable::OfManifest(format!("spec.notifications.{secret}: {why}"));
+        let part = if secret == Secret::Classifier { "moderation" } else { "notifications" };
+        let unusable = |why: String| Unusable::OfManifest(format!("spec.{part}.{secret}: {why}"));
         (secret, data.map_err(unusable))
     };
     declared(spec).into_iter().map(copy).collect()
@@ -137,10 +156,12 @@ mod tests {
     use crate::referenced::ReferencedSecret;
 
     const URL: &str = "https://sms.acme.example/send";
+    const CLASSIFIER_URL: &str = "https://labels.acme.example/classify";
 
     fn spec(is_enabled: bool) -> MessengerTenantSpec {
         let spec = json!({"tenantId": "acme", "cellRef": {"name": "local"},
-        "services": {"notification": {"enabled": is_enabled}},
+        "services": {"notification": {"enabled": is_enabled}, "moderation": {"enabled": is_enabled}},
+        "moderation": {"classifier": {"url": CLASSIFIER_URL, "signingKeySecretRef": {"name": "labels"}}},
         "notifications": {
             "fcm": {"serviceAccountSecretRef": {"name": "firebase"}},
             "sms": {"url": URL, "signingKeySecretRef": {"name": "sms-hook", "key": "word"}},
@@ -164,7 +185,9 @@ mod tests {
     }
 
     fn secret(name: &str, url: Option<&str>, key: &str, value: &str) -> (String, ReferencedSecret) {
-        let annotation = |url: &str| (crds::SMS_URL_ANNOTATION.to_owned(), url.to_owned());
+        let annotated =
+            if name == "labels" { crds::CLASSIFIER_URL_ANNOTATION } else { crds::SMS_URL_ANNOTATION };
+        let annotation = |url: &str| (annotated.to_owned(), url.to_owned());
         let secret = ReferencedSecret {
             annotations: url.map(annotation).into_iter().collect(),
             data: BTreeMap::from([(key.to_owned(), Some(value.into()))]),
@@ -242,8 +265,23 @@ mod tests {
     }
 
     #[test]
+    fn a_key_signs_for_the_classifier_that_its_secret_consents_to() {
+        let classifier = |url: Option<&str>, value: &str, expected: Option<&str>| {
+            check(Secret::Classifier, secret("labels", url, "signingKey", value), expected);
+        };
+        classifier(Some(CLASSIFIER_URL), "sixteen bytes ok", None);
+        for other in [None, Some(URL)] {
+            let step =
+                "annotate --overwrite secret labels messenger.posthouse.dev/classifier-url=https://labels";
+            classifier(other, "sixteen bytes ok", Some(step));
+        }
+        let short = Some("spec.moderation.classifier: key signingKey of Secret acme/labels does not have");
+        classifier(Some(CLASSIFIER_URL), "hunter2", short);
+    }
+
+    #[test]
     fn without_the_service_nothing_is_needed() {
-        assert_eq!(secret_names(&spec(true)).collect::<Vec<_>>(), ["firebase", "sms-hook"]);
+        assert_eq!(secret_names(&spec(true)).collect::<Vec<_>>(), ["firebase", "sms-hook", "labels"]);
         assert_eq!(secret_names(&spec(false)).count(), 0);
         assert!(copies(&spec(false), "acme", &ReferencedSecrets::new()).is_empty());
     }
