@@ -39,7 +39,7 @@ export class Preferences extends Source {
     set(values: Partial<Values>): void {
         this.#values = { ...this.#values, ...values };
         localStorage.setItem(KEY, JSON.stringify(this.#values));
-        this.changed();
+        this.changed("at once");
     }
 
     #read(): void {

@@ -1,5 +1,5 @@
 // The page as a whole, over the library, against a messenger that speaks the protocol.
-import { act, render, screen, waitFor, within } from "@testing-library/react";
+import { act, render, screen, waitFor, within, type RenderResult } from "@testing-library/react";
 import userEvent from "@testing-library/user-event";
 import { beforeEach, expect, test } from "vitest";
 import { Preferences } from "../src/preferences";
@@ -16,15 +16,26 @@ beforeEach(() => {
     messenger.install();
 });
 
-async function opened(): Promise<void> {
+/** Opens the page, and signs in. */
+async function opened(): Promise<RenderResult> {
     const signIn = new SignIn({ name: "Acme", services: ["search"] });
-    render(<App signIn={signIn} preferences={new Preferences()} firstTexts={await Texts.load("en")} />);
+    const page = render(
+        <App signIn={signIn} preferences={new Preferences()} firstTexts={await Texts.load("en")} />,
+    );
     await userEvent.type(await screen.findByLabelText("Username"), "me");
     await userEvent.type(screen.getByLabelText("Password"), "a password");
     await userEvent.click(screen.getByRole("button", { name: "Sign in" }));
+    return page;
 }
 
-const composer = () => screen.findByRole("textbox", { name: "Message" });
+async function openChat(): Promise<HTMLElement> {
+    await screen.findByRole("link", { name: /Harbour/ });
+    act(() => {
+        location.hash = `#/chat/${CHAT}`;
+        window.dispatchEvent(new HashChangeEvent("hashchange"));
+    });
+    return screen.findByRole("textbox", { name: "Message" });
+}
 
 test("a wrong password is said so, and the form stays", async () => {
     messenger.isSignedIn = false;
@@ -45,12 +56,7 @@ test("a user signs in, sees the chats, and what comes is counted", async () => {
 
 test("what is sent without a connection goes out once it is back, once", async () => {
     await opened();
-    await screen.findByRole("link", { name: /Harbour/ });
-    act(() => {
-        location.hash = `#/chat/${CHAT}`;
-        window.dispatchEvent(new HashChangeEvent("hashchange"));
-    });
-    const field = await composer();
+    const field = await openChat();
     act(() => messenger.down());
     await screen.findByText(/No connection/, { selector: ".connection" });
     await userEvent.type(field, "from the tunnel{Enter}");
@@ -60,6 +66,24 @@ test("what is sent without a connection goes out once it is back, once", async (
         timeout: 5_000,
     });
     await waitFor(() => expect(screen.queryByText(/No connection/, { selector: ".connection" })).toBeNull());
+});
+
+test("what was not sent when the page was closed goes out with the next one, once", async () => {
+    const page = await opened();
+    const field = await openChat();
+    act(() => messenger.down());
+    await userEvent.type(field, "before the lid closes{Enter}");
+    await userEvent.type(field, "and a draft");
+    page.unmount();
+    // The session of a closed page ends in the next turn.
+    await new Promise((resolve) => setTimeout(resolve));
+    messenger.up();
+    history.replaceState(null, "", "/");
+    await opened();
+    await waitFor(() => expect(messenger.log.map(({ body }) => body)).toEqual(["before the lid closes"]), {
+        timeout: 5_000,
+    });
+    expect(await openChat()).toHaveProperty("value", "and a draft");
 });
 
 test("a chat that the user is not in is said so", async () => {
@@ -73,7 +97,7 @@ test("settings change the language at once, and it stays", async () => {
     await opened();
     await userEvent.selectOptions(await screen.findByLabelText("Language"), "ru");
     expect(await screen.findByRole("heading", { name: "Настройки" })).toBeDefined();
-    expect(document.documentElement.lang).toBe("ru");
+    await waitFor(() => expect(document.documentElement.lang).toBe("ru"));
     expect(new Preferences().language).toBe("ru");
 });
 

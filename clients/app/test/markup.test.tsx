@@ -1,5 +1,6 @@
 import { render } from "@testing-library/react";
-import { expect, test } from "vitest";
+import { Lexer } from "marked";
+import { expect, test, vi } from "vitest";
 import { Markup, plainName, safeHref } from "../src/text/markup";
 
 const shown = (text: string, mentions: string[] = []) =>
@@ -55,11 +56,21 @@ test("markup is what it says", () => {
     for (const tag of tags) expect(container.querySelector(tag), tag).not.toBeNull();
 });
 
-test("quotes without end and long texts are shown as they are", () => {
-    const deep = ">".repeat(200) + " end";
+test("quotes without end are shown, and what is beyond the lexer is text", () => {
+    const deep = `${">".repeat(200)} end`;
     expect(shown(deep).textContent).toContain("end");
+    const lex = vi.spyOn(Lexer.prototype, "lex").mockImplementation(() => {
+        throw new RangeError("Maximum call stack size exceeded");
+    });
+    expect(shown("> text").textContent).toBe("> text");
+    expect(lex).toHaveBeenCalledOnce();
+});
+
+test("a long text is shown as it is, without being split", () => {
+    const lex = vi.spyOn(Lexer.prototype, "lex");
     const long = "a".repeat(16_384);
     expect(shown(long).textContent).toBe(long);
+    expect(lex).not.toHaveBeenCalled();
 });
 
 test("only users whom the message calls are marked", () => {

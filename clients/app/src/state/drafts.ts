@@ -70,7 +70,8 @@ export class Drafts extends Source {
         const kept = isEmpty(draft) ? this.#kept.dropDraft(chat) : this.#kept.keepDraft(chat, draft);
         // Where the browser keeps nothing, it is in this page.
         kept.catch(() => undefined);
-        this.changed();
+        // A field that shows it would fall back to what was there before the key.
+        this.changed("at once");
     }
 
     #share(chat: string): void {

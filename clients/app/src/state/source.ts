@@ -21,12 +21,17 @@ export class Source {
         return () => this.#listeners.delete(listener);
     };
 
-    protected changed(): void {
+    /** Tells the listeners: with what else changes in a moment, or at once. */
+    protected changed(when: "gathered" | "at once" = "gathered"): void {
         this.#version += 1;
-        this.#timer ??= setTimeout(() => {
-            this.#timer = undefined;
-            for (const listener of [...this.#listeners]) listener();
-        }, GATHER_MS);
+        if (when === "at once") this.#tell();
+        else this.#timer ??= setTimeout(() => this.#tell(), GATHER_MS);
+    }
+
+    #tell(): void {
+        clearTimeout(this.#timer);
+        this.#timer = undefined;
+        for (const listener of [...this.#listeners]) listener();
     }
 }
 

@@ -1,13 +1,13 @@
 // Text of users as elements: Markdown and links. Nothing of it is ever HTML: what looks like a tag is shown as it was written.
 import { Lexer, type Token, type Tokens } from "marked";
-import { Fragment, type ReactNode } from "react";
+import { Fragment, useMemo, type ReactNode } from "react";
 
 /** The schemes that a link may have; any other one is text. */
 const SCHEMES = new Set(["http:", "https:", "mailto:"]);
 /** Quotes in quotes and lists in lists beyond it are shown as text. */
 const MAX_DEPTH = 8;
-/** A longer text is shown as it is: a message has at most 16 KiB, and what is within a few is parsed in a frame. */
-const MAX_PARSED_CHARACTERS = 8_192;
+/** A longer text is shown as it is. The worst texts of this length, found by trying, are split within a frame or two. */
+const MAX_PARSED_CHARACTERS = 4_096;
 /** Characters that turn or hide what stands beside them (UTR 36). In the address of a link they are shown by their numbers. */
 const TRICKY = /[\u00ad\u061c\u200b-\u200f\u202a-\u202e\u2060-\u2069\ufeff]/g;
 
@@ -29,9 +29,19 @@ export function plainName(name: string): string {
 
 /** Shows a text with its Markdown. `mentions` are the usernames that the message calls. */
 export function Markup({ text, mentions = [] }: { text: string; mentions?: readonly string[] }): ReactNode {
-    if (text.length > MAX_PARSED_CHARACTERS) return <p>{text}</p>;
-    const tokens = new Lexer({ gfm: true, breaks: true }).lex(text);
-    return <>{blocks(tokens, mentions, 0)}</>;
+    const tokens = useMemo(() => tokensOf(text), [text]);
+    return tokens ? <>{blocks(tokens, mentions, 0)}</> : <p>{text}</p>;
+}
+
+/** Returns the parts of a text, and nothing for one that is too much for it. */
+function tokensOf(text: string): Token[] | undefined {
+    if (text.length > MAX_PARSED_CHARACTERS) return undefined;
+    try {
+        return new Lexer({ gfm: true, breaks: true }).lex(text);
+    } catch {
+        // It calls itself for each quote in a quote: thousands of them are beyond the stack.
+        return undefined;
+    }
 }
 
 function blocks(tokens: readonly Token[], mentions: readonly string[], depth: number): ReactNode {

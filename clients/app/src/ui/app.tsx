@@ -98,6 +98,14 @@ function Open({ workspace, onOver }: { workspace: Workspace; onOver: () => void 
     const t = useText();
     const { say } = usePage();
     const { state } = useSource(workspace.connection);
+    // In development an effect ends and begins again at once, and a session that is closed stays so.
+    const closing = useRef<ReturnType<typeof setTimeout>>(undefined);
+    useEffect(() => {
+        clearTimeout(closing.current);
+        return () => {
+            closing.current = setTimeout(() => workspace.close());
+        };
+    }, [workspace]);
     const signOut = async () => {
         await workspace.signOut();
         SignIn.forget();
