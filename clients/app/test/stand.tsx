@@ -89,6 +89,7 @@ export async function stand(
     state: socket.ChatState = chatState(),
     log: socket.Message[] = [],
     config: Partial<Config> = {},
+    here = log.length,
 ): Promise<Stand> {
     const sent: Stand["sent"] = [];
     const identity = {
@@ -109,7 +110,7 @@ export async function stand(
     chats.take({ type: "synced", page: { chats: [state], cursor: "c", more: false, unread: 0, mentions: 0 } });
     const room = new Room(CHAT, ME, lineOf(log));
     room.open(1, log.length);
-    for (const message of log) room.take(message);
+    for (const message of log.slice(-here)) room.take(message);
     const sends = new Sends(session, kept, { outgoing: [], refused: [] });
     const workspace = {
         ...{ user: ME, identity, chats, users, me: profile(ME, "me", "Me Myself") },

@@ -60,15 +60,23 @@ export function Timeline({ chat, at, onArrived, act }: Props): ReactNode {
         const handle = list.current;
         if (!handle || handle.viewportSize === 0 || room.state !== "ready") return;
         const left = handle.scrollSize - handle.scrollOffset - handle.viewportSize;
-        isStuck.current = room.isAtEnd && left < STUCK_PX;
         setIsFar(!room.isAtEnd || left > handle.viewportSize);
-        if (handle.scrollOffset < NEAR_PX) void room.loadEarlier();
+        // Before its first scroll a list that belongs at its end is at its beginning.
+        const isPlaced = !isStuck.current || left < STUCK_PX;
+        if (isPlaced && handle.scrollOffset < NEAR_PX) void room.loadEarlier();
         if (left < NEAR_PX) void room.loadLater();
         if (document.visibilityState !== "visible" || !document.hasFocus()) return;
         const last = shown[handle.findItemIndex(handle.scrollOffset + handle.viewportSize - 1)];
         if (isStuck.current) workspace.read(chat.chat, room.lastSeq);
         else if (last && "message" in last) workspace.read(chat.chat, last.message.seq);
     }, [room, shown, workspace, chat.chat]);
+
+    const onScroll = (offset: number) => {
+        const handle = list.current;
+        if (!handle) return;
+        isStuck.current = room.isAtEnd && handle.scrollSize - offset - handle.viewportSize < STUCK_PX;
+        look();
+    };
 
     const toEnd = useCallback(
         () => list.current?.scrollToIndex(shown.length - 1, { align: "end" }),
@@ -81,8 +89,9 @@ export function Timeline({ chat, at, onArrived, act }: Props): ReactNode {
         if (hasBegun.current || shown.length === 0) return;
         hasBegun.current = true;
         if (at !== undefined) return;
-        if (firstUnread > 0) list.current?.scrollToIndex(firstUnread, { align: "start" });
-        else toEnd();
+        isStuck.current = firstUnread <= 0;
+        if (isStuck.current) toEnd();
+        else list.current?.scrollToIndex(firstUnread, { align: "start" });
     }, [shown.length, firstUnread, toEnd, at]);
     useLayoutEffect(() => {
         if (isStuck.current && at === undefined) toEnd();
@@ -156,8 +165,12 @@ export function Timeline({ chat, at, onArrived, act }: Props): ReactNode {
                 data={shown}
                 shift={isShift}
                 keepMounted={tabbable === -1 ? [] : [tabbable]}
-                onScroll={look}
-                onResize={() => isStuck.current && toEnd()}
+                onScroll={onScroll}
+                onResize={() => {
+                    if (isStuck.current) toEnd();
+                    // What fits on the screen is read without a scroll.
+                    look();
+                }}
                 onKeyDown={move}
             >
                 {(row, index) => (
