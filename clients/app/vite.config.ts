@@ -57,7 +57,8 @@ export default defineConfig({
         rollupOptions: {
             onwarn(warning, warn) {
                 // Comments and directives of a library for other bundlers.
-                if (!["INVALID_ANNOTATION", "MODULE_LEVEL_DIRECTIVE"].includes(warning.code ?? "")) warn(warning);
+                if (!["INVALID_ANNOTATION", "MODULE_LEVEL_DIRECTIVE"].includes(warning.code ?? ""))
+                    warn(warning);
             },
         },
     },
