@@ -57,7 +57,7 @@ fn source(files: &BTreeMap<String, PathBuf>) -> io::Result<String> {
         None => "None".to_owned(),
     };
     for (name, path) in files {
-        let is_form = |ending| name.strip_suffix(ending).is_some_and(|of| files.contains_key(of));
+        let is_form = |ending: &str| name.strip_suffix(ending).is_some_and(|of| files.contains_key(of));
         if is_form(".br") || is_form(".gz") {
             continue;
         }

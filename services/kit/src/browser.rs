@@ -114,7 +114,7 @@ mod tests {
             .route("/page", get(|| async { page }))
             .route("/content", get(|| async { content }))
             .layer(middleware::from_fn(protect));
-        let response = |path| {
+        let response = |path: &str| {
             let request = Request::get(path).body(Body::empty()).expect("a request");
             router.clone().oneshot(request)
         };

@@ -93,7 +93,7 @@ async fn file(
     headers: HeaderMap,
 ) -> Result<Response, ApiError> {
     let found = state.assets.get(&path);
-    // A page that is older than the service asks for files of its own build: it loads itself again.
+    // A page that is older than the service asks for files of its own build.
     let found = found.ok_or_else(|| ApiError::new(ErrorCode::NotFound, "no such file of the client"))?;
     Ok(asset(&found, &headers))
 }
