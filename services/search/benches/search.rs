@@ -165,6 +165,10 @@ impl Generations for One {
         false
     }
 
+    async fn check_room(&self) -> Result<(), IndexError> {
+        Ok(())
+    }
+
     async fn begin(&self) -> Result<Arc<dyn Index>, IndexError> {
         Err(IndexError::NotBegun)
     }

@@ -43,6 +43,16 @@ export type AuditEntry = {
 /** A chat, direct or group. Also the Kafka record key, which keeps one chat on one partition. */
 export type ChatId = string;
 
+/**
+ * A label of the tenant's classifier (`spec.moderation.classifier`). It is asked after all other rules have judged, which do not wait for it; what follows
+ * from its answer comes beside what followed from them. A set with such a rule is enforced where the tenant has a classifier, and a shadow run asks none.
+ */
+export type ClassifierRule = {
+    label: string;
+    /** The least score that is caught, in percent. */
+    percent: number;
+};
+
 /** `POST /api/moderation/appeals` */
 export type CreateAppealRequest = {
     /** One of the caller's. */
@@ -357,6 +367,9 @@ export type RuleTest = ({
 } | {
     /** It has a file. */
     attachments: AttachmentsRule;
+} | {
+    /** The tenant's classifier gives it a label. */
+    classifier: ClassifierRule;
 });
 
 /** A message that a rule would have caught. */
@@ -423,6 +436,8 @@ export type ShadowRun = {
     /** Milliseconds since the epoch; likewise the next. */
     started_at_ms: number;
     state: ShadowState;
+    /** Of them, those that a classifier would have been asked about: rules with one are not in the figures. */
+    unjudged?: number;
 };
 
 /** How far a shadow run is. */
