@@ -2,7 +2,7 @@
 
 use std::{
     collections::HashSet,
-    sync::{Arc, Mutex, PoisonError},
+    sync::Arc,
     time::{Duration, Instant},
 };
 
@@ -13,7 +13,7 @@ use axum::{
 use contracts::UserId;
 use kit::{
     auth::Caller,
-    bucket::{Buckets, Rate},
+    bucket::{Rate, SharedBuckets},
     error::ApiError,
 };
 
@@ -82,12 +82,12 @@ where
 
 /// What users reported and appealed lately through this process. Cheap to clone.
 #[derive(Clone)]
-pub struct Pace(Arc<Mutex<Buckets<UserId>>>);
+pub struct Pace(SharedBuckets<UserId>);
 
 impl Pace {
     /// Returns one at which nothing was reported.
     pub fn new(rate: Rate) -> Self {
-        Self(Arc::new(Mutex::new(Buckets::new(rate))))
+        Self(SharedBuckets::new(rate))
     }
 }
 
@@ -110,9 +110,7 @@ where
     async fn from_request_parts(parts: &mut Parts, state: &S) -> Result<Self, ApiError> {
         let caller = Caller::from_request_parts(parts, state).await?;
         let Pace(buckets) = Pace::from_ref(state);
-        let counted =
-            buckets.lock().unwrap_or_else(PoisonError::into_inner).try_take(caller.user_id, Instant::now());
-        counted.map_err(|wait| Error::TooOften { wait })?;
+        buckets.try_take(caller.user_id, Instant::now()).map_err(|wait| Error::TooOften { wait })?;
         Ok(Self(caller.user_id))
     }
 }
