@@ -10,7 +10,13 @@ use contracts::{
     },
 };
 use kit::postgres::Schema;
-use sqlx::{PgConnection, PgPool, types::Json};
+use serde::de::DeserializeOwned;
+use sqlx::{
+    PgConnection, PgPool, Postgres,
+    postgres::PgArguments,
+    query::{QueryAs, QueryScalar},
+    types::Json,
+};
 use tonic::async_trait;
 use uuid::Uuid;
 
@@ -38,6 +44,17 @@ const FORGOTTEN_AT_ONCE: usize = 1_000;
 /// Rule sets are enforced one after the other, under this lock of the database, "rulesets" in ASCII: each is compared with all that are.
 const RULE_SETS_LOCK: i64 = 0x7275_6c65_7365_7473;
 
+/// What a table has as one value of JSON.
+trait Document: DeserializeOwned + Send + Unpin + 'static {}
+
+impl<T: DeserializeOwned + Send + Unpin + 'static> Document for T {}
+
+/// A query for documents.
+type Documents<'q, T> = QueryScalar<'q, Postgres, Json<T>, PgArguments>;
+
+/// A query for documents with their places in a list.
+type Placed<'q, T> = QueryAs<'q, Postgres, (i64, Json<T>), PgArguments>;
+
 /// Keeps all of it in the tenant's database.
 #[derive(Clone)]
 pub struct PostgresStore {
@@ -48,6 +65,21 @@ impl PostgresStore {
     /// Returns a store on a pool whose search path starts with [`SCHEMA`].
     pub fn new(pool: PgPool) -> Self {
         Self { pool }
+    }
+
+    async fn document<T: Document>(&self, query: Documents<'_, T>) -> Result<Option<T>, StoreError> {
+        let found = query.fetch_optional(&self.pool).await.map_err(StoreError::Read)?;
+        Ok(found.map(|Json(document)| document))
+    }
+
+    async fn documents<T: Document>(&self, query: Documents<'_, T>) -> Result<Vec<T>, StoreError> {
+        let found = query.fetch_all(&self.pool).await.map_err(StoreError::Read)?;
+        Ok(found.into_iter().map(|Json(document)| document).collect())
+    }
+
+    async fn placed<T: Document>(&self, query: Placed<'_, T>) -> Result<Vec<(i64, T)>, StoreError> {
+        let found = query.fetch_all(&self.pool).await.map_err(StoreError::Read)?;
+        Ok(found.into_iter().map(|(place, Json(document))| (place, document)).collect())
     }
 }
 
@@ -202,37 +234,26 @@ impl ModerationStore for PostgresStore {
     }
 
     async fn rule_set(&self, id: RuleSetId) -> Result<Option<RuleSet>, StoreError> {
-        let body: Option<Json<RuleSet>> =
-            sqlx::query_scalar("SELECT body FROM rule_sets WHERE rule_set_id = $1")
-                .bind(id.0)
-                .fetch_optional(&self.pool)
-                .await
-                .map_err(StoreError::Read)?;
-        Ok(body.map(|Json(set)| set))
+        let query = sqlx::query_scalar("SELECT body FROM rule_sets WHERE rule_set_id = $1").bind(id.0);
+        self.document(query).await
     }
 
     async fn rule_sets(&self, states: &[RuleSetState]) -> Result<Vec<RuleSet>, StoreError> {
         let states: Vec<String> = states.iter().map(|state| rule_set_state(*state).to_owned()).collect();
-        let bodies: Vec<Json<RuleSet>> = sqlx::query_scalar(
+        let query = sqlx::query_scalar(
             "SELECT body FROM rule_sets WHERE state = ANY ($1) ORDER BY created_at_ms, rule_set_id",
         )
-        .bind(states)
-        .fetch_all(&self.pool)
-        .await
-        .map_err(StoreError::Read)?;
-        Ok(bodies.into_iter().map(|Json(set)| set).collect())
+        .bind(states);
+        self.documents(query).await
     }
 
     async fn rule_sets_from(&self, sent_at_ms: i64) -> Result<Vec<RuleSet>, StoreError> {
-        let bodies: Vec<Json<RuleSet>> = sqlx::query_scalar(
+        let query = sqlx::query_scalar(
             "SELECT body FROM rule_sets WHERE state = 'enforced' OR retired_from_ms > $1
              ORDER BY created_at_ms, rule_set_id",
         )
-        .bind(sent_at_ms)
-        .fetch_all(&self.pool)
-        .await
-        .map_err(StoreError::Read)?;
-        Ok(bodies.into_iter().map(|Json(set)| set).collect())
+        .bind(sent_at_ms);
+        self.documents(query).await
     }
 
     async fn figures(&self, id: RuleSetId) -> Result<Figures, StoreError> {
@@ -265,13 +286,8 @@ impl ModerationStore for PostgresStore {
     }
 
     async fn shadow_run(&self, id: RuleSetId) -> Result<Option<ShadowRun>, StoreError> {
-        let body: Option<Json<ShadowRun>> =
-            sqlx::query_scalar("SELECT body FROM shadow_runs WHERE rule_set_id = $1")
-                .bind(id.0)
-                .fetch_optional(&self.pool)
-                .await
-                .map_err(StoreError::Read)?;
-        Ok(body.map(|Json(run)| run))
+        let query = sqlx::query_scalar("SELECT body FROM shadow_runs WHERE rule_set_id = $1").bind(id.0);
+        self.document(query).await
     }
 
     async fn put_shadow_run(&self, run: &ShadowRun) -> Result<(), StoreError> {
@@ -288,24 +304,17 @@ impl ModerationStore for PostgresStore {
     }
 
     async fn report(&self, id: ReportId) -> Result<Option<Report>, StoreError> {
-        let body: Option<Json<Report>> = sqlx::query_scalar("SELECT body FROM reports WHERE report_id = $1")
-            .bind(id.0)
-            .fetch_optional(&self.pool)
-            .await
-            .map_err(StoreError::Read)?;
-        Ok(body.map(|Json(report)| report))
+        let query = sqlx::query_scalar("SELECT body FROM reports WHERE report_id = $1").bind(id.0);
+        self.document(query).await
     }
 
     async fn report_of(&self, by: UserId, chat: ChatId, seq: i64) -> Result<Option<Report>, StoreError> {
-        let body: Option<Json<Report>> =
+        let query =
             sqlx::query_scalar("SELECT body FROM reports WHERE by_id = $1 AND chat_id = $2 AND seq = $3")
                 .bind(by.0)
                 .bind(chat.0)
-                .bind(seq)
-                .fetch_optional(&self.pool)
-                .await
-                .map_err(StoreError::Read)?;
-        Ok(body.map(|Json(report)| report))
+                .bind(seq);
+        self.document(query).await
     }
 
     async fn reports(
@@ -314,27 +323,19 @@ impl ModerationStore for PostgresStore {
         after: i64,
         limit: usize,
     ) -> Result<Vec<(i64, Report)>, StoreError> {
-        let rows: Vec<(i64, Json<Report>)> = sqlx::query_as(
+        let query = sqlx::query_as(
             "SELECT place, body FROM reports WHERE ($1::TEXT IS NULL OR state = $1) AND place > $2
              ORDER BY place LIMIT $3",
         )
         .bind(state.map(|state| report_state(state).to_owned()))
         .bind(after)
-        .bind(rows_of(limit))
-        .fetch_all(&self.pool)
-        .await
-        .map_err(StoreError::Read)?;
-        Ok(rows.into_iter().map(|(place, Json(report))| (place, report)).collect())
+        .bind(rows_of(limit));
+        self.placed(query).await
     }
 
     async fn sanction(&self, id: SanctionId) -> Result<Option<Sanction>, StoreError> {
-        let body: Option<Json<Sanction>> =
-            sqlx::query_scalar("SELECT body FROM sanctions WHERE sanction_id = $1")
-                .bind(id.0)
-                .fetch_optional(&self.pool)
-                .await
-                .map_err(StoreError::Read)?;
-        Ok(body.map(|Json(sanction)| sanction))
+        let query = sqlx::query_scalar("SELECT body FROM sanctions WHERE sanction_id = $1").bind(id.0);
+        self.document(query).await
     }
 
     async fn sanctions(
@@ -343,37 +344,27 @@ impl ModerationStore for PostgresStore {
         before: i64,
         limit: usize,
     ) -> Result<Vec<(i64, Sanction)>, StoreError> {
-        let rows: Vec<(i64, Json<Sanction>)> = sqlx::query_as(
+        let query = sqlx::query_as(
             "SELECT place, body FROM sanctions WHERE ($1::UUID IS NULL OR user_id = $1) AND place < $2
              ORDER BY place DESC LIMIT $3",
         )
         .bind(user.map(|user| user.0))
         .bind(before)
-        .bind(rows_of(limit))
-        .fetch_all(&self.pool)
-        .await
-        .map_err(StoreError::Read)?;
-        Ok(rows.into_iter().map(|(place, Json(sanction))| (place, sanction)).collect())
+        .bind(rows_of(limit));
+        self.placed(query).await
     }
 
     async fn appeal(&self, id: AppealId) -> Result<Option<Appeal>, StoreError> {
-        let body: Option<Json<Appeal>> = sqlx::query_scalar("SELECT body FROM appeals WHERE appeal_id = $1")
-            .bind(id.0)
-            .fetch_optional(&self.pool)
-            .await
-            .map_err(StoreError::Read)?;
-        Ok(body.map(|Json(appeal)| appeal))
+        let query = sqlx::query_scalar("SELECT body FROM appeals WHERE appeal_id = $1").bind(id.0);
+        self.document(query).await
     }
 
     async fn appeals_of(&self, user: UserId, limit: usize) -> Result<Vec<Appeal>, StoreError> {
-        let bodies: Vec<Json<Appeal>> =
+        let query =
             sqlx::query_scalar("SELECT body FROM appeals WHERE user_id = $1 ORDER BY place DESC LIMIT $2")
                 .bind(user.0)
-                .bind(rows_of(limit))
-                .fetch_all(&self.pool)
-                .await
-                .map_err(StoreError::Read)?;
-        Ok(bodies.into_iter().map(|Json(appeal)| appeal).collect())
+                .bind(rows_of(limit));
+        self.documents(query).await
     }
 
     async fn appeals(
@@ -382,17 +373,14 @@ impl ModerationStore for PostgresStore {
         after: i64,
         limit: usize,
     ) -> Result<Vec<(i64, Appeal)>, StoreError> {
-        let rows: Vec<(i64, Json<Appeal>)> = sqlx::query_as(
+        let query = sqlx::query_as(
             "SELECT place, body FROM appeals WHERE ($1::TEXT IS NULL OR state = $1) AND place > $2
              ORDER BY place LIMIT $3",
         )
         .bind(state.map(|state| appeal_state(state).to_owned()))
         .bind(after)
-        .bind(rows_of(limit))
-        .fetch_all(&self.pool)
-        .await
-        .map_err(StoreError::Read)?;
-        Ok(rows.into_iter().map(|(place, Json(appeal))| (place, appeal)).collect())
+        .bind(rows_of(limit));
+        self.placed(query).await
     }
 
     async fn audit(&self, before: i64, limit: usize) -> Result<Vec<AuditEntry>, StoreError> {
