@@ -12,7 +12,7 @@ use std::sync::Arc;
 
 use axum::extract::FromRef;
 use contracts::{
-    SanctionId, UserId,
+    UserId,
     api::{Decision, Page},
 };
 use kit::{
@@ -101,8 +101,4 @@ fn noted(
     at_ms: i64,
 ) -> Change {
     Change::Noted(Audit { at_ms, by: Some(by), action, subject: subject.to_string(), user })
-}
-
-fn noted_sanction(action: &'static str, id: SanctionId, by: UserId, user: UserId, at_ms: i64) -> Change {
-    noted(action, id, by, Some(user), at_ms)
 }

@@ -24,7 +24,7 @@ use utoipa::IntoParams;
 use super::{
     MAX_NOTE_CHARS, Moderators, PAGE_SIZES,
     callers::{Moderator, ReportingCaller},
-    check_text, noted_sanction, page,
+    check_text, noted, page,
     problems::{DoneBefore, NotAModerator, NotThere, QueryProblems, RequestProblems},
     without_name,
 };
@@ -110,7 +110,7 @@ pub(super) async fn create(
         created_at_ms: at_ms,
         decision: None,
     };
-    let note = Change::noted_appeal("appeal_created", appeal.id, by, by, at_ms);
+    let note = noted("appeal_created", appeal.id, by, Some(by), at_ms);
     store.act(&[Change::Appealed(appeal.clone()), note]).await.map_err(Error::from)?;
     Ok(Json(appeal))
 }
@@ -184,11 +184,11 @@ pub(super) async fn decide(
     let appeal = Appeal { state, decision: Some(decision.clone()), ..appeal };
     let action = if accepted { "appeal_accepted" } else { "appeal_refused" };
     let mut changes =
-        vec![Change::AppealDecided(appeal.clone()), Change::noted_appeal(action, id, by, appeal.user, at_ms)];
+        vec![Change::AppealDecided(appeal.clone()), noted(action, id, by, Some(appeal.user), at_ms)];
     // A moderator may have lifted it meanwhile.
     if accepted && sanction.lifted.is_none() {
         let lifted = Sanction { lifted: Some(decision), ..sanction };
-        changes.push(noted_sanction("sanction_lifted", lifted.id, by, lifted.user, at_ms));
+        changes.push(noted("sanction_lifted", lifted.id, by, Some(lifted.user), at_ms));
         changes.push(Change::Lifted(lifted));
     }
     store.act(&changes).await.map_err(Error::from)?;

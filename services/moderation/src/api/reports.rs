@@ -20,7 +20,7 @@ use utoipa::IntoParams;
 use super::{
     MAX_NOTE_CHARS, PAGE_SIZES,
     callers::{Moderator, ReportingCaller},
-    check_text, noted, noted_sanction, page,
+    check_text, noted, page,
     problems::{DoneBefore, NotAModerator, NotThere, QueryProblems, RequestProblems},
     without_name,
 };
@@ -178,7 +178,7 @@ pub(super) async fn decide(
     if let Some(terms) = terms.filter(|_| upheld) {
         let id = SanctionId::generate();
         changes.push(Change::Sanctioned(sanction(id, user, chat, &terms, (Some(by), &note), at_ms)));
-        changes.push(noted_sanction("sanction_created", id, by, user, at_ms));
+        changes.push(noted("sanction_created", id, by, Some(user), at_ms));
     }
     store.act(&changes).await.map_err(Error::from)?;
     wake.notify();

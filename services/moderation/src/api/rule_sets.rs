@@ -33,6 +33,7 @@ use crate::{
 
 /// Rule sets of a tenant.
 const MAX_RULE_SETS: usize = 100;
+const ANY_STATE: [RuleSetState; 3] = [RuleSetState::Draft, RuleSetState::Enforced, RuleSetState::Retired];
 /// Of them, those that are enforced: every message is judged by each.
 const MAX_ENFORCED: usize = 10;
 /// A set is in force, or no more, from so long after the request: what is judged by it then was read from the log after it was written.
@@ -84,8 +85,7 @@ pub(super) async fn create(
     {
         return repeated(found, &name, &rules);
     }
-    let states = [RuleSetState::Draft, RuleSetState::Enforced, RuleSetState::Retired];
-    if store.rule_sets(&states).await.map_err(Error::from)?.len() >= MAX_RULE_SETS {
+    if store.rule_sets(&ANY_STATE).await.map_err(Error::from)?.len() >= MAX_RULE_SETS {
         return Err(Error::TooManyRuleSets(MAX_RULE_SETS).into());
     }
     let at_ms = now_ms();
@@ -129,8 +129,7 @@ pub(super) async fn list(
     _: Moderator,
     State(store): State<Arc<dyn ModerationStore>>,
 ) -> Result<Json<Page<RuleSet>>, ApiError> {
-    let states = [RuleSetState::Draft, RuleSetState::Enforced, RuleSetState::Retired];
-    let items = store.rule_sets(&states).await.map_err(Error::from)?;
+    let items = store.rule_sets(&ANY_STATE).await.map_err(Error::from)?;
     Ok(Json(Page { items, next_cursor: None }))
 }
 

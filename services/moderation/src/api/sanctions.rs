@@ -23,7 +23,7 @@ use utoipa::IntoParams;
 use super::{
     MAX_NOTE_CHARS, PAGE_SIZES,
     callers::Moderator,
-    check_text, noted_sanction, page,
+    check_text, noted, page,
     problems::{DoneBefore, NotAModerator, NotThere, QueryProblems, RequestProblems},
 };
 use crate::{
@@ -87,7 +87,7 @@ pub(super) async fn create(
         created_at_ms: at_ms,
         lifted: None,
     };
-    let audit = noted_sanction("sanction_created", sanction.id, by, user, at_ms);
+    let audit = noted("sanction_created", sanction.id, by, Some(user), at_ms);
     match store.act(&[Change::Sanctioned(sanction.clone()), audit]).await {
         Ok(()) => {
             wake.notify();
@@ -181,7 +181,7 @@ pub(super) async fn lift(
     let sanction = found.ok_or_else(|| Error::NotFound(format!("sanction {id}")))?;
     let at_ms = now_ms();
     let sanction = Sanction { lifted: Some(Decision { by: Some(by), at_ms, note }), ..sanction };
-    let note = noted_sanction("sanction_lifted", id, by, sanction.user, at_ms);
+    let note = noted("sanction_lifted", id, by, Some(sanction.user), at_ms);
     store.act(&[Change::Lifted(sanction.clone()), note]).await.map_err(Error::from)?;
     wake.notify();
     Ok(Json(sanction))

@@ -1,7 +1,7 @@
 //! What is written together: verdicts with what follows from them, and what moderators decide.
 
 use contracts::{
-    AppealId, ChatId, MessageKey, ReportId, RuleSetId, SanctionId, UserId,
+    ChatId, MessageKey, ReportId, RuleSetId, SanctionId, UserId,
     api::{Appeal, Evidence, Report, ReportState, RuleAction, RuleSet, Sanction, SanctionTerms},
 };
 use sha2::{Digest as _, Sha256};
@@ -189,13 +189,6 @@ pub fn sanction(
         by,
         created_at_ms: at_ms,
         lifted: None,
-    }
-}
-
-impl Change {
-    /// Returns an entry of the audit log about an appeal.
-    pub fn noted_appeal(action: &'static str, id: AppealId, by: UserId, user: UserId, at_ms: i64) -> Self {
-        Self::Noted(Audit { at_ms, by: Some(by), action, subject: id.to_string(), user: Some(user) })
     }
 }
 
