@@ -19,6 +19,7 @@ pub mod histories;
 pub mod notifier;
 pub mod pairs;
 pub mod processes;
+pub mod replacement;
 pub mod rest;
 pub mod stack;
 pub mod stories;
