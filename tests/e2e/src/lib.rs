@@ -15,6 +15,7 @@ pub mod backends;
 pub mod checker;
 pub mod cluster;
 pub mod faults;
+pub mod goals;
 pub mod histories;
 pub mod notifier;
 pub mod pairs;
