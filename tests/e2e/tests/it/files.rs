@@ -54,6 +54,19 @@ async fn users_find_what_they_may_read() {
 }
 
 #[tokio::test(flavor = "multi_thread")]
+async fn users_find_by_files_and_names_what_is_theirs_and_nothing_else() {
+    story(LIMIT, async |world: &World| {
+        stories::search_by_files_and_names(&world.stack.messenger(OURS)).await
+    })
+    .await;
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn who_joined_later_reads_no_file_of_before_by_id_link_or_thumbnail() {
+    story(LIMIT, async |world: &World| stories::files_of_before(&world.stack.messenger(OURS)).await).await;
+}
+
+#[tokio::test(flavor = "multi_thread")]
 async fn two_users_exchange_a_photo_and_no_other_gets_it_by_any_door() {
     story(LIMIT, async |world: &World| {
         let messenger = world.stack.messenger(OURS);
