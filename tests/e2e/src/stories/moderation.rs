@@ -36,6 +36,8 @@ const WINDOW: usize = 32;
 const PACE: Duration = Duration::from_millis(250);
 /// Nothing comes for so long only when something is wrong.
 const SILENCE: Duration = Duration::from_secs(60);
+/// A message is judged within this time, also by a classifier that was down: what it did not answer is asked again with growing pauses.
+const HIDDEN_WITHIN: Duration = Duration::from_secs(120);
 /// A shadow run of what a story has sent takes less.
 const RUN_WITHIN: Duration = Duration::from_secs(120);
 
@@ -302,6 +304,17 @@ pub async fn judged(pairs: &mut [Pair], load: Load) -> anyhow::Result<Judged> {
         per_second: messages as f64 / took.as_secs_f64(),
         hidden_after_ms,
     })
+}
+
+/// Waits until a message that breaks the rules is hidden from a user.
+pub async fn is_hidden(user: &TestUser, chat: ChatId, seq: i64) -> anyhow::Result<()> {
+    eventually(&format!("message {seq} is hidden"), HIDDEN_WITHIN, || async {
+        let stored = user.history(chat).await?.into_iter().find(|entry| entry.seq == seq);
+        let stored = stored.context("the message is lost")?;
+        ensure!(stored.changes.deleted_seq.is_some() && stored.body.is_empty(), "{stored:?}");
+        Ok(())
+    })
+    .await
 }
 
 /// Sends a text with a key of its own. Returns why it is refused.

@@ -20,7 +20,7 @@ use e2e::{
     stack::{Account, Backend},
     stories::{
         self,
-        moderation::{self, Moderated},
+        moderation::{self, Moderated, is_hidden},
     },
     story,
     users::{TestUser, refused, unused},
@@ -284,17 +284,6 @@ impl Kept {
         drop(other);
         Ok(())
     }
-}
-
-/// Waits until a message that breaks the rules is hidden from a user.
-async fn is_hidden(user: &TestUser, chat: ChatId, seq: i64) -> anyhow::Result<()> {
-    eventually(&format!("message {seq} is hidden"), MINUTE, || async {
-        let stored = user.history(chat).await?.into_iter().find(|entry| entry.seq == seq);
-        let stored = stored.context("the message is lost")?;
-        ensure!(stored.changes.deleted_seq.is_some() && stored.body.is_empty(), "{stored:?}");
-        Ok(())
-    })
-    .await
 }
 
 /// Returns where and how a user is notified.

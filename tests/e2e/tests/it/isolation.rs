@@ -398,8 +398,8 @@ struct Side {
 }
 
 impl Side {
-    async fn begin(messenger: &Messenger, names: [&String; 2], word: &str) -> anyhow::Result<Self> {
-        let [ann, ben] = names.map(|name| TestUser::register_as(messenger, name.clone()));
+    async fn begin(messenger: &Messenger, names: [&str; 2], word: &str) -> anyhow::Result<Self> {
+        let [ann, ben] = names.map(|name| TestUser::register_as(messenger, name.to_owned()));
         let (ann, ben) = (ann.await?, ben.await?);
         let chat = ann.group(&format!("Harbour {word}"), &[ben.id()]).await?;
         let picture = ann.identity.upload(FilePurpose::Chat(chat), &photo()).await?;
