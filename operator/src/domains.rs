@@ -144,6 +144,7 @@ mod tests {
             ("kafka1.corp.example", "it belongs to the installation"),
             ("files.corp.example", "it belongs to the installation"),
             ("registry.corp.example", "it belongs to the installation"),
+            ("search.corp.example", "it belongs to the installation"),
             ("grafana.corp.example", "allowed"),
             // Another cell.
             ("eu.apps.example", "it belongs to the installation"),
