@@ -70,10 +70,15 @@ impl Workload {
 
     /// Returns the Secrets that its pods receive.
     pub fn secrets(&self) -> Vec<Secret> {
-        let backends = self.backends();
         let mut secrets = self.union(|service| service.secrets);
-        secrets.retain(|secret| secret.backend().is_none_or(|backend| backends.contains(&backend)));
+        secrets.retain(|secret| !secret.backend().is_some_and(|backend| self.does_without(backend)));
         secrets
+    }
+
+    /// Reports whether the tenant may choose a backend for it, and does not.
+    fn does_without(&self, backend: Backend) -> bool {
+        let mut services = self.services.iter();
+        services.any(|service| service.chosen_backends.contains(&backend)) && !self.chosen.contains(&backend)
     }
 
     /// Returns the services it calls that run in other pods of a tenant with these workloads. Of optional ones there may be
