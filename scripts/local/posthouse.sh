@@ -55,12 +55,14 @@ cell_up() {
     cell_manifest | apply -f -
 }
 
-# cell_manifest: prints the example of the cell, with the registry where there is one.
+# cell_manifest: prints the example of the cell, with the registry and OpenSearch where there are such.
 cell_manifest() {
-    local registry=null
+    local registry=null search=null
     if with registry; then registry="{\"url\": \"$REGISTRY_URL\"}"; fi
+    if with opensearch; then search="{\"url\": \"$OPENSEARCH_URL\", \"security\": \"None\", \"replicas\": 0}"; fi
     kubectl create --dry-run=client -o json -f "$ROOT/examples/cells/local.yaml" |
-        jq --argjson registry "$registry" 'if $registry then .spec.schemaRegistry = $registry else . end'
+        jq --argjson registry "$registry" --argjson search "$search" \
+            'if $registry then .spec.schemaRegistry = $registry else . end | if $search then .spec.opensearch = $search else . end'
 }
 
 # tenant_up NAME: applies an example and waits until it is Ready and responds: after a restart of the machine the
@@ -115,4 +117,5 @@ card() {
 CARD
     if with console; then echo "    console    http://127.0.0.1:$CONSOLE_PORT   topics, groups and lag of Kafka"; fi
     if with registry; then echo "    schemas    $REGISTRY_URL/subjects"; fi
+    if with opensearch; then echo "    OpenSearch $OPENSEARCH_URL   spec.services.search.engine: OpenSearch"; fi
 }
