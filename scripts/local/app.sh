@@ -25,9 +25,14 @@ app_sources() {
         sort | xargs -d '\n' sha256sum | sha256sum | head -c 16)
 }
 
-# Builds what has changed. Unchanged it takes no time, and the service web is not compiled again.
+# Builds what has changed. Unchanged it takes no time, and the service web is not compiled again. Without Node the service has a page that
+# says so, and the rest of the stack misses nothing.
 app_build() {
     local sources
+    if ! command -v npm > /dev/null; then
+        echo 'npm is missing: the web client is not built'
+        return
+    fi
     sources=$(app_sources)
     if [ "$(cat "$APP/dist/.sources" 2> /dev/null)" = "$sources" ]; then return; fi
     app_tool && (cd "$APP" && node node_modules/vite/bin/vite.js build --logLevel warn) && echo "$sources" > "$APP/dist/.sources"
