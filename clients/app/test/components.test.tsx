@@ -2,9 +2,11 @@ import { act, fireEvent, screen, waitFor, within } from "@testing-library/react"
 import userEvent from "@testing-library/user-event";
 import { useState } from "react";
 import { expect, test, vi } from "vitest";
+import { placeOf } from "../src/place";
 import { ChatListPanel } from "../src/ui/chat-list";
 import { Composer, type Writing } from "../src/ui/composer";
 import { Entry, SendingEntry } from "../src/ui/entry";
+import { Search } from "../src/ui/search";
 import { UserPicker } from "../src/ui/user-picker";
 import { ANNA, CHAT, chatState, entry, ME, stand, type Stand } from "./stand";
 
@@ -172,4 +174,29 @@ test("users with names that look alike are told apart by their usernames", async
     await userEvent.type(screen.getByRole("searchbox"), "ann");
     await userEvent.click(await screen.findByRole("button", { name: /@anna2/ }));
     expect(onChosen).toHaveBeenCalledWith([found[1]]);
+});
+
+test("a search finds messages, chats and users, and leads to each", async () => {
+    const on = await stand();
+    const message = { chat_id: CHAT, seq: 7, sender: ANNA, sent_at_ms: 0, edited: false };
+    const searchMessages = vi.fn(async () => ({
+        items: [{ ...message, excerpt: [{ text: "the " }, { text: "harbour", found: true }] }],
+        complete: true,
+    }));
+    const searchNames = vi.fn(async () => ({
+        chats: [{ chat_id: CHAT, kind: "group", name: "Harbour watch" }],
+        users: [{ user_id: ANNA, username: "anna", display_name: "Anna Harbour" }],
+    }));
+    const createChat = vi.fn(async () => CHAT);
+    Object.assign(on.workspace, { searchMessages, searchNames, createChat });
+    on.show(<Search onClose={() => undefined} />);
+    await userEvent.type(screen.getByRole("searchbox"), "harbour{Enter}");
+    const message7 = await screen.findByRole("link", { name: /the harbour/ });
+    expect(placeOf(new URL((message7 as HTMLAnchorElement).href).hash)).toEqual({ chat: CHAT, at: 7 });
+    const chat = screen.getByRole("link", { name: "Harbour watch" });
+    expect(placeOf(new URL((chat as HTMLAnchorElement).href).hash)).toEqual({ chat: CHAT });
+    await userEvent.click(screen.getByRole("button", { name: /@anna/ }));
+    expect(createChat).toHaveBeenCalledWith({ kind: "direct", members: [ANNA] });
+    await waitFor(() => expect(placeOf(location.hash)).toEqual({ chat: CHAT }));
+    expect(searchNames).toHaveBeenCalledWith("harbour");
 });

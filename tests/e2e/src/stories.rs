@@ -1023,7 +1023,7 @@ pub async fn pages(messenger: &Messenger) -> anyhow::Result<()> {
     Ok(())
 }
 
-/// The address of a messenger is a page that runs the scripts of this address alone, and all of its files are there. It is told what the
+/// The address of a messenger is a page that runs the scripts of this address alone, and all of its files are there. It knows what the
 /// tenant has.
 pub async fn web_client(messenger: &Messenger, tenant: &str) -> anyhow::Result<()> {
     let response = messenger.http().get(messenger.url("/")).send().await?;

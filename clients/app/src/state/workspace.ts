@@ -28,6 +28,9 @@ const DEVICE_KEY = "posthouse.device";
 /** A message of another user that the page did not show. */
 export type News = { message: socket.Message; chat: socket.ChatState };
 
+/** Chats of the user, and users who have no direct chat among them. */
+export type Named = { chats: search.FoundChat[]; users: search.FoundUser[] };
+
 export class Workspace {
     readonly connection = new Connection();
     readonly chats: Chats;
@@ -178,6 +181,21 @@ export class Workspace {
 
     searchMessages(query: string, cursor?: string): Promise<search.FoundMessages> {
         return this.identity.searchMessages(query, cursor);
+    }
+
+    /** Returns what has such names. What is no name, as a phrase in marks alone or a long text, names nothing. */
+    async searchNames(query: string): Promise<Named> {
+        try {
+            const [chats, users] = await Promise.all([
+                this.identity.findChats(query),
+                this.identity.findUsers(query),
+            ]);
+            const known = [this.user, ...chats.flatMap(({ other }) => other ?? [])];
+            return { chats, users: users.filter(({ user_id }) => !known.includes(user_id)) };
+        } catch (error) {
+            if (error instanceof CallError && error.code === "invalid_argument") return { chats: [], users: [] };
+            throw error;
+        }
     }
 
     async rename(displayName: string): Promise<void> {

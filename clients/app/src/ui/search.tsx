@@ -1,17 +1,19 @@
-// Search in all messages that the user reads, with a way to each.
+// Search in all messages that the user reads, and in names of chats and users, with a way to each.
 import type { search } from "@posthouse/client";
 import { useRef, useState, type FormEvent, type ReactNode } from "react";
-import { href } from "../place";
+import { go, href } from "../place";
 import { useSource } from "../state/source";
+import type { Named } from "../state/workspace";
 import { usePage, useText, useWorkspace } from "./context";
 import { useChatName, useUserName } from "./names";
-import { Dialog, ErrorText, Field, Name, useCall } from "./parts";
+import { Avatar, Dialog, ErrorText, Field, Name, useCall } from "./parts";
 
 type Found = {
     query: string;
     items: search.FoundMessage[];
     next: string | null | undefined;
     isComplete: boolean;
+    named: Named;
 };
 
 export function Search({ onClose }: { onClose: () => void }): ReactNode {
@@ -28,12 +30,17 @@ export function Search({ onClose }: { onClose: () => void }): ReactNode {
 
     const find = async (query: string, before?: Found) => {
         asked.current = query;
-        const page = await workspace.searchMessages(query, before?.next ?? undefined);
+        const [page, named] = await Promise.all([
+            workspace.searchMessages(query, before?.next ?? undefined),
+            before?.named ?? workspace.searchNames(query),
+        ]);
         if (asked.current !== query) return;
         const items = [...(before?.items ?? []), ...page.items];
-        setFound({ query, items, next: page.next_cursor, isComplete: page.complete });
+        setFound({ query, items, next: page.next_cursor, isComplete: page.complete, named });
         say(t("foundMessages", { count: items.length }));
     };
+    const talk = async (user: string) =>
+        go({ chat: await workspace.createChat({ kind: "direct", members: [user] }) }, true);
     const submit = (event: FormEvent<HTMLFormElement>) => {
         event.preventDefault();
         const query = String(new FormData(event.currentTarget).get("q") ?? "").trim();
@@ -62,6 +69,39 @@ export function Search({ onClose }: { onClose: () => void }): ReactNode {
                 </button>
             </form>
             <ErrorText error={error} />
+            {found && found.named.chats.length > 0 && (
+                <section>
+                    <h3>{t("chats")}</h3>
+                    <ul className="found">
+                        {found.named.chats.map(({ chat_id, name }) => (
+                            <li key={chat_id}>
+                                <a href={href({ chat: chat_id })}>
+                                    <Name text={name} />
+                                </a>
+                            </li>
+                        ))}
+                    </ul>
+                </section>
+            )}
+            {found && found.named.users.length > 0 && (
+                <section>
+                    <h3>{t("users")}</h3>
+                    <ul className="users">
+                        {found.named.users.map(({ user_id, username, display_name }) => (
+                            <li key={user_id}>
+                                <button
+                                    type="button"
+                                    disabled={isBusy}
+                                    onClick={() => run(() => talk(user_id))}
+                                >
+                                    <Avatar id={user_id} name={display_name} />
+                                    <Name text={display_name} /> <span className="username">@{username}</span>
+                                </button>
+                            </li>
+                        ))}
+                    </ul>
+                </section>
+            )}
             {found && !found.isComplete && <p className="hint">{t("searchIncomplete")}</p>}
             {found && found.items.length === 0 && !found.next && <p>{t("foundMessages", { count: 0 })}</p>}
             <ul className="found">
