@@ -193,7 +193,8 @@ export class Workspace {
             const known = [this.user, ...chats.flatMap(({ other }) => other ?? [])];
             return { chats, users: users.filter(({ user_id }) => !known.includes(user_id)) };
         } catch (error) {
-            if (error instanceof CallError && error.code === "invalid_argument") return { chats: [], users: [] };
+            if (error instanceof CallError && error.code === "invalid_argument")
+                return { chats: [], users: [] };
             throw error;
         }
     }
