@@ -1,8 +1,10 @@
 import { act, fireEvent, screen, waitFor, within } from "@testing-library/react";
 import userEvent from "@testing-library/user-event";
+import { CallError, type Identity } from "@posthouse/client";
 import { useState } from "react";
 import { expect, test, vi } from "vitest";
 import { placeOf } from "../src/place";
+import { Workspace } from "../src/state/workspace";
 import { ChatListPanel } from "../src/ui/chat-list";
 import { Composer, type Writing } from "../src/ui/composer";
 import { Entry, SendingEntry } from "../src/ui/entry";
@@ -199,4 +201,22 @@ test("a search finds messages, chats and users, and leads to each", async () => 
     expect(createChat).toHaveBeenCalledWith({ kind: "direct", members: [ANNA] });
     await waitFor(() => expect(placeOf(location.hash)).toEqual({ chat: CHAT }));
     expect(searchNames).toHaveBeenCalledWith("harbour");
+});
+
+test("a user who has a direct chat is found once, and what is no name names nothing", async () => {
+    const user = (user_id: string, username: string) => ({ user_id, username, display_name: username });
+    const findChats = async () => [{ chat_id: CHAT, kind: "direct", name: "Anna", other: ANNA }];
+    const find = (findUsers: () => Promise<unknown>) =>
+        Workspace.prototype.searchNames.call(
+            { user: ME, identity: { findChats, findUsers } as unknown as Identity } as Workspace,
+            "anna",
+        );
+    const other = user("44444444-4444-4444-8444-444444444444", "annabel");
+    const found = await find(async () => [user(ANNA, "anna"), user(ME, "anna2"), other]);
+    expect(found.chats).toHaveLength(1);
+    expect(found.users).toEqual([other]);
+    const problem = { type: "", title: "", status: 400, code: "invalid_argument" } as const;
+    const refused = find(() => Promise.reject(new CallError("no name", 400, problem)));
+    expect(await refused).toEqual({ chats: [], users: [] });
+    await expect(find(() => Promise.reject(new CallError("down", 0)))).rejects.toThrow("down");
 });
