@@ -4,8 +4,11 @@
 use std::{sync::Arc, time::Duration};
 
 use chrono::Utc;
-use contracts::UserId;
-use kit::deletions::{self, Deletion, Departures};
+use contracts::{UserId, rpc::user_service_client::UserServiceClient};
+use kit::{
+    deletions::{self, CatchUpError, Departures, Position},
+    rpc::InternalChannel,
+};
 use tokio_util::sync::CancellationToken;
 use tonic::async_trait;
 
@@ -22,7 +25,7 @@ pub async fn follow(users: Users, store: Arc<dyn ChatStore>, shutdown: Cancellat
 }
 
 /// Carries out every deletion behind the place that the store keeps, and moves that place behind those that are settled.
-pub async fn catch_up(users: &Users, store: &dyn ChatStore) -> Result<(), Error> {
+pub async fn catch_up(users: &Users, store: &dyn ChatStore) -> Result<(), CatchUpError<Error>> {
     deletions::catch_up(&Leaving { users, store }).await
 }
 
@@ -35,16 +38,12 @@ struct Leaving<'a> {
 impl Departures for Leaving<'_> {
     type Error = Error;
 
-    async fn position(&self) -> Result<Option<String>, Error> {
-        Ok(self.store.deletions_position().await?)
+    fn users(&self) -> &UserServiceClient<InternalChannel> {
+        self.users.client()
     }
 
-    async fn set_position(&self, position: &str) -> Result<(), Error> {
-        Ok(self.store.set_deletions_position(position).await?)
-    }
-
-    async fn list(&self, after: String) -> Result<Vec<Deletion>, Error> {
-        self.users.deletions(after).await
+    fn position(&self) -> Position {
+        self.store.deletions_position()
     }
 
     async fn erase(&self, user_id: UserId, is_settled: bool) -> Result<(), Error> {

@@ -5,12 +5,18 @@
 use std::{sync::Arc, time::Duration};
 
 use chrono::Utc;
-use contracts::UserId;
-use kit::deletions::{self, Deletion, Departures};
+use contracts::{UserId, rpc::user_service_client::UserServiceClient};
+use kit::{
+    deletions::{self, CatchUpError, Departures, Position},
+    rpc::InternalChannel,
+};
 use tokio_util::sync::CancellationToken;
 use tonic::async_trait;
 
-use crate::{error::Error, store::FileStore, users::Users};
+use crate::{
+    store::{FileStore, StoreError},
+    users::Users,
+};
 
 /// How often deletions are listed.
 const INTERVAL: Duration = Duration::from_secs(5);
@@ -21,7 +27,7 @@ pub async fn follow(users: Users, store: Arc<dyn FileStore>, shutdown: Cancellat
 }
 
 /// Carries out every deletion behind the place that the store keeps, and moves that place behind those that are settled.
-pub async fn catch_up(users: &Users, store: &dyn FileStore) -> Result<(), Error> {
+pub async fn catch_up(users: &Users, store: &dyn FileStore) -> Result<(), CatchUpError<StoreError>> {
     deletions::catch_up(&Erasing { users, store }).await
 }
 
@@ -32,22 +38,18 @@ struct Erasing<'a> {
 
 #[async_trait]
 impl Departures for Erasing<'_> {
-    type Error = Error;
+    type Error = StoreError;
 
-    async fn position(&self) -> Result<Option<String>, Error> {
-        Ok(self.store.deletions_position().await?)
+    fn users(&self) -> &UserServiceClient<InternalChannel> {
+        self.users.client()
     }
 
-    async fn set_position(&self, position: &str) -> Result<(), Error> {
-        Ok(self.store.set_deletions_position(position).await?)
-    }
-
-    async fn list(&self, after: String) -> Result<Vec<Deletion>, Error> {
-        self.users.deletions(after).await
+    fn position(&self) -> Position {
+        self.store.deletions_position()
     }
 
     #[expect(clippy::disallowed_methods, reason = "an edge: the time of the change")]
-    async fn erase(&self, user_id: UserId, _is_settled: bool) -> Result<(), Error> {
+    async fn erase(&self, user_id: UserId, _is_settled: bool) -> Result<(), StoreError> {
         let erased = self.store.erase(user_id, Utc::now()).await?;
         if erased > 0 {
             tracing::info!(user = %user_id, erased, "removing {erased} files of a deleted account");

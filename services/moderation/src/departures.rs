@@ -3,15 +3,19 @@
 
 use std::{sync::Arc, time::Duration};
 
-use contracts::UserId;
+use contracts::{UserId, rpc::user_service_client::UserServiceClient};
 use kit::{
     clock::now_ms,
-    deletions::{self, Deletion, Departures},
+    deletions::{self, CatchUpError, Departures, Position},
+    rpc::InternalChannel,
 };
 use tokio_util::sync::CancellationToken;
 use tonic::async_trait;
 
-use crate::{error::Error, peers::Peers, store::ModerationStore};
+use crate::{
+    peers::Peers,
+    store::{ModerationStore, StoreError},
+};
 
 /// How often deletions are listed.
 const INTERVAL: Duration = Duration::from_secs(5);
@@ -22,7 +26,7 @@ pub async fn follow(peers: Peers, store: Arc<dyn ModerationStore>, shutdown: Can
 }
 
 /// Carries out every deletion behind the place that the store keeps, and moves that place behind those that are settled.
-pub async fn catch_up(peers: &Peers, store: &dyn ModerationStore) -> Result<(), Error> {
+pub async fn catch_up(peers: &Peers, store: &dyn ModerationStore) -> Result<(), CatchUpError<StoreError>> {
     deletions::catch_up(&Forgetting { peers, store }).await
 }
 
@@ -33,21 +37,17 @@ struct Forgetting<'a> {
 
 #[async_trait]
 impl Departures for Forgetting<'_> {
-    type Error = Error;
+    type Error = StoreError;
 
-    async fn position(&self) -> Result<Option<String>, Error> {
-        Ok(self.store.deletions_position().await?)
+    fn users(&self) -> &UserServiceClient<InternalChannel> {
+        self.peers.users()
     }
 
-    async fn set_position(&self, position: &str) -> Result<(), Error> {
-        Ok(self.store.set_deletions_position(position).await?)
+    fn position(&self) -> Position {
+        self.store.deletions_position()
     }
 
-    async fn list(&self, after: String) -> Result<Vec<Deletion>, Error> {
-        self.peers.deletions(after).await
-    }
-
-    async fn erase(&self, user_id: UserId, _is_settled: bool) -> Result<(), Error> {
-        Ok(self.store.erase(user_id, now_ms()).await?)
+    async fn erase(&self, user_id: UserId, _is_settled: bool) -> Result<(), StoreError> {
+        self.store.erase(user_id, now_ms()).await
     }
 }

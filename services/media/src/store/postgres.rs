@@ -8,7 +8,7 @@ use contracts::{
     api::{FilePurpose, FileRefusal},
     event::SeqRange,
 };
-use kit::postgres::Schema;
+use kit::{deletions, postgres::Schema};
 use sqlx::{PgConnection, PgPool};
 use tonic::async_trait;
 use uuid::Uuid;
@@ -690,25 +690,8 @@ impl FileStore for PostgresStore {
         Ok(found.len() as u64)
     }
 
-    #[tracing::instrument(name = "media.store.deletions_position", skip_all)]
-    async fn deletions_position(&self) -> Result<Option<String>, StoreError> {
-        sqlx::query_scalar("SELECT position FROM deletions_position")
-            .fetch_optional(&self.pool)
-            .await
-            .map_err(StoreError::Position)
-    }
-
-    #[tracing::instrument(name = "media.store.set_deletions_position", skip_all)]
-    async fn set_deletions_position(&self, position: &str) -> Result<(), StoreError> {
-        sqlx::query(
-            "INSERT INTO deletions_position (position) VALUES ($1)
-             ON CONFLICT (is_only) DO UPDATE SET position = excluded.position",
-        )
-        .bind(position)
-        .execute(&self.pool)
-        .await
-        .map(drop)
-        .map_err(StoreError::Position)
+    fn deletions_position(&self) -> deletions::Position {
+        deletions::Position::in_postgres(self.pool.clone())
     }
 
     #[tracing::instrument(name = "media.store.used_bytes", skip_all)]

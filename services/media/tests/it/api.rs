@@ -486,7 +486,7 @@ async fn a_deleted_account_takes_its_picture_and_what_no_message_has() {
     stand.peers.delete(ann.id, 5);
     let catch_up = async || {
         departures::catch_up(&stand.users, &*stand.store).await.expect("a round");
-        stand.store.deletions_position().await.expect("a read")
+        stand.store.deletions_position().get().await.expect("a read")
     };
     assert_eq!(catch_up().await, None, "a deletion of a moment ago is looked at again");
     stand.collector.collect(Utc::now()).await.expect("a round");
@@ -508,7 +508,7 @@ async fn a_deletion_that_is_settled_is_behind_the_place_of_the_list() {
         stand.peers.delete(UserId::generate(), age_seconds);
     }
     departures::catch_up(&stand.users, &*stand.store).await.expect("a round");
-    let position = stand.store.deletions_position().await.expect("a read");
+    let position = stand.store.deletions_position().get().await.expect("a read");
     assert_eq!(position.as_deref(), Some("2"), "what comes behind one that is not settled waits for it");
 }
 

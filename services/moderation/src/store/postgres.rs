@@ -9,7 +9,7 @@ use contracts::{
         Sanction, SanctionKind, ShadowRun,
     },
 };
-use kit::postgres::Schema;
+use kit::{deletions, postgres::Schema};
 use serde::de::DeserializeOwned;
 use sqlx::{
     PgConnection, PgPool, Postgres,
@@ -676,23 +676,8 @@ impl ModerationStore for PostgresStore {
         .map_err(StoreError::Work)
     }
 
-    async fn deletions_position(&self) -> Result<Option<String>, StoreError> {
-        sqlx::query_scalar("SELECT position FROM deletions_position")
-            .fetch_optional(&self.pool)
-            .await
-            .map_err(StoreError::Read)
-    }
-
-    async fn set_deletions_position(&self, position: &str) -> Result<(), StoreError> {
-        sqlx::query(
-            "INSERT INTO deletions_position (position) VALUES ($1)
-             ON CONFLICT (is_only) DO UPDATE SET position = excluded.position",
-        )
-        .bind(position.to_owned())
-        .execute(&self.pool)
-        .await
-        .map(drop)
-        .map_err(StoreError::Work)
+    fn deletions_position(&self) -> deletions::Position {
+        deletions::Position::in_postgres(self.pool.clone())
     }
 }
 
