@@ -274,7 +274,7 @@ pub struct SendRecord {
 }
 
 impl SendRecord {
-    /// Returns a record of this version that says no more than its kind.
+    /// Returns a record of this version with its kind alone; what else it says is set in its fields.
     pub const fn new(
         chat: ChatId,
         sender: UserId,
@@ -401,7 +401,7 @@ pub enum DeliveryOutcome {
 }
 
 impl DeliveryOutcome {
-    /// Returns that an entry is stored which says no more than its kind and body.
+    /// Returns that an entry with its kind and body alone is stored.
     pub fn stored(seq: i64, kind: EntryKind, body: impl Into<String>, sent_at_ms: i64) -> Self {
         Self::Stored {
             seq,
