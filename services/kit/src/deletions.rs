@@ -82,13 +82,13 @@ impl Position {
     }
 }
 
-/// What a service does for deleted accounts.
+/// What a service does for deleted accounts. A store does it, where no other service is told.
 #[async_trait]
-pub trait Departures: Sync {
+pub trait Departures: Send + Sync {
     type Error;
 
-    /// Returns the user service, which lists them.
-    fn users(&self) -> &UserServiceClient<InternalChannel>;
+    /// How often deletions are listed.
+    const INTERVAL: Duration = Duration::from_secs(5);
 
     /// Returns the place that the store keeps.
     fn position(&self) -> Position;
@@ -116,24 +116,27 @@ struct Deletion {
     age: Duration,
 }
 
-/// Catches up at this interval until `stop` is cancelled.
-pub async fn follow<D>(departures: D, interval: Duration, stop: &CancellationToken)
+/// Follows the list of the user service until `stop` is cancelled.
+pub async fn follow<D>(users: UserServiceClient<InternalChannel>, departures: Arc<D>, stop: CancellationToken)
 where
-    D: Departures,
+    D: Departures + ?Sized,
     D::Error: Error + 'static,
 {
     let what = "following the deletion of accounts";
-    rounds::repeat(what, interval, Backoff::new(BACKOFF), stop, || catch_up(&departures)).await;
+    let round = || catch_up(&users, &*departures);
+    rounds::repeat(what, D::INTERVAL, Backoff::new(BACKOFF), &stop, round).await;
 }
 
 /// Carries out every deletion behind the place that the store keeps, and moves that place behind those that are settled.
-pub async fn catch_up<D: Departures>(departures: &D) -> Result<(), CatchUpError<D::Error>> {
+pub async fn catch_up<D: Departures + ?Sized>(
+    users: &UserServiceClient<InternalChannel>,
+    departures: &D,
+) -> Result<(), CatchUpError<D::Error>> {
     let place = departures.position();
     let mut after = place.get().await.map_err(CatchUpError::Position)?.unwrap_or_default();
     let mut is_settled = true;
     loop {
-        let page =
-            list(departures.users(), after).await.map_err(|status| CatchUpError::List(status.into()))?;
+        let page = list(users, after).await.map_err(|status| CatchUpError::List(status.into()))?;
         let Some(last) = page.last().map(|deletion| deletion.position.clone()) else { return Ok(()) };
         let mut settled = None;
         for Deletion { user_id, position, age } in page {

@@ -26,7 +26,8 @@ impl Users {
         if found.iter().any(|user| user.deleted) { Err(Error::CallerDeleted) } else { Ok(()) }
     }
 
-    pub(crate) const fn client(&self) -> &UserServiceClient<InternalChannel> {
+    /// Returns its client.
+    pub const fn client(&self) -> &UserServiceClient<InternalChannel> {
         &self.0
     }
 }

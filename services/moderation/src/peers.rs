@@ -50,7 +50,8 @@ impl Peers {
         }
     }
 
-    pub(crate) const fn users(&self) -> &UserServiceClient<InternalChannel> {
+    /// Returns the user service.
+    pub const fn users(&self) -> &UserServiceClient<InternalChannel> {
         &self.users
     }
 

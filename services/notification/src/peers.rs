@@ -173,7 +173,8 @@ impl Peers {
         Ok(user.map_or_else(|| "a user who is gone".to_owned(), |user| user.display_name))
     }
 
-    pub(crate) const fn users(&self) -> &UserServiceClient<InternalChannel> {
+    /// Returns the user service.
+    pub const fn users(&self) -> &UserServiceClient<InternalChannel> {
         &self.users
     }
 }
