@@ -82,7 +82,7 @@ impl Position {
     }
 }
 
-/// What a service does for deleted accounts. A store does it, where no other service is told.
+/// What a service does for deleted accounts. A store does it, unless another service has to know.
 #[async_trait]
 pub trait Departures: Send + Sync {
     type Error;
