@@ -655,6 +655,11 @@ mod tests {
         SendRecord { body: "hello".into(), ..SendRecord::new(chat, sender, device, key, EntryKind::Text) }
     }
 
+    fn delivered(outcome: DeliveryOutcome) -> DeliveredRecord {
+        let SendRecord { v, chat, sender, device, key, .. } = text();
+        DeliveredRecord { v, chat, sender, device, key, outcome }
+    }
+
     fn check<T>(record: &T, golden: &str)
     where
         T: Serialize + for<'a> Deserialize<'a> + PartialEq + std::fmt::Debug,
@@ -716,64 +721,16 @@ mod tests {
             &SendRecord { body: String::new(), attachments: attachments.clone(), ..text() },
             include_str!("../golden/files.v1.json"),
         );
-        check(
-            &DeliveredRecord {
-                v: 1,
-                chat: ChatId(id(1)),
-                sender: UserId(id(2)),
-                device: DeviceId(id(3)),
-                key: MessageKey(id(4)),
-                outcome: DeliveryOutcome::Stored {
-                    seq: 8,
-                    kind: EntryKind::Text,
-                    body: String::new(),
-                    subject: None,
-                    target_seq: None,
-                    mentions: Vec::new(),
-                    mention_roles: Vec::new(),
-                    mentions_all: false,
-                    mentions_here: false,
-                    silent: false,
-                    attachments,
-                    forwarded: None,
-                    range: None,
-                    sent_at_ms: 1_700_000_000_000,
-                    subject_only: false,
-                    expires_at_ms: None,
-                    place: None,
-                },
-            },
-            include_str!("../golden/delivered_files.v1.json"),
-        );
-        check(
-            &DeliveredRecord {
-                v: 1,
-                chat: ChatId(id(1)),
-                sender: UserId(id(2)),
-                device: DeviceId(id(3)),
-                key: MessageKey(id(4)),
-                outcome: DeliveryOutcome::Stored {
-                    seq: 7,
-                    kind: EntryKind::MemberAdded,
-                    body: String::new(),
-                    subject: Some(UserId(id(5))),
-                    target_seq: None,
-                    mentions: Vec::new(),
-                    mention_roles: Vec::new(),
-                    mentions_all: false,
-                    mentions_here: false,
-                    silent: false,
-                    attachments: Vec::new(),
-                    forwarded: None,
-                    range: None,
-                    sent_at_ms: 1_700_000_000_000,
-                    subject_only: false,
-                    expires_at_ms: None,
-                    place: None,
-                },
-            },
-            include_str!("../golden/delivered.v1.json"),
-        );
+        let mut outcome = DeliveryOutcome::stored(8, EntryKind::Text, "", 1_700_000_000_000);
+        if let DeliveryOutcome::Stored { attachments: carried, .. } = &mut outcome {
+            *carried = attachments;
+        }
+        check(&delivered(outcome), include_str!("../golden/delivered_files.v1.json"));
+        let mut outcome = DeliveryOutcome::stored(7, EntryKind::MemberAdded, "", 1_700_000_000_000);
+        if let DeliveryOutcome::Stored { subject, .. } = &mut outcome {
+            *subject = Some(UserId(id(5)));
+        }
+        check(&delivered(outcome), include_str!("../golden/delivered.v1.json"));
         check(
             &DeliveredRecord {
                 v: 1,
