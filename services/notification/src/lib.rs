@@ -35,7 +35,7 @@ use aws_lc_rs::rand;
 use base64::{Engine as _, prelude::BASE64_STANDARD};
 use chrono::TimeDelta;
 use contracts::api::NotificationChannel;
-use kit::{Memory, Scope, Service, Surface, catalog, catalog::Topic, log::Log, mail::Mailer};
+use kit::{Memory, Scope, Service, Surface, catalog, catalog::Topic, deletions, log::Log, mail::Mailer};
 use secrecy::SecretString;
 use tokio::sync::Notify;
 use tonic::service::Routes;
@@ -196,7 +196,7 @@ fn surface(parts: Parts, scope: &Scope) -> anyhow::Result<Surface> {
     };
     scope.spawn(follower.clone().follow(Topic::ChatEvents)?);
     scope.spawn(follower.follow(Topic::MessageDelivered)?);
-    scope.spawn(departures::follow(peers.clone(), store.clone(), shutdown()));
+    scope.spawn(deletions::follow(peers.users().clone(), store.clone(), shutdown()));
     let key = Arc::new(VapidKey::derive(&secret).ok().context("failed to derive the key of Web Push")?);
     let tokens = Tokens::new(&secret);
     let mut channels = channels(&outside, &key, contact, mail.as_ref(), &tokens);

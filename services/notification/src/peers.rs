@@ -10,10 +10,7 @@ use contracts::{
         message_service_client::MessageServiceClient, user_service_client::UserServiceClient,
     },
 };
-use kit::{
-    deletions::{self, Deletion},
-    rpc::InternalChannel,
-};
+use kit::rpc::InternalChannel;
 use tonic::{Code, Status};
 use uuid::Uuid;
 
@@ -176,9 +173,9 @@ impl Peers {
         Ok(user.map_or_else(|| "a user who is gone".to_owned(), |user| user.display_name))
     }
 
-    /// Returns the deletions of accounts behind a place in their order, or the first ones.
-    pub(crate) async fn deletions(&self, after: String) -> Result<Vec<Deletion>, Error> {
-        deletions::list(&self.users, after).await.map_err(failed("user"))
+    /// Returns the user service.
+    pub const fn users(&self) -> &UserServiceClient<InternalChannel> {
+        &self.users
     }
 }
 

@@ -10,7 +10,7 @@ use contracts::{
     ChatId, SubscriptionId, UserId,
     api::{NotificationChannel, NotificationLevel},
 };
-use kit::catalog::Topic;
+use kit::{catalog::Topic, deletions};
 use tonic::async_trait;
 
 pub use self::{
@@ -157,11 +157,8 @@ pub trait NotificationStore: Send + Sync + 'static {
     /// Forgets a user. Returns whether anything was known.
     async fn erase(&self, user_id: UserId) -> Result<bool, StoreError>;
 
-    /// Returns the place up to which deletions of accounts are carried out; `None` before the first.
-    async fn deletions_position(&self) -> Result<Option<String>, StoreError>;
-
-    /// Notes that deletions up to this place are carried out.
-    async fn set_deletions_position(&self, position: &str) -> Result<(), StoreError>;
+    /// Returns the place up to which deletions of accounts are carried out.
+    fn deletions_position(&self) -> deletions::Position;
 }
 
 /// How far a partition of a topic was read.

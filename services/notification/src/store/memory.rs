@@ -7,7 +7,7 @@ use std::{
 
 use chrono::{DateTime, TimeDelta, Utc};
 use contracts::{ChatId, SubscriptionId, UserId, api::NotificationChannel};
-use kit::catalog::Topic;
+use kit::{catalog::Topic, deletions};
 use tonic::async_trait;
 
 use super::{NotificationStore, Place, Preferences, StoreError};
@@ -35,7 +35,7 @@ struct Tables {
     /// In the order in which they were sent.
     codes: Vec<Code>,
     positions: BTreeMap<(Topic, i32), Option<i64>>,
-    deletions_position: Option<String>,
+    deletions_position: deletions::Position,
 }
 
 #[derive(Debug, Default)]
@@ -533,12 +533,7 @@ impl NotificationStore for MemoryStore {
         Ok(tables.users.remove(&user_id).is_some())
     }
 
-    async fn deletions_position(&self) -> Result<Option<String>, StoreError> {
-        Ok(self.tables().deletions_position.clone())
-    }
-
-    async fn set_deletions_position(&self, position: &str) -> Result<(), StoreError> {
-        self.tables().deletions_position = Some(position.to_owned());
-        Ok(())
+    fn deletions_position(&self) -> deletions::Position {
+        self.tables().deletions_position.clone()
     }
 }

@@ -7,7 +7,7 @@ use contracts::{
     ChatId, SubscriptionId, UserId,
     api::{NotificationChannel, NotificationLevel},
 };
-use kit::{catalog::Topic, mail::Email, postgres::Schema};
+use kit::{catalog::Topic, deletions, mail::Email, postgres::Schema};
 use secrecy::ExposeSecret as _;
 use sqlx::{PgConnection, PgPool};
 use tonic::async_trait;
@@ -125,12 +125,6 @@ kit::row! {
         channel: String,
         waiting: i64,
         dead: i64,
-    }
-}
-
-kit::row! {
-    struct DeletionsRow {
-        position: String,
     }
 }
 
@@ -851,24 +845,8 @@ impl NotificationStore for PostgresStore {
         Ok(done.rows_affected() > 0)
     }
 
-    async fn deletions_position(&self) -> Result<Option<String>, StoreError> {
-        let row: Option<DeletionsRow> = sqlx::query_as("SELECT position FROM deletions_position")
-            .fetch_optional(&self.pool)
-            .await
-            .map_err(StoreError::Position)?;
-        Ok(row.map(|row| row.position))
-    }
-
-    async fn set_deletions_position(&self, position: &str) -> Result<(), StoreError> {
-        sqlx::query(
-            "INSERT INTO deletions_position (position) VALUES ($1)
-             ON CONFLICT (is_only) DO UPDATE SET position = excluded.position",
-        )
-        .bind(position.to_owned())
-        .execute(&self.pool)
-        .await
-        .map(drop)
-        .map_err(StoreError::Position)
+    fn deletions_position(&self) -> deletions::Position {
+        deletions::Position::in_postgres(self.pool.clone())
     }
 }
 

@@ -4,16 +4,18 @@ use std::time::Duration;
 
 use chrono::{TimeDelta, Utc};
 use contracts::{ChatId, SubscriptionId, UserId, api::NotificationChannel};
-use kit::testing::{
-    TestUser,
-    receivers::{Browser, Receiver, verify_sender, verify_webhook},
-    wait_for,
+use kit::{
+    deletions,
+    testing::{
+        TestUser,
+        receivers::{Browser, Receiver, verify_sender, verify_webhook},
+        wait_for,
+    },
 };
 use notification::{
     channels::{Channel as _, Content, FcmChannel, GOOGLE, Outside, SendError, ServiceAccount, SmsHook},
-    departures,
     domain::{Batch, Busy, Notice, PhoneNumber, Subscription, Target},
-    store::{NotificationStore as _, Place},
+    store::{NotificationStore, Place},
 };
 use serde_json::{Value, json};
 use tokio::time::sleep;
@@ -699,6 +701,8 @@ async fn a_user_whose_account_is_deleted_is_forgotten() {
     let stand = Stand::start().await;
     let away = Away::start(&stand, "ben").await;
     stand.peers.delete(away.user.id);
-    departures::catch_up(&stand.client, &*stand.store).await.expect("it is carried out");
+    deletions::catch_up(stand.client.users(), &*stand.store as &dyn NotificationStore)
+        .await
+        .expect("it is carried out");
     assert!(stand.store.subscriptions(away.user.id).await.expect("a list").is_empty());
 }

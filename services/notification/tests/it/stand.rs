@@ -203,25 +203,10 @@ impl Stand {
     }
 
     pub fn announce(&self, chat: ChatId, seq: i64, sender: UserId, body: &str, mentions: &[UserId]) {
-        let outcome = DeliveryOutcome::Stored {
-            seq,
-            kind: EntryKind::Text,
-            body: body.to_owned(),
-            subject: None,
-            target_seq: None,
-            mentions: mentions.to_vec(),
-            mention_roles: Vec::new(),
-            mentions_all: false,
-            mentions_here: false,
-            silent: false,
-            attachments: Vec::new(),
-            forwarded: None,
-            range: None,
-            sent_at_ms: Utc::now().timestamp_millis(),
-            subject_only: false,
-            expires_at_ms: None,
-            place: None,
-        };
+        let mut outcome = DeliveryOutcome::stored(seq, EntryKind::Text, body, Utc::now().timestamp_millis());
+        if let DeliveryOutcome::Stored { mentions: called, .. } = &mut outcome {
+            *called = mentions.to_vec();
+        }
         let (device, key) = (DeviceId(Uuid::nil()), MessageKey(Uuid::nil()));
         let record = DeliveredRecord { v: 1, chat, sender, device, key, outcome };
         let payload = serde_json::to_vec(&record).expect("json");

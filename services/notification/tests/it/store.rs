@@ -601,10 +601,10 @@ async fn positions_are_kept_by_topic_and_partition(store: Store) {
     store.apply(place, &Batch::default(), TimeDelta::zero(), now()).await.expect("it is noted");
     assert_eq!(starts(Topic::MessageDelivered).await, (None, Some(7)));
     assert_eq!(starts(Topic::ChatEvents).await, (None, None));
-    assert_eq!(store.deletions_position().await.expect("an answer"), None);
-    store.set_deletions_position("a").await.expect("it is noted");
-    store.set_deletions_position("b").await.expect("it is noted");
-    assert_eq!(store.deletions_position().await.expect("an answer").as_deref(), Some("b"));
+    assert_eq!(store.deletions_position().get().await.expect("an answer"), None);
+    store.deletions_position().set("a").await.expect("it is noted");
+    store.deletions_position().set("b").await.expect("it is noted");
+    assert_eq!(store.deletions_position().get().await.expect("an answer").as_deref(), Some("b"));
 }
 
 async fn a_user_is_forgotten(store: Store) {
