@@ -72,6 +72,10 @@ name! {
     BucketName
 }
 name! {
+    /// Virtual host and user at RabbitMQ: `mt-acme`, which is no user that a broker has by itself.
+    VirtualHost
+}
+name! {
     /// A DNS name in lower case, 253 characters at most, no wildcard and no IP address.
     Host
 }
@@ -158,6 +162,10 @@ impl TenantId {
         BucketName(format!("mt-{}", self.0))
     }
 
+    pub fn virtual_host(&self) -> VirtualHost {
+        VirtualHost(format!("mt-{}", self.0))
+    }
+
     /// What every Redis key and channel of the tenant starts with: `mt:acme:`.
     pub fn cache_prefix(&self) -> String {
         format!("mt:{}:", self.0)
@@ -207,7 +215,7 @@ mod tests {
         assert_eq!(id.topic("message.send").as_str(), "acme.message.send");
         assert_eq!(id.keyspace().as_str(), "mt_acme");
         assert_eq!(id.database().as_str(), "mt_acme");
-        assert_eq!(id.bucket().as_str(), "mt-acme");
+        assert_eq!((id.bucket().as_str(), id.virtual_host().as_str()), ("mt-acme", "mt-acme"));
         assert_eq!((id.realm().as_str(), id.kafka_user().as_str()), ("acme", "acme"));
         assert_eq!((id.kafka_prefix().as_str(), id.cache_prefix().as_str()), ("acme.", "mt:acme:"));
     }

@@ -12,5 +12,12 @@ pub(crate) fn optional(spec: &MessengerCellSpec) -> impl Iterator<Item = (&'stat
         ]
     });
     let registry = spec.schema_registry.iter();
-    s3.chain(registry.map(|registry| ("spec.schemaRegistry.url", registry.url.as_str())))
+    let registry = registry.map(|registry| ("spec.schemaRegistry.url", registry.url.as_str()));
+    let rabbitmq = spec.rabbitmq.iter().flat_map(|rabbitmq| {
+        [
+            ("spec.rabbitmq.amqpUrl", rabbitmq.amqp_url.as_str()),
+            ("spec.rabbitmq.managementUrl", rabbitmq.management_url.as_str()),
+        ]
+    });
+    s3.chain(registry).chain(rabbitmq)
 }

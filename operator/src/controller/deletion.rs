@@ -108,8 +108,10 @@ async fn remove_all(resource: &MessengerTenant, context: &Context) -> Vec<(catal
         let was_placed = resource.status.as_ref().is_some_and(|status| status.cell.is_some());
         let unknown = || Err(format!("MessengerCell {name} does not exist, so its backends are not known"));
         // Whether the cell had what comes with it, only the status says.
-        let may_have = |backend: catalog::Backend| {
-            if backend.comes_with_cell() { has_data(resource, backend) } else { may_have(resource, backend) }
+        let may_have = |backend: catalog::Backend| match (backend.comes_with_cell(), backend.is_extra()) {
+            (true, _) => has_data(resource, backend),
+            (_, true) => has_part(&Workload::of(&resource.spec), backend),
+            _ => may_have(resource, backend),
         };
         let left = catalog::Backend::ALL.iter().filter(|backend| was_placed && may_have(**backend));
         return left.map(|backend| (*backend, unknown())).collect();
@@ -123,9 +125,9 @@ async fn remove_all(resource: &MessengerTenant, context: &Context) -> Vec<(catal
 }
 
 /// Reports whether a tenant may have a part of a backend: of an optional one, when it requests a service that needs it, or had one
-/// before.
+/// before. Whether it had one of what services do without is recorded nowhere, as that holds no data.
 fn may_have(resource: &MessengerTenant, backend: catalog::Backend) -> bool {
-    has_part(&Workload::of(&resource.spec), backend) || has_data(resource, backend)
+    has_part(&Workload::of(&resource.spec), backend) || has_data(resource, backend) || backend.is_extra()
 }
 
 /// Reports whether the status records that a backend held something of the tenant.

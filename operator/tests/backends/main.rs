@@ -25,6 +25,7 @@ mod faults;
 mod kafka;
 mod keycloak;
 mod postgres;
+mod rabbitmq;
 mod redis;
 mod registry;
 mod s3;

@@ -77,6 +77,13 @@ table! {
         keys: &[name("accessKey", "S3_ACCESS_KEY"), generated("secretKey", "S3_SECRET_KEY")],
         source: SecretSource::Operator,
     };
+    /// The tenant's user of the message broker. It is there with the services that use one, also where the cell has none: what is beside a
+    /// tenant has its name before the cell is known.
+    RabbitMq = SecretEntry {
+        name: "rabbitmq",
+        keys: &[name("username", "RABBITMQ_USERNAME"), generated("password", "RABBITMQ_PASSWORD")],
+        source: SecretSource::Operator,
+    };
     /// The auth service's client in the tenant's realm.
     Oidc = SecretEntry {
         name: "oidc",

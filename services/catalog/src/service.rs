@@ -16,6 +16,8 @@ pub struct ServiceEntry {
     pub is_on_request: bool,
     /// Systems that must have been set up before the service can start. Once it runs it is updated whatever they do.
     pub backends: &'static [Backend],
+    /// Systems that it uses where the cell has them; it does its work without, and starts without.
+    pub optional_backends: &'static [Backend],
     /// Secrets that its pods receive.
     pub secrets: &'static [Secret],
     /// Services it calls over gRPC; it reads `--<peer>-grpc`. Every service but the user service itself calls that one: the verifier of
@@ -44,7 +46,7 @@ pub struct ServiceEntry {
 }
 
 /// A setting that a service has for itself and whose value follows from the tenant. Settings that follow from
-/// [`ServiceEntry::backends`] and [`ServiceEntry::peers`] are not repeated here.
+/// [`ServiceEntry::backends`], [`ServiceEntry::optional_backends`] and [`ServiceEntry::peers`] are not repeated here.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum Setting {
     /// `--keycloak-url`: where the realm is administered.
@@ -183,6 +185,7 @@ table! {
         is_optional: false,
         is_on_request: false,
         backends: &[Backend::Kafka, Backend::Keycloak, Backend::Redis],
+        optional_backends: &[],
         secrets: &[Secret::Kafka, Secret::Redis, Secret::Internal, Secret::Metrics],
         peers: &[Service::Chat, Service::Message, Service::User],
         optional_peers: &[Service::Presence, Service::Media],
@@ -219,6 +222,7 @@ table! {
         is_optional: false,
         is_on_request: false,
         backends: &[Backend::Keycloak, Backend::Kafka, Backend::Redis],
+        optional_backends: &[],
         secrets: &[
             Secret::Oidc,
             Secret::Kafka,
@@ -256,6 +260,7 @@ table! {
         is_optional: false,
         is_on_request: false,
         backends: &[Backend::Postgres, Backend::Keycloak],
+        optional_backends: &[],
         secrets: &[Secret::Postgres, Secret::Internal, Secret::Metrics],
         peers: &[],
         optional_peers: &[],
@@ -277,6 +282,7 @@ table! {
         is_optional: false,
         is_on_request: false,
         backends: &[Backend::Postgres, Backend::Kafka, Backend::Keycloak],
+        optional_backends: &[],
         secrets: &[Secret::Postgres, Secret::Kafka, Secret::Internal, Secret::Metrics],
         peers: &[Service::User],
         optional_peers: &[],
@@ -309,6 +315,7 @@ table! {
         is_optional: false,
         is_on_request: false,
         backends: &[Backend::Cql, Backend::Kafka, Backend::Keycloak],
+        optional_backends: &[],
         secrets: &[Secret::Cql, Secret::Kafka, Secret::Internal, Secret::Metrics],
         peers: &[Service::Chat, Service::User],
         optional_peers: &[],
@@ -330,6 +337,7 @@ table! {
         is_optional: true,
         is_on_request: false,
         backends: &[Backend::Redis, Backend::Kafka, Backend::Keycloak],
+        optional_backends: &[],
         secrets: &[Secret::Redis, Secret::Kafka, Secret::Internal, Secret::Metrics],
         peers: &[Service::User, Service::Chat],
         optional_peers: &[],
@@ -351,6 +359,7 @@ table! {
         is_optional: true,
         is_on_request: true,
         backends: &[Backend::S3, Backend::Postgres, Backend::Kafka, Backend::Keycloak],
+        optional_backends: &[],
         secrets: &[Secret::S3, Secret::Postgres, Secret::Kafka, Secret::Internal, Secret::Metrics],
         peers: &[Service::Chat, Service::Message, Service::User],
         optional_peers: &[],
@@ -373,6 +382,7 @@ table! {
         is_optional: true,
         is_on_request: true,
         backends: &[Backend::Kafka, Backend::Keycloak],
+        optional_backends: &[],
         secrets: &[Secret::Kafka, Secret::Internal, Secret::Metrics],
         peers: &[Service::Chat, Service::Message, Service::User],
         optional_peers: &[],
@@ -394,9 +404,11 @@ table! {
         is_optional: true,
         is_on_request: true,
         backends: &[Backend::Postgres, Backend::Kafka, Backend::Keycloak],
+        optional_backends: &[Backend::RabbitMq],
         secrets: &[
             Secret::Postgres,
             Secret::Kafka,
+            Secret::RabbitMq,
             Secret::Smtp,
             Secret::Fcm,
             Secret::Sms,
@@ -430,6 +442,7 @@ table! {
         is_optional: true,
         is_on_request: true,
         backends: &[Backend::Postgres, Backend::Kafka, Backend::Keycloak],
+        optional_backends: &[],
         secrets: &[Secret::Postgres, Secret::Kafka, Secret::Classifier, Secret::Internal, Secret::Metrics],
         peers: &[Service::Auth, Service::Chat, Service::Message, Service::User],
         optional_peers: &[],
@@ -533,7 +546,8 @@ mod tests {
     fn a_service_receives_the_account_of_every_backend_it_writes_to() {
         // Tokens are checked with public keys; only auth has an account in the realm.
         for service in Service::ALL {
-            for backend in service.backends.iter().filter(|backend| **backend != Backend::Keycloak) {
+            let used = service.backends.iter().chain(service.optional_backends);
+            for backend in used.filter(|backend| **backend != Backend::Keycloak) {
                 let has_account = backend.secret.is_some_and(|secret| service.secrets.contains(&secret));
                 assert!(has_account, "{service} has no account on {backend}");
             }

@@ -5,6 +5,7 @@ mod hours;
 mod notice;
 mod phone;
 mod subscription;
+mod ticket;
 
 use std::time::Duration;
 
@@ -21,6 +22,7 @@ pub use self::{
         CODE_DIGITS, CODE_FOR, CODES_COUNT_FOR, CodeOutcome, MAX_CODES, MAX_TRIES, NewCode, PhoneNumber,
     },
     subscription::{Busy, Job, NewSubscription, Subscription, Target},
+    ticket::{Places, Taken, Ticket},
 };
 
 /// Subscriptions of one user.
