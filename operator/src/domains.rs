@@ -108,6 +108,9 @@ mod tests {
         s3.public_endpoint = Some("https://files.corp.example".to_owned());
         let registry = serde_json::json!({"url": "http://registry.corp.example:8081/apis/ccompat/v7"});
         spec.schema_registry = Some(serde_json::from_value(registry).expect("a registry"));
+        let rabbitmq = serde_json::json!({"amqpUrl": "amqp://rabbitmq.corp.example:5672",
+            "managementUrl": "https://queues.corp.example:15671", "adminSecretRef": {"name": "rabbitmq"}});
+        spec.rabbitmq = Some(serde_json::from_value(rabbitmq).expect("a broker"));
         spec.kafka.bootstrap_servers = "kafka0.corp.example:9092,kafka1.corp.example:9092".to_owned();
         domain.clone_into(&mut spec.routing.domain);
         spec.routing.allowed_domains = Some(allowed.iter().map(|domain| (*domain).to_owned()).collect());
@@ -142,6 +145,8 @@ mod tests {
             ("kafka1.corp.example", "it belongs to the installation"),
             ("files.corp.example", "it belongs to the installation"),
             ("registry.corp.example", "it belongs to the installation"),
+            ("rabbitmq.corp.example", "it belongs to the installation"),
+            ("queues.corp.example", "it belongs to the installation"),
             ("grafana.corp.example", "allowed"),
             // Another cell.
             ("eu.apps.example", "it belongs to the installation"),

@@ -148,7 +148,7 @@ async fn delete(State(broker): State<Shared>, Path(name): Path<String>) -> Respo
 async fn user(State(broker): State<Shared>, Path(name): Path<String>) -> Response {
     let broker = locked(&broker);
     let Some(User { password, tags }) = broker.users.get(&name) else { return missing() };
-    let salt = [1, 2, 3, 4];
+    let salt = [1_u8, 2, 3, 4];
     let hash = Sha256::new().chain_update(salt).chain_update(password).finalize();
     let hash = BASE64_STANDARD.encode([salt.as_slice(), hash.as_slice()].concat());
     let tags: Vec<_> = tags.split(',').filter(|tag| !tag.is_empty()).collect();
