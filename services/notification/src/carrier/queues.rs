@@ -35,6 +35,8 @@ const HANDED_FOR: TimeDelta = TimeDelta::minutes(5);
 const REFUSED_FOR: TimeDelta = TimeDelta::seconds(5);
 /// After a failure to look for what is due, or to begin it.
 const LOOK_AGAIN: Duration = Duration::from_secs(1);
+/// Between the end of a job and the look for others, which is a statement for all places that are free by then.
+const GATHER: Duration = Duration::from_millis(20);
 /// Between attempts to reach the broker. Jobs come from the store meanwhile.
 const RECONNECT: RangeInclusive<Duration> = Duration::from_millis(500)..=Duration::from_secs(30);
 /// What outages are called in the log.
@@ -274,7 +276,11 @@ impl Handing {
                     }
                     continue;
                 }
-                () = self.wake.notified() => {}
+                () = self.wake.notified() => {
+                    // What ends or comes soon after it shares one look; messages are passed on meanwhile.
+                    look_at = look_at.min(Instant::now() + GATHER);
+                    continue;
+                }
                 () = sleep_until(look_at) => {}
             }
             let pause = match self.hand_over(&mut *session, &refusing).await? {

@@ -783,7 +783,7 @@ impl NotificationStore for PostgresStore {
                         SELECT FROM of_hosts
                         WHERE of_hosts.host = subscriptions.host AND of_hosts.number >= $6
                     )
-                ORDER BY jobs.due_at LIMIT $7 FOR UPDATE OF jobs SKIP LOCKED
+                ORDER BY jobs.due_at LIMIT $7
              ), ranked AS (
                 SELECT due.subscription_id, due.chat_id, due.due_at, due.host,
                     row_number() OVER (PARTITION BY due.user_id ORDER BY due.due_at, due.chat_id)
@@ -793,13 +793,19 @@ impl NotificationStore for PostgresStore {
                 FROM due
                 LEFT JOIN of_users ON of_users.user_id = due.user_id
                 LEFT JOIN of_hosts ON of_hosts.host = due.host
-             ), chosen AS (
+             ), chosen AS MATERIALIZED (
                 SELECT subscription_id, chat_id FROM ranked
                 WHERE of_user <= $5 AND (host IS NULL OR of_host <= $6)
                 ORDER BY due_at LIMIT GREATEST($4 - (SELECT count(*) FROM handed), 0)
+             ), locked AS MATERIALIZED (
+                -- A process without a queue may have taken some meanwhile: they are not due any more.
+                SELECT jobs.subscription_id, jobs.chat_id FROM jobs JOIN chosen
+                    ON jobs.subscription_id = chosen.subscription_id AND jobs.chat_id = chosen.chat_id
+                WHERE jobs.dead_at IS NULL AND jobs.due_at <= $2
+                ORDER BY jobs.subscription_id, jobs.chat_id FOR UPDATE OF jobs SKIP LOCKED
              )
              UPDATE jobs SET due_at = $3, ticket = nextval('job_tickets'), is_begun = FALSE
-             WHERE (subscription_id, chat_id) IN (SELECT subscription_id, chat_id FROM chosen)
+             WHERE (subscription_id, chat_id) IN (SELECT subscription_id, chat_id FROM locked)
              RETURNING ticket, subscription_id, chat_id, attempts",
         )
         .bind(channel.as_str())
