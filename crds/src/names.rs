@@ -72,6 +72,10 @@ name! {
     BucketName
 }
 name! {
+    /// OpenSearch role and user, and what the names of indices begin with: `mt-acme`. A tenant id has no dash, so `mt-acme-` begins no other tenant's.
+    SearchName
+}
+name! {
     /// Virtual host and user at RabbitMQ: `mt-acme`, which is no user that a broker has by itself.
     VirtualHost
 }
@@ -162,6 +166,10 @@ impl TenantId {
         BucketName(format!("mt-{}", self.0))
     }
 
+    pub fn search(&self) -> SearchName {
+        SearchName(format!("mt-{}", self.0))
+    }
+
     pub fn virtual_host(&self) -> VirtualHost {
         VirtualHost(format!("mt-{}", self.0))
     }
@@ -215,7 +223,9 @@ mod tests {
         assert_eq!(id.topic("message.send").as_str(), "acme.message.send");
         assert_eq!(id.keyspace().as_str(), "mt_acme");
         assert_eq!(id.database().as_str(), "mt_acme");
-        assert_eq!((id.bucket().as_str(), id.virtual_host().as_str()), ("mt-acme", "mt-acme"));
+        assert_eq!(id.bucket().as_str(), "mt-acme");
+        assert_eq!(id.search().as_str(), "mt-acme");
+        assert_eq!(id.virtual_host().as_str(), "mt-acme");
         assert_eq!((id.realm().as_str(), id.kafka_user().as_str()), ("acme", "acme"));
         assert_eq!((id.kafka_prefix().as_str(), id.cache_prefix().as_str()), ("acme.", "mt:acme:"));
     }

@@ -36,6 +36,7 @@ mod statement;
 pub mod cql;
 pub mod kafka;
 pub mod keycloak;
+pub mod opensearch;
 pub mod postgres;
 pub mod rabbitmq;
 pub mod redis;
@@ -66,6 +67,7 @@ pub(crate) const ALL: &[&dyn AnyBackend] = &[
     &any::Of::<redis::RedisAdmin>::NEW,
     &any::Of::<s3::S3Admin>::NEW,
     &any::Of::<registry::RegistryAdmin>::NEW,
+    &any::Of::<opensearch::OpenSearchAdmin>::NEW,
     &any::Of::<rabbitmq::RabbitMqAdmin>::NEW,
 ];
 

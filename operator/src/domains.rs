@@ -108,6 +108,8 @@ mod tests {
         s3.public_endpoint = Some("https://files.corp.example".to_owned());
         let registry = serde_json::json!({"url": "http://registry.corp.example:8081/apis/ccompat/v7"});
         spec.schema_registry = Some(serde_json::from_value(registry).expect("a registry"));
+        let search = serde_json::json!({"url": "https://search.corp.example:9200", "security": "None"});
+        spec.opensearch = Some(serde_json::from_value(search).expect("OpenSearch"));
         let rabbitmq = serde_json::json!({"amqpUrl": "amqp://rabbitmq.corp.example:5672",
             "managementUrl": "https://queues.corp.example:15671", "adminSecretRef": {"name": "rabbitmq"}});
         spec.rabbitmq = Some(serde_json::from_value(rabbitmq).expect("a broker"));
@@ -145,6 +147,7 @@ mod tests {
             ("kafka1.corp.example", "it belongs to the installation"),
             ("files.corp.example", "it belongs to the installation"),
             ("registry.corp.example", "it belongs to the installation"),
+            ("search.corp.example", "it belongs to the installation"),
             ("rabbitmq.corp.example", "it belongs to the installation"),
             ("queues.corp.example", "it belongs to the installation"),
             ("grafana.corp.example", "allowed"),

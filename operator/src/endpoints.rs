@@ -19,5 +19,6 @@ pub(crate) fn optional(spec: &MessengerCellSpec) -> impl Iterator<Item = (&'stat
             ("spec.rabbitmq.managementUrl", rabbitmq.management_url.as_str()),
         ]
     });
-    s3.chain(registry).chain(rabbitmq)
+    let search = spec.opensearch.iter().map(|search| ("spec.opensearch.url", search.url.as_str()));
+    s3.chain(registry).chain(search).chain(rabbitmq)
 }

@@ -15,6 +15,7 @@ mod notifications;
 mod queues;
 mod reconcile;
 mod schemas;
+mod search;
 mod snapshots;
 mod stand;
 mod succession;

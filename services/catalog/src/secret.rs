@@ -77,6 +77,12 @@ table! {
         keys: &[name("accessKey", "S3_ACCESS_KEY"), generated("secretKey", "S3_SECRET_KEY")],
         source: SecretSource::Operator,
     };
+    /// The tenant's account at the search engine.
+    OpenSearch = SecretEntry {
+        name: "opensearch",
+        keys: &[name("username", "OPENSEARCH_USERNAME"), generated("password", "OPENSEARCH_PASSWORD")],
+        source: SecretSource::Operator,
+    };
     /// The tenant's user of the message broker. It is there with the services that use one, also where the cell has none: what is beside a
     /// tenant has its name before the cell is known.
     RabbitMq = SecretEntry {

@@ -16,6 +16,8 @@ pub struct ServiceEntry {
     pub is_on_request: bool,
     /// Systems that must have been set up before the service can start. Once it runs it is updated whatever they do.
     pub backends: &'static [Backend],
+    /// Likewise, of a tenant that chooses them; without the choice it does without.
+    pub chosen_backends: &'static [Backend],
     /// Systems that it uses where the cell has them; it does its work without, and starts without.
     pub optional_backends: &'static [Backend],
     /// Secrets that its pods receive.
@@ -113,6 +115,14 @@ impl Setting {
         }
     }
 
+    /// Returns the backend that does what the setting is for: a tenant that has it has no use of the setting.
+    pub const fn is_spared_by(self) -> Option<Backend> {
+        match self {
+            Self::IndexFolder => Some(Backend::OpenSearch),
+            _ => None,
+        }
+    }
+
     /// Returns the flag that carries the setting.
     pub const fn flag(self) -> &'static str {
         match self {
@@ -185,6 +195,7 @@ table! {
         is_optional: false,
         is_on_request: false,
         backends: &[Backend::Kafka, Backend::Keycloak, Backend::Redis],
+        chosen_backends: &[],
         optional_backends: &[],
         secrets: &[Secret::Kafka, Secret::Redis, Secret::Internal, Secret::Metrics],
         peers: &[Service::Chat, Service::Message, Service::User],
@@ -222,6 +233,7 @@ table! {
         is_optional: false,
         is_on_request: false,
         backends: &[Backend::Keycloak, Backend::Kafka, Backend::Redis],
+        chosen_backends: &[],
         optional_backends: &[],
         secrets: &[
             Secret::Oidc,
@@ -260,6 +272,7 @@ table! {
         is_optional: false,
         is_on_request: false,
         backends: &[Backend::Postgres, Backend::Keycloak],
+        chosen_backends: &[],
         optional_backends: &[],
         secrets: &[Secret::Postgres, Secret::Internal, Secret::Metrics],
         peers: &[],
@@ -282,6 +295,7 @@ table! {
         is_optional: false,
         is_on_request: false,
         backends: &[Backend::Postgres, Backend::Kafka, Backend::Keycloak],
+        chosen_backends: &[],
         optional_backends: &[],
         secrets: &[Secret::Postgres, Secret::Kafka, Secret::Internal, Secret::Metrics],
         peers: &[Service::User],
@@ -315,6 +329,7 @@ table! {
         is_optional: false,
         is_on_request: false,
         backends: &[Backend::Cql, Backend::Kafka, Backend::Keycloak],
+        chosen_backends: &[],
         optional_backends: &[],
         secrets: &[Secret::Cql, Secret::Kafka, Secret::Internal, Secret::Metrics],
         peers: &[Service::Chat, Service::User],
@@ -337,6 +352,7 @@ table! {
         is_optional: true,
         is_on_request: false,
         backends: &[Backend::Redis, Backend::Kafka, Backend::Keycloak],
+        chosen_backends: &[],
         optional_backends: &[],
         secrets: &[Secret::Redis, Secret::Kafka, Secret::Internal, Secret::Metrics],
         peers: &[Service::User, Service::Chat],
@@ -359,6 +375,7 @@ table! {
         is_optional: true,
         is_on_request: true,
         backends: &[Backend::S3, Backend::Postgres, Backend::Kafka, Backend::Keycloak],
+        chosen_backends: &[],
         optional_backends: &[],
         secrets: &[Secret::S3, Secret::Postgres, Secret::Kafka, Secret::Internal, Secret::Metrics],
         peers: &[Service::Chat, Service::Message, Service::User],
@@ -378,12 +395,13 @@ table! {
     /// Searches.
     Search = ServiceEntry {
         name: "search",
-        about: "Finds messages by their words, in the chats of who searches. Each replica has an index of its own.",
+        about: "Finds messages by their words, in the chats of who searches. Each replica has an index of its own, unless engine is OpenSearch.",
         is_optional: true,
         is_on_request: true,
         backends: &[Backend::Kafka, Backend::Keycloak],
+        chosen_backends: &[Backend::OpenSearch],
         optional_backends: &[],
-        secrets: &[Secret::Kafka, Secret::Internal, Secret::Metrics],
+        secrets: &[Secret::Kafka, Secret::OpenSearch, Secret::Internal, Secret::Metrics],
         peers: &[Service::Chat, Service::Message, Service::User],
         optional_peers: &[],
         settings: &[Setting::IndexFolder],
@@ -404,6 +422,7 @@ table! {
         is_optional: true,
         is_on_request: true,
         backends: &[Backend::Postgres, Backend::Kafka, Backend::Keycloak],
+        chosen_backends: &[],
         optional_backends: &[Backend::RabbitMq],
         secrets: &[
             Secret::Postgres,
@@ -442,6 +461,7 @@ table! {
         is_optional: true,
         is_on_request: true,
         backends: &[Backend::Postgres, Backend::Kafka, Backend::Keycloak],
+        chosen_backends: &[],
         optional_backends: &[],
         secrets: &[Secret::Postgres, Secret::Kafka, Secret::Classifier, Secret::Internal, Secret::Metrics],
         peers: &[Service::Auth, Service::Chat, Service::Message, Service::User],
@@ -469,6 +489,12 @@ impl Service {
     /// Returns the path whose response proves that the service is routed.
     pub fn probe_path(self) -> String {
         format!("/docs/{self}/{}", self.description)
+    }
+
+    /// Returns the backends that it may need: those that it always needs, then those that a tenant may choose.
+    pub fn all_backends(self) -> impl Iterator<Item = Backend> {
+        let entry = self.entry();
+        entry.backends.iter().chain(entry.chosen_backends).copied()
     }
 
     /// Returns the services it calls: those that it needs, then those that a tenant may not have.
@@ -546,10 +572,19 @@ mod tests {
     fn a_service_receives_the_account_of_every_backend_it_writes_to() {
         // Tokens are checked with public keys; only auth has an account in the realm.
         for service in Service::ALL {
-            let used = service.backends.iter().chain(service.optional_backends);
-            for backend in used.filter(|backend| **backend != Backend::Keycloak) {
+            let used = service.all_backends().chain(service.optional_backends.iter().copied());
+            for backend in used.filter(|backend| *backend != Backend::Keycloak) {
                 let has_account = backend.secret.is_some_and(|secret| service.secrets.contains(&secret));
                 assert!(has_account, "{service} has no account on {backend}");
+            }
+        }
+    }
+
+    #[test]
+    fn what_a_service_may_do_without_is_no_backend_that_it_always_needs() {
+        for service in Service::ALL {
+            for backend in service.chosen_backends {
+                assert!(!service.backends.contains(backend), "{service} has {backend} twice");
             }
         }
     }

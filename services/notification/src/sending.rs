@@ -25,15 +25,17 @@ use tokio::{
 use tokio_util::sync::CancellationToken;
 
 use crate::{
-    carrier::{Carried, Carrier},
+    carrier::{Carried, Carrier, Receipt},
     channels::{Channel, Content, SendError},
-    domain::{Busy, Job, MAX_AT_ONCE, MAX_ATTEMPTS, Notice, Subscription, wait_after},
+    domain::{Busy, Job, MAX_AT_ONCE, MAX_ATTEMPTS, Notice, Providers, Subscription, wait_after},
     error::Error,
     metrics::Metrics,
     peers::{Peers, Standing},
     store::{NotificationStore, StoreError},
 };
 
+/// Between the end of a job and the look for others, which is a statement for all places that are free by then.
+pub(crate) const GATHER: Duration = Duration::from_millis(20);
 /// A job takes no longer: a few calls to other services and one request to a provider.
 const JOB_LIMIT: Duration = Duration::from_secs(45);
 /// Longer than a job takes.
@@ -110,15 +112,18 @@ impl Sender {
             taking: Outage::default(),
             what: format!("sending by {}", self.name.as_str()),
         });
-        let mut running: JoinSet<()> = JoinSet::new();
+        let mut running: JoinSet<Option<bool>> = JoinSet::new();
         // What they send to.
         let mut held: HashMap<Id, Subscription> = HashMap::new();
+        let mut providers = Providers::default();
         while !shutdown.is_cancelled() {
-            let limit = outages.places(running.len());
+            let (mut busy, at) = (Busy::with(held.values()), Instant::now());
+            providers.hold(&mut busy, at);
+            let limit = providers.places(self.name, outages.places(running.len()), running.len(), at);
             let taken = if limit == 0 {
                 Vec::new()
             } else {
-                match carrier.take(limit, &Busy::with(held.values())).await {
+                match carrier.take(limit, &busy).await {
                     Ok(taken) => {
                         claiming.worked(CLAIMING);
                         taken
@@ -133,29 +138,61 @@ impl Sender {
             for carried in taken {
                 let (sender, outages) = (self.clone(), outages.clone());
                 let to = carried.job.subscription.clone();
-                let task = running.spawn(async move { sender.carry_out(carried, &outages).await });
+                // A queue brings what any process found due, and this one sees who is down.
+                let waits = providers.is_down(&to.target) && !busy.has_place(&to);
+                busy.add(&to);
+                let task = running.spawn(async move {
+                    if waits {
+                        sender.put_back(carried).await;
+                        return None;
+                    }
+                    sender.carry_out(carried, &outages).await
+                });
                 held.insert(task.id(), to);
             }
             if may_be_more && running.len() < MAX_AT_ONCE && !outages.deciding.is_on() {
                 continue;
             }
-            let has_place = outages.places(running.len()) > 0;
+            let free = outages.places(running.len());
+            let has_place = providers.places(self.name, free, running.len(), Instant::now()) > 0;
             tokio::select! {
                 () = shutdown.cancelled() => {}
                 // A place is free: there may be more for it.
-                Some(ended) = running.join_next_with_id() => drop(held.remove(&id_of(&ended))),
+                Some(ended) = running.join_next_with_id() => {
+                    note_ended(&ended, &mut held, &mut providers);
+                    // What ends with it shares one look for others.
+                    sleep(GATHER).await;
+                }
                 () = carrier.wait(), if has_place => {}
                 () = sleep(PEER_WAIT), if !has_place => {}
             }
             while let Some(ended) = running.try_join_next_with_id() {
-                held.remove(&id_of(&ended));
+                note_ended(&ended, &mut held, &mut providers);
             }
         }
         while running.join_next().await.is_some() {}
     }
 
-    /// Carries out a job that was taken just now, and notes what became of it.
-    async fn carry_out(&self, Carried { job, receipt }: Carried, outages: &Outages) {
+    /// Puts a job off whose provider is down. That is no attempt.
+    async fn put_back(&self, Carried { job, receipt }: Carried) {
+        let wait = TimeDelta::from_std(PEER_WAIT).unwrap_or_default();
+        let end = End::Wait { wait, is_counted: false };
+        self.end(&job, receipt, &end, Instant::now() + NOTE_FOR).await;
+    }
+
+    /// Notes what became of a job, and tells it where the job came from.
+    async fn end(&self, job: &Job, receipt: Receipt, end: &End, until: Instant) {
+        let noted = persist(until, || self.note(job, end)).await;
+        // What is not noted is done again, as another message.
+        receipt.settle(noted.is_ok() && matches!(end, End::Dead(_))).await;
+        if let Err(error) = noted {
+            let cause = chain(&error);
+            tracing::warn!(cause, "failed to note what became of a job, which is done again: {cause}");
+        }
+    }
+
+    /// Carries out a job that was taken just now, and notes what became of it. Returns whether its provider answered, where it was asked.
+    async fn carry_out(&self, Carried { job, receipt }: Carried, outages: &Outages) -> Option<bool> {
         let job = &job;
         let note_until = Instant::now() + NOTE_FOR;
         let done = timeout(JOB_LIMIT, self.send(job)).await;
@@ -175,6 +212,11 @@ impl Sender {
             }
             _ => {}
         }
+        let has_answered = match &done {
+            Ok(Ok(Ok("sent")) | Err(Failure::Unsent(SendError::Gone | SendError::Refused(_)))) => Some(true),
+            Ok(Err(Failure::Unsent(SendError::Later { .. }))) => Some(false),
+            _ => None,
+        };
         let (outcome, end) = match done {
             Ok(Ok(Ok(outcome))) => (outcome, End::Done { is_sent: outcome == "sent" }),
             Ok(Ok(Err(wait))) => ("quiet", End::Wait { wait, is_counted: false }),
@@ -191,13 +233,8 @@ impl Sender {
             }
         };
         self.metrics.job(self.name, outcome);
-        let noted = persist(note_until, || self.note(job, &end)).await;
-        // What is not noted is done again, as another message.
-        receipt.settle(noted.is_ok() && matches!(end, End::Dead(_))).await;
-        if let Err(error) = noted {
-            let cause = chain(&error);
-            tracing::warn!(cause, "failed to note what became of a job, which is done again: {cause}");
-        }
+        self.end(job, receipt, &end, note_until).await;
+        has_answered
     }
 
     async fn note(&self, job: &Job, end: &End) -> Result<(), StoreError> {
@@ -348,10 +385,26 @@ async fn persist<F: Future<Output = Result<(), StoreError>>>(
     }
 }
 
-fn id_of(ended: &Result<(Id, ()), JoinError>) -> Id {
-    match ended {
-        Ok((id, ())) => *id,
-        Err(error) => error.id(),
+/// Notes that a job ended, and what it shows of its provider.
+fn note_ended(
+    ended: &Result<(Id, Option<bool>), JoinError>,
+    held: &mut HashMap<Id, Subscription>,
+    providers: &mut Providers,
+) {
+    let (id, has_answered) = match ended {
+        Ok((id, has_answered)) => (*id, *has_answered),
+        Err(error) => (error.id(), None),
+    };
+    let (Some(to), Some(has_answered)) = (held.remove(&id), has_answered) else { return };
+    if has_answered {
+        if let Some(provider) = providers.answered(&to.target) {
+            tracing::info!(provider, "{provider} takes notifications again");
+        }
+    } else if let Some(provider) = providers.failed(&to.target, to.user_id, Instant::now()) {
+        tracing::warn!(
+            provider,
+            "{provider} takes no notifications at present: they wait, and one tries now and then"
+        );
     }
 }
 

@@ -4,7 +4,7 @@ mod files;
 mod joining;
 pub mod moderation;
 mod scheduled;
-mod search;
+pub mod search;
 mod sync;
 
 use std::{
@@ -40,7 +40,13 @@ use crate::{
     users::{Online, TestUser, refused},
 };
 
-pub use self::{files::files, joining::joining, scheduled::scheduled, search::search, sync::sync};
+pub use self::{
+    files::{files, files_of_before},
+    joining::joining,
+    scheduled::scheduled,
+    search::{search, search_by_files_and_names},
+    sync::sync,
+};
 
 /// What is promised of the connections of a session that has ended.
 const CLOSED_WITHIN: Duration = Duration::from_secs(5);

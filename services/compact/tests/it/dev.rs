@@ -141,6 +141,11 @@ async fn users_send_each_other_files() -> anyhow::Result<()> {
 }
 
 #[tokio::test(flavor = "multi_thread")]
+async fn who_joined_later_reads_no_file_of_before() -> anyhow::Result<()> {
+    story(stories::files_of_before).await
+}
+
+#[tokio::test(flavor = "multi_thread")]
 async fn texts_disappear_when_the_chat_says_so() -> anyhow::Result<()> {
     story(stories::disappearing).await
 }
@@ -192,6 +197,11 @@ async fn users_see_who_is_there_and_who_types() -> anyhow::Result<()> {
 #[tokio::test(flavor = "multi_thread")]
 async fn users_find_what_is_said_in_their_chats() -> anyhow::Result<()> {
     story(stories::search).await
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn users_find_by_files_and_names_what_is_theirs() -> anyhow::Result<()> {
+    story(stories::search_by_files_and_names).await
 }
 
 #[tokio::test(flavor = "multi_thread")]

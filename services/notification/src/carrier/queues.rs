@@ -24,7 +24,7 @@ use super::{Carried, Carrier, Receipt, Rows};
 use crate::{
     domain::{Busy, MAX_AT_ONCE, Places, Taken, Ticket, pause_until},
     metrics::Metrics,
-    sending::LEASE,
+    sending::{GATHER, LEASE},
     store::{Begun, NotificationStore, StoreError},
 };
 
@@ -35,8 +35,6 @@ const HANDED_FOR: TimeDelta = TimeDelta::minutes(5);
 const REFUSED_FOR: TimeDelta = TimeDelta::seconds(5);
 /// After a failure to look for what is due, or to begin it.
 const LOOK_AGAIN: Duration = Duration::from_secs(1);
-/// Between the end of a job and the look for others, which is a statement for all places that are free by then.
-const GATHER: Duration = Duration::from_millis(20);
 /// Between attempts to reach the broker. Jobs come from the store meanwhile.
 const RECONNECT: RangeInclusive<Duration> = Duration::from_millis(500)..=Duration::from_secs(30);
 /// What outages are called in the log.
