@@ -10,10 +10,11 @@ apply() { kubectl apply --server-side --force-conflicts --field-manager=local-st
 
 # The whole workspace is selected, as in `make test`, so that features are resolved alike and nothing is compiled twice. Cargo adds the features
 # that tests need where an example is among what is built; the images of a real cluster do without.
+# The client first: the service web embeds it.
 build_binaries() {
     local tests=(--example bot)
     [ "$PROFILE" = dev ] || tests=()
-    own_target && cd "$ROOT" && cargo build --locked --workspace --exclude xtask --bins "${tests[@]}" --profile "$PROFILE"
+    app_build && own_target && cd "$ROOT" && cargo build --locked --workspace --exclude xtask --bins "${tests[@]}" --profile "$PROFILE"
 }
 
 # Drift in a backend is looked for more often than the chart's default: nobody should wait a minute to see it repaired.
@@ -118,6 +119,7 @@ card() {
   Posthouse is up: two messengers, acme and globex, on one set of backends.
 
     look       make status              or  export KUBECONFIG=$KUBECONFIG; kubectl get mt -A
+    open       http://acme.localhost:$HTTP_PORT/         in a browser: create an account
     read       http://acme.localhost:$HTTP_PORT/docs     http://globex.localhost:$HTTP_PORT/docs
     watch      make demo                two users of each tenant register and talk
     sign in    $BIN/posthouse chat --url http://acme.localhost:$HTTP_PORT --user ann --register

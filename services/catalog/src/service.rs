@@ -95,6 +95,8 @@ pub enum Setting {
     MediaQuotaBytes,
     /// `--max-file-bytes`: how many bytes one file may have.
     MaxFileBytes,
+    /// `--upload-origin`: where browsers send files.
+    UploadOrigin,
     /// `--clamd`: where the cell's scanner of files is.
     Clamd,
     /// `--film-folder`: where the media service writes a film that ffmpeg reads, a folder of the pod.
@@ -148,6 +150,7 @@ impl Setting {
             Self::TenantServices => "--tenant-services",
             Self::MediaQuotaBytes => "--media-quota-bytes",
             Self::MaxFileBytes => "--max-file-bytes",
+            Self::UploadOrigin => "--upload-origin",
             Self::Clamd => "--clamd",
             Self::FilmFolder => "--film-folder",
             Self::Moderators => "--moderators",
@@ -476,6 +479,30 @@ table! {
         cpu_request: "20m",
         memory_request: "32Mi",
         memory_limit: "256Mi",
+    };
+    /// The page.
+    Web = ServiceEntry {
+        name: "web",
+        about: "Serves the messenger that users open in a browser.",
+        is_optional: true,
+        is_on_request: false,
+        // For the keys of tokens, which every process checks.
+        backends: &[Backend::Keycloak],
+        chosen_backends: &[],
+        optional_backends: &[],
+        secrets: &[Secret::Internal, Secret::Metrics],
+        peers: &[Service::User],
+        optional_peers: &[],
+        settings: &[Setting::UploadOrigin, Setting::TenantServices],
+        path_prefixes: &["/app"],
+        paths: &["/"],
+        sticky_paths: &[],
+        description: OPENAPI,
+        postgres_sessions: 0,
+        migrates: false,
+        cpu_request: "5m",
+        memory_request: "16Mi",
+        memory_limit: "64Mi",
     };
 }
 

@@ -220,6 +220,11 @@ async fn a_browser_runs_and_loads_only_what_this_address_serves() -> anyhow::Res
 }
 
 #[tokio::test(flavor = "multi_thread")]
+async fn the_web_client_is_at_the_address_of_the_messenger() -> anyhow::Result<()> {
+    story(async |messenger| stories::web_client(messenger, TENANT).await).await
+}
+
+#[tokio::test(flavor = "multi_thread")]
 async fn bad_frames_and_tokens_get_a_documented_code_and_store_nothing() -> anyhow::Result<()> {
     story(stories::refusals).await
 }

@@ -12,7 +12,7 @@ use super::{Busy, MAX_OF_HOST, Target};
 
 /// After so many failures in a row a provider is down,
 const FAILURES: usize = 8;
-/// if they are of so many users at least: one whose endpoints fail keeps nobody else waiting.
+/// if they are of so many users at least: one whose endpoints fail keeps no other user waiting.
 const USERS: usize = 3;
 /// How often one job shows whether a provider that is down is back.
 const TRY_EVERY: Duration = Duration::from_secs(5);
