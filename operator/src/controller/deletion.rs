@@ -117,7 +117,8 @@ async fn remove_all(resource: &MessengerTenant, context: &Context) -> Vec<(catal
     };
     let used = |backend: &&&'static dyn AnyBackend| {
         let entry = backend.entry();
-        parts.contains(&entry) && (backend.is_of(&cell) || has_data(resource, entry))
+        // An extra holds no data, and its Secret may be gone: the backend knows.
+        (parts.contains(&entry) || entry.is_extra()) && (backend.is_of(&cell) || has_data(resource, entry))
     };
     let backends: Vec<_> = backend::ALL.iter().filter(used).copied().collect();
     remove_departed(&departed(resource), &backends, &cell, context).await

@@ -13,9 +13,11 @@
 //! and `UserService` for how a chat is at the moment at which its user is notified (see [`sending`]), and the list of deleted accounts.
 //!
 //! # Publishes
-//! Nothing to the log. Web Push, pushes by Firebase, webhooks, mails and text messages (see [`mod@channels`]).
+//! Nothing to the log. Web Push, pushes by Firebase, webhooks, mails and text messages (see [`mod@channels`]). Where the cell has RabbitMQ, jobs go from
+//! the process that finds them due to the one that sends them through its queues (see [`carrier`]).
 
 pub mod api;
+pub mod carrier;
 pub mod channels;
 pub mod config;
 pub mod departures;
@@ -43,6 +45,7 @@ use url::Url;
 
 use crate::{
     api::{AppState, ChannelFacts, Confirming, Tokens},
+    carrier::{Amqp, Broker, Queues, Rows},
     channels::{
         Channels, EmailChannel, FcmChannel, GOOGLE, Outside, ServiceAccount, SmsChannel, SmsHook, VapidKey,
         WebPushChannel, WebhookChannel,
@@ -61,7 +64,8 @@ const DEV_DELAY: TimeDelta = TimeDelta::seconds(10);
 
 /// The notification service.
 ///
-/// While Kafka is down no new message is followed; while another service or a provider is, notifications wait. The service stays ready.
+/// While Kafka is down no new message is followed; while another service or a provider is, notifications wait; while RabbitMQ is, jobs come from the
+/// database. The service stays ready.
 pub struct Notification;
 
 /// What the service is built on.
@@ -69,6 +73,8 @@ struct Parts {
     outside: Outside,
     store: Arc<dyn NotificationStore>,
     log: Log,
+    /// What carries jobs to their senders, where the cell has it.
+    broker: Option<Arc<dyn Broker>>,
     mail: Option<(Arc<Mailer>, String)>,
     fcm: Option<ServiceAccount>,
     sms: Option<Sms>,
@@ -98,6 +104,7 @@ impl Notification {
         let Settings {
             postgres,
             kafka,
+            rabbitmq,
             mail,
             public_origins,
             oidc_ca_bundle,
@@ -109,6 +116,7 @@ impl Notification {
             notify_after_seconds,
         } = settings;
         let origin = public_origins.into_iter().find(|origin| !origin.is_empty());
+        let broker = Amqp::new(rabbitmq, oidc_ca_bundle.as_deref()).context("failed to prepare RabbitMQ")?;
         let mailer = Mailer::new(mail, oidc_ca_bundle.as_deref()).context("failed to prepare mail")?;
         let mail = match mailer {
             None => None,
@@ -132,6 +140,7 @@ impl Notification {
             outside,
             store: Arc::new(PostgresStore::new(SCHEMA.watched_pool(&postgres, scope))),
             log: Log::kafka(kafka),
+            broker: broker.map(|broker| Arc::new(broker) as Arc<dyn Broker>),
             mail,
             fcm,
             sms,
@@ -162,6 +171,7 @@ impl Service for Notification {
             outside: internet()?,
             store: Arc::new(MemoryStore::default()),
             log: memory.log.clone(),
+            broker: None,
             mail: None,
             fcm: None,
             sms: None,
@@ -178,7 +188,7 @@ fn internet() -> anyhow::Result<Outside> {
 }
 
 fn surface(parts: Parts, scope: &Scope) -> anyhow::Result<Surface> {
-    let Parts { outside, store, log, mail, fcm, sms, contact, secret, delay } = parts;
+    let Parts { outside, store, log, broker, mail, fcm, sms, contact, secret, delay } = parts;
     let metrics = scope.metrics(Metrics::register);
     let peers = Peers::new(
         scope.peer(catalog::Service::Chat)?,
@@ -216,7 +226,15 @@ fn surface(parts: Parts, scope: &Scope) -> anyhow::Result<Surface> {
         let (store, peers, metrics) = (store.clone(), peers.clone(), metrics.clone());
         let wake = Arc::new(Notify::new());
         senders.push(wake.clone());
-        scope.spawn(Sender { store, peers, name, channel, metrics, wake }.run(shutdown()));
+        let sender = Sender { store: store.clone(), peers, name, channel, metrics: metrics.clone() };
+        match &broker {
+            None => scope.spawn(sender.run(Rows::new(store, name, wake), shutdown())),
+            Some(broker) => {
+                let (queues, handing) = Queues::new(broker.clone(), store, name, wake, metrics);
+                scope.spawn(handing.run(shutdown()));
+                scope.spawn(sender.run(queues, shutdown()));
+            }
+        }
     }
     let wake = Arc::new(Notify::new());
     let maker = Maker {

@@ -21,6 +21,7 @@ use serde_json::{Value, json};
 use tokio::time::sleep;
 
 use super::{
+    broker::MemoryBroker,
     google::{Google, account, firebase_error},
     stand::{PATIENCE, SMS_EVERY, SMS_KEY, Stand},
 };
@@ -39,6 +40,36 @@ async fn webhook(stand: &Stand, user: &TestUser, receiver: &Receiver) -> String 
     let created = subscribe(stand, user, json!({"webhook": {"url": receiver.url}})).await;
     created["secret"].as_str().expect("a secret").to_owned()
 }
+
+/// Runs stories with jobs from the store, and with jobs through the queues of a broker.
+macro_rules! on_both_carriers {
+    ($($story:ident),* $(,)?) => {
+        mod by_the_store {
+            $(
+                #[tokio::test(flavor = "multi_thread")]
+                async fn $story() {
+                    super::$story(super::Stand::start().await).await;
+                }
+            )*
+        }
+        mod by_a_broker {
+            $(
+                #[tokio::test(flavor = "multi_thread")]
+                async fn $story() {
+                    let broker = super::MemoryBroker::new();
+                    super::$story(super::Stand::with_broker(&broker).await).await;
+                    assert!(broker.counts().published > 0, "they went through it");
+                }
+            )*
+        }
+    };
+}
+
+on_both_carriers![
+    who_is_away_is_told_once_by_each_channel_and_who_is_online_is_not,
+    a_provider_that_is_down_delays_its_own_channel_and_loses_nothing,
+    a_call_that_was_read_makes_nothing_of_what_follows_it,
+];
 
 /// A user with a browser.
 struct Away {
@@ -61,9 +92,7 @@ impl Away {
     }
 }
 
-#[tokio::test(flavor = "multi_thread")]
-async fn who_is_away_is_told_once_by_each_channel_and_who_is_online_is_not() {
-    let stand = Stand::start().await;
+async fn who_is_away_is_told_once_by_each_channel_and_who_is_online_is_not(stand: Stand) {
     let away = Away::start(&stand, "ben").await;
     let hook = Receiver::start().await;
     let secret = webhook(&stand, &away.user, &hook).await;
@@ -106,9 +135,7 @@ async fn who_is_away_is_told_once_by_each_channel_and_who_is_online_is_not() {
     assert_eq!(topics[0], topics[1], "the second takes the place of the first");
 }
 
-#[tokio::test(flavor = "multi_thread")]
-async fn a_provider_that_is_down_delays_its_own_channel_and_loses_nothing() {
-    let stand = Stand::start().await;
+async fn a_provider_that_is_down_delays_its_own_channel_and_loses_nothing(stand: Stand) {
     let away = Away::start(&stand, "ben").await;
     let hook = Receiver::start().await;
     webhook(&stand, &away.user, &hook).await;
@@ -559,9 +586,7 @@ async fn wants_mentions(stand: &Stand, user: &TestUser) {
     stand.api.send(line, Some(&user.token), Some(preferences)).await.ok(200);
 }
 
-#[tokio::test(flavor = "multi_thread")]
-async fn a_call_that_was_read_makes_nothing_of_what_follows_it() {
-    let stand = Stand::start().await;
+async fn a_call_that_was_read_makes_nothing_of_what_follows_it(stand: Stand) {
     let ann = stand.realm.user("ann");
     let away = Away::start(&stand, "ben").await;
     let chat = stand.found(&[ann.id, away.user.id]);

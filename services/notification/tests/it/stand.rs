@@ -18,6 +18,7 @@ use kit::{
 };
 use notification::{
     api::{self, AppState, ChannelFacts, Confirming, Tokens},
+    carrier::{Queues, Rows},
     channels::{
         Channel, EmailChannel, FcmChannel, Outside, ServiceAccount, SmsChannel, SmsHook, VapidKey,
         WebPushChannel, WebhookChannel,
@@ -34,7 +35,7 @@ use tokio::sync::Notify;
 use tokio_util::sync::CancellationToken;
 use uuid::Uuid;
 
-use super::{google::Google, peers::Peers};
+use super::{broker::MemoryBroker, google::Google, peers::Peers};
 
 pub const PATIENCE: Duration = Duration::from_secs(60);
 pub const ORIGIN: &str = "https://acme.example";
@@ -78,20 +79,25 @@ fn loopback() -> Outside {
 impl Stand {
     /// Starts a service whose receivers are on loopback.
     pub async fn start() -> Self {
-        Self::with(loopback(), true).await
+        Self::with(loopback(), true, None).await
+    }
+
+    /// Starts one whose jobs go through the queues of a broker.
+    pub async fn with_broker(broker: &MemoryBroker) -> Self {
+        Self::with(loopback(), true, Some(broker)).await
     }
 
     /// Starts one that makes no jobs by itself: the test says at what time it does.
     pub async fn by_hand() -> Self {
-        Self::with(loopback(), false).await
+        Self::with(loopback(), false, None).await
     }
 
     /// Starts a service that reaches the public Internet alone.
     pub async fn outside() -> Self {
-        Self::with(Outside::internet().expect("a client"), true).await
+        Self::with(Outside::internet().expect("a client"), true, None).await
     }
 
-    async fn with(outside: Outside, makes: bool) -> Self {
+    async fn with(outside: Outside, makes: bool, broker: Option<&MemoryBroker>) -> Self {
         let (realm, fake, stop) =
             (TestRealm::start(TENANT).await, Peers::default(), CancellationToken::new());
         let (log, store, metrics) = (Log::memory(), Arc::new(MemoryStore::default()), Metrics::default());
@@ -140,8 +146,16 @@ impl Stand {
         for (name, channel) in channels {
             let (peers, metrics, wake) = (client.clone(), metrics.clone(), Arc::new(Notify::new()));
             senders.push(wake.clone());
-            let sender = Sender { store: store.clone(), peers, name, channel, metrics, wake };
-            tokio::spawn(sender.run(stop.clone()));
+            let sender = Sender { store: store.clone(), peers, name, channel, metrics: metrics.clone() };
+            match broker {
+                None => drop(tokio::spawn(sender.run(Rows::new(store.clone(), name, wake), stop.clone()))),
+                Some(broker) => {
+                    let (queues, handing) =
+                        Queues::new(Arc::new(broker.clone()), store.clone(), name, wake, metrics);
+                    tokio::spawn(handing.run(stop.clone()));
+                    tokio::spawn(sender.run(queues, stop.clone()));
+                }
+            }
         }
         let maker = Maker {
             store: store.clone(),
