@@ -16,7 +16,6 @@ use std::{
     collections::{HashMap, HashSet},
     fmt::Display,
     hash::Hash,
-    marker::PhantomData,
     sync::{Arc, Mutex, PoisonError},
     time::{Duration, Instant},
 };
@@ -29,11 +28,11 @@ use prometheus_client::{
 };
 use serde::{Serialize, de::DeserializeOwned};
 
+pub use self::shelf::Shelf;
 use self::{
     kept::{Content, Kept},
     shelf::Effort,
 };
-pub use self::shelf::Shelf;
 use crate::{
     bucket::Bucket,
     clock::now_ms,
@@ -82,7 +81,6 @@ struct Inner<T: Clone, E: Clone> {
     metrics: Metrics,
     flights: Flights<String, Answer<T, E>>,
     fills: Mutex<Bucket>,
-    values: PhantomData<fn() -> T>,
 }
 
 type Answer<T, E> = (Result<Option<T>, E>, Outcome);
@@ -113,7 +111,6 @@ where
             metrics,
             flights: Flights::default(),
             fills: Mutex::new(Bucket::new(FILLS_PER_SECOND, FILLS_AT_ONCE, Instant::now())),
-            values: PhantomData,
         }))
     }
 
@@ -148,11 +145,7 @@ where
     /// # Errors
     ///
     /// Not all of them are kept, and the truth cannot be read.
-    pub async fn get_many<K, F>(
-        &self,
-        keys: &[K],
-        load: impl FnOnce(Vec<K>) -> F,
-    ) -> Result<HashMap<K, T>, E>
+    pub async fn get_many<K, F>(&self, keys: &[K], load: impl FnOnce(Vec<K>) -> F) -> Result<HashMap<K, T>, E>
     where
         K: Clone + Display + Eq + Hash,
         F: Future<Output = Result<Vec<(K, Versioned<T>)>, E>>,
@@ -187,7 +180,7 @@ where
         let loaded = load(missing.clone()).await?;
         if is_there {
             let found: HashMap<&K, &Versioned<T>> = loaded.iter().map(|(key, value)| (key, value)).collect();
-            let fills = missing.iter().map(|key| (self.0.name(key), found.get(key).copied()));
+            let fills = missing.iter().map(|key| (self.0.name(key), found.get(key).copied())).collect();
             self.0.keep(fills).await;
         }
         answers.extend(loaded.into_iter().map(|(key, versioned)| (key, versioned.value)));
@@ -238,7 +231,7 @@ where
             (Some(found), false) => (Ok(found.value), Outcome::Hit),
             (found, _) => match (load().await, found) {
                 (Ok(loaded), found) => {
-                    self.keep([(name.to_owned(), loaded.as_ref())]).await;
+                    self.keep(vec![(name.to_owned(), loaded.as_ref())]).await;
                     (Ok(value(loaded)), if found.is_some() { Outcome::Renewed } else { Outcome::Miss })
                 }
                 // It is good for a moment more.
@@ -249,20 +242,26 @@ where
     }
 
     /// Keeps what was loaded, as far as there is room.
-    async fn keep<'a>(&self, loaded: impl IntoIterator<Item = (String, Option<&'a Versioned<T>>)>) {
-        let entry = |(name, loaded): (String, Option<&Versioned<T>>)| {
-            let kept = self.kept(loaded)?;
-            // The version of an absence is below that of every value: what comes into being replaces it.
-            Some((name, loaded.map_or(0, |loaded| loaded.version), kept))
-        };
-        let entries = loaded.into_iter().filter_map(entry);
-        let entries: Vec<_> = {
-            let (mut fills, now) = (self.fills.lock().unwrap_or_else(PoisonError::into_inner), Instant::now());
-            entries.take_while(|_| fills.try_take(1, now).is_ok()).collect()
-        };
+    async fn keep(&self, loaded: Vec<(String, Option<&Versioned<T>>)>) {
+        let entries = self.entries(loaded);
         if !entries.is_empty() {
             self.shelf.write(&entries, Effort::Fill).await;
         }
+    }
+
+    fn entries(&self, loaded: Vec<(String, Option<&Versioned<T>>)>) -> Vec<(String, i64, Kept)> {
+        let (mut fills, now) = (self.fills.lock().unwrap_or_else(PoisonError::into_inner), Instant::now());
+        let mut entries = Vec::new();
+        for (name, loaded) in loaded {
+            let Some(kept) = self.kept(loaded) else { continue };
+            if fills.ready_at(1, now).is_some() {
+                break;
+            }
+            fills.take(1, now);
+            // The version of an absence is below that of every value: what comes into being replaces it.
+            entries.push((name, loaded.map_or(0, |loaded| loaded.version), kept));
+        }
+        entries
     }
 
     /// Returns what is kept of a value or of an absence; `None` where nothing is to be kept.
@@ -347,7 +346,7 @@ struct Labels {
 }
 
 /// The figures of all caches of a service, `posthouse_<service>_cache_requests_total`. Cheap to clone.
-#[derive(Clone, Debug, Default)]
+#[derive(Clone, Default)]
 pub struct Metrics {
     requests: Family<Labels, Counter>,
 }

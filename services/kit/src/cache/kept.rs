@@ -1,6 +1,7 @@
 //! What is kept under a key, and how it is written.
 
 /// Digits of the time in front: as text, of two values of one version that with more time left is the greater one.
+#[cfg(any(feature = "redis", test))]
 const TIME_DIGITS: usize = 16;
 
 /// What is kept under a key.
@@ -21,6 +22,7 @@ pub(super) enum Content {
     Gone,
 }
 
+#[cfg(any(feature = "redis", test))]
 impl Kept {
     /// Returns it as it is written.
     pub(super) fn encode(&self) -> String {

@@ -46,11 +46,7 @@ enum ShelfError {
 }
 
 impl RedisShelf {
-    pub(super) fn new(
-        args: &RedisArgs,
-        tenant: &str,
-        within: Option<Duration>,
-    ) -> Result<Self, RedisError> {
+    pub(super) fn new(args: &RedisArgs, tenant: &str, within: Option<Duration>) -> Result<Self, RedisError> {
         Ok(Self {
             // One of its own: what is long in it holds up nothing else.
             redis: crate::redis::connection(args)?,
@@ -96,8 +92,7 @@ impl RedisShelf {
 
     pub(super) async fn take_turn(&self, key: &str, lasts: Duration) -> bool {
         let milliseconds = u64::try_from(lasts.as_millis()).unwrap_or(u64::MAX);
-        let options =
-            SetOptions::default().conditional_set(NX).with_expiration(SetExpiry::PX(milliseconds));
+        let options = SetOptions::default().conditional_set(NX).with_expiration(SetExpiry::PX(milliseconds));
         let mut pipe = redis::pipe();
         pipe.set_options(format!("{}:turn", self.key(key)), "", options);
         let set: Option<(Option<String>,)> = self.noted(self.run(&pipe, self.within).await);

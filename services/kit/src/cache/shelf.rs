@@ -2,9 +2,9 @@
 
 use std::{sync::Arc, time::Duration};
 
-use super::{kept::Kept, memory::MemoryShelf};
 #[cfg(feature = "redis")]
 use super::redis::RedisShelf;
+use super::{kept::Kept, memory::MemoryShelf};
 #[cfg(feature = "redis")]
 use crate::config::RedisArgs;
 
@@ -67,7 +67,6 @@ impl Shelf {
     }
 
     /// Returns what is kept under keys, in their order; `None` when the shelf does not answer.
-    #[cfg_attr(not(feature = "redis"), expect(clippy::unused_async, reason = "Redis is elsewhere"))]
     pub(super) async fn read(&self, keys: &[String]) -> Option<Vec<Option<Kept>>> {
         match &*self.0 {
             Place::Nowhere => None,
@@ -78,20 +77,16 @@ impl Shelf {
     }
 
     /// Keeps entries, each with its key and version, where there is nothing of a newer version.
-    #[cfg_attr(not(feature = "redis"), expect(clippy::unused_async, reason = "Redis is elsewhere"))]
     pub(super) async fn write(&self, entries: &[(String, i64, Kept)], effort: Effort) {
-        match &*self.0 {
-            Place::Nowhere => {}
-            Place::Memory(memory) => memory.write(entries),
+        match (&*self.0, effort) {
+            (Place::Nowhere, _) => {}
+            (Place::Memory(memory), _) => memory.write(entries),
             #[cfg(feature = "redis")]
-            Place::Redis(redis) => redis.write(entries, effort).await,
+            (Place::Redis(redis), effort) => redis.write(entries, effort).await,
         }
-        #[cfg(not(feature = "redis"))]
-        let _ = effort;
     }
 
     /// Takes the turn to read a key again; false when another one has it.
-    #[cfg_attr(not(feature = "redis"), expect(clippy::unused_async, reason = "Redis is elsewhere"))]
     pub(super) async fn take_turn(&self, key: &str) -> bool {
         match &*self.0 {
             Place::Nowhere => true,
