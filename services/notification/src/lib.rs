@@ -10,7 +10,8 @@
 //!
 //! # Consumes
 //! `message.delivered`: texts, and what users took. `chat.events`: who is in which chat (see [`events`]). gRPC: `ChatService`, `MessageService`
-//! and `UserService` for how a chat is at the moment at which its user is notified (see [`sending`]), and the list of deleted accounts.
+//! and `UserService` for how a chat is at the moment at which its user is notified (see [`sending`]), and the list of deleted accounts. Names of
+//! users come from the tenant's cache (see [`kit::users`]).
 //!
 //! # Publishes
 //! Nothing to the log. Web Push, pushes by Firebase, webhooks, mails and text messages (see [`mod@channels`]).
@@ -35,7 +36,15 @@ use aws_lc_rs::rand;
 use base64::{Engine as _, prelude::BASE64_STANDARD};
 use chrono::TimeDelta;
 use contracts::api::NotificationChannel;
-use kit::{Memory, Scope, Service, Surface, catalog, catalog::Topic, log::Log, mail::Mailer};
+use kit::{
+    Memory, Scope, Service, Surface,
+    cache::{self, Cache, Shelf},
+    catalog,
+    catalog::Topic,
+    log::Log,
+    mail::Mailer,
+    users::USERS,
+};
 use secrecy::SecretString;
 use tokio::sync::Notify;
 use tonic::service::Routes;
@@ -69,6 +78,7 @@ struct Parts {
     outside: Outside,
     store: Arc<dyn NotificationStore>,
     log: Log,
+    shelf: Shelf,
     mail: Option<(Arc<Mailer>, String)>,
     fcm: Option<ServiceAccount>,
     sms: Option<Sms>,
@@ -98,6 +108,7 @@ impl Notification {
         let Settings {
             postgres,
             kafka,
+            redis,
             mail,
             public_origins,
             oidc_ca_bundle,
@@ -132,6 +143,7 @@ impl Notification {
             outside,
             store: Arc::new(PostgresStore::new(SCHEMA.watched_pool(&postgres, scope))),
             log: Log::kafka(kafka),
+            shelf: Shelf::redis(&redis, scope.tenant()).context("failed to prepare the cache")?,
             mail,
             fcm,
             sms,
@@ -162,6 +174,7 @@ impl Service for Notification {
             outside: internet()?,
             store: Arc::new(MemoryStore::default()),
             log: memory.log.clone(),
+            shelf: Shelf::memory(),
             mail: None,
             fcm: None,
             sms: None,
@@ -178,12 +191,13 @@ fn internet() -> anyhow::Result<Outside> {
 }
 
 fn surface(parts: Parts, scope: &Scope) -> anyhow::Result<Surface> {
-    let Parts { outside, store, log, mail, fcm, sms, contact, secret, delay } = parts;
+    let Parts { outside, store, log, shelf, mail, fcm, sms, contact, secret, delay } = parts;
     let metrics = scope.metrics(Metrics::register);
     let peers = Peers::new(
         scope.peer(catalog::Service::Chat)?,
         scope.peer(catalog::Service::Message)?,
         scope.peer(catalog::Service::User)?,
+        Cache::new(USERS, shelf, scope.metrics(cache::Metrics::register)),
     );
     let shutdown = || scope.shutdown().clone();
     let follower = Follower {

@@ -44,7 +44,11 @@ impl Shown {
     }
 
     /// Returns a profile as it is shown; `None` when no user has this id.
-    pub(crate) async fn profile(&self, user_id: UserId) -> Result<Option<UserProfile>, Error> {
+    ///
+    /// # Errors
+    ///
+    /// The profile is not kept, and the store cannot be read.
+    pub async fn profile(&self, user_id: UserId) -> Result<Option<UserProfile>, Error> {
         let store = self.store.clone();
         let load = move || async move {
             let found = store.profile(user_id).await;

@@ -12,7 +12,6 @@ use std::{
 use futures_util::{future::join_all, poll};
 use kit::{
     cache::{Cache, Loaded, Metrics, Outcome, Policy, Shelf, Versioned},
-    clock::now_ms,
     config::RedisArgs,
     testing::{TestCache, wait_for},
 };
@@ -242,22 +241,23 @@ async fn a_failure_is_kept_for_no_one(here: &Shelf, _: &Shelf) {
     assert_eq!(get(&names, &truth).await.as_deref(), Some("Ann"));
 }
 
+/// Returns users, of whom every fifth is not there.
+async fn four_of_five(missing: Vec<u32>) -> Result<Vec<(u32, Versioned<String>)>, &'static str> {
+    let found = missing.into_iter().filter(|number| number % 5 != 0);
+    Ok(found.map(|number| (number, Versioned { value: format!("user {number}"), version: 1 })).collect())
+}
+
 async fn many_are_found_at_once_and_only_the_missing_are_loaded(here: &Shelf, there: &Shelf) {
     let ((one, _), (other, metrics)) = (names(here), names(there));
-    let load = async |missing: Vec<u32>| {
-        let named = missing.into_iter().filter(|number| number % 5 != 0);
-        let named = named.map(|number| (number, Versioned { value: format!("user {number}"), version: 1 }));
-        Ok(named.collect())
-    };
     let keys: Vec<u32> = (1..=20).collect();
-    let found = one.get_many(&keys, &load).await.expect("the truth");
+    let found = one.get_many(&keys, four_of_five).await.expect("the truth");
     assert_eq!(found.len(), 16, "those that are not there are left out");
     let more: Vec<u32> = (1..=25).chain([1, 1]).collect();
     let found = other
         .get_many(&more, async |mut missing: Vec<u32>| {
             missing.sort_unstable();
             assert_eq!(missing, [21, 22, 23, 24, 25]);
-            load(missing).await
+            four_of_five(missing).await
         })
         .await;
     let found = found.expect("the truth");
@@ -286,22 +286,17 @@ async fn a_value_ends_and_before_it_does_one_reader_reads_it_again(here: &Shelf,
     let one = Names::new(policy, here.clone(), metrics.clone());
     let other = Names::new(policy, there.clone(), metrics.clone());
     let truth = Truth::of("Ann");
-    let began_ms = now_ms();
+    let began = Instant::now();
     get(&one, &truth).await;
     truth.change(Some("Anna"));
-    let renewed = async || {
-        let name = get(&one, &truth).await;
-        if metrics.counted("names", Outcome::Renewed) == 0 {
-            // A machine that is very busy may come too late: then it is a miss, and as new.
-            let is_over = now_ms() - began_ms >= 4_000;
-            assert!(is_over || name.as_deref() == Some("Ann"), "{name:?}");
-            return is_over.then_some(());
-        }
-        Some(())
+    let is_read_again = async || {
+        get(&one, &truth).await;
+        (truth.reads() == 2).then_some(())
     };
-    wait_for("the last part of its time", PATIENT, renewed).await;
-    let reads = truth.reads();
-    assert_eq!(reads, 2);
+    wait_for("the last part of its time", PATIENT, is_read_again).await;
+    // On a machine that is very busy its end may come first.
+    let (renewed, is_late) = (metrics.counted("names", Outcome::Renewed), began.elapsed() >= policy.keep);
+    assert!(renewed == 1 || is_late, "{renewed}");
     assert_eq!(get(&other, &truth).await.as_deref(), Some("Anna"));
 
     // One that no reader uses ends by itself.
@@ -327,23 +322,17 @@ async fn caches_of_two_names_or_formats_share_nothing(here: &Shelf, _: &Shelf) {
 #[tokio::test]
 async fn a_process_fills_no_more_than_there_is_room_for() {
     let (names, _) = names(&Shelf::memory());
-    let keys: Vec<u32> = (0..1_000).collect();
-    let load = async |missing: Vec<u32>| {
-        let found = missing.into_iter().map(|key| (key, Versioned { value: key.to_string(), version: 1 }));
-        Ok(found.collect())
-    };
-    for offset in 0..10 {
-        let keys: Vec<u32> = keys.iter().map(|key| key + offset * 1_000).collect();
-        assert_eq!(names.get_many(&keys, &load).await.expect("the truth").len(), 1_000);
+    let page = |number: u32| -> Vec<u32> { (0..1_000).map(|key| number * 1_000 + key).collect() };
+    for number in 0..10 {
+        assert_eq!(names.get_many(&page(number), four_of_five).await.expect("the truth").len(), 800);
     }
     let loaded = AtomicU64::new(0);
-    for offset in 0..10 {
-        let keys: Vec<u32> = keys.iter().map(|key| key + offset * 1_000).collect();
-        let count = async |missing: Vec<u32>| {
+    for number in 0..10 {
+        let load = |missing: Vec<u32>| {
             loaded.fetch_add(missing.len() as u64, Ordering::SeqCst);
-            load(missing).await
+            four_of_five(missing)
         };
-        names.get_many(&keys, count).await.expect("the truth");
+        names.get_many(&page(number), load).await.expect("the truth");
     }
     // Of 20,000 reads: the burst, and what is added in the seconds that this takes.
     assert!(loaded.load(Ordering::SeqCst) > 5_000, "{loaded:?}");
@@ -427,37 +416,4 @@ async fn a_redis_that_says_nothing_costs_one_reader_some_milliseconds() {
     // A thousand waits of 25 ms would be 25 s; it is one, and one more for each second that this takes.
     assert!(began.elapsed() < Duration::from_secs(10), "{:?}", began.elapsed());
     assert_eq!((metrics.counted("names", Outcome::Bypassed), truth.reads()), (1_000, 1_000));
-}
-
-/// A figure for the reader of the test's output: what a read costs by the cache and without, with a truth that takes as long as a call to a service
-/// that reads PostgreSQL does.
-#[tokio::test]
-async fn the_cost_of_a_read_with_and_without_a_cache() {
-    const READS: u32 = 2_000;
-    let tenant = tenant();
-    let redis = TestCache::create(&tenant).await;
-    let slow = async |number: u32| {
-        tokio::time::sleep(Duration::from_millis(1)).await;
-        Ok(Some(Versioned { value: format!("user {number}"), version: 1 }))
-    };
-    let mut took = Vec::new();
-    let shelves = [
-        ("no cache", Shelf::none()),
-        ("in memory", Shelf::memory()),
-        ("in Redis", shelf(&redis.args(), &tenant)),
-    ];
-    for (place, shelf) in shelves {
-        let (names, metrics) = names(&shelf);
-        let began = Instant::now();
-        for read in 0..READS {
-            // A hundred users, as in a list that many look at.
-            let number = read * 7 % 100;
-            names.get(number, move || slow(number)).await.expect("the truth");
-        }
-        let each = began.elapsed() / READS;
-        let hits = metrics.counted("names", Outcome::Hit);
-        println!("{place}: {each:?} for each read, hit rate {:.1} %", 100.0 * hits as f64 / f64::from(READS));
-        took.push((hits, each));
-    }
-    assert_eq!([took[0].0, took[1].0, took[2].0], [0, 1_900, 1_900]);
 }

@@ -67,7 +67,7 @@ suite![
 ];
 
 /// Returns a database with the tables of this service.
-async fn database() -> (TestDatabase, PgPool) {
+pub async fn database() -> (TestDatabase, PgPool) {
     let database = TestDatabase::create().await;
     SCHEMA.migrate(&database.args()).await.expect("the migrations apply");
     let pool = SCHEMA.pool(&database.args());
