@@ -45,6 +45,8 @@ const MAX_VALUE_BYTES: usize = 8 * 1024;
 /// minute for which they are kept, it is 3.5 MB.
 const FILLS_PER_SECOND: u32 = 100;
 const FILLS_AT_ONCE: u32 = 1_000;
+/// A read at the truth takes no longer: calls between services end before.
+const READ_WITHIN: Duration = Duration::from_secs(30);
 /// In this part of its time a value is read again, by one reader, so that one that is used all the time never ends for all readers at once.
 const LAST_PART: u32 = 4;
 
@@ -69,7 +71,7 @@ pub struct Versioned<T> {
     pub version: i64,
 }
 
-/// What is found at the truth; `None` when there is no such thing.
+/// What is found at the truth; `None` when it has no value for the key.
 pub type Loaded<T, E> = Result<Option<Versioned<T>>, E>;
 
 /// A cache of one kind of values. `E` is why they cannot be read at the truth. Cheap to clone.
@@ -114,7 +116,7 @@ where
         }))
     }
 
-    /// Returns what is kept of a key, or what `load` finds at the truth, which is kept then. `None` when there is no such thing.
+    /// Returns what is kept of a key, or what `load` finds at the truth, which is kept then. `None` when the truth has no value for it.
     ///
     /// Readers of one key in this process share their way: however many come, one of them loads. An answer was read after its reader came.
     ///
@@ -179,7 +181,8 @@ where
         }
         let loaded = load(missing.clone()).await?;
         if is_there {
-            let found: HashMap<&K, &Versioned<T>> = loaded.iter().map(|(key, value)| (key, value)).collect();
+            let found: HashMap<&K, &Versioned<T>> =
+                loaded.iter().map(|loaded| (&loaded.0, &loaded.1)).collect();
             let fills = missing.iter().map(|key| (self.0.name(key), found.get(key).copied())).collect();
             self.0.keep(fills).await;
         }
@@ -191,17 +194,16 @@ where
     ///
     /// While Redis is away nothing is replaced: what is kept there ends by itself.
     pub async fn put(&self, key: impl Display, new: &Versioned<T>) {
-        if let Some(kept) = self.0.kept(Some(new)) {
-            self.0.shelf.write(&[(self.0.name(key), new.version, kept)], Effort::Change).await;
-        }
+        // One that is not to be kept takes the place of what was before it all the same.
+        let kept = self.0.kept(Some(new)).unwrap_or_else(|| self.0.gone());
+        self.0.shelf.write(&[(self.0.name(key), new.version, kept)], Effort::Change).await;
     }
 
     /// Removes what is kept of a key that was made from this version or an older one. What readers have read of it until now is not kept either.
     ///
     /// While Redis is away nothing is removed: what is kept there ends by itself.
     pub async fn forget(&self, key: impl Display, version: i64) {
-        let kept = Kept { until_ms: self.0.until(self.0.policy.keep), content: Content::Gone };
-        self.0.shelf.write(&[(self.0.name(key), version, kept)], Effort::Change).await;
+        self.0.shelf.write(&[(self.0.name(key), version, self.0.gone())], Effort::Change).await;
     }
 }
 
@@ -273,6 +275,11 @@ where
         let json = serde_json::to_string(value).ok()?;
         let is_fit = *version > 0 && json.len() <= MAX_VALUE_BYTES;
         is_fit.then(|| Kept { until_ms: self.until(self.policy.keep), content: Content::Value(json) })
+    }
+
+    /// Returns what is kept of something that is to be read at the truth: for longer than a read that has begun may take.
+    fn gone(&self) -> Kept {
+        Kept { until_ms: self.until(self.policy.keep.max(READ_WITHIN)), content: Content::Gone }
     }
 
     /// Returns what is kept, while it is good.

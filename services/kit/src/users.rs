@@ -68,7 +68,7 @@ async fn read(
     found.into_iter().map(shown).collect()
 }
 
-/// Reads what the user service says. A user service of the version before says no version, and not all: it is not kept.
+/// Reads what the user service returned. One of the release before returns neither a version nor all of a profile: that is not kept.
 fn shown(user: User) -> Result<(UserId, Versioned<UserProfile>), Status> {
     let User { user_id, username, display_name, deleted, about, status, version, .. } = user;
     let user_id = user_id

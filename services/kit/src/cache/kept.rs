@@ -16,7 +16,7 @@ pub(super) struct Kept {
 pub(super) enum Content {
     /// As JSON.
     Value(String),
-    /// There is no such thing.
+    /// The truth has no value for the key.
     Absent,
     /// It is to be read at the truth, in this version or a newer one.
     Gone,

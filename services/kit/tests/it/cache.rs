@@ -278,6 +278,11 @@ async fn a_value_without_a_version_and_one_that_is_too_long_are_not_kept(here: &
         assert_eq!(found, Ok(Some(value.to_owned())));
         assert!(!is_kept(&names).await, "version {version}");
     }
+    // A change to such a value is none that may be missed.
+    names.put("ann", &Versioned { value: "Ann".to_owned(), version: 8 }).await;
+    assert!(is_kept(&names).await);
+    names.put("ann", &Versioned { value: long, version: 9 }).await;
+    assert!(!is_kept(&names).await);
 }
 
 async fn a_value_ends_and_before_it_does_one_reader_reads_it_again(here: &Shelf, there: &Shelf) {

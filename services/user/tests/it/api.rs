@@ -133,7 +133,7 @@ async fn a_profile_that_many_look_at_is_read_once_and_a_change_is_shown_by_every
     let request = DeleteUserRequest { receipt: Vec::new(), user_id: ann.id.to_string() };
     other.rpc.delete_user(Request::new(request)).await.expect("a deletion");
     assert_eq!((seen("deleted").await, seen("display_name").await), (true.into(), "ann".into()));
-    // Nobody is kept who may come into being.
+    // That there is no user is not kept: there may be one in the next moment.
     let unborn = UserId::generate();
     assert_eq!(one.api.get(&bob, &format!("/api/users/{unborn}")).await.code(), "not_found");
     let request = EnsureUserRequest {
