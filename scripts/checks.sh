@@ -1,6 +1,8 @@
 # Checks, their count, and those that need no stack. Sourced after lib.sh, from the root of the checkout.
 # shellcheck source=local/tools.sh
 source "$ROOT/scripts/local/tools.sh"
+# shellcheck source=local/app.sh
+source "$ROOT/scripts/local/app.sh"
 PASSED=0
 FAILED=0
 BROKEN=()
@@ -31,7 +33,8 @@ check() {
 # Those that take a second.
 quick_lints() {
     check format cargo fmt --all --check
-    check 'format of clients/web' web_format
+    check 'format of clients/web' web_format clients/web
+    check 'format of clients/app' web_format clients/app
     check 'shell scripts' shell_scripts
     check words words
 }
@@ -93,7 +96,7 @@ confinement() {
     done
     read -ra users <<< "$users"
     # Six backends, four of the control plane, names and routes, and what was requested beside them.
-    for name in registry console; do
+    for name in registry opensearch console; do
         if running "$name"; then expected=$((expected + 1)); fi
     done
     if [ ${#users[@]} != $expected ]; then
@@ -142,9 +145,10 @@ derived() {
         && node "$ROOT/clients/web/generate.mjs" "$1"
 }
 
+# web_format FOLDER: both clients have one formatter, and lock files that name no registry.
 web_format() {
-    web_tool && node "$WEB_HOME/node_modules/prettier/bin/prettier.cjs" --check "$ROOT/clients/web" --ignore-path "$ROOT/clients/web/.prettierignore" \
-        && ! grep -n '"resolved"' "$ROOT/clients/web/package-lock.json"
+    web_tool && node "$WEB_HOME/node_modules/prettier/bin/prettier.cjs" --check "$ROOT/$1" --ignore-path "$ROOT/$1/.prettierignore" \
+        && ! grep -n '"resolved"' "$ROOT/$1/package-lock.json"
 }
 
 # Compiles clients/web, with its tests, into a folder that is laid out as the package is.

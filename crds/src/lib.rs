@@ -16,9 +16,9 @@ pub mod yaml;
 
 pub use conditions::{ConditionType, Reason, Status};
 pub use messenger_cell::{
-    CellCapacity, CellClamav, CellCql, CellKafka, CellKeycloak, CellLimits, CellPostgres, CellRedis,
-    CellRouting, CellS3, CellSchemaRegistry, CellSmtp, CellStatus, CqlFlavor, Leftover, MessengerCell,
-    MessengerCellSpec, Scheme, SecretName, SecurityProtocol, SmtpTls,
+    CellCapacity, CellClamav, CellCql, CellKafka, CellKeycloak, CellLimits, CellOpenSearch, CellPostgres,
+    CellRedis, CellRouting, CellS3, CellSchemaRegistry, CellSmtp, CellStatus, CqlFlavor, Leftover,
+    MessengerCell, MessengerCellSpec, OpenSearchSecurity, Scheme, SecretName, SecurityProtocol, SmtpTls,
 };
 pub use messenger_tenant::{
     ByteLimit, CellRef, ClassifierSpec, ClientSecretRef, DEFAULT_ACCESS_TOKEN_LIFETIME, DEFAULT_PARTITIONS,
@@ -28,12 +28,13 @@ pub use messenger_tenant::{
     RoutingSpec, SecretKeyRef, SendLimit, SmsSpec, StoreStatus, TenantStatus,
 };
 pub use names::{
-    BucketName, CacheUser, DatabaseName, Host, KafkaUser, KeyspaceName, NameError, RealmName, TenantId,
-    TopicName,
+    BucketName, CacheUser, DatabaseName, Host, KafkaUser, KeyspaceName, NameError, RealmName, SearchName,
+    TenantId, TopicName,
 };
 pub use period::{Period, PeriodError};
 pub use services::{
-    DEFAULT_REPLICAS, ResourceAmounts, ResourcesSpec, ServiceSpec, ServicesSpec, SizeSpec, Topology,
+    DEFAULT_REPLICAS, ResourceAmounts, ResourcesSpec, SearchEngine, ServiceSpec, ServicesSpec, SizeSpec,
+    Topology,
 };
 
 /// API group of both resources.

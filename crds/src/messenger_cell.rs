@@ -22,7 +22,7 @@ use crate::{
     status = "CellStatus",
     derive = "PartialEq",
     doc = "A MessengerCell is one set of shared backends (Kafka, CQL store, Keycloak, PostgreSQL, Redis, S3 where its tenants \
-           share files, and perhaps a schema registry) that many tenants live on. \
+           share files, and perhaps a schema registry and OpenSearch) that many tenants live on. \
            A tenant names its cell in spec.cellRef and is placed there while the cell has room. \
            A cell that is deleted stays until no tenant lives on it. Its addresses may change as long as the same data is found there: \
            a tenant whose data is missing is reported and keeps its pods as they are. \
@@ -88,6 +88,11 @@ pub struct MessengerCellSpec {
     /// replaced. What was registered stays when it is removed.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub schema_registry: Option<CellSchemaRegistry>,
+    /// The search engine. Every tenant whose `services.search.engine` is `OpenSearch` gets its own indices, role and user there, unless `security` says that
+    /// there are none. Without it such a tenant is refused with reason `BackendMissing`. May be added at any time; it stays for as long as a
+    /// tenant has an index there.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub opensearch: Option<CellOpenSearch>,
     /// Where mail to users goes. Without it no user gets a link for a new password. May change at any time; pods of the auth service
     /// are replaced.
     #[serde(default, skip_serializing_if = "Option::is_none")]
@@ -95,7 +100,7 @@ pub struct MessengerCellSpec {
     /// How users reach the tenants of this cell, through Traefik.
     pub routing: CellRouting,
     /// Certificates in PEM that are trusted beside the public ones, by the operator and by the services, wherever a URL of this cell
-    /// starts with `https`: at Keycloak, at the object store, at the schema registry, and at Traefik's entry point.
+    /// starts with `https`: at Keycloak, at the object store, at the schema registry, at OpenSearch, and at Traefik's entry point.
     #[x_kube(validation = Rule::new("self.contains('-----BEGIN CERTIFICATE-----')").message("caBundle must be certificates in PEM"))]
     #[schemars(length(max = 65536))]
     #[serde(default, skip_serializing_if = "Option::is_none")]
@@ -385,6 +390,53 @@ pub struct CellSchemaRegistry {
     /// delete subjects and set their compatibility. Without it the operator calls the registry without an account.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub credentials_secret_ref: Option<SecretName>,
+}
+
+/// OpenSearch of a cell. A tenant's indices are called `mt-<tenantId>-...`, and the one with the owner markers `posthouse-owners`.
+#[derive(KubeSchema, Clone, Debug, PartialEq, Serialize, Deserialize)]
+#[x_kube(validation = Rule::new("(has(self.security) && self.security == 'None') || has(self.credentialsSecretRef)").message("opensearch.credentialsSecretRef is needed where opensearch.security is Plugin"))]
+#[serde(rename_all = "camelCase")]
+pub struct CellOpenSearch {
+    /// Where the operator and the services reach it. No user needs to.
+    #[x_kube(validation = Rule::new(is_endpoint("self")).message("opensearch.url must be an http(s) URL of a host, perhaps a port, and no path"))]
+    #[schemars(length(max = 512))]
+    pub url: String,
+    /// What keeps tenants apart there; see [`OpenSearchSecurity`].
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub security: Option<OpenSearchSecurity>,
+    /// Copies of an index beside the first one, for indices that are made from now on. Default 1; a single node needs 0. May change at any time.
+    #[x_kube(validation = Rule::new("self >= 0 && self <= 5").message("opensearch.replicas must lie between 0 and 5"))]
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub replicas: Option<i32>,
+    /// Secret in the operator's own namespace with the keys `username` and `password` of a user that may manage users, roles and role
+    /// mappings by REST (`restapi:admin/internalusers`, `restapi:admin/roles`, `restapi:admin/rolesmapping`) and the indices `mt-*` and
+    /// `posthouse-owners`. Only with `security: None` it may be left out; then the operator calls OpenSearch without an account.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub credentials_secret_ref: Option<SecretName>,
+}
+
+/// What keeps the tenants of an OpenSearch apart. `Plugin` (default): its security plugin, with a role and a user for each tenant. `None`: nothing. Every
+/// client that reaches the server then reads and changes the messages of all tenants in it, so it is for a cell with one tenant, or with tenants that trust each
+/// other, and the condition `SearchReady` of each says so.
+#[derive(JsonSchema, Clone, Copy, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
+pub enum OpenSearchSecurity {
+    /// A role and a user for each tenant.
+    #[default]
+    Plugin,
+    /// The server knows no accounts.
+    None,
+}
+
+impl CellOpenSearch {
+    /// Returns copies of an index beside the first one.
+    pub fn replicas(&self) -> u32 {
+        self.replicas.map_or(1, i32::unsigned_abs)
+    }
+
+    /// Reports whether tenants have accounts there.
+    pub fn has_accounts(&self) -> bool {
+        self.security.unwrap_or_default() == OpenSearchSecurity::Plugin
+    }
 }
 
 /// The mail server of a cell. The auth service of each tenant sends through it.

@@ -65,7 +65,7 @@ pub const DEFAULT_RATE_LIMIT: RateLimit = RateLimit { average: 100, burst: 200 }
 #[serde(rename_all = "camelCase")]
 pub struct MessengerTenantSpec {
     /// The tenant's name in every backend: topics `acme.message.send`, Kafka user `acme`, keyspace, database and their
-    /// roles `mt_acme`, realm `acme`, Redis user `acme`, bucket `mt-acme`. 3 to 20 lower-case letters and digits, a letter first.
+    /// roles `mt_acme`, realm `acme`, Redis user `acme`, bucket `mt-acme`, indices `mt-acme-*`. 3 to 20 lower-case letters and digits, a letter first.
     /// Names that a backend reserves, such as `master`, are refused. Immutable. Unique in the installation: the resource that has a
     /// tenantId keeps it, of two new ones the oldest gets it, and the other stays `Ready=False` with reason `ResourceConflict`
     /// and owns nothing. What a deleted resource left in the backends keeps the tenantId for it.
@@ -156,12 +156,12 @@ pub struct CellRef {
 }
 
 /// What `kubectl delete` does to the data. `Retain` (default) stops the services and keeps topics, keyspace, database,
-/// realm and bucket; they are re-adopted when the tenant is applied again in the same namespace, and nowhere else. `Delete` removes
+/// realm, bucket and search index; they are re-adopted when the tenant is applied again in the same namespace, and nowhere else. `Delete` removes
 /// all of it within a minute; what cannot be removed by then is named in an Event and in the status of the cell, and tried again.
 /// May change until the resource is deleted.
 #[derive(JsonSchema, Clone, Copy, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
 pub enum DeletionPolicy {
-    /// Keep topics, keyspace, database, realm and bucket.
+    /// Keep topics, keyspace, database, realm, bucket and search index.
     #[default]
     Retain,
     /// Remove everything in every backend.
@@ -707,7 +707,7 @@ pub struct TenantStatus {
     /// The message store's part of the tenant.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub store: Option<StoreStatus>,
-    /// What holds the tenant's data in a backend (keyspace, database, realm, bucket), as that backend identifies it: it has another
+    /// What holds the tenant's data in a backend (keyspace, database, realm, bucket, search index), as that backend identifies it: it has another
     /// identity when it is recreated, and then pods are replaced. What is recorded here and is missing was lost with its data:
     /// it is not recreated until the annotation `messenger.posthouse.dev/accept-loss` accepts this loss, as the message of the
     /// condition says.

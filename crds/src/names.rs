@@ -72,6 +72,10 @@ name! {
     BucketName
 }
 name! {
+    /// OpenSearch role and user, and what the names of indices begin with: `mt-acme`. A tenant id has no dash, so `mt-acme-` begins no other tenant's.
+    SearchName
+}
+name! {
     /// A DNS name in lower case, 253 characters at most, no wildcard and no IP address.
     Host
 }
@@ -158,6 +162,10 @@ impl TenantId {
         BucketName(format!("mt-{}", self.0))
     }
 
+    pub fn search(&self) -> SearchName {
+        SearchName(format!("mt-{}", self.0))
+    }
+
     /// What every Redis key and channel of the tenant starts with: `mt:acme:`.
     pub fn cache_prefix(&self) -> String {
         format!("mt:{}:", self.0)
@@ -208,6 +216,7 @@ mod tests {
         assert_eq!(id.keyspace().as_str(), "mt_acme");
         assert_eq!(id.database().as_str(), "mt_acme");
         assert_eq!(id.bucket().as_str(), "mt-acme");
+        assert_eq!(id.search().as_str(), "mt-acme");
         assert_eq!((id.realm().as_str(), id.kafka_user().as_str()), ("acme", "acme"));
         assert_eq!((id.kafka_prefix().as_str(), id.cache_prefix().as_str()), ("acme.", "mt:acme:"));
     }

@@ -2,7 +2,7 @@
 
 use std::{borrow::Cow, collections::BTreeMap};
 
-use catalog::{Service, ServiceEntry};
+use catalog::{Backend, Service, ServiceEntry};
 use k8s_openapi::apimachinery::pkg::api::resource::Quantity;
 use kube::KubeSchema;
 use schemars::{JsonSchema, Schema, SchemaGenerator, json_schema};
@@ -34,8 +34,21 @@ pub struct ServiceSpec {
     /// Only an optional service has it; see [`ServicesSpec::is_enabled`].
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub enabled: Option<bool>,
+    /// Only a service that may use another one has it; see [`ServicesSpec::chosen`].
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub engine: Option<SearchEngine>,
     #[serde(flatten)]
     pub size: SizeSpec,
+}
+
+/// Where the index of messages is.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
+pub enum SearchEngine {
+    /// In each pod of the search service, up to about seven million messages.
+    #[default]
+    Embedded,
+    /// On the cell's OpenSearch, for all pods.
+    OpenSearch,
 }
 
 /// Pods and what each may use.
@@ -120,6 +133,14 @@ impl ServicesSpec {
         self.0.entry(service).or_default().enabled = Some(true);
     }
 
+    /// Returns the backends that a service needs because the tenant chooses them.
+    pub fn chosen(&self, service: Service) -> &'static [Backend] {
+        match self.get(service).engine.unwrap_or_default() {
+            SearchEngine::Embedded => &[],
+            SearchEngine::OpenSearch => service.entry().chosen_backends,
+        }
+    }
+
     /// Reports whether the tenant has a service. The messenger itself cannot be switched off.
     pub fn is_enabled(&self, service: Service) -> bool {
         !service.is_optional || self.get(service).enabled.unwrap_or(!service.is_on_request)
@@ -151,6 +172,7 @@ impl<'de> Deserialize<'de> for ServicesSpec {
         let known = written.into_iter().filter_map(|(name, spec)| {
             let (service, mut spec) = (Service::parse(&name)?, spec?);
             spec.enabled = spec.enabled.filter(|_| service.is_optional);
+            spec.engine = spec.engine.filter(|_| !service.chosen_backends.is_empty());
             Some((service, spec))
         });
         Ok(Self(known.collect()))
@@ -175,7 +197,8 @@ impl JsonSchema for ServicesSpec {
     }
 }
 
-/// Returns the schema of one service. Only an optional one can be switched off, so only there is `enabled` a field.
+/// Returns the schema of one service. Only an optional one can be switched off, so only there is `enabled` a field, and `engine` where there is
+/// a choice.
 fn service_schema(service: &ServiceEntry, generator: &mut SchemaGenerator) -> Schema {
     let mut schema = SizeSpec::json_schema(generator);
     schema.insert("description".to_owned(), service.about.into());
@@ -192,6 +215,19 @@ fn service_schema(service: &ServiceEntry, generator: &mut SchemaGenerator) -> Sc
         });
         let properties = schema.ensure_object().entry("properties").or_insert_with(|| json!({}));
         properties["enabled"] = enabled;
+    }
+    if !service.chosen_backends.is_empty() {
+        let engine = json!({
+            "type": "string",
+            "nullable": true,
+            "enum": ["Embedded", "OpenSearch"],
+            "description": "Where the index of messages is. Embedded (default): in each pod, up to about seven million messages. OpenSearch: \
+                on the cell's OpenSearch, for all pods; a tenant of a cell without one is refused with reason BackendMissing. May change at any \
+                time: the new index is built from the stored messages, and results say meanwhile that they are not complete. What was on \
+                OpenSearch is kept there, and is used again after a change back, or removed with the tenant.",
+        });
+        let properties = schema.ensure_object().entry("properties").or_insert_with(|| json!({}));
+        properties["engine"] = engine;
     }
     schema
 }
@@ -221,6 +257,22 @@ mod tests {
             assert_eq!(properties(&mandatory).get("enabled"), None);
             assert!(properties(&mandatory).get("replicas").is_some());
         }
+    }
+
+    #[test]
+    fn the_engine_of_searches_is_a_choice_and_of_nothing_else() {
+        for service in Service::ALL {
+            let has_choice = *service == Service::Search;
+            assert_eq!(properties(service.entry()).get("engine").is_some(), has_choice, "{service}");
+            let written = json!({service.as_str(): {"engine": "OpenSearch"}});
+            let spec: ServicesSpec = serde_json::from_value(written).expect("a service");
+            let chosen: &[Backend] = if has_choice { &[Backend::OpenSearch] } else { &[] };
+            assert_eq!(spec.chosen(*service), chosen, "{service}");
+            assert!(ServicesSpec::default().chosen(*service).is_empty(), "{service}");
+        }
+        let known = properties(Service::Search.entry())["engine"]["enum"].clone();
+        assert_eq!(known, json!([SearchEngine::Embedded, SearchEngine::OpenSearch]));
+        serde_json::from_value::<ServicesSpec>(json!({"search": {"engine": "Lucene"}})).expect_err("unknown");
     }
 
     #[test]

@@ -35,6 +35,7 @@ mod statement;
 pub mod cql;
 pub mod kafka;
 pub mod keycloak;
+pub mod opensearch;
 pub mod postgres;
 pub mod redis;
 pub mod registry;
@@ -64,6 +65,7 @@ pub(crate) const ALL: &[&dyn AnyBackend] = &[
     &any::Of::<redis::RedisAdmin>::NEW,
     &any::Of::<s3::S3Admin>::NEW,
     &any::Of::<registry::RegistryAdmin>::NEW,
+    &any::Of::<opensearch::OpenSearchAdmin>::NEW,
 ];
 
 /// Returns the backend of a catalog entry.

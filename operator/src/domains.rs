@@ -108,6 +108,8 @@ mod tests {
         s3.public_endpoint = Some("https://files.corp.example".to_owned());
         let registry = serde_json::json!({"url": "http://registry.corp.example:8081/apis/ccompat/v7"});
         spec.schema_registry = Some(serde_json::from_value(registry).expect("a registry"));
+        let search = serde_json::json!({"url": "https://search.corp.example:9200", "security": "None"});
+        spec.opensearch = Some(serde_json::from_value(search).expect("OpenSearch"));
         spec.kafka.bootstrap_servers = "kafka0.corp.example:9092,kafka1.corp.example:9092".to_owned();
         domain.clone_into(&mut spec.routing.domain);
         spec.routing.allowed_domains = Some(allowed.iter().map(|domain| (*domain).to_owned()).collect());
@@ -142,6 +144,7 @@ mod tests {
             ("kafka1.corp.example", "it belongs to the installation"),
             ("files.corp.example", "it belongs to the installation"),
             ("registry.corp.example", "it belongs to the installation"),
+            ("search.corp.example", "it belongs to the installation"),
             ("grafana.corp.example", "allowed"),
             // Another cell.
             ("eu.apps.example", "it belongs to the installation"),

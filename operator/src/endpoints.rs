@@ -12,5 +12,7 @@ pub(crate) fn optional(spec: &MessengerCellSpec) -> impl Iterator<Item = (&'stat
         ]
     });
     let registry = spec.schema_registry.iter();
+    let search = spec.opensearch.iter();
     s3.chain(registry.map(|registry| ("spec.schemaRegistry.url", registry.url.as_str())))
+        .chain(search.map(|search| ("spec.opensearch.url", search.url.as_str())))
 }

@@ -6,7 +6,10 @@
 use std::{collections::BTreeMap, fs, path::Path};
 
 use catalog::{Secret, SecretKey, Service};
-use crds::{IdentityProvider, MessengerCell, MessengerTenant, MessengerTenantSpec, Topology};
+use crds::{
+    CellOpenSearch, IdentityProvider, MessengerCell, MessengerTenant, MessengerTenantSpec, SecretName,
+    Topology,
+};
 use secrecy::SecretString;
 
 use crate::{
@@ -149,7 +152,9 @@ fn tenant(path: &Path, edit: impl FnOnce(&mut MessengerTenant)) -> Tenant {
     let mut resource: MessengerTenant = serde_saphyr::from_str(document).expect("a MessengerTenant");
     resource.metadata.uid = Some("00000000-0000-4000-8000-000000000001".to_owned());
     edit(&mut resource);
-    let cell: MessengerCell = serde_saphyr::from_str(ANY_CELL).expect("the local cell");
+    let mut cell: MessengerCell = serde_saphyr::from_str(ANY_CELL).expect("the local cell");
+    // The local stack has it on request.
+    cell.spec.opensearch.get_or_insert_with(opensearch);
     let id = tenant_id(&resource).expect("a legal tenant id");
     let usernames = backend::usernames(&id, &Workload::of(&resource.spec));
     let mut copies = cell_copies();
@@ -165,11 +170,21 @@ fn tenant(path: &Path, edit: impl FnOnce(&mut MessengerTenant)) -> Tenant {
     tenant
 }
 
+/// Returns what a cell has for the examples that choose it.
+fn opensearch() -> CellOpenSearch {
+    CellOpenSearch {
+        url: "https://opensearch.opensearch.svc:9200".to_owned(),
+        security: None,
+        replicas: None,
+        credentials_secret_ref: Some(SecretName { name: "cell-local-opensearch".to_owned() }),
+    }
+}
+
 /// Returns what is known once the topics were seen.
 fn facts() -> Facts {
-    use catalog::Backend::{Cql, Keycloak, Postgres, S3};
+    use catalog::Backend::{Cql, Keycloak, OpenSearch, Postgres, S3};
 
-    let generations = [Cql, Postgres, Keycloak, S3];
+    let generations = [Cql, Postgres, Keycloak, S3, OpenSearch];
     Facts {
         send_topic_generation: Some(TOPIC_ID.to_owned()),
         generations: generations.map(|backend| (backend, format!("generation-of-{backend}"))).into(),

@@ -378,8 +378,10 @@ pub(crate) fn postgres_sessions(workloads: &[Workload]) -> u32 {
 pub(crate) fn missing_backend(workloads: &[Workload], cell: &Cell) -> Option<(Service, Backend)> {
     let missing: Vec<_> =
         backend::ALL.iter().filter(|backend| !backend.is_of(cell)).map(|backend| backend.entry()).collect();
-    workloads.iter().flat_map(|workload| &workload.services).find_map(|service| {
-        let needed = missing.iter().find(|backend| service.backends.contains(backend))?;
+    workloads.iter().find_map(|workload| {
+        let needed = missing.iter().find(|backend| workload.backends().contains(backend))?;
+        let service =
+            workload.services.iter().find(|service| service.all_backends().any(|one| one == *needed))?;
         Some((*service, *needed))
     })
 }
@@ -424,6 +426,29 @@ mod tests {
             let lacking = enabled.then_some((Service::Media, Backend::S3));
             assert_eq!(missing_backend(&workloads, &bare), lacking);
         }
+    }
+
+    #[test]
+    fn a_cell_without_opensearch_lacks_it_for_those_who_choose_it() {
+        use crate::rendered::testing::cell;
+
+        let (bare, whole) = (cell(|cell| cell.spec.opensearch = None), cell(with_opensearch));
+        for topology in ["Distributed", "Compact"] {
+            for (engine, lacking) in
+                [("Embedded", None), ("OpenSearch", Some((Service::Search, Backend::OpenSearch)))]
+            {
+                let spec = serde_json::json!({"tenantId": "acme", "cellRef": {"name": "local"}, "topology": topology,
+                    "services": {"search": {"enabled": true, "engine": engine}}});
+                let workloads = Workload::of(&serde_json::from_value(spec).expect("a spec"));
+                assert_eq!(missing_backend(&workloads, &whole), None);
+                assert_eq!(missing_backend(&workloads, &bare), lacking, "{topology}");
+            }
+        }
+    }
+
+    fn with_opensearch(cell: &mut MessengerCell) {
+        let search = serde_json::json!({"url": "http://search:9200", "security": "None"});
+        cell.spec.opensearch = Some(serde_json::from_value(search).expect("OpenSearch"));
     }
 
     #[test]

@@ -13,6 +13,8 @@ pub(crate) struct Workload {
     pub name: &'static str,
     /// The services it runs, in the order of the catalog.
     pub services: Vec<Service>,
+    /// The backends that they need because the tenant chooses them.
+    pub chosen: Vec<Backend>,
     pub size: Size,
 }
 
@@ -41,12 +43,15 @@ impl Workload {
                 .map(|service| Self {
                     name: service.as_str(),
                     services: vec![service],
+                    chosen: services.chosen(service).to_vec(),
                     size: Size::of(services.get(service).size),
                 })
                 .collect(),
             Topology::Compact => {
                 let size = Size::of(spec.compact.clone().unwrap_or_default());
-                vec![Self { name: COMPACT, services: enabled.collect(), size }]
+                let enabled: Vec<_> = enabled.collect();
+                let chosen = enabled.iter().flat_map(|service| services.chosen(*service)).copied().collect();
+                vec![Self { name: COMPACT, services: enabled, chosen, size }]
             }
         }
     }
@@ -58,12 +63,22 @@ impl Workload {
 
     /// Returns the backends that must have been set up before it can start.
     pub fn backends(&self) -> Vec<Backend> {
-        self.union(|service| service.backends)
+        let mut backends = self.union(|service| service.backends);
+        backends.extend(&self.chosen);
+        backends
     }
 
     /// Returns the Secrets that its pods receive.
     pub fn secrets(&self) -> Vec<Secret> {
-        self.union(|service| service.secrets)
+        let mut secrets = self.union(|service| service.secrets);
+        secrets.retain(|secret| !secret.backend().is_some_and(|backend| self.does_without(backend)));
+        secrets
+    }
+
+    /// Reports whether the tenant may choose a backend for it, and does not.
+    fn does_without(&self, backend: Backend) -> bool {
+        let mut services = self.services.iter();
+        services.any(|service| service.chosen_backends.contains(&backend)) && !self.chosen.contains(&backend)
     }
 
     /// Returns the services it calls that run in other pods of a tenant with these workloads. Of optional ones there may be
@@ -78,7 +93,10 @@ impl Workload {
 
     /// Returns the settings that its services have for themselves.
     pub fn settings(&self) -> Vec<Setting> {
-        self.union(|service| service.settings)
+        let backends = self.backends();
+        let mut settings = self.union(|service| service.settings);
+        settings.retain(|setting| setting.is_spared_by().is_none_or(|backend| !backends.contains(&backend)));
+        settings
     }
 
     /// Returns the folders that each of its pods has for itself.
@@ -210,6 +228,27 @@ mod tests {
                 let has_account = backend.secret.is_some_and(|secret| has_secret(&with, secret));
                 assert!(has_part(&with, *backend) && has_account, "{service}");
             }
+        }
+    }
+
+    #[test]
+    fn a_tenant_that_chooses_a_backend_has_it_in_the_place_of_a_folder() {
+        for topology in ["Distributed", "Compact"] {
+            let of = |search: serde_json::Value| {
+                workloads(json!({"topology": topology, "services": {"search": search}}))
+            };
+            let runs_search = |workload: &&Workload| workload.services.contains(&Service::Search);
+            let embedded = of(json!({"enabled": true, "engine": "Embedded"}));
+            let chosen = of(json!({"enabled": true, "engine": "OpenSearch"}));
+            for (workloads, is_chosen) in [(&embedded, false), (&chosen, true)] {
+                let workload = workloads.iter().find(runs_search).expect("it is enabled");
+                assert_eq!(has_part(workloads, Backend::OpenSearch), is_chosen);
+                assert_eq!(has_secret(workloads, Secret::OpenSearch), is_chosen);
+                assert_eq!(workload.secrets().contains(&Secret::OpenSearch), is_chosen);
+                assert_eq!(workload.folders().is_empty(), is_chosen);
+            }
+            let off = of(json!({"enabled": false, "engine": "OpenSearch"}));
+            assert!(!has_part(&off, Backend::OpenSearch), "{topology}: it is switched off");
         }
     }
 

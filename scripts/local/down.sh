@@ -7,7 +7,7 @@ end_everything() {
     wait
     node_clean
     stop kube-apiserver # before etcd, whose end it would wait for
-    for name in console registry etcd keycloak kafka cassandra redis s3; do stop $name 60 & done
+    for name in console registry opensearch etcd keycloak kafka cassandra redis s3; do stop $name 60 & done
     wait
     stop postgres 60
     for name in $(running_names); do stop "$name"; done

@@ -53,7 +53,7 @@ images_stage() {
 # A hash of all that goes into the images: the same binaries are never imported twice, changed ones always are.
 images_tag() { (cd "$IMAGE_STAGE" && cat "${BINARIES[@]}" "$ROOT/Dockerfile" | sha256sum | cut -c1-12); }
 
-# Builds and imports the images of all binaries; their tag is left in .local/image-tag.
+# Builds and imports the images of all binaries; their tag and profile are left in .local/image-tag and .local/image-profile.
 images_up() {
     local binary tag
     images_stage
@@ -69,6 +69,7 @@ images_up() {
         fi
     done
     echo "$tag" > "$STATE/image-tag"
+    echo "$PROFILE" > "$STATE/image-profile"
     images_prune "$tag"
 }
 

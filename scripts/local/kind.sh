@@ -35,4 +35,5 @@ kind_images() {
     done
     "$KIND" load docker-image --name posthouse "${images[@]/%/:$tag}"
     echo "$tag" > "$STATE/image-tag"
+    echo "$PROFILE" > "$STATE/image-profile"
 }

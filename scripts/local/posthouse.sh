@@ -10,10 +10,11 @@ apply() { kubectl apply --server-side --force-conflicts --field-manager=local-st
 
 # The whole workspace is selected, as in `make test`, so that features are resolved alike and nothing is compiled twice. Cargo adds the features
 # that tests need where an example is among what is built; the images of a real cluster do without.
+# The client first: the service web embeds it.
 build_binaries() {
     local tests=(--example bot)
     [ "$PROFILE" = dev ] || tests=()
-    own_target && cd "$ROOT" && cargo build --locked --workspace --exclude xtask --bins "${tests[@]}" --profile "$PROFILE"
+    app_build && own_target && cd "$ROOT" && cargo build --locked --workspace --exclude xtask --bins "${tests[@]}" --profile "$PROFILE"
 }
 
 # Drift in a backend is looked for more often than the chart's default: nobody should wait a minute to see it repaired.
@@ -55,12 +56,14 @@ cell_up() {
     cell_manifest | apply -f -
 }
 
-# cell_manifest: prints the example of the cell, with the registry where there is one.
+# cell_manifest: prints the example of the cell, with the registry and OpenSearch where there are such.
 cell_manifest() {
-    local registry=null
+    local registry=null search=null
     if with registry; then registry="{\"url\": \"$REGISTRY_URL\"}"; fi
+    if with opensearch; then search="{\"url\": \"$OPENSEARCH_URL\", \"security\": \"None\", \"replicas\": 0}"; fi
     kubectl create --dry-run=client -o json -f "$ROOT/examples/cells/local.yaml" |
-        jq --argjson registry "$registry" 'if $registry then .spec.schemaRegistry = $registry else . end'
+        jq --argjson registry "$registry" --argjson search "$search" \
+            'if $registry then .spec.schemaRegistry = $registry else . end | if $search then .spec.opensearch = $search else . end'
 }
 
 # tenant_up NAME: applies an example and waits until it is Ready and responds: after a restart of the machine the
@@ -108,6 +111,7 @@ card() {
   Posthouse is up: two messengers, acme and globex, on one set of backends.
 
     look       make status              or  export KUBECONFIG=$KUBECONFIG; kubectl get mt -A
+    open       http://acme.localhost:$HTTP_PORT/         in a browser: create an account
     read       http://acme.localhost:$HTTP_PORT/docs     http://globex.localhost:$HTTP_PORT/docs
     watch      make demo                two users of each tenant register and talk
     sign in    $BIN/posthouse chat --url http://acme.localhost:$HTTP_PORT --user ann --register
@@ -115,4 +119,5 @@ card() {
 CARD
     if with console; then echo "    console    http://127.0.0.1:$CONSOLE_PORT   topics, groups and lag of Kafka"; fi
     if with registry; then echo "    schemas    $REGISTRY_URL/subjects"; fi
+    if with opensearch; then echo "    OpenSearch $OPENSEARCH_URL   spec.services.search.engine: OpenSearch"; fi
 }

@@ -14,6 +14,14 @@ export class FileError extends Error {
     }
 }
 
+/** How an upload is followed and ended by a program. */
+export type Transfer = {
+    /** Called as bytes leave: how many of the file's have, of what is known. Only browsers know more than that a request has ended. */
+    onProgress?: (sentBytes: number) => void;
+    /** Ends the upload; what was uploaded stays at the store. The promise rejects with the signal's reason. */
+    signal?: AbortSignal;
+};
+
 /** A request to the object store that failed; `status` is 0 when no response came. Its address is as good as a password, and not in here. */
 class StoreError extends Error {
     constructor(readonly status: number) {
@@ -44,6 +52,7 @@ export async function upload(
     purpose: FilePurpose,
     blob: Blob,
     name: string = "name" in blob && typeof blob.name === "string" ? blob.name : "file",
+    transfer: Transfer = {},
 ): Promise<StoredFile> {
     const body: CreateFileRequest = {
         ...{ for: purpose, name, type: blob.type.split(";")[0] || "application/octet-stream" },
@@ -52,12 +61,17 @@ export async function upload(
     if (blob.size <= MAX_SUMMED_BYTES) body.sha256 = await sha256(blob);
     const headers = { "idempotency-key": crypto.randomUUID() };
     const file: StoredFile = await identity.call("POST", "/api/media/files", body, headers);
-    return complete(identity, file, blob);
+    return complete(identity, file, blob, transfer);
 }
 
 /** Goes on with an upload of the same bytes. */
-export async function resumeUpload(identity: Identity, id: string, blob: Blob): Promise<StoredFile> {
-    return complete(identity, await file(identity, id), blob);
+export async function resumeUpload(
+    identity: Identity,
+    id: string,
+    blob: Blob,
+    transfer: Transfer = {},
+): Promise<StoredFile> {
+    return complete(identity, await file(identity, id), blob, transfer);
 }
 
 /** Returns what is known of a file that the user may read or has uploaded, with what is left to upload or where it is fetched. */
@@ -82,15 +96,21 @@ export async function deleteFile(identity: Identity, id: string): Promise<void> 
     await identity.call("DELETE", `/api/media/files/${id}`);
 }
 
-async function complete(identity: Identity, started: StoredFile, blob: Blob): Promise<StoredFile> {
+async function complete(
+    identity: Identity,
+    started: StoredFile,
+    blob: Blob,
+    transfer: Transfer,
+): Promise<StoredFile> {
     let known = started;
     const path = `/api/media/files/${known.id}`;
     for (let failures = 0; known.state === "pending";) {
         try {
-            const isWhole = await send(known, blob);
+            const isWhole = await send(known, blob, transfer);
             if (isWhole && (failures += 1) > MAX_FAILURES) throw new FileError(known);
             known = await identity.call(isWhole ? "POST" : "GET", isWhole ? `${path}/complete` : path);
         } catch (error) {
+            transfer.signal?.throwIfAborted();
             if (!(error instanceof StoreError)) throw error;
             failures += 1;
             if (!error.isTemporary || failures >= MAX_FAILURES)
@@ -102,6 +122,7 @@ async function complete(identity: Identity, started: StoredFile, blob: Blob): Pr
     }
     const until = performance.now() + CHECK_TIMEOUT_MS;
     for (let wait = FIRST_LOOK_MS; known.state === "processing"; wait = Math.min(LAST_LOOK_MS, wait * 2)) {
+        transfer.signal?.throwIfAborted();
         if (performance.now() > until) throw new CallError("the file is not checked in time", 0);
         await sleep(wait);
         known = await file(identity, known.id);
@@ -111,17 +132,20 @@ async function complete(identity: Identity, started: StoredFile, blob: Blob): Pr
 }
 
 /** Uploads what is missing and has an address. Returns whether nothing else is missing. */
-async function send(known: StoredFile, blob: Blob): Promise<boolean> {
+async function send(known: StoredFile, blob: Blob, transfer: Transfer): Promise<boolean> {
     const { upload } = known;
     if (!upload) return true;
     if ("url" in upload) {
-        await put(upload.url, blob, upload.method, upload.headers);
+        await put(upload.url, blob, transfer, upload.method, upload.headers);
         return true;
     }
     let sent = 0;
+    let before = upload.parts.reduce((sum, part) => sum + (part.uploaded ? part.size : 0), 0);
     for (const part of upload.parts) {
         if (part.uploaded || !part.url) continue;
-        await put(part.url, blob.slice(part.offset, part.offset + part.size));
+        const onProgress = (bytes: number) => transfer.onProgress?.(before + bytes);
+        await put(part.url, blob.slice(part.offset, part.offset + part.size), { ...transfer, onProgress });
+        before += part.size;
         sent += 1;
     }
     // Where no part has an address, the messenger says what is wrong.
@@ -131,18 +155,49 @@ async function send(known: StoredFile, blob: Blob): Promise<boolean> {
 async function put(
     url: string,
     body: Blob,
+    transfer: Transfer,
     method = "PUT",
     headers: Record<string, string> = {},
 ): Promise<void> {
-    let status: number;
-    try {
-        // The blob's own type would be a header that is not signed.
-        const bytes = new Blob([body], { type: "" });
-        status = (await fetch(url, { method, headers, body: bytes, credentials: "omit" })).status;
-    } catch {
-        status = 0;
-    }
+    transfer.signal?.throwIfAborted();
+    // The blob's own type would be a header that is not signed.
+    const bytes = new Blob([body], { type: "" });
+    const request = { url, method, headers, bytes, transfer };
+    const status = typeof XMLHttpRequest === "function" ? await byXhr(request) : await byFetch(request);
+    transfer.signal?.throwIfAborted();
     if (status < 200 || status > 299) throw new StoreError(status);
+    transfer.onProgress?.(body.size);
+}
+
+type Put = {
+    url: string;
+    method: string;
+    headers: Record<string, string>;
+    bytes: Blob;
+    transfer: Transfer;
+};
+
+/** Returns the status of the response, and 0 when none came. */
+async function byFetch({ url, method, headers, bytes, transfer }: Put): Promise<number> {
+    try {
+        const signal = transfer.signal ?? null;
+        return (await fetch(url, { method, headers, body: bytes, credentials: "omit", signal })).status;
+    } catch {
+        return 0;
+    }
+}
+
+/** Likewise. `fetch` does not say how far a body is. */
+function byXhr({ url, method, headers, bytes, transfer }: Put): Promise<number> {
+    return new Promise((resolve) => {
+        const request = new XMLHttpRequest();
+        request.open(method, url);
+        for (const [name, value] of Object.entries(headers)) request.setRequestHeader(name, value);
+        request.upload.onprogress = ({ loaded }) => transfer.onProgress?.(loaded);
+        request.onloadend = () => resolve(request.status);
+        transfer.signal?.addEventListener("abort", () => request.abort(), { once: true });
+        request.send(bytes);
+    });
 }
 
 async function sha256(blob: Blob): Promise<string> {

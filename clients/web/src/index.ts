@@ -26,9 +26,10 @@ export {
     type Output,
     type SendState,
 } from "./machine.js";
-export { CallError, Identity, Messenger } from "./messenger.js";
+export { CallError, Identity, Messenger, type Issuer } from "./messenger.js";
 export { MemoryOutbox, type Outbox } from "./outbox.js";
 export type { Post } from "./post.js";
+export { Realm, type Begun } from "./realm.js";
 export { QueryError, SendError, Session, type Receipt, type SessionOptions } from "./session.js";
 export { Timeline } from "./timeline.js";
 export { View } from "./view.js";

@@ -47,8 +47,16 @@ export class CallError extends Error {
     }
 }
 
+/** What gives the tokens of a session: the auth service, or the realm where the user signed in on its page. */
+export interface Issuer {
+    /** Exchanges a refresh token, which is good once. Throws a `CallError`. */
+    refresh(refreshToken: string, timeoutMs: number): Promise<Tokens>;
+    /** Ends the session on all its connections. */
+    end(identity: Identity, refreshToken: string): Promise<void>;
+}
+
 /** One tenant's messenger at an address. */
-export class Messenger {
+export class Messenger implements Issuer {
     readonly #base: URL;
 
     /** Takes the http or https address of a tenant. */
@@ -77,9 +85,21 @@ export class Messenger {
 
     /** Signs in by user name and password. */
     async signIn(username: string, password: string): Promise<Identity> {
-        const tokens: Tokens = await this.call("POST", "/api/auth/sign-in", { body: { username, password } });
+        return this.identity(await this.call("POST", "/api/auth/sign-in", { body: { username, password } }));
+    }
+
+    /** Returns the user of tokens that `issuer` gave. */
+    async identity(tokens: Tokens, issuer: Issuer = this): Promise<Identity> {
         const me: OwnProfile = await this.call("GET", "/api/users/me", { token: tokens.access_token });
-        return new Identity(this, me.user_id, tokens);
+        return new Identity(this, me.user_id, tokens, issuer);
+    }
+
+    refresh(refreshToken: string, timeoutMs: number): Promise<Tokens> {
+        return this.call("POST", "/api/auth/refresh", { body: { refresh_token: refreshToken }, timeoutMs });
+    }
+
+    async end(_identity: Identity, refreshToken: string): Promise<void> {
+        await this.call("POST", "/api/auth/sign-out", { body: { refresh_token: refreshToken } });
     }
 
     /** Makes one call and returns the body of its response. Throws a `CallError`. */
@@ -134,14 +154,17 @@ export class Identity {
     /** By a clock that is never set. */
     #expiresAt = 0;
     #tokens: Tokens;
+    readonly #issuer: Issuer;
     #renewal: Promise<void> | undefined;
 
     constructor(
         readonly messenger: Messenger,
         readonly user: string,
         tokens: Tokens,
+        issuer: Issuer = messenger,
     ) {
         this.#tokens = tokens;
+        this.#issuer = issuer;
         this.#keep(tokens);
     }
 
@@ -255,16 +278,13 @@ export class Identity {
 
     /** Ends the session at the realm. */
     async signOut(): Promise<void> {
-        await this.messenger.call("POST", "/api/auth/sign-out", {
-            body: { refresh_token: this.#tokens.refresh_token },
-        });
+        await this.#issuer.end(this, this.#tokens.refresh_token);
     }
 
     async #renew(): Promise<void> {
-        const options = { body: { refresh_token: this.#tokens.refresh_token }, timeoutMs: REFRESH_TIMEOUT_MS };
         for (let attempt = 1; ; attempt += 1) {
             try {
-                return this.#keep(await this.messenger.call("POST", "/api/auth/refresh", options));
+                return this.#keep(await this.#issuer.refresh(this.#tokens.refresh_token, REFRESH_TIMEOUT_MS));
             } catch (error) {
                 const hasNoAnswer = error instanceof CallError && error.status === 0;
                 if (!hasNoAnswer || attempt === REFRESH_ATTEMPTS) throw error;

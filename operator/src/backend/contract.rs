@@ -142,7 +142,8 @@ pub trait Backend: Sized + Send + Sync + 'static {
 pub struct BackendFacts {
     /// Ids of the tenant's topics by name: the id of a topic is its generation.
     pub topic_ids: BTreeMap<String, String>,
-    /// Identity of what [`Backend::data`] names, which is another one when it is recreated. Nothing while it does not exist.
+    /// Identity of what [`Backend::data`] names, which is another one when it is recreated. Nothing while it does not exist. Where nothing is missed, it may
+    /// be that of the tenant's part: what is recorded is cleaned up with the tenant, whether or not it still has a service that needs it.
     pub generation: Option<String>,
     /// A former owner left something.
     pub is_inherited: bool,

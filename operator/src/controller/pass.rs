@@ -142,9 +142,13 @@ impl Refusal {
 
     /// A service that the tenant requests needs what the cell does not have. What runs of the tenant is left as it is.
     fn lacking(service: catalog::Service, backend: catalog::Backend, cell: &str) -> Self {
+        let otherwise = if service.chosen_backends.contains(&backend) {
+            format!("leave engine out of spec.services.{service}")
+        } else {
+            format!("switch {service} off in spec.services")
+        };
         let message = format!(
-            "{service} needs {}, which MessengerCell {cell} does not have; set its spec.{}, or switch {service} off in \
-             spec.services",
+            "{service} needs {}, which MessengerCell {cell} does not have; set its spec.{}, or {otherwise}",
             backend.title, backend.field
         );
         let outcome = Outcome::action_required(Reason::BackendMissing, message);

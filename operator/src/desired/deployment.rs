@@ -244,6 +244,7 @@ fn setting_value(tenant: &Tenant, facts: &Facts, setting: Setting) -> Option<Str
         Setting::TenantServices => Some(services(tenant)),
         Setting::MediaQuotaBytes => Some(tenant.media.quota_bytes().to_string()),
         Setting::MaxFileBytes => Some(tenant.media.max_file_bytes().to_string()),
+        Setting::UploadOrigin => Some(upload_origin(tenant)),
         Setting::Clamd => Some(tenant.cell.spec.clamav.as_ref().map(CellClamav::address).unwrap_or_default()),
         Setting::Moderators => Some(tenant.moderators.join(",")),
         Setting::ClassifierUrl => Some(tenant.classifier_url.clone().unwrap_or_default()),
@@ -254,6 +255,12 @@ fn setting_value(tenant: &Tenant, facts: &Facts, setting: Setting) -> Option<Str
 fn schema_ids(facts: &Facts) -> String {
     let ids = facts.schema_ids.iter().map(|(topic, id)| format!("{topic}={id}"));
     ids.collect::<Vec<_>>().join(",")
+}
+
+/// Returns where browsers send files; nothing for a tenant that takes none.
+fn upload_origin(tenant: &Tenant) -> String {
+    let store = tenant.cell.spec.s3.as_ref().filter(|_| tenant.workload_of(Service::Media).is_some());
+    store.map(|s3| s3.public_endpoint().to_owned()).unwrap_or_default()
 }
 
 /// Returns the services that the tenant has, in the order of the catalog.

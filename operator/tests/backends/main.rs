@@ -24,6 +24,7 @@ mod cql;
 mod faults;
 mod kafka;
 mod keycloak;
+mod opensearch;
 mod postgres;
 mod redis;
 mod registry;

@@ -14,6 +14,7 @@ mod media;
 mod notifications;
 mod reconcile;
 mod schemas;
+mod search;
 mod snapshots;
 mod stand;
 mod succession;

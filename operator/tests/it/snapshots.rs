@@ -83,9 +83,13 @@ fn everything_in_the_catalog_is_rendered() {
             }
         }
         let is_run = |service: &&Service| run.contains(service.as_str());
+        let chooses = std::fs::read_to_string(&example).expect("an example").contains("engine: OpenSearch");
         let is_had = |backend: &Backend| {
             let mut services = Service::ALL.iter().filter(is_run);
-            !backend.is_optional() || services.any(|service| service.backends.contains(backend))
+            let needs = |service: &Service| {
+                service.backends.contains(backend) || (chooses && service.chosen_backends.contains(backend))
+            };
+            !backend.is_optional() || services.any(needs)
         };
         let secrets =
             Secret::ALL.iter().filter(|secret| secret.backend().is_none_or(|backend| is_had(&backend)));

@@ -119,6 +119,16 @@ table! {
         secret: None,
         admin_keys: ["username", "password"],
     };
+    /// The search engine: an index of messages for those tenants that choose it.
+    OpenSearch = BackendEntry {
+        name: "opensearch",
+        title: "OpenSearch",
+        condition: "SearchReady",
+        about: "Names of indices, role and user in OpenSearch.",
+        field: "opensearch",
+        secret: Some(Secret::OpenSearch),
+        admin_keys: ["username", "password"],
+    };
 }
 
 impl Backend {
@@ -134,7 +144,7 @@ impl Backend {
     }
 
     fn users(self) -> impl Iterator<Item = &'static Service> {
-        Service::ALL.iter().filter(move |service| service.backends.contains(&self))
+        Service::ALL.iter().filter(move |service| service.all_backends().any(|backend| backend == self))
     }
 }
 
@@ -145,7 +155,7 @@ mod tests {
     #[test]
     fn a_backend_of_the_messenger_itself_is_always_there() {
         let optional: Vec<_> = Backend::ALL.iter().filter(|backend| backend.is_optional()).collect();
-        assert_eq!(optional, [&Backend::S3, &Backend::Registry]);
+        assert_eq!(optional, [&Backend::S3, &Backend::Registry, &Backend::OpenSearch]);
     }
 
     #[test]

@@ -77,6 +77,12 @@ table! {
         keys: &[name("accessKey", "S3_ACCESS_KEY"), generated("secretKey", "S3_SECRET_KEY")],
         source: SecretSource::Operator,
     };
+    /// The tenant's account at the search engine.
+    OpenSearch = SecretEntry {
+        name: "opensearch",
+        keys: &[name("username", "OPENSEARCH_USERNAME"), generated("password", "OPENSEARCH_PASSWORD")],
+        source: SecretSource::Operator,
+    };
     /// The auth service's client in the tenant's realm.
     Oidc = SecretEntry {
         name: "oidc",

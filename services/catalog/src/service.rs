@@ -16,6 +16,8 @@ pub struct ServiceEntry {
     pub is_on_request: bool,
     /// Systems that must have been set up before the service can start. Once it runs it is updated whatever they do.
     pub backends: &'static [Backend],
+    /// Likewise, of a tenant that chooses them; without the choice it does without.
+    pub chosen_backends: &'static [Backend],
     /// Secrets that its pods receive.
     pub secrets: &'static [Secret],
     /// Services it calls over gRPC; it reads `--<peer>-grpc`. Every service but the user service itself calls that one: the verifier of
@@ -91,6 +93,8 @@ pub enum Setting {
     MediaQuotaBytes,
     /// `--max-file-bytes`: how many bytes one file may have.
     MaxFileBytes,
+    /// `--upload-origin`: where browsers send files.
+    UploadOrigin,
     /// `--clamd`: where the cell's scanner of files is.
     Clamd,
     /// `--film-folder`: where the media service writes a film that ffmpeg reads, a folder of the pod.
@@ -107,6 +111,14 @@ impl Setting {
         match self {
             Self::IndexFolder => Some(INDEX_FOLDER),
             Self::FilmFolder => Some(FILM_FOLDER),
+            _ => None,
+        }
+    }
+
+    /// Returns the backend that does what the setting is for: a tenant that has it has no use of the setting.
+    pub const fn is_spared_by(self) -> Option<Backend> {
+        match self {
+            Self::IndexFolder => Some(Backend::OpenSearch),
             _ => None,
         }
     }
@@ -136,6 +148,7 @@ impl Setting {
             Self::TenantServices => "--tenant-services",
             Self::MediaQuotaBytes => "--media-quota-bytes",
             Self::MaxFileBytes => "--max-file-bytes",
+            Self::UploadOrigin => "--upload-origin",
             Self::Clamd => "--clamd",
             Self::FilmFolder => "--film-folder",
             Self::Moderators => "--moderators",
@@ -183,6 +196,7 @@ table! {
         is_optional: false,
         is_on_request: false,
         backends: &[Backend::Kafka, Backend::Keycloak, Backend::Redis],
+        chosen_backends: &[],
         secrets: &[Secret::Kafka, Secret::Redis, Secret::Internal, Secret::Metrics],
         peers: &[Service::Chat, Service::Message, Service::User],
         optional_peers: &[Service::Presence, Service::Media],
@@ -219,6 +233,7 @@ table! {
         is_optional: false,
         is_on_request: false,
         backends: &[Backend::Keycloak, Backend::Kafka, Backend::Redis],
+        chosen_backends: &[],
         secrets: &[
             Secret::Oidc,
             Secret::Kafka,
@@ -256,6 +271,7 @@ table! {
         is_optional: false,
         is_on_request: false,
         backends: &[Backend::Postgres, Backend::Redis, Backend::Keycloak],
+        chosen_backends: &[],
         secrets: &[Secret::Postgres, Secret::Redis, Secret::Internal, Secret::Metrics],
         peers: &[],
         optional_peers: &[],
@@ -277,6 +293,7 @@ table! {
         is_optional: false,
         is_on_request: false,
         backends: &[Backend::Postgres, Backend::Kafka, Backend::Keycloak],
+        chosen_backends: &[],
         secrets: &[Secret::Postgres, Secret::Kafka, Secret::Internal, Secret::Metrics],
         peers: &[Service::User],
         optional_peers: &[],
@@ -309,6 +326,7 @@ table! {
         is_optional: false,
         is_on_request: false,
         backends: &[Backend::Cql, Backend::Kafka, Backend::Keycloak],
+        chosen_backends: &[],
         secrets: &[Secret::Cql, Secret::Kafka, Secret::Internal, Secret::Metrics],
         peers: &[Service::Chat, Service::User],
         optional_peers: &[],
@@ -330,6 +348,7 @@ table! {
         is_optional: true,
         is_on_request: false,
         backends: &[Backend::Redis, Backend::Kafka, Backend::Keycloak],
+        chosen_backends: &[],
         secrets: &[Secret::Redis, Secret::Kafka, Secret::Internal, Secret::Metrics],
         peers: &[Service::User, Service::Chat],
         optional_peers: &[],
@@ -351,6 +370,7 @@ table! {
         is_optional: true,
         is_on_request: true,
         backends: &[Backend::S3, Backend::Postgres, Backend::Kafka, Backend::Keycloak],
+        chosen_backends: &[],
         secrets: &[Secret::S3, Secret::Postgres, Secret::Kafka, Secret::Internal, Secret::Metrics],
         peers: &[Service::Chat, Service::Message, Service::User],
         optional_peers: &[],
@@ -369,11 +389,12 @@ table! {
     /// Searches.
     Search = ServiceEntry {
         name: "search",
-        about: "Finds messages by their words, in the chats of who searches. Each replica has an index of its own.",
+        about: "Finds messages by their words, in the chats of who searches. Each replica has an index of its own, unless engine is OpenSearch.",
         is_optional: true,
         is_on_request: true,
         backends: &[Backend::Kafka, Backend::Keycloak],
-        secrets: &[Secret::Kafka, Secret::Internal, Secret::Metrics],
+        chosen_backends: &[Backend::OpenSearch],
+        secrets: &[Secret::Kafka, Secret::OpenSearch, Secret::Internal, Secret::Metrics],
         peers: &[Service::Chat, Service::Message, Service::User],
         optional_peers: &[],
         settings: &[Setting::IndexFolder],
@@ -394,6 +415,7 @@ table! {
         is_optional: true,
         is_on_request: true,
         backends: &[Backend::Postgres, Backend::Kafka, Backend::Redis, Backend::Keycloak],
+        chosen_backends: &[],
         secrets: &[
             Secret::Postgres,
             Secret::Kafka,
@@ -431,6 +453,7 @@ table! {
         is_optional: true,
         is_on_request: true,
         backends: &[Backend::Postgres, Backend::Kafka, Backend::Keycloak],
+        chosen_backends: &[],
         secrets: &[Secret::Postgres, Secret::Kafka, Secret::Classifier, Secret::Internal, Secret::Metrics],
         peers: &[Service::Auth, Service::Chat, Service::Message, Service::User],
         optional_peers: &[],
@@ -445,6 +468,29 @@ table! {
         memory_request: "32Mi",
         memory_limit: "256Mi",
     };
+    /// The page.
+    Web = ServiceEntry {
+        name: "web",
+        about: "Serves the messenger that users open in a browser.",
+        is_optional: true,
+        is_on_request: false,
+        // For the keys of tokens, which every process checks.
+        backends: &[Backend::Keycloak],
+        chosen_backends: &[],
+        secrets: &[Secret::Internal, Secret::Metrics],
+        peers: &[Service::User],
+        optional_peers: &[],
+        settings: &[Setting::UploadOrigin, Setting::TenantServices],
+        path_prefixes: &["/app"],
+        paths: &["/"],
+        sticky_paths: &[],
+        description: OPENAPI,
+        postgres_sessions: 0,
+        migrates: false,
+        cpu_request: "5m",
+        memory_request: "16Mi",
+        memory_limit: "64Mi",
+    };
 }
 
 impl Service {
@@ -457,6 +503,12 @@ impl Service {
     /// Returns the path whose response proves that the service is routed.
     pub fn probe_path(self) -> String {
         format!("/docs/{self}/{}", self.description)
+    }
+
+    /// Returns the backends that it may need: those that it always needs, then those that a tenant may choose.
+    pub fn all_backends(self) -> impl Iterator<Item = Backend> {
+        let entry = self.entry();
+        entry.backends.iter().chain(entry.chosen_backends).copied()
     }
 
     /// Returns the services it calls: those that it needs, then those that a tenant may not have.
@@ -534,9 +586,18 @@ mod tests {
     fn a_service_receives_the_account_of_every_backend_it_writes_to() {
         // Tokens are checked with public keys; only auth has an account in the realm.
         for service in Service::ALL {
-            for backend in service.backends.iter().filter(|backend| **backend != Backend::Keycloak) {
+            for backend in service.all_backends().filter(|backend| *backend != Backend::Keycloak) {
                 let has_account = backend.secret.is_some_and(|secret| service.secrets.contains(&secret));
                 assert!(has_account, "{service} has no account on {backend}");
+            }
+        }
+    }
+
+    #[test]
+    fn what_a_service_may_do_without_is_no_backend_that_it_always_needs() {
+        for service in Service::ALL {
+            for backend in service.chosen_backends {
+                assert!(!service.backends.contains(backend), "{service} has {backend} twice");
             }
         }
     }

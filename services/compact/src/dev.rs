@@ -115,7 +115,7 @@ pub fn main(settings: &Settings) -> anyhow::Result<()> {
 
 fn greeting(address: SocketAddr) -> String {
     format!(
-        "A messenger is at http://{address}, its documentation at http://{address}/docs.\n\
+        "A messenger is at http://{address}, in a browser too, its documentation at http://{address}/docs.\n\
          Nothing is kept: accounts, chats and messages are gone when this process ends.\n\
          Chat with: posthouse chat --url http://{address} --user ann --register"
     )

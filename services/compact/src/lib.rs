@@ -24,6 +24,7 @@ pub fn services() -> Vec<Hosted> {
         Hosted::of::<search::SearchService>(),
         Hosted::of::<notification::Notification>(),
         Hosted::of::<moderation::Moderation>(),
+        Hosted::of::<web::Web>(),
     ]
 }
 

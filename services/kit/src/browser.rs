@@ -27,6 +27,10 @@ const CONTENT_POLICY: &str = "sandbox; default-src 'none'; frame-ancestors 'none
 #[derive(Clone, Copy, Debug)]
 pub struct UserContent;
 
+/// The policy of a page that runs scripts of its own, as an extension of its response. Without it, a page has the one of the documents.
+#[derive(Clone, Debug)]
+pub struct PagePolicy(pub HeaderValue);
+
 /// For a year after a visit, the address is asked for by TLS only. Not for the hosts below it, which may be of others.
 const TLS_ONLY: &str = "max-age=31536000";
 /// How the client speaks to Traefik, which sets it.
@@ -37,10 +41,15 @@ pub(crate) async fn protect(request: Request, next: Next) -> Response {
     let is_by_tls = is_by_tls(request.headers());
     let mut response = next.run(request).await;
     let is_content = response.extensions().get::<UserContent>().is_some();
+    let page = response.extensions_mut().remove::<PagePolicy>();
     let headers = response.headers_mut();
     for (name, value) in ALWAYS {
         headers.insert(name, HeaderValue::from_static(value));
     }
+    if let Some(PagePolicy(policy)) = page {
+        headers.insert(header::CONTENT_SECURITY_POLICY, policy);
+    }
+    // Last: no mark of a page lets a file of a user run.
     if is_content {
         headers.insert(header::CONTENT_SECURITY_POLICY, HeaderValue::from_static(CONTENT_POLICY));
     }
@@ -94,6 +103,26 @@ mod tests {
         }
         assert_eq!(ALWAYS[0].0, header::CONTENT_SECURITY_POLICY);
         assert_eq!(headers[header::CONTENT_SECURITY_POLICY], CONTENT_POLICY);
+    }
+
+    #[tokio::test]
+    async fn a_page_has_its_own_policy_and_stands_in_no_frame() {
+        let policy = HeaderValue::from_static("default-src 'none'; script-src 'self'");
+        let page = (Extension(PagePolicy(policy.clone())), "a page");
+        let content = (Extension(PagePolicy(policy.clone())), Extension(UserContent), "a file");
+        let router = Router::new()
+            .route("/page", get(|| async { page }))
+            .route("/content", get(|| async { content }))
+            .layer(middleware::from_fn(protect));
+        let response = |path: &str| {
+            let request = Request::get(path).body(Body::empty()).expect("a request");
+            router.clone().oneshot(request)
+        };
+        let page = response("/page").await.expect("a router answers");
+        assert_eq!(page.headers()[header::CONTENT_SECURITY_POLICY], policy);
+        assert_eq!(page.headers()[header::X_FRAME_OPTIONS], "DENY");
+        let content = response("/content").await.expect("a router answers");
+        assert_eq!(content.headers()[header::CONTENT_SECURITY_POLICY], CONTENT_POLICY);
     }
 
     #[tokio::test]

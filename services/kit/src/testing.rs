@@ -1,8 +1,9 @@
 //! What tests of the services share: a local identity provider (one RSA key, a key set over HTTP, tokens with any
-//! claims), databases for one test, a client of a REST API, and receivers of mails and notifications.
+//! claims), databases for one test, a client of a REST API, receivers of mails and notifications, and a classifier of texts.
 
 #[cfg(feature = "redis")]
 mod cache;
+pub mod classifier;
 mod client;
 #[cfg(feature = "postgres")]
 mod database;

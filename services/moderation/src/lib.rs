@@ -37,8 +37,10 @@ use std::{ops::RangeInclusive, sync::Arc, time::Duration};
 
 use anyhow::Context as _;
 use kit::{Memory, Scope, Service, Surface, backoff::Backoff, catalog, clock::now_ms, log::Log, rounds};
+use secrecy::SecretString;
 use tokio_util::sync::CancellationToken;
 use tonic::service::Routes;
+use url::Url;
 
 use crate::{
     api::{AppState, HasClassifier, Moderators, Pace},
@@ -70,17 +72,33 @@ const SAMPLES_KEPT_MS: i64 = 7 * DAY_MS;
 /// It is on no message's path: while it is down, messages are delivered, and judged later.
 pub struct Moderation;
 
+impl Moderation {
+    /// Builds the service like [`Service::build`], with another way to the classifier at a URL, whose requests are signed with a key: that of a test is on
+    /// loopback, where the way of [`Classifier::new`] does not lead.
+    ///
+    /// # Errors
+    ///
+    /// A setting is not what it should be.
+    pub fn asking(
+        settings: Settings,
+        scope: &Scope,
+        classifier: impl FnOnce(Url, SecretString) -> Result<Classifier, reqwest::Error>,
+    ) -> anyhow::Result<Surface> {
+        let store = Arc::new(PostgresStore::new(SCHEMA.watched_pool(&settings.postgres, scope)));
+        let asked = settings.classifier_url.zip(settings.classifier_signing_key);
+        let asked = asked.map(|(url, key)| classifier(url, key));
+        let asked = asked.transpose().context("failed to prepare requests to the classifier")?;
+        let moderators = Moderators::parse(&settings.moderators);
+        surface(store, Log::kafka(settings.kafka), moderators, asked, scope)
+    }
+}
+
 impl Service for Moderation {
     const ENTRY: catalog::Service = catalog::Service::Moderation;
     type Settings = Settings;
 
     async fn build(settings: Settings, scope: &Scope) -> anyhow::Result<Surface> {
-        let store = Arc::new(PostgresStore::new(SCHEMA.watched_pool(&settings.postgres, scope)));
-        let classifier = settings.classifier_url.zip(settings.classifier_signing_key);
-        let classifier = classifier.map(|(url, key)| Classifier::new(url, key));
-        let classifier = classifier.transpose().context("failed to prepare requests to the classifier")?;
-        let moderators = Moderators::parse(&settings.moderators);
-        surface(store, Log::kafka(settings.kafka), moderators, classifier, scope)
+        Self::asking(settings, scope, Classifier::new)
     }
 
     async fn migrate(settings: Settings) -> anyhow::Result<()> {

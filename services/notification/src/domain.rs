@@ -4,6 +4,7 @@ mod batch;
 mod hours;
 mod notice;
 mod phone;
+mod providers;
 mod subscription;
 
 use std::time::Duration;
@@ -20,6 +21,7 @@ pub use self::{
     phone::{
         CODE_DIGITS, CODE_FOR, CODES_COUNT_FOR, CodeOutcome, MAX_CODES, MAX_TRIES, NewCode, PhoneNumber,
     },
+    providers::Providers,
     subscription::{Busy, Job, NewSubscription, Subscription, Target},
 };
 

@@ -27,7 +27,9 @@ use tokio_util::sync::CancellationToken;
 
 use crate::{
     channels::{Channel, Content, SendError},
-    domain::{Busy, Job, MAX_AT_ONCE, MAX_ATTEMPTS, Notice, Subscription, pause_until, wait_after},
+    domain::{
+        Busy, Job, MAX_AT_ONCE, MAX_ATTEMPTS, Notice, Providers, Subscription, pause_until, wait_after,
+    },
     error::Error,
     metrics::Metrics,
     peers::{Peers, Standing},
@@ -36,6 +38,8 @@ use crate::{
 
 /// After a failure to look for what is due.
 const LOOK_AGAIN: Duration = Duration::from_secs(1);
+/// Between the end of a job and the look for others, which is a statement for all places that are free by then.
+const GATHER: Duration = Duration::from_millis(20);
 /// A job takes no longer: a few calls to other services and one request to a provider.
 const JOB_LIMIT: Duration = Duration::from_secs(45);
 /// Longer than a job takes.
@@ -114,12 +118,15 @@ impl Sender {
             taking: Outage::default(),
             what: format!("sending by {}", self.name.as_str()),
         });
-        let mut running: JoinSet<()> = JoinSet::new();
+        let mut running: JoinSet<Option<bool>> = JoinSet::new();
         // What they send to.
         let mut held: HashMap<Id, Subscription> = HashMap::new();
+        let mut providers = Providers::default();
         while !shutdown.is_cancelled() {
-            let limit = outages.places(running.len());
-            let (jobs, pause) = match self.look(limit, &Busy::with(held.values())).await {
+            let (mut busy, at) = (Busy::with(held.values()), Instant::now());
+            providers.hold(&mut busy, at);
+            let limit = providers.places(self.name, outages.places(running.len()), running.len(), at);
+            let (jobs, pause) = match self.look(limit, &busy).await {
                 Ok(found) => {
                     claiming.worked(CLAIMING);
                     found
@@ -141,12 +148,16 @@ impl Sender {
             tokio::select! {
                 () = shutdown.cancelled() => {}
                 // A place is free: there may be more for it.
-                Some(ended) = running.join_next_with_id() => drop(held.remove(&id_of(&ended))),
+                Some(ended) = running.join_next_with_id() => {
+                    note_ended(&ended, &mut held, &mut providers);
+                    // What ends with it shares one look for others.
+                    sleep(GATHER).await;
+                }
                 () = self.wake.notified() => {}
                 () = sleep(pause) => {}
             }
             while let Some(ended) = running.try_join_next_with_id() {
-                held.remove(&id_of(&ended));
+                note_ended(&ended, &mut held, &mut providers);
             }
         }
         while running.join_next().await.is_some() {}
@@ -163,8 +174,8 @@ impl Sender {
         Ok((jobs, pause_until(next, now)))
     }
 
-    /// Carries out a job that was claimed just now, and notes what became of it.
-    async fn carry_out(&self, job: &Job, outages: &Outages) {
+    /// Carries out a job that was claimed just now, and notes what became of it. Returns whether its provider answered, where it was asked.
+    async fn carry_out(&self, job: &Job, outages: &Outages) -> Option<bool> {
         let note_until = Instant::now() + NOTE_FOR;
         let done = timeout(JOB_LIMIT, self.send(job)).await;
         // What the user's own preferences decide shows nothing of other services.
@@ -183,6 +194,11 @@ impl Sender {
             }
             _ => {}
         }
+        let has_answered = match &done {
+            Ok(Ok(Ok("sent")) | Err(Failure::Unsent(SendError::Gone | SendError::Refused(_)))) => Some(true),
+            Ok(Err(Failure::Unsent(SendError::Later { .. }))) => Some(false),
+            _ => None,
+        };
         let (outcome, end) = match done {
             Ok(Ok(Ok(outcome))) => (outcome, End::Done { is_sent: outcome == "sent" }),
             Ok(Ok(Err(wait))) => ("quiet", End::Wait { wait, is_counted: false }),
@@ -203,6 +219,7 @@ impl Sender {
             let cause = chain(&error);
             tracing::warn!(cause, "failed to note what became of a job, which is done again: {cause}");
         }
+        has_answered
     }
 
     async fn note(&self, job: &Job, end: &End) -> Result<(), StoreError> {
@@ -353,10 +370,26 @@ async fn persist<F: Future<Output = Result<(), StoreError>>>(
     }
 }
 
-fn id_of(ended: &Result<(Id, ()), JoinError>) -> Id {
-    match ended {
-        Ok((id, ())) => *id,
-        Err(error) => error.id(),
+/// Notes that a job ended, and what it shows of its provider.
+fn note_ended(
+    ended: &Result<(Id, Option<bool>), JoinError>,
+    held: &mut HashMap<Id, Subscription>,
+    providers: &mut Providers,
+) {
+    let (id, has_answered) = match ended {
+        Ok((id, has_answered)) => (*id, *has_answered),
+        Err(error) => (error.id(), None),
+    };
+    let (Some(to), Some(has_answered)) = (held.remove(&id), has_answered) else { return };
+    if has_answered {
+        if let Some(provider) = providers.answered(&to.target) {
+            tracing::info!(provider, "{provider} takes notifications again");
+        }
+    } else if let Some(provider) = providers.failed(&to.target, to.user_id, Instant::now()) {
+        tracing::warn!(
+            provider,
+            "{provider} takes no notifications at present: they wait, and one tries now and then"
+        );
     }
 }
 

@@ -39,7 +39,9 @@ impl ServiceError for Error {
             Self::TooOften { .. } => ErrorCode::RateLimited,
             Self::Unreadable(_) | Self::Cancelled => ErrorCode::Internal,
             Self::Index(error) => match error {
-                IndexError::TooManySearches | IndexError::TooSlow => ErrorCode::Unavailable,
+                IndexError::TooManySearches | IndexError::TooSlow | IndexError::Server { .. } => {
+                    ErrorCode::Unavailable
+                }
                 _ => ErrorCode::Internal,
             },
         }

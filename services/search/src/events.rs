@@ -4,6 +4,8 @@
 //! together by `domain::Batch`, in whichever order they come. How far both have come is written with the documents, in one step: after
 //! a kill the task goes on where the index is.
 //!
+//! Where several processes share an index, one of them does all of it at a time.
+//!
 //! A generation that is built beside the one that searches use is filled in the same way, by a task of its own. It takes the other's place when it
 //! has all that was found in it.
 
@@ -23,7 +25,11 @@ use tokio::sync::{Notify, watch};
 use tokio_util::sync::CancellationToken;
 
 pub use self::build::Source;
-use crate::{domain::Build, metrics::Metrics, store::Generations};
+use crate::{
+    domain::{Build, Progress},
+    metrics::Metrics,
+    store::Generations,
+};
 
 /// Fills the index of a tenant.
 pub struct Indexer {
@@ -33,7 +39,7 @@ pub struct Indexer {
     pub source: Source,
     pub standing: Arc<Standing>,
     pub metrics: Metrics,
-    /// Passes while the log is followed.
+    /// Passes while the log is followed, and while this process has not to follow it or cannot write to the index.
     pub check: Check,
     pub stop: CancellationToken,
     pub times: Times,
@@ -50,6 +56,12 @@ pub(crate) struct Come {
 }
 
 impl Come {
+    /// Returns how far an index has come that another process fills. Whether that one is behind at the moment, only it knows.
+    fn of_other(progress: Progress) -> Self {
+        let Progress { next, build } = progress;
+        Self { complete: build == Build::Done, build, written: next }
+    }
+
     /// Returns whether searches find all that is before these offsets.
     fn has(&self, next: &BTreeMap<i32, i64>) -> bool {
         next.iter().all(|(partition, next)| self.written.get(partition).is_some_and(|own| own >= next))

@@ -1,9 +1,10 @@
 //! The search service: finds messages by their words, and chats and users by their names.
 //!
 //! # Owns
-//! An index of the texts of all chats and the names of their files, in the folder `--index-folder` or in memory. Nothing in it is the only copy:
-//! without it the service reads all chats again, and finds what it has read so far meanwhile. An index that is built again is built beside the one that
-//! searches use, and takes its place when it has all of it. Each replica has an index of its own.
+//! An index of the texts of all chats and the names of their files: on OpenSearch with `--opensearch-url`, otherwise in the folder `--index-folder` or in
+//! memory. Nothing in it is the only copy: without it the service reads all chats again, and finds what it has read so far meanwhile. An index that is
+//! built again is built beside the one that searches use, and takes its place when it has all of it. Each replica has an index of its own, but for the one on
+//! OpenSearch, which they share and one of them fills.
 //!
 //! # Endpoints
 //! REST `GET /api/search/messages`, `GET /api/search/chats`, `GET /api/search/users` and `GET /api/search/status`. gRPC `SearchIndex`.
@@ -43,7 +44,7 @@ pub use crate::{
 use crate::{
     domain::Analyzer,
     events::{Indexer, Source, Standing, Times},
-    store::{EmbeddedGenerations, Generations},
+    store::{EmbeddedGenerations, Generations, OpenSearchGenerations},
 };
 
 /// The search service.
@@ -54,16 +55,22 @@ impl Service for SearchService {
     type Settings = Settings;
 
     async fn build(settings: Settings, scope: &Scope) -> anyhow::Result<Surface> {
-        let Settings { kafka, index_folder, index_limit_bytes } = settings;
+        let Settings { kafka, index_folder, index_limit_bytes, opensearch, oidc_ca_bundle } = settings;
         let analyzer = Arc::new(Analyzer::default());
-        let generations = match &index_folder {
-            Some(folder) => {
+        let generations: Arc<dyn Generations> = match (opensearch.server(oidc_ca_bundle), &index_folder) {
+            (Some(server), _) => Arc::new(
+                OpenSearchGenerations::new(&server, analyzer.clone())
+                    .context("failed to prepare OpenSearch")?,
+            ),
+            (None, Some(folder)) => Arc::new(
                 EmbeddedGenerations::open(folder, index_limit_bytes, scope.tenant(), analyzer.clone())
-                    .with_context(|| format!("failed to open the index in {}", folder.display()))?
-            }
-            None => EmbeddedGenerations::in_memory(analyzer.clone()).context("failed to create the index")?,
+                    .with_context(|| format!("failed to open the index in {}", folder.display()))?,
+            ),
+            (None, None) => Arc::new(
+                EmbeddedGenerations::in_memory(analyzer.clone()).context("failed to create the index")?,
+            ),
         };
-        surface(Log::kafka(kafka), Arc::new(generations), analyzer, scope)
+        surface(Log::kafka(kafka), generations, analyzer, scope)
     }
 
     fn in_memory(memory: &Memory, scope: &Scope) -> anyhow::Result<Surface> {

@@ -1,13 +1,19 @@
-//! Where documents are found. One engine is behind the trait, an index in the process itself; another one, a server of its own,
-//! fits it too.
+//! Where documents are found. Two engines are behind the traits: an index in the process itself, of which each replica has one, and OpenSearch, whose
+//! index all replicas share. Both have the same words of a text, and the same suite of tests.
 
 mod embedded;
+mod opensearch;
+mod turns;
 
 use std::{collections::HashMap, path::PathBuf, sync::Arc};
 
+use tokio_util::sync::CancellationToken;
 use tonic::async_trait;
 
-pub use self::embedded::{EmbeddedGenerations, EmbeddedIndex};
+pub use self::{
+    embedded::{EmbeddedGenerations, EmbeddedIndex},
+    opensearch::{OpenSearchGenerations, OpenSearchIndex, RequestError, Server},
+};
 use crate::domain::{Document, DocumentId, Place, Progress, Search};
 
 /// An index of one tenant. Its suite (`tests/it/store.rs`) runs on every implementation.
@@ -19,7 +25,8 @@ pub trait Index: Send + Sync + 'static {
     /// Returns those of these documents that the index has. It is for the one task that fills the index, and waits for no search.
     async fn documents(&self, ids: Vec<DocumentId>) -> Result<HashMap<DocumentId, Document>, IndexError>;
 
-    /// Writes all of it, or nothing. Searches that begin later see it.
+    /// Writes all of it. Searches that begin later see it. After an error some of the documents may be there, and the progress is what it was: what
+    /// is written again after it changes nothing more.
     async fn write(&self, write: Write) -> Result<(), IndexError>;
 
     /// Returns where what is found is, the newest first: at most `limit` texts, of chats of `seats` alone and from the seq there on, and of
@@ -31,6 +38,14 @@ pub trait Index: Send + Sync + 'static {
 /// never more than two of them. What was begun is there again after a crash.
 #[async_trait]
 pub trait Generations: Send + Sync + 'static {
+    /// Waits until this process is the one that fills the index, and opens what is there. The token is cancelled with `stop`, and when another process may
+    /// fill it: then nothing is begun any more, and the caller waits again. An index in the process itself is filled by it alone.
+    ///
+    /// `None` when stopped before.
+    async fn lead(&self, stop: &CancellationToken) -> Option<CancellationToken> {
+        (!stop.is_cancelled()).then(|| stop.child_token())
+    }
+
     /// Returns the one that searches use.
     fn served(&self) -> Arc<dyn Index>;
 
@@ -40,7 +55,8 @@ pub trait Generations: Send + Sync + 'static {
     /// Returns whether the one that searches use has another form than a new one would have. It lacks something that is searched for then.
     fn is_outdated(&self) -> bool;
 
-    /// Returns whether there is room for a next one beside the one that searches use: [`IndexError::NoRoom`] without it.
+    /// Returns whether there is room for a next one beside the one that searches use: [`IndexError::NoRoom`] without it, and [`IndexError::NotLeading`] where
+    /// another process fills the index.
     async fn check_room(&self) -> Result<(), IndexError>;
 
     /// Begins the next one, which is empty, if there is room for it. Whatever else there is beside the one that searches use is removed.
@@ -73,8 +89,12 @@ pub enum IndexError {
     NoRoom { bytes: u64, most_bytes: u64 },
     #[error("the next generation of the index was not begun")]
     NotBegun,
+    #[error("this process does not fill the index: another one does, or the server does not answer")]
+    NotLeading,
     #[error("failed to {step}")]
     Engine { step: &'static str, source: Box<tantivy::TantivyError> },
+    #[error("OpenSearch failed to {step}")]
+    Server { step: &'static str, source: Box<RequestError> },
     #[error("a document of the index cannot be read")]
     Unreadable(#[source] serde_json::Error),
     #[error("more searches than the process can answer wait already")]

@@ -13,6 +13,7 @@ use e2e::{
     Cluster, Stack, checker,
     pairs::{Pair, receive},
     report,
+    stack::builds,
 };
 use futures_util::{StreamExt, TryStreamExt, future::try_join_all, stream};
 use rdkafka::{
@@ -46,6 +47,7 @@ const LIMIT: Duration = Duration::from_secs(30);
 #[tokio::main]
 async fn main() -> anyhow::Result<()> {
     let stack = Stack::from_environment();
+    report(builds());
     idle().await?;
     let baseline = Baseline::prepare(&stack).await?;
     let mut end_to_end = EndToEnd::prepare(&stack).await?;

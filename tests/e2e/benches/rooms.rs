@@ -19,6 +19,7 @@ use e2e::{
     Cluster, Stack, checker,
     processes::Usage,
     report,
+    stack::builds,
     stories::{self, pushed},
     users::TestUser,
 };
@@ -71,6 +72,7 @@ impl Sizes {
 async fn main() -> anyhow::Result<()> {
     let (stack, cluster, sizes) =
         (Stack::from_environment(), Cluster::connect().await?, Sizes::from_environment());
+    report(builds());
     cluster.delete_tenant(TENANT, CONVERGENCE).await?;
     let much = json!({ "perSecond": 10_000, "burst": 20_000 });
     let limits = json!({ "userSends": much, "chatSends": much, "tenantSends": much, "userQueries": much });

@@ -152,6 +152,19 @@ impl Stack {
     }
 }
 
+/// Returns of which builds a figure is: of the clients in this process and of the pods, which `make up` has built.
+pub fn builds() -> String {
+    let clients = if cfg!(debug_assertions) { "dev" } else { "release" };
+    let pods = fs::read_to_string(root().join(".local/image-profile")).unwrap_or_default();
+    let pods = if pods.is_empty() { "unknown" } else { pods.trim() };
+    let note = if (clients, pods) == ("release", "release") {
+        ""
+    } else {
+        "; these are not the figures of a release build, which is faster and smaller: `PROFILE=release make up`, then `PROFILE=release make bench`"
+    };
+    format!("clients: {clients} build; pods: {pods} build{note}")
+}
+
 /// Returns the root of the checkout.
 pub fn root() -> PathBuf {
     Path::new(env!("CARGO_MANIFEST_DIR")).join("../..")

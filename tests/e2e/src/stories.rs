@@ -4,7 +4,7 @@ mod files;
 mod joining;
 pub mod moderation;
 mod scheduled;
-mod search;
+pub mod search;
 mod sync;
 
 use std::{
@@ -40,7 +40,13 @@ use crate::{
     users::{Online, TestUser, refused},
 };
 
-pub use self::{files::files, joining::joining, scheduled::scheduled, search::search, sync::sync};
+pub use self::{
+    files::{files, files_of_before},
+    joining::joining,
+    scheduled::scheduled,
+    search::{search, search_by_files_and_names},
+    sync::sync,
+};
 
 /// What is promised of the connections of a session that has ended.
 const CLOSED_WITHIN: Duration = Duration::from_secs(5);
@@ -953,7 +959,7 @@ pub async fn seen_as(
 
 /// Every service documents itself, as committed.
 pub async fn documentation(messenger: &Messenger, tenant: &str) -> anyhow::Result<()> {
-    for service in ["auth", "user", "chat", "message"] {
+    for service in ["auth", "user", "chat", "message", "web"] {
         let page = get(messenger, tenant, &format!("/docs/{service}/")).await?;
         ensure!(page.contains("swagger"), "/docs/{service}/ is not a Swagger UI: {page:.200}");
         let document = get(messenger, tenant, &format!("/docs/{service}/openapi.json")).await?;
@@ -1023,9 +1029,36 @@ pub async fn pages(messenger: &Messenger) -> anyhow::Result<()> {
     Ok(())
 }
 
+/// The address of a messenger is a page that runs the scripts of this address alone, and all of its files are there. It knows what the
+/// tenant has.
+pub async fn web_client(messenger: &Messenger, tenant: &str) -> anyhow::Result<()> {
+    let response = messenger.http().get(messenger.url("/")).send().await?;
+    ensure!(response.status() == 200, "the page: {}", response.status());
+    let headers = response.headers().clone();
+    let header = |name: &str| headers.get(name).and_then(|value| value.to_str().ok()).unwrap_or_default();
+    ensure!(header("content-type").starts_with("text/html"), "the page is {}", header("content-type"));
+    ensure!(header("cache-control") == "no-cache", "a new release is not seen: {}", header("cache-control"));
+    let policy: Vec<_> = header("content-security-policy").split(';').map(str::trim).collect();
+    for directive in ["default-src 'none'", "script-src 'self'", "require-trusted-types-for 'script'"] {
+        ensure!(policy.contains(&directive), "the page comes without {directive}: {policy:?}");
+    }
+    let page = response.text().await?;
+    let links = ["href=\"", "src=\""].into_iter().flat_map(|attribute| page.split(attribute).skip(1));
+    let files = links.filter_map(|rest| rest.split('"').next()).filter(|link| link.starts_with("/app/"));
+    for file in files {
+        let response = messenger.http().get(messenger.url(file)).send().await?;
+        ensure!(response.status() == 200, "{file}, which the page has: {}", response.status());
+    }
+    let config: serde_json::Value = serde_json::from_str(&get(messenger, tenant, "/app/config.json").await?)?;
+    ensure!(config["name"] == tenant, "{config}");
+    let services = config["services"].as_array().context("no services")?;
+    ensure!(services.iter().any(|service| service == "chat"), "{config}");
+    Ok(())
+}
+
 /// What is no path of any service is refused as every service refuses.
 pub async fn no_such_path(messenger: &Messenger) -> anyhow::Result<()> {
-    for path in ["/", "/api", "/api/nothing", "/API/CHATS"] {
+    for path in ["/nothing", "/app/nothing", "/api", "/api/nothing", "/API/CHATS"] {
         let response = messenger.http().get(messenger.url(path)).send().await?;
         ensure!(response.status() == 404, "{path}: {}", response.status());
         let problem: contracts::api::Problem =

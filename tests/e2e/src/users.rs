@@ -32,7 +32,9 @@ const PATIENCE: Duration = Duration::from_secs(60);
 const PAUSE: Duration = Duration::from_secs(1);
 
 /// Repeats what is refused for the moment, as every client does.
-async fn patiently<T>(mut attempt: impl AsyncFnMut() -> Result<T, ClientError>) -> Result<T, ClientError> {
+pub(crate) async fn patiently<T>(
+    mut attempt: impl AsyncFnMut() -> Result<T, ClientError>,
+) -> Result<T, ClientError> {
     let end = Instant::now() + PATIENCE;
     loop {
         match attempt().await {

@@ -141,6 +141,11 @@ async fn users_send_each_other_files() -> anyhow::Result<()> {
 }
 
 #[tokio::test(flavor = "multi_thread")]
+async fn who_joined_later_reads_no_file_of_before() -> anyhow::Result<()> {
+    story(stories::files_of_before).await
+}
+
+#[tokio::test(flavor = "multi_thread")]
 async fn texts_disappear_when_the_chat_says_so() -> anyhow::Result<()> {
     story(stories::disappearing).await
 }
@@ -195,6 +200,11 @@ async fn users_find_what_is_said_in_their_chats() -> anyhow::Result<()> {
 }
 
 #[tokio::test(flavor = "multi_thread")]
+async fn users_find_by_files_and_names_what_is_theirs() -> anyhow::Result<()> {
+    story(stories::search_by_files_and_names).await
+}
+
+#[tokio::test(flavor = "multi_thread")]
 async fn a_user_talks_without_a_web_socket() -> anyhow::Result<()> {
     story(stories::streams).await
 }
@@ -207,6 +217,11 @@ async fn every_service_documents_itself_on_the_same_address() -> anyhow::Result<
 #[tokio::test(flavor = "multi_thread")]
 async fn a_browser_runs_and_loads_only_what_this_address_serves() -> anyhow::Result<()> {
     story(stories::pages).await
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn the_web_client_is_at_the_address_of_the_messenger() -> anyhow::Result<()> {
+    story(async |messenger| stories::web_client(messenger, TENANT).await).await
 }
 
 #[tokio::test(flavor = "multi_thread")]

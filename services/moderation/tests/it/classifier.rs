@@ -1,22 +1,11 @@
 //! What a classifier adds: what is asked, what follows, and what an outage of it delays.
 
-use std::{
-    collections::BTreeMap,
-    sync::{
-        Arc, Mutex,
-        atomic::{AtomicU16, Ordering},
-    },
-};
-
-use axum::{
-    Json, Router,
-    body::Bytes,
-    extract::State,
-    http::{HeaderMap, StatusCode},
-    routing::post,
-};
 use contracts::{ChatId, RuleSetId, UserId, api::Figures};
-use kit::{clock::now_ms, reach::Reach, testing::wait_for};
+use kit::{
+    clock::now_ms,
+    reach::Reach,
+    testing::{classifier::TestClassifier, receivers::verify_webhook, wait_for},
+};
 use moderation::{
     carrying_out::Wake,
     classifying::{Asking, Classifier, KEPT_MS, RoundError},
@@ -24,56 +13,22 @@ use moderation::{
     store::ModerationStore as _,
 };
 use serde_json::{Value, json};
-use tokio::net::TcpListener;
 
 use super::stand::{PATIENCE, Stand, text};
 
+/// What requests are signed with.
+const KEY: &str = "a key of some length";
 /// Longer than a process claims a post.
 const LATER_MS: i64 = 60_000;
 
-/// A classifier on a loopback port that finds whatever has the word "fool" toxic.
-#[derive(Clone)]
-struct Server {
-    status: Arc<AtomicU16>,
-    /// The headers and the body of each request.
-    asked: Arc<Mutex<Vec<(HeaderMap, Value)>>>,
-}
-
-impl Server {
-    /// Starts it, with what asks it about the posts of a stand.
-    async fn start(stand: &Stand) -> (Self, Asking) {
-        let server = Self { status: Arc::new(AtomicU16::new(200)), asked: Arc::default() };
-        let listener = TcpListener::bind("127.0.0.1:0").await.expect("a loopback port");
-        let url = format!("http://{}/classify", listener.local_addr().expect("an address"));
-        let router = Router::new().route("/classify", post(classify)).with_state(server.clone());
-        tokio::spawn(async move { axum::serve(listener, router).await.expect("it serves") });
-        let reach = Reach { address: |address| address.is_loopback(), port: |_| true, ..Reach::internet() };
-        let (url, key) = (url.parse().expect("a URL"), "a key of some length".to_owned().into());
-        let classifier = Classifier::within(reach, true, url, key).expect("a client");
-        let (store, metrics, wake) = (stand.store.clone(), Metrics::default(), Wake::default());
-        (server, Asking { store, classifier, metrics, wake })
-    }
-
-    fn answer(&self, status: u16) {
-        self.status.store(status, Ordering::Relaxed);
-    }
-
-    fn asked(&self) -> Vec<(HeaderMap, Value)> {
-        self.asked.lock().expect("no panic").clone()
-    }
-}
-
-async fn classify(
-    State(server): State<Server>,
-    headers: HeaderMap,
-    body: Bytes,
-) -> (StatusCode, Json<Value>) {
-    let question: Value = serde_json::from_slice(&body).expect("JSON");
-    let is_toxic = question["text"].as_str().expect("a text").contains("fool");
-    server.asked.lock().expect("no panic").push((headers, question));
-    let status = StatusCode::from_u16(server.status.load(Ordering::Relaxed)).expect("a status");
-    let labels = BTreeMap::from([("toxic", if is_toxic { 0.93 } else { 0.02 })]);
-    (status, Json(json!({"labels": labels})))
+/// Starts a classifier, with what asks it about the posts of a stand.
+async fn start(stand: &Stand) -> (TestClassifier, Asking) {
+    let server = TestClassifier::start().await;
+    let reach = Reach { address: |address| address.is_loopback(), port: |_| true, ..Reach::internet() };
+    let (url, key) = (server.url.parse().expect("a URL"), KEY.to_owned().into());
+    let classifier = Classifier::within(reach, true, url, key).expect("a client");
+    let (store, metrics, wake) = (stand.store.clone(), Metrics::default(), Wake::default());
+    (server, Asking { store, classifier, metrics, wake })
 }
 
 /// Returns a set with a word that is deleted and a label that is reported.
@@ -97,7 +52,7 @@ async fn figures(stand: &Stand, asking: &Asking, id: RuleSetId, is_it: impl Fn(&
 #[tokio::test]
 async fn a_label_is_caught_beside_other_rules_and_each_post_is_asked_about_once() {
     let stand = Stand::with_classifier().await;
-    let (server, asking) = Server::start(&stand).await;
+    let (server, asking) = start(&stand).await;
     let id = stand.enforce(rules()).await;
     let (chat, ann) = (ChatId::generate(), UserId::generate());
     let records =
@@ -110,13 +65,12 @@ async fn a_label_is_caught_beside_other_rules_and_each_post_is_asked_about_once(
     stand.announce([text(chat, ann, 4, "the last fool")]).await;
     figures(&stand, &asking, id, |figures| figures.reports == 3).await;
     let asked = server.asked();
-    let mut texts: Vec<_> = asked.iter().map(|(_, question)| question["text"].to_string()).collect();
+    let questions: Vec<_> = asked.iter().map(|received| verify_webhook(received, KEY)).collect();
+    let mut texts: Vec<_> = questions.iter().map(|question| question["text"].to_string()).collect();
     texts.sort();
     assert_eq!(texts, [r#""fool""#, r#""hello""#, r#""scam, you fool""#, r#""the last fool""#]);
-    for (headers, question) in &asked {
-        let header = |name: &str| headers[name].to_str().expect("text");
-        assert!(header("posthouse-signature").starts_with("t="));
-        assert_eq!(question["id"], header("posthouse-id"));
+    for (received, question) in asked.iter().zip(&questions) {
+        assert_eq!(question["id"], received.header("posthouse-id"));
         let question = question.to_string();
         assert!(!question.contains(&ann.to_string()) && !question.contains(&chat.to_string()), "{question}");
     }
@@ -125,7 +79,7 @@ async fn a_label_is_caught_beside_other_rules_and_each_post_is_asked_about_once(
 #[tokio::test]
 async fn an_outage_delays_the_label_alone_and_what_waits_is_judged_after_it() {
     let stand = Stand::with_classifier().await;
-    let (server, asking) = Server::start(&stand).await;
+    let (server, asking) = start(&stand).await;
     server.answer(503);
     let id = stand.enforce(rules()).await;
     let (chat, ann) = (ChatId::generate(), UserId::generate());
@@ -144,7 +98,7 @@ async fn an_outage_delays_the_label_alone_and_what_waits_is_judged_after_it() {
 #[tokio::test]
 async fn what_is_refused_or_waits_for_too_long_is_given_up() {
     let stand = Stand::with_classifier().await;
-    let (server, asking) = Server::start(&stand).await;
+    let (server, asking) = start(&stand).await;
     let id = stand.enforce(rules()).await;
     let (chat, ann) = (ChatId::generate(), UserId::generate());
     server.answer(422);

@@ -675,6 +675,7 @@ impl NotificationStore for PostgresStore {
         let (hosts, of_hosts): (Vec<String>, Vec<i64>) =
             busy.hosts.iter().map(|(host, number)| (host.clone(), *number)).unzip();
         // Those whose user or host has no place are passed over before anything is ranked: however many they are, the first one of the others is found.
+        // Those that are chosen are locked, and no others: a lock is a write, and most of what is looked at stays.
         let rows: Vec<JobRow> = sqlx::query_as(
             "WITH busy_users AS (
                 SELECT * FROM unnest($5::UUID[], $6::BIGINT[]) AS counted (user_id, number)
@@ -692,7 +693,7 @@ impl NotificationStore for PostgresStore {
                         SELECT FROM busy_hosts
                         WHERE busy_hosts.host = subscriptions.host AND busy_hosts.number >= $10
                     )
-                ORDER BY jobs.due_at LIMIT $11 FOR UPDATE OF jobs SKIP LOCKED
+                ORDER BY jobs.due_at LIMIT $11
              ), ranked AS (
                 SELECT due.subscription_id, due.chat_id, due.due_at, due.host,
                     row_number() OVER (PARTITION BY due.user_id ORDER BY due.due_at, due.chat_id)
@@ -702,14 +703,20 @@ impl NotificationStore for PostgresStore {
                 FROM due
                 LEFT JOIN busy_users ON busy_users.user_id = due.user_id
                 LEFT JOIN busy_hosts ON busy_hosts.host = due.host
-             ), chosen AS (
+             ), chosen AS MATERIALIZED (
                 SELECT subscription_id, chat_id FROM ranked
                 WHERE of_user <= $9 AND (host IS NULL OR of_host <= $10) ORDER BY due_at LIMIT $4
+             ), locked AS MATERIALIZED (
+                -- Another process may have taken some meanwhile: they are not due any more.
+                SELECT jobs.subscription_id, jobs.chat_id FROM jobs JOIN chosen
+                    ON jobs.subscription_id = chosen.subscription_id AND jobs.chat_id = chosen.chat_id
+                WHERE jobs.dead_at IS NULL AND jobs.due_at <= $2
+                ORDER BY jobs.subscription_id, jobs.chat_id FOR UPDATE OF jobs SKIP LOCKED
              )
              UPDATE jobs SET due_at = $3, attempts = attempts + 1
              FROM subscriptions
              WHERE subscriptions.subscription_id = jobs.subscription_id
-                AND (jobs.subscription_id, jobs.chat_id) IN (SELECT subscription_id, chat_id FROM chosen)
+                AND (jobs.subscription_id, jobs.chat_id) IN (SELECT subscription_id, chat_id FROM locked)
              RETURNING jobs.subscription_id, user_id, jobs.channel, endpoint, public_key, auth, secret, sender_key,
                 is_confirmed, created_at, jobs.chat_id, jobs.seq, jobs.is_called, jobs.version, jobs.attempts",
         )

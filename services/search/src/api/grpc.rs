@@ -33,7 +33,9 @@ impl SearchIndex for IndexRpc {
         // One that is built already is what is requested.
         if self.standing.next().is_none() {
             self.generations.check_room().await.map_err(|error| match error {
-                IndexError::NoRoom { .. } => Status::failed_precondition(error.to_string()),
+                IndexError::NoRoom { .. } | IndexError::NotLeading => {
+                    Status::failed_precondition(error.to_string())
+                }
                 error => Status::internal(chain(&error)),
             })?;
         }

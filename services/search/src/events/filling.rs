@@ -16,7 +16,6 @@ use kit::{
     backoff::Backoff,
     catalog::Topic,
     clock::now_ms,
-    error::chain,
     log::{Event, Follower, Record, Start},
     outage::Outage,
 };
@@ -44,7 +43,7 @@ const BACKOFF: RangeInclusive<Duration> = Duration::from_millis(500)..=Duration:
 const WRITING: &str = "writing to the index";
 const OPENING: &str = "opening the index";
 
-/// A generation of the index that is filled. The task ends with [`Self::end`], and with the stop of the indexer.
+/// A generation of the index that is filled. The task ends with [`Self::end`].
 pub(super) struct Filler {
     pub(super) index: Arc<dyn Index>,
     pub(super) come: watch::Receiver<Come>,
@@ -55,9 +54,15 @@ pub(super) struct Filler {
 }
 
 impl Filler {
-    pub(super) fn start(of: &Arc<Indexer>, index: Arc<dyn Index>, is_served: bool) -> Self {
+    /// Starts the task, which also ends with `until`.
+    pub(super) fn start(
+        of: &Arc<Indexer>,
+        until: &CancellationToken,
+        index: Arc<dyn Index>,
+        is_served: bool,
+    ) -> Self {
         let (shows, come) = watch::channel(Come::default());
-        let (is_served, stop) = (Arc::new(AtomicBool::new(is_served)), of.stop.child_token());
+        let (is_served, stop) = (Arc::new(AtomicBool::new(is_served)), until.child_token());
         let fill = Fill {
             of: of.clone(),
             index: index.clone(),
@@ -123,7 +128,8 @@ impl Fill {
                 Ok(progress) => return Some(progress),
                 Err(error) => {
                     outage.failed(OPENING, &error);
-                    self.of.check.failing(chain(&error));
+                    // What needs no index is answered all the same, and so is all else in the process.
+                    self.of.check.ok();
                 }
             }
             if backoff.pause(&self.stop).await.is_break() {

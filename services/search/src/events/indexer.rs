@@ -4,11 +4,12 @@ use std::{future::pending, ops::RangeInclusive, sync::Arc, time::Duration};
 
 use kit::{backoff::Backoff, error::chain, outage::Outage};
 use tokio::{
-    sync::watch::error::RecvError,
-    time::{Instant, sleep_until, timeout},
+    sync::watch::{self, error::RecvError},
+    time::{Instant, MissedTickBehavior, interval, sleep_until, timeout},
 };
+use tokio_util::sync::CancellationToken;
 
-use super::{Indexer, filling::Filler};
+use super::{Come, Indexer, filling::Filler};
 use crate::{
     domain::Build,
     store::{Index, IndexError},
@@ -16,6 +17,8 @@ use crate::{
 
 /// After a generation that could not be begun, or could not take the place of the one before.
 const BACKOFF: RangeInclusive<Duration> = Duration::from_secs(1)..=Duration::from_secs(60);
+/// How often a process that does not fill the index looks how far it is.
+const LOOK_EVERY: Duration = Duration::from_secs(2);
 /// What outages are called in the log.
 const BEGINNING: &str = "beginning to build the index again";
 const SWITCHING: &str = "letting searches use the index that was built again";
@@ -42,12 +45,48 @@ enum SwitchError {
 }
 
 impl Indexer {
-    /// Fills the generation that searches use until stopped. Another one is built beside it when that one is of an older form, and when one is requested,
-    /// and takes its place.
+    /// Fills the index until stopped, whenever it is this process that does so.
     pub async fn run(self) {
         let of = Arc::new(self);
-        let mut served = Filler::start(&of, of.generations.served(), true);
-        let mut next = of.generations.next().map(|index| Filler::start(&of, index, false));
+        while let Some(lead) = of.lead().await {
+            of.fill(&lead).await;
+            lead.cancel();
+        }
+    }
+
+    /// Waits until this process is the one that fills the index; `None` when stopped. Meanwhile it shows how far the one that does so has come.
+    async fn lead(&self) -> Option<CancellationToken> {
+        let (shows, come) = watch::channel(Come::default());
+        self.standing.set(come, None, None);
+        let mut looking = interval(LOOK_EVERY);
+        looking.set_missed_tick_behavior(MissedTickBehavior::Delay);
+        let leading = self.generations.lead(&self.stop);
+        tokio::pin!(leading);
+        loop {
+            tokio::select! {
+                biased;
+                lead = &mut leading => return lead,
+                // One that came just before the lease ended.
+                () = self.standing.requested() => tracing::info!("an index that was requested is not built here"),
+                _ = looking.tick() => {
+                    // Requests for what needs no index are answered, whichever process fills it.
+                    self.check.ok();
+                    let served = self.generations.served();
+                    let progress = timeout(LOOK_EVERY, served.progress()).await.ok().and_then(Result::ok);
+                    let come = progress.flatten().map(Come::of_other).unwrap_or_default();
+                    self.metrics.complete.set(come.complete.into());
+                    shows.send_replace(come);
+                }
+            }
+        }
+    }
+
+    /// Fills the generation that searches use until the token is cancelled. Another one is built beside it when that one is of an older form, and when one
+    /// is requested, and takes its place.
+    async fn fill(self: &Arc<Self>, lead: &CancellationToken) {
+        let of = self;
+        let mut served = Filler::start(of, lead, of.generations.served(), true);
+        let mut next = of.generations.next().map(|index| Filler::start(of, lead, index, false));
         let mut plan = Plan {
             wanted: next.is_none() && of.generations.is_outdated(),
             at: Instant::now(),
@@ -61,10 +100,10 @@ impl Indexer {
             let is_next_complete = next.as_ref().is_some_and(|next| next.come.borrow().complete);
             let is_due = is_next_complete || (plan.wanted && next.is_none());
             tokio::select! {
-                () = of.stop.cancelled() => break,
+                () = lead.cancelled() => break,
                 () = sleep_until(plan.at), if is_due => match next.take() {
-                    None => next = of.begin(&mut plan).await,
-                    Some(built) => (served, next) = of.switch(served, built, &mut plan).await,
+                    None => next = of.begin(lead, &mut plan).await,
+                    Some(built) => (served, next) = of.switch(lead, served, built, &mut plan).await,
                 },
                 () = of.standing.requested(), if next.is_none() && !plan.wanted => plan.wanted = true,
                 // A task that ended without a stop has panicked: its end says so.
@@ -78,7 +117,7 @@ impl Indexer {
         }
     }
 
-    async fn begin(self: &Arc<Self>, plan: &mut Plan) -> Option<Filler> {
+    async fn begin(self: &Arc<Self>, lead: &CancellationToken, plan: &mut Plan) -> Option<Filler> {
         match self.generations.begin().await {
             Ok(index) => {
                 tracing::info!("the index is built again, beside the one that searches use");
@@ -86,7 +125,7 @@ impl Indexer {
                 plan.backoff.reset();
                 plan.wanted = false;
                 plan.waits = None;
-                Some(Filler::start(self, index, false))
+                Some(Filler::start(self, lead, index, false))
             }
             Err(error) => {
                 plan.beginning.failed(BEGINNING, &error);
@@ -100,6 +139,7 @@ impl Indexer {
     /// Lets searches use the generation that was built. Returns what is filled then: it alone, or both as before when that failed.
     async fn switch(
         self: &Arc<Self>,
+        lead: &CancellationToken,
         served: Filler,
         mut built: Filler,
         plan: &mut Plan,
@@ -119,7 +159,7 @@ impl Indexer {
             Err(error) => {
                 plan.switching.failed(SWITCHING, &error);
                 plan.at = Instant::now() + plan.backoff.next_wait();
-                (Filler::start(self, before, true), Some(built))
+                (Filler::start(self, lead, before, true), Some(built))
             }
         }
     }

@@ -6,7 +6,6 @@
 mod generations;
 mod matching;
 mod newest;
-mod turns;
 
 use std::{
     collections::HashMap,
@@ -36,9 +35,8 @@ pub use self::generations::EmbeddedGenerations;
 use self::{
     matching::{Clock, Need, each},
     newest::{Columns, Newest},
-    turns::Turns,
 };
-use super::{Index, IndexError, Write};
+use super::{Index, IndexError, Write, turns::Turns};
 use crate::domain::{
     Analyzer, Beginning, Document, DocumentId, EntryName, Form, Has, Place, Progress, Search, Seats, Term,
     Text, Token,

@@ -36,6 +36,14 @@ macro_rules! suite {
                 }
             )*
         }
+        mod on_opensearch {
+            $(
+                #[tokio::test]
+                async fn $story() {
+                    crate::opensearch::with_index(super::$story).await;
+                }
+            )*
+        }
     };
 }
 

@@ -20,7 +20,7 @@ use e2e::{
     stack::{Account, Backend},
     stories::{
         self,
-        moderation::{self, Moderated},
+        moderation::{self, Moderated, is_hidden},
     },
     story,
     users::{TestUser, refused, unused},
@@ -51,6 +51,19 @@ async fn users_send_each_other_files() {
 #[tokio::test(flavor = "multi_thread")]
 async fn users_find_what_they_may_read() {
     story(LIMIT, async |world: &World| stories::search(&world.stack.messenger(OURS)).await).await;
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn users_find_by_files_and_names_what_is_theirs_and_nothing_else() {
+    story(LIMIT, async |world: &World| {
+        stories::search_by_files_and_names(&world.stack.messenger(OURS)).await
+    })
+    .await;
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn who_joined_later_reads_no_file_of_before_by_id_link_or_thumbnail() {
+    story(LIMIT, async |world: &World| stories::files_of_before(&world.stack.messenger(OURS)).await).await;
 }
 
 #[tokio::test(flavor = "multi_thread")]
@@ -271,17 +284,6 @@ impl Kept {
         drop(other);
         Ok(())
     }
-}
-
-/// Waits until a message that breaks the rules is hidden from a user.
-async fn is_hidden(user: &TestUser, chat: ChatId, seq: i64) -> anyhow::Result<()> {
-    eventually(&format!("message {seq} is hidden"), MINUTE, || async {
-        let stored = user.history(chat).await?.into_iter().find(|entry| entry.seq == seq);
-        let stored = stored.context("the message is lost")?;
-        ensure!(stored.changes.deleted_seq.is_some() && stored.body.is_empty(), "{stored:?}");
-        Ok(())
-    })
-    .await
 }
 
 /// Returns where and how a user is notified.

@@ -6,7 +6,8 @@ use anyhow::{Context, ensure};
 use base64::{Engine, engine::general_purpose::URL_SAFE_NO_PAD};
 use catalog::Topic;
 use contracts::{
-    DeviceId, ErrorCode, SubscriptionId, UserId,
+    ChatId, DeviceId, ErrorCode, SubscriptionId, UserId,
+    api::FilePurpose,
     rpc::{
         GetMembershipRequest, HistoryRequest, chat_service_client::ChatServiceClient,
         message_service_client::MessageServiceClient,
@@ -16,10 +17,13 @@ use contracts::{
 use e2e::{
     World,
     cluster::{OPERATOR_NAMESPACE, management},
+    eventually,
     rest::request,
     stack::Account,
+    stories::search,
     story,
-    users::TestUser,
+    users::{TestUser, unused},
+    witnesses::photo,
 };
 use futures_util::{SinkExt, StreamExt};
 use k8s_openapi::api::authorization::v1::{ResourceAttributes, SubjectAccessReview, SubjectAccessReviewSpec};
@@ -29,7 +33,7 @@ use kube::{
     api::{ListParams, PostParams},
 };
 use notification::api::Tokens;
-use posthouse_client::ClientError;
+use posthouse_client::{ClientError, Messenger, Post};
 use rdkafka::{
     consumer::{BaseConsumer, Consumer},
     error::{KafkaError, RDKafkaErrorCode},
@@ -76,7 +80,7 @@ async fn a_token_opens_nothing_of_another_tenant() {
     story(LIMIT, async |world: &World| {
         let ann = TestUser::register(&world.stack.messenger(OURS), "ann").await?;
         let theirs = world.stack.messenger(THEIRS);
-        let (token, chat) = (ann.token().await?, contracts::ChatId::generate());
+        let (token, chat) = (ann.token().await?, ChatId::generate());
         unauthenticated(theirs.me(&token).await)?;
         unauthenticated(theirs.user(&token, ann.id()).await)?;
         unauthenticated(theirs.search_users(&token, "a").await)?;
@@ -340,6 +344,70 @@ async fn push_keys_subscriptions_and_reports_are_a_tenants_own() {
     .await;
 }
 
+#[tokio::test(flavor = "multi_thread")]
+async fn what_two_tenants_search_for_is_found_in_their_own() {
+    story(LIMIT * 4, async |world: &World| {
+        let (name, limit) = ("e2efound", LIMIT + MOMENT);
+        world.cluster.delete_tenant(name, limit).await?;
+        let services = json!({ "media": { "enabled": true }, "search": { "enabled": true } });
+        world.cluster.apply_tenant(name, json!({ "deletionPolicy": "Delete", "services": services })).await?;
+        world.cluster.await_ready(name, limit).await?;
+        let (theirs, ours) = (world.stack.messenger(name), world.stack.messenger(OURS));
+
+        // Both tenants have users of the same names, with the same words in chats of the same names.
+        let (ann, ben) = (unused("ann"), unused("ben"));
+        let word = unused("tide").replace('-', "");
+        let sides = (
+            Side::begin(&theirs, [&ann, &ben], &word).await?,
+            Side::begin(&ours, [&ann, &ben], &word).await?,
+        );
+        for (side, other) in [(&sides.0, &sides.1), (&sides.1, &sides.0)] {
+            for query in [word.as_str(), "has:image", "has:file"] {
+                search::finds(&side.ben, query, &[(side.chat, side.seq)]).await?;
+            }
+            let (chats, users) =
+                (search::chats(&side.ben, &word).await?, search::users(&side.ben, &ann).await?);
+            ensure!(chats == [side.chat] && users == [side.ann.id()], "found: {chats:?} and {users:?}");
+
+            // By its id, a chat of the other tenant is one that the user is not in.
+            let (own, messenger) = (side.ben.token().await?, side.ben.messenger());
+            let line = format!("GET /api/search/messages?q={word}&chat={}", other.chat);
+            eventually("it is refused, once searches of before are not too many", MOMENT, || async {
+                request(messenger, &line, Some(&own), None).await?.refused(StatusCode::FORBIDDEN)
+            })
+            .await?;
+            // A token of the other tenant opens no search.
+            let foreign = other.ben.token().await?;
+            for path in ["messages?q=has:file", "chats?q=a", "users?q=a", "status"] {
+                let line = format!("GET /api/search/{path}");
+                request(messenger, &line, Some(&foreign), None).await?.refused(StatusCode::UNAUTHORIZED)?;
+            }
+        }
+        world.cluster.delete_tenant(name, limit).await?;
+        Ok(())
+    })
+    .await;
+}
+
+/// Two users of a tenant, and a message with a picture in their chat.
+struct Side {
+    ann: TestUser,
+    ben: TestUser,
+    chat: ChatId,
+    seq: i64,
+}
+
+impl Side {
+    async fn begin(messenger: &Messenger, names: [&str; 2], word: &str) -> anyhow::Result<Self> {
+        let [ann, ben] = names.map(|name| TestUser::register_as(messenger, name.to_owned()));
+        let (ann, ben) = (ann.await?, ben.await?);
+        let chat = ann.group(&format!("Harbour {word}"), &[ben.id()]).await?;
+        let picture = ann.identity.upload(FilePurpose::Chat(chat), &photo()).await?;
+        let seq = ann.online(&[chat]).await.post(chat, Post::files(word, vec![picture.id])).await?;
+        Ok(Self { ann, ben, chat, seq })
+    }
+}
+
 /// Returns whether a service account of a namespace may read the Secrets of one.
 async fn may_read_secrets(world: &World, of: &str, account: &str, namespace: &str) -> anyhow::Result<bool> {
     let attributes = ResourceAttributes {
@@ -419,7 +487,7 @@ async fn an_internal_token_is_refused_by_another_tenants_services() {
         let our_token = our_token.get("token").context("Secret acme-internal has a token")?;
         let mut chat = ChatServiceClient::connect(chat).await?;
         let mut message = MessageServiceClient::connect(message).await?;
-        let id = contracts::ChatId::generate().to_string();
+        let id = ChatId::generate().to_string();
         for token in [None, Some("guess"), Some(our_token.as_str())] {
             let membership =
                 GetMembershipRequest { chat_id: id.clone(), user_id: UserId::generate().to_string() };

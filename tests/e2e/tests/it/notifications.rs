@@ -8,7 +8,7 @@ use anyhow::ensure;
 use e2e::{
     World, eventually,
     notifier::{Away, Notifier, Outage, outage},
-    story,
+    report, story,
     users::TestUser,
 };
 use kit::testing::receivers::verify_sender;
@@ -95,7 +95,7 @@ async fn a_push_service_that_is_down_loses_and_doubles_nothing_and_delays_itself
     };
     story(LIMIT + 4 * size.lasts, async |world: &World| {
         apply(world).await?;
-        outage(world, TENANT, size).await?;
+        report(outage(world, TENANT, size).await?.summary());
         world.cluster.delete_tenant(TENANT, CONVERGENCE).await?;
         Ok(())
     })

@@ -116,6 +116,12 @@ async fn a_browser_runs_and_loads_only_what_this_address_serves() {
 }
 
 #[tokio::test(flavor = "multi_thread")]
+async fn the_web_client_is_at_the_address_of_the_messenger() {
+    story(LIMIT, async |world: &World| stories::web_client(&world.stack.messenger("acme"), "acme").await)
+        .await;
+}
+
+#[tokio::test(flavor = "multi_thread")]
 async fn bad_frames_and_tokens_get_a_documented_code_and_store_nothing() {
     story(LIMIT, async |world: &World| stories::refusals(&world.stack.messenger("acme")).await).await;
 }

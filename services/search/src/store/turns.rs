@@ -34,7 +34,8 @@ struct Searching {
     readers: Arc<Readers>,
 }
 
-struct Turn {
+/// A turn of a reader. It ends when it is dropped.
+pub(super) struct Turn {
     _permit: OwnedSemaphorePermit,
     _searching: Searching,
 }
@@ -52,13 +53,18 @@ impl Turns {
         reader: UserId,
         work: impl FnOnce() -> Result<T, IndexError> + Send + 'static,
     ) -> Result<T, IndexError> {
-        let turn = timeout(self.patience, self.turn(reader)).await;
-        let turn = turn.map_err(|_| IndexError::TooManySearches)??;
+        let turn = self.begin(reader).await?;
         let working = spawn_blocking(move || {
             let _turn = turn;
             work()
         });
         working.await.unwrap_or(Err(IndexError::Cancelled))
+    }
+
+    /// Returns a turn of a reader, which ends when it is dropped.
+    pub(super) async fn begin(&self, reader: UserId) -> Result<Turn, IndexError> {
+        let turn = timeout(self.patience, self.turn(reader)).await;
+        turn.map_err(|_| IndexError::TooManySearches)?
     }
 
     async fn turn(&self, reader: UserId) -> Result<Turn, IndexError> {

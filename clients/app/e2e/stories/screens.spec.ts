@@ -1,0 +1,63 @@
+// Every screen: no finding of axe, in both themes and from right to left, and a picture of each as an artifact.
+import { join } from "node:path";
+import type { Page } from "@playwright/test";
+import { Actor, expect, test } from "./stand";
+
+const OUT = process.env["POSTHOUSE_OUT"] ?? "results";
+
+const LOOKS = ["light", "dark", "rtl"] as const;
+
+async function look(page: Page, look: (typeof LOOKS)[number]): Promise<void> {
+    await page.emulateMedia({ colorScheme: look === "dark" ? "dark" : "light", reducedMotion: "reduce" });
+    await page.evaluate((dir) => (document.documentElement.dir = dir), look === "rtl" ? "rtl" : "ltr");
+}
+
+test("the sign-in", async ({ page, browser }, { project }) => {
+    await page.goto("/");
+    await expect(page.getByRole("button", { name: "Create an account" })).toBeVisible();
+    for (const as of LOOKS) {
+        await look(page, as);
+        await page.screenshot({ path: join(OUT, "screens", `${project.name}-sign-in-${as}.png`) });
+    }
+    const actor = await Actor.register(browser);
+    await actor.context.close();
+});
+
+test("the messenger", async ({ actors }, { project }) => {
+    const [anna, boris] = await actors(2);
+    await anna!.writeTo(boris!);
+    for (const text of [
+        "Hello",
+        "Привет, как дела?",
+        "مرحبا",
+        "`code` and *more*",
+        "https://posthouse.example/a/long/address",
+    ])
+        await anna!.say(text);
+    for (const [name, open] of [
+        ["chat", () => Promise.resolve()],
+        ["thread", () => openThread(anna!)],
+        ["search", () => panel(anna!.page, "search")],
+        ["new", () => panel(anna!.page, "new")],
+        ["settings", () => panel(anna!.page, "settings")],
+    ] as const) {
+        await open();
+        for (const as of LOOKS) {
+            await look(anna!.page, as);
+            await anna!.hasNoFindings();
+            await anna!.page.screenshot({ path: join(OUT, "screens", `${project.name}-${name}-${as}.png`) });
+        }
+    }
+});
+
+/** A phone has the buttons on another screen: the address leads there as well. */
+async function panel(page: Page, name: string): Promise<void> {
+    await page.evaluate((panel) => (location.hash = `${location.hash.split("?")[0]}?panel=${panel}`), name);
+    await expect(page.getByRole("dialog")).toBeVisible();
+}
+
+async function openThread(actor: Actor): Promise<void> {
+    await actor.message("Hello").focus();
+    await actor.message("Hello").getByRole("button", { name: "Open the thread" }).click();
+    await expect(actor.page.getByRole("complementary", { name: "Thread" })).toBeVisible();
+}

@@ -1,0 +1,112 @@
+// Users in browsers. No story passes with an error in a console, or with a finding of axe.
+import { AxeBuilder } from "@axe-core/playwright";
+import { expect, test as base, type Browser, type BrowserContext, type Page } from "@playwright/test";
+
+export const PASSWORD = "correct horse battery 7";
+let count = 0;
+
+/** Returns a username that no other run has. */
+export function newName(): string {
+    count += 1;
+    return `s${Date.now().toString(36)}${count}`;
+}
+
+/** One user in a browser of their own. */
+export class Actor {
+    private constructor(
+        readonly name: string,
+        readonly page: Page,
+        readonly context: BrowserContext,
+        readonly errors: string[],
+    ) {}
+
+    /** Registers a user and signs them in, on the page of the realm where there is one. */
+    static async register(browser: Browser, name = newName()): Promise<Actor> {
+        const context = await browser.newContext();
+        const page = await context.newPage();
+        const errors: string[] = [];
+        page.on("pageerror", (error) => errors.push(error.message));
+        page.on("console", (message) => {
+            if (message.type() === "error") errors.push(message.text());
+        });
+        await page.goto("/");
+        await page.getByRole("button", { name: "Create an account" }).click();
+        await page.getByLabel("Username").fill(name);
+        await page.getByLabel("New password").fill(PASSWORD);
+        await page.getByRole("button", { name: "Create the account" }).click();
+        const actor = new Actor(name, page, context, errors);
+        await actor.signInAtRealm();
+        await expect(page.getByRole("navigation", { name: "Chats" })).toBeVisible();
+        return actor;
+    }
+
+    /** Fills the form of Keycloak, where the browser is there. */
+    async signInAtRealm(): Promise<void> {
+        const chats = this.page.getByRole("navigation", { name: "Chats" });
+        const form = this.page.locator("#kc-form-login, form#kc-login-form");
+        await expect(chats.or(form)).toBeVisible();
+        if (await chats.isVisible()) return;
+        await this.page.locator("#username").fill(this.name);
+        await this.page.locator("#password").fill(PASSWORD);
+        await this.page.locator("#kc-login").click();
+    }
+
+    /** Begins a direct chat. */
+    async writeTo(other: Actor): Promise<void> {
+        await this.page.getByRole("button", { name: "New chat" }).click();
+        await this.page.getByLabel("Find users").fill(other.name);
+        await this.page.getByRole("button", { name: `@${other.name}` }).click();
+        await this.page.getByRole("button", { name: "Start the chat" }).click();
+        await expect(this.composer).toBeVisible();
+    }
+
+    get composer() {
+        return this.page.locator("#composer");
+    }
+
+    get messages() {
+        return this.page.getByRole("feed", { name: "Messages" });
+    }
+
+    message(text: string) {
+        return this.messages.getByRole("article").filter({ hasText: text });
+    }
+
+    async say(text: string): Promise<void> {
+        await this.composer.fill(text);
+        await this.composer.press("Enter");
+        await expect(this.message(text)).toBeVisible();
+    }
+
+    async open(other: Actor): Promise<void> {
+        await this.page.getByRole("link", { name: new RegExp(other.name) }).click();
+    }
+
+    /** No finding, of WCAG 2.2 AA and of best practice. */
+    async hasNoFindings(): Promise<void> {
+        const { violations } = await new AxeBuilder({ page: this.page })
+            .withTags(["wcag2a", "wcag2aa", "wcag21a", "wcag21aa", "wcag22aa", "best-practice"])
+            .analyze();
+        expect(
+            violations.map(
+                ({ id, nodes }) => `${id}: ${nodes.map(({ target }) => target.join(" ")).join(", ")}`,
+            ),
+        ).toEqual([]);
+    }
+}
+
+export const test = base.extend<{ actors: (count: number) => Promise<Actor[]> }>({
+    actors: async ({ browser }, use) => {
+        const made: Actor[] = [];
+        await use(async (wanted) => {
+            for (let at = 0; at < wanted; at += 1) made.push(await Actor.register(browser));
+            return made;
+        });
+        for (const actor of made) {
+            expect.soft(actor.errors, `console of ${actor.name}`).toEqual([]);
+            await actor.context.close();
+        }
+    },
+});
+
+export { expect };

@@ -1,0 +1,17 @@
+// What the address says of its messenger.
+
+/** `GET /app/config.json`, by the service web. */
+export type Config = {
+    /** The tenant. */
+    name: string;
+    /** The issuer of the realm, on whose page users sign in; absent where there is none, as in `posthouse dev`: then by name and password here. */
+    realm?: string;
+    /** The services that the tenant has. */
+    services: string[];
+};
+
+export async function loadConfig(): Promise<Config> {
+    const response = await fetch("/app/config.json", { signal: AbortSignal.timeout(10_000) });
+    if (!response.ok) throw new Error(`/app/config.json: status ${response.status}`);
+    return (await response.json()) as Config;
+}

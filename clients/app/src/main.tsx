@@ -1,0 +1,31 @@
+import { StrictMode } from "react";
+import { createRoot } from "react-dom/client";
+import { loadConfig } from "./config";
+import { Preferences } from "./preferences";
+import { SignIn } from "./sign-in";
+import { bestLanguage, Texts } from "./text/texts";
+import { App } from "./ui/app";
+import "./styles/base.css";
+import "./styles/chat.css";
+import "./styles/panels.css";
+
+const preferences = new Preferences();
+const root = document.getElementById("root")!;
+
+async function start(): Promise<void> {
+    const texts = await Texts.load(bestLanguage(preferences.language, navigator.languages));
+    try {
+        const signIn = new SignIn(await loadConfig());
+        createRoot(root).render(
+            <StrictMode>
+                <App signIn={signIn} preferences={preferences} firstTexts={texts} />
+            </StrictMode>,
+        );
+    } catch {
+        // Without it there is nothing to show; the same address may answer in a moment.
+        root.textContent = texts.of("error.unreachable");
+        setTimeout(() => location.reload(), 10_000);
+    }
+}
+
+void start();

@@ -1,0 +1,65 @@
+// Where the user is in the page: the fragment of its address, so that links, the back button and a reload lead there. A server never sees it.
+import { useSyncExternalStore } from "react";
+
+export const PANELS = ["settings", "new", "search", "members"] as const;
+export type Panel = (typeof PANELS)[number];
+
+export type Place = {
+    chat?: string;
+    /** The message to go to. */
+    at?: number;
+    /** The message whose replies are shown. */
+    thread?: number;
+    panel?: Panel;
+};
+
+/** Returns the address of a place. */
+export function href({ chat, ...rest }: Place): string {
+    const query = new URLSearchParams(
+        Object.entries(rest).flatMap(([name, value]) => (value === undefined ? [] : [[name, String(value)]])),
+    );
+    const path = chat === undefined ? "#/" : `#/chat/${chat}`;
+    return query.size === 0 ? path : `${path}?${query}`;
+}
+
+/** Returns the place of a fragment; what is not known of it is left out. */
+export function placeOf(fragment: string): Place {
+    const [, chat, search] = /^#\/(?:chat\/([0-9a-f-]{36}))?(?:\?(.*))?$/.exec(fragment) ?? [];
+    const query = new URLSearchParams(search ?? "");
+    const number = (name: string) => {
+        const value = Number(query.get(name) ?? Number.NaN);
+        return Number.isSafeInteger(value) && value > 0 ? value : undefined;
+    };
+    const [at, thread, panel] = [
+        number("at"),
+        number("thread"),
+        PANELS.find((known) => known === query.get("panel")),
+    ];
+    return {
+        ...(chat !== undefined && { chat }),
+        ...(at !== undefined && { at }),
+        ...(thread !== undefined && { thread }),
+        ...(panel !== undefined && { panel }),
+    };
+}
+
+const MOVED = "posthouse-moved";
+
+/** Goes to a place; `isSame` when it is the same one in other words, so that the back button does not stop there. */
+export function go(place: Place, isSame = false): void {
+    if (isSame) history.replaceState(null, "", href(place));
+    else history.pushState(null, "", href(place));
+    window.dispatchEvent(new Event(MOVED));
+}
+
+/** Returns where the user is. */
+export function usePlace(): Place {
+    const fragment = useSyncExternalStore(subscribe, () => location.hash);
+    return placeOf(fragment);
+}
+
+function subscribe(listener: () => void): () => void {
+    const types = ["hashchange", "popstate", MOVED];
+    for (const type of types) window.addEventListener(type, listener);
+    return () => types.forEach((type) => window.removeEventListener(type, listener));
+}

@@ -1,0 +1,90 @@
+// What the user has written and not sent: here at once, in this browser in a moment, and on their other devices a little later.
+import type { Identity, socket } from "@posthouse/client";
+import type { Draft, Kept } from "./kept";
+import { Source } from "./source";
+
+/** A pause in which nothing is typed. */
+const PAUSE_MS = 1_500;
+/** The messenger keeps drafts of at most this many bytes; a longer one stays in this browser. */
+const MAX_SHARED_BYTES = 4_096;
+
+const EMPTY: Draft = { body: "" };
+
+export class Drafts extends Source {
+    readonly #identity: Pick<Identity, "updateOwnState">;
+    readonly #kept: Kept;
+    readonly #drafts: Map<string, Draft>;
+    /** Chats in which the user has typed since the messenger has the draft. */
+    readonly #timers = new Map<string, ReturnType<typeof setTimeout>>();
+    /** Chats of which the messenger has a draft. */
+    readonly #shared = new Set<string>();
+
+    constructor(
+        identity: Pick<Identity, "updateOwnState">,
+        kept: Kept,
+        earlier: ReadonlyArray<Draft & { chat: string }>,
+    ) {
+        super();
+        this.#identity = identity;
+        this.#kept = kept;
+        this.#drafts = new Map(earlier.map(({ chat, ...draft }) => [chat, draft]));
+    }
+
+    get(chat: string): Draft {
+        return this.#drafts.get(chat) ?? EMPTY;
+    }
+
+    set(chat: string, draft: Draft): void {
+        this.#here(chat, draft);
+        clearTimeout(this.#timers.get(chat));
+        this.#timers.set(
+            chat,
+            setTimeout(() => this.#share(chat), PAUSE_MS),
+        );
+    }
+
+    /** The draft was sent. */
+    clear(chat: string): void {
+        this.#here(chat, EMPTY);
+        clearTimeout(this.#timers.get(chat));
+        this.#share(chat);
+    }
+
+    /** Takes what the messenger has, unless the user is typing here. */
+    take(chat: string, own: socket.OwnChatState): void {
+        const { draft } = own;
+        if (draft) this.#shared.add(chat);
+        else if (!this.#shared.delete(chat)) return;
+        if (this.#timers.has(chat)) return;
+        this.#here(
+            chat,
+            draft
+                ? { body: draft.body, ...(draft.reply_to !== undefined && { replyTo: draft.reply_to }) }
+                : EMPTY,
+        );
+    }
+
+    #here(chat: string, draft: Draft): void {
+        if (isEmpty(draft)) this.#drafts.delete(chat);
+        else this.#drafts.set(chat, draft);
+        const kept = isEmpty(draft) ? this.#kept.dropDraft(chat) : this.#kept.keepDraft(chat, draft);
+        // Where the browser keeps nothing, it is in this page.
+        kept.catch(() => undefined);
+        // A field that shows it would fall back to what was there before the key.
+        this.changed("at once");
+    }
+
+    #share(chat: string): void {
+        this.#timers.delete(chat);
+        const { body, replyTo } = this.get(chat);
+        if (body === "" && !this.#shared.has(chat)) return;
+        if (new TextEncoder().encode(body).length > MAX_SHARED_BYTES) return;
+        const draft = { body, ...(replyTo !== undefined && { reply_to: replyTo }) };
+        // Without a connection it is in this browser, and the next change shares it.
+        this.#identity.updateOwnState(chat, { draft }).catch(() => undefined);
+    }
+}
+
+function isEmpty({ body, replyTo }: Draft): boolean {
+    return body === "" && replyTo === undefined;
+}

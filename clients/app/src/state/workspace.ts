@@ -1,0 +1,296 @@
+// All that a signed-in page knows of the messenger. Each part has one home here, and components read it there.
+import {
+    ChatList,
+    CallError,
+    Session,
+    type Identity,
+    type Post,
+    type auth,
+    type chat,
+    type search,
+    type socket,
+    type user,
+} from "@posthouse/client";
+import { Chats, Connection } from "./chats";
+import { Drafts } from "./drafts";
+import { Files } from "./files";
+import { Kept } from "./kept";
+import { Room } from "./room";
+import { Sends } from "./sends";
+import { Users } from "./users";
+
+/** Users whose presence is watched beside those of the chat that is open. */
+const MAX_WATCHED = 100;
+const EXPIRE_EVERY_MS = 1_000;
+const TYPING_EVERY_MS = 3_000;
+const DEVICE_KEY = "posthouse.device";
+
+/** A message of another user that the page did not show. */
+export type News = { message: socket.Message; chat: socket.ChatState };
+
+/** Chats of the user, and users who have no direct chat among them. */
+export type Named = { chats: search.FoundChat[]; users: search.FoundUser[] };
+
+export class Workspace {
+    readonly connection = new Connection();
+    readonly chats: Chats;
+    readonly users: Users;
+    readonly files: Files;
+    readonly sends: Sends;
+    readonly drafts: Drafts;
+    onNews: (news: News) => void = () => undefined;
+    readonly #session: Session;
+    readonly #rooms = new Map<string, Room>();
+    readonly #timer: ReturnType<typeof setInterval>;
+    #open: string | undefined;
+    #typedAt = -Infinity;
+
+    private constructor(
+        readonly identity: Identity,
+        readonly me: user.OwnProfile,
+        kept: Kept,
+        earlier: Awaited<ReturnType<typeof keptOf>>,
+    ) {
+        this.chats = new Chats(identity.user);
+        this.users = new Users(identity);
+        this.users.take(me);
+        this.files = new Files(identity);
+        this.drafts = new Drafts(identity, kept, earlier.drafts);
+        this.#session = new Session(identity, { device: device(), outbox: kept, encoding: "cbor" });
+        this.sends = new Sends(this.#session, kept, earlier);
+        this.#listen();
+        this.#timer = setInterval(() => this.#expire(), EXPIRE_EVERY_MS);
+    }
+
+    /** Opens the messenger for a user who is signed in. */
+    static async open(identity: Identity): Promise<Workspace> {
+        const me: user.OwnProfile = await identity.call("GET", "/api/users/me");
+        const kept = await Kept.open(identity.user);
+        return new Workspace(identity, me, kept, await keptOf(kept));
+    }
+
+    get user(): string {
+        return this.identity.user;
+    }
+
+    /** Ends the session of this page. */
+    close(): void {
+        clearInterval(this.#timer);
+        this.#session.close();
+    }
+
+    /** Ends the session at the messenger, and forgets what this browser kept of the user. */
+    async signOut(): Promise<void> {
+        await this.identity.signOut();
+        this.close();
+        await Kept.forget(this.user);
+    }
+
+    /** Returns a chat as it is read; it is empty until the list has the chat. */
+    room(id: string): Room {
+        const room = this.#rooms.get(id) ?? new Room(id, this.user, this.#session);
+        this.#rooms.set(id, room);
+        const state = this.chats.get(id);
+        if (state) room.open(state.from_seq, state.head_seq);
+        return room;
+    }
+
+    /** Says which chat is on the screen. */
+    attend(id: string | undefined): void {
+        this.#open = id;
+        this.#watch();
+    }
+
+    /** Says that the user has seen a chat up to an entry. */
+    read(id: string, seq: number): void {
+        if (seq > (this.chats.get(id)?.watermarks.read_seq ?? 0)) this.#session.read(id, seq);
+    }
+
+    activity(state: "online" | "away"): void {
+        this.#session.activity(state);
+    }
+
+    /** Says that the user types; as often as a key is pressed. */
+    typing(id: string): void {
+        const now = performance.now();
+        if (now - this.#typedAt < TYPING_EVERY_MS) return;
+        this.#typedAt = now;
+        this.#session.typing(id);
+    }
+
+    send(id: string, post: Post): void {
+        this.#typedAt = -Infinity;
+        this.sends.send(id, post);
+    }
+
+    replies(id: string, seq: number, after?: number): Promise<socket.ListPage> {
+        return this.#session.replies(id, seq, after === undefined ? {} : { after });
+    }
+
+    async createChat(request: chat.CreateChatRequest): Promise<string> {
+        const { chat_id } = await this.identity.createChat(request);
+        // Nothing is pushed of a chat without entries.
+        this.#session.sync();
+        return chat_id;
+    }
+
+    async members(id: string): Promise<chat.ChatMember[]> {
+        const members: chat.ChatMember[] = [];
+        let cursor: string | null | undefined;
+        do {
+            const query: string = cursor ? `&cursor=${encodeURIComponent(cursor)}` : "";
+            const page: chat.Page_ChatMember = await this.identity.call(
+                "GET",
+                `/api/chats/${id}/members?limit=100${query}`,
+            );
+            members.push(...page.items);
+            cursor = page.next_cursor;
+        } while (cursor);
+        return members;
+    }
+
+    addMembers(id: string, users: string[]): Promise<chat.AddedMembers> {
+        return this.identity.call("POST", `/api/chats/${id}/members`, { user_ids: users });
+    }
+
+    async removeMember(id: string, user: string): Promise<void> {
+        await this.identity.call("DELETE", `/api/chats/${id}/members/${user}`);
+    }
+
+    async leave(id: string): Promise<void> {
+        await this.identity.call("POST", `/api/chats/${id}/leave`);
+    }
+
+    async updateOwn(id: string, request: chat.UpdateOwnChatStateRequest): Promise<void> {
+        await this.identity.updateOwnState(id, request);
+    }
+
+    /** Returns users whose names begin so: by the service search where there is one, which finds every word of a name. */
+    async findUsers(query: string): Promise<search.FoundUser[]> {
+        try {
+            return await this.identity.findUsers(query);
+        } catch (error) {
+            if (!(error instanceof CallError) || error.status !== 404) throw error;
+            const page: user.Page_UserProfile = await this.identity.call(
+                "GET",
+                `/api/users?query=${encodeURIComponent(query)}`,
+            );
+            return page.items.filter((found) => !found.deleted);
+        }
+    }
+
+    searchMessages(query: string, cursor?: string): Promise<search.FoundMessages> {
+        return this.identity.searchMessages(query, cursor);
+    }
+
+    /** Returns what has such names. What is no name, as a phrase in marks alone or a long text, names nothing. */
+    async searchNames(query: string): Promise<Named> {
+        try {
+            const [chats, users] = await Promise.all([
+                this.identity.findChats(query),
+                this.identity.findUsers(query),
+            ]);
+            const known = [this.user, ...chats.flatMap(({ other }) => other ?? [])];
+            return { chats, users: users.filter(({ user_id }) => !known.includes(user_id)) };
+        } catch (error) {
+            if (error instanceof CallError && error.code === "invalid_argument")
+                return { chats: [], users: [] };
+            throw error;
+        }
+    }
+
+    async rename(displayName: string): Promise<void> {
+        this.users.take(await this.identity.call("PATCH", "/api/users/me", { display_name: displayName }));
+    }
+
+    async sessions(): Promise<auth.AuthSession[]> {
+        const page: auth.Page_AuthSession = await this.identity.call("GET", "/api/auth/sessions");
+        return page.items;
+    }
+
+    async endSession(session: string): Promise<void> {
+        await this.identity.call("DELETE", `/api/auth/sessions/${session}`);
+    }
+
+    async endOtherSessions(): Promise<void> {
+        await this.identity.call("DELETE", "/api/auth/sessions");
+    }
+
+    #listen(): void {
+        const session = this.#session;
+        for (const type of ChatList.EVENTS) session.on(type, (event) => this.chats.take(event));
+        session.on("connected", () => {
+            this.connection.set("online");
+            this.users.doubt();
+        });
+        session.on("disconnected", ({ why }) => this.connection.set("offline", why));
+        session.on("ended", ({ why }) => this.connection.set("ended", why));
+        session.on("synced", ({ page }) => this.#synced(page));
+        session.on("own_state", ({ ownState }) => this.drafts.take(ownState.chat, ownState.own));
+        session.on("entry", ({ message }) => {
+            this.#rooms.get(message.chat)?.take(message);
+            this.#came(message);
+        });
+        session.on("elsewhere", ({ message }) => this.#came(message));
+        session.on("unreadable", ({ chat, code }) => this.#rooms.get(chat)?.lose(code));
+        session.on("send", (event) => this.sends.take(event, this.#rooms.has(event.chat)));
+        session.on("presence", ({ users }) => this.users.takePresence(users));
+        session.on("typing", ({ typing }) => {
+            if (typing.user !== this.user) this.users.takeTyping(typing);
+        });
+    }
+
+    #synced(page: socket.SyncPage): void {
+        for (const { chat, head_seq, own, watermarks } of page.chats) {
+            this.drafts.take(chat, own);
+            if (head_seq > watermarks.delivered_seq) this.#session.delivered(chat, head_seq);
+            // One that was opened before the list had it.
+            if (this.#rooms.has(chat)) this.room(chat);
+        }
+        if (!page.more) this.#watch();
+    }
+
+    #came(message: socket.Message): void {
+        if (message.sender === this.user) {
+            this.sends.settle(message.key);
+            return;
+        }
+        this.users.stopTyping(message.chat, message.sender);
+        const state = this.chats.get(message.chat);
+        if (!state || message.seq <= state.watermarks.delivered_seq) return;
+        this.#session.delivered(message.chat, message.seq);
+        if (message.kind === "text") this.onNews({ message, chat: state });
+    }
+
+    #watch(): void {
+        const users = this.chats.sorted.flatMap((state) => state.other ?? []).slice(0, MAX_WATCHED);
+        const open = this.#open === undefined ? undefined : this.chats.get(this.#open);
+        const other = open?.other;
+        this.#session.watch({
+            users: other !== undefined && !users.includes(other) ? [other, ...users] : users,
+            chats: open ? [open.chat] : [],
+        });
+    }
+
+    #expire(): void {
+        const now = Date.now();
+        const isDue = (message: socket.Message) =>
+            message.expires_at_ms !== undefined && message.expires_at_ms <= now && !message.expired;
+        if (this.chats.sorted.some((state) => state.entries.some(isDue))) this.chats.expire(now);
+        for (const room of this.#rooms.values()) if (room.entries.some(isDue)) room.expire(now);
+    }
+}
+
+async function keptOf(kept: Kept) {
+    const [outgoing, refused, drafts] = await Promise.all([kept.load(), kept.refused(), kept.drafts()]);
+    return { outgoing, refused, drafts };
+}
+
+/** One installation: this browser. It is no secret, and says nothing of the user. */
+function device(): string {
+    const known = localStorage.getItem(DEVICE_KEY);
+    if (known) return known;
+    const made = crypto.randomUUID();
+    localStorage.setItem(DEVICE_KEY, made);
+    return made;
+}

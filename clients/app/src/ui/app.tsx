@@ -1,0 +1,133 @@
+// The page as a whole: its language and theme, and whether a user is signed in.
+import type { Identity } from "@posthouse/client";
+import { useCallback, useEffect, useRef, useState, type ReactNode } from "react";
+import type { Preferences } from "../preferences";
+import { SignIn } from "../sign-in";
+import { useSource } from "../state/source";
+import { Workspace } from "../state/workspace";
+import { bestLanguage, Texts } from "../text/texts";
+import { PageProvider, usePage, useText, WorkspaceProvider } from "./context";
+import { Messenger } from "./messenger";
+import { Boundary, ErrorText } from "./parts";
+import { SignInScreen } from "./sign-in-screen";
+
+type Props = { signIn: SignIn; preferences: Preferences; firstTexts: Texts };
+
+export function App({ signIn, preferences, firstTexts }: Props): ReactNode {
+    const { language, theme } = useSource(preferences);
+    const [texts, setTexts] = useState(firstTexts);
+    useEffect(() => {
+        let isCurrent = true;
+        void Texts.load(bestLanguage(language, navigator.languages)).then((loaded) => {
+            if (isCurrent) setTexts((before) => (before.language === loaded.language ? before : loaded));
+        });
+        return () => void (isCurrent = false);
+    }, [language]);
+    useEffect(() => {
+        document.documentElement.lang = texts.language;
+        document.documentElement.dir = texts.direction;
+    }, [texts]);
+    useEffect(() => {
+        document.documentElement.dataset["theme"] = theme;
+    }, [theme]);
+    return (
+        <PageProvider config={signIn.config} texts={texts} preferences={preferences}>
+            <Boundary fallback={<Failed error={undefined} />}>
+                <Entrance signIn={signIn} />
+            </Boundary>
+        </PageProvider>
+    );
+}
+
+type State =
+    { is: "resuming" | "signed-out" } | { is: "failed"; error: unknown } | { is: "open"; workspace: Workspace };
+
+/** Shows the messenger to who is signed in, and the sign-in to everyone else. */
+function Entrance({ signIn }: { signIn: SignIn }): ReactNode {
+    const t = useText();
+    const [state, setState] = useState<State>({ is: "resuming" });
+    const hasBegun = useRef(false);
+    const open = useCallback((identity: Identity) => {
+        Workspace.open(identity).then(
+            (workspace) => setState({ is: "open", workspace }),
+            (error: unknown) => setState({ is: "failed", error }),
+        );
+    }, []);
+    useEffect(() => {
+        // A code is good once, and an effect runs twice in development.
+        if (hasBegun.current) return;
+        hasBegun.current = true;
+        signIn.resume().then(
+            (identity) => {
+                if (identity === undefined) setState({ is: "signed-out" });
+                else if (identity !== "away") open(identity);
+            },
+            (error: unknown) => setState({ is: "failed", error }),
+        );
+    }, [signIn, open]);
+
+    switch (state.is) {
+        case "resuming":
+            return (
+                <main className="centre" aria-busy="true">
+                    <p>{t("loading")}</p>
+                </main>
+            );
+        case "failed":
+            return <Failed error={state.error} />;
+        case "signed-out":
+            return <SignInScreen signIn={signIn} onSignedIn={open} />;
+        case "open":
+            return <Open workspace={state.workspace} onOver={() => setState({ is: "signed-out" })} />;
+    }
+}
+
+function Failed({ error }: { error: unknown }): ReactNode {
+    const t = useText();
+    return (
+        <main className="centre">
+            <ErrorText error={error ?? new Error("a component failed")} />
+            <button type="button" className="primary" onClick={() => location.reload()}>
+                {t("tryAgain")}
+            </button>
+        </main>
+    );
+}
+
+function Open({ workspace, onOver }: { workspace: Workspace; onOver: () => void }): ReactNode {
+    const t = useText();
+    const { say } = usePage();
+    const { state } = useSource(workspace.connection);
+    // In development an effect ends and begins again at once, and a session that is closed stays so.
+    const closing = useRef<ReturnType<typeof setTimeout>>(undefined);
+    useEffect(() => {
+        clearTimeout(closing.current);
+        return () => {
+            closing.current = setTimeout(() => workspace.close());
+        };
+    }, [workspace]);
+    const signOut = async () => {
+        await workspace.signOut();
+        SignIn.forget();
+        onOver();
+    };
+    useEffect(() => {
+        if (state !== "connecting") say(t(`connection.${state}`));
+        // What is said depends on the state, and not on how.
+    }, [state]);
+    if (state === "ended") {
+        return (
+            <main className="centre">
+                <p role="alert">{t("connection.ended")}</p>
+                <button type="button" className="primary" onClick={() => location.reload()}>
+                    {t("signIn")}
+                </button>
+            </main>
+        );
+    }
+    return (
+        <WorkspaceProvider value={workspace}>
+            <Messenger onSignOut={signOut} />
+        </WorkspaceProvider>
+    );
+}

@@ -1,0 +1,173 @@
+// One chat: who is in it, what was said, and where the user writes.
+import { useCallback, useEffect, useState, type DragEvent, type ReactNode } from "react";
+import { go, href, type Place } from "../place";
+import type { ChatState } from "../state/chats";
+import { useSource } from "../state/source";
+import { Composer, type Writing } from "./composer";
+import { usePage, useText, useWorkspace } from "./context";
+import type { Act } from "./entry";
+import { useChatName, useUserName } from "./names";
+import { Avatar, codeKey, Icon, Name } from "./parts";
+import { Thread } from "./thread";
+import { Timeline } from "./timeline";
+
+export function Chat({ place }: { place: Place & { chat: string } }): ReactNode {
+    const t = useText();
+    const workspace = useWorkspace();
+    const chat = useSource(workspace.chats).get(place.chat);
+    const room = useSource(workspace.room(place.chat));
+    if (room.state === "gone" || (!chat && workspace.chats.isComplete)) {
+        return (
+            <main className="centre empty">
+                <p role="alert">{t(codeKey(room.code ?? "not_a_member"))}</p>
+                <a href="#/">{t("toChats")}</a>
+            </main>
+        );
+    }
+    if (!chat) {
+        return (
+            <main className="centre" aria-busy="true">
+                <p>{t("loading")}</p>
+            </main>
+        );
+    }
+    return <OpenChat chat={chat} place={place} />;
+}
+
+function OpenChat({ chat, place }: { chat: ChatState; place: Place & { chat: string } }): ReactNode {
+    const t = useText();
+    const { config, say } = usePage();
+    const workspace = useWorkspace();
+    const name = useChatName()(chat);
+    const [writing, setWriting] = useState<Writing>({ is: "new" });
+    const [isDropped, setIsDropped] = useState(false);
+    const takesFiles = config.services.includes("media");
+    const mayWrite = chat.kind !== "channel" || chat.role !== "member";
+    const id = chat.chat;
+
+    const act: Act = useCallback(
+        (action, message) => {
+            const { seq, body } = message;
+            switch (action.do) {
+                case "reply":
+                    setWriting({ is: "new" });
+                    workspace.drafts.set(id, { ...workspace.drafts.get(id), replyTo: seq });
+                    return document.getElementById("composer")?.focus();
+                case "edit":
+                    setWriting({ is: "edit", seq, body });
+                    return document.getElementById("composer")?.focus();
+                case "delete":
+                    return workspace.send(id, { kind: "delete", seq });
+                case "react":
+                    return workspace.send(id, {
+                        kind: "react",
+                        seq,
+                        emoji: action.emoji,
+                        ...(action.isOwn && { remove: true }),
+                    });
+                case "thread":
+                    return go({ chat: id, thread: message.target_seq ?? seq });
+                case "jump":
+                    return go({ chat: id, at: action.seq });
+            }
+        },
+        [workspace, id],
+    );
+
+    // The address of the chat is what stays: another way to the same message is another jump.
+    const onArrived = useCallback(
+        (isHere: boolean) => {
+            go({ chat: id }, true);
+            if (!isHere) say(t("error.not_found"));
+        },
+        [id, say, t],
+    );
+    // Who opens a chat writes in it. A keyboard on the screen would cover what was written.
+    const isJump = place.at !== undefined;
+    useEffect(() => {
+        if (!isJump && !matchMedia("(pointer: coarse)").matches) document.getElementById("composer")?.focus();
+        // With the chat, and not with a jump in it.
+    }, []);
+
+    const drag = (isOver: boolean) => (event: DragEvent) => {
+        if (!takesFiles || !event.dataTransfer.types.includes("Files")) return;
+        event.preventDefault();
+        setIsDropped(isOver);
+    };
+    return (
+        <>
+            <main
+                className="chat"
+                data-dropped={isDropped}
+                onDragOver={drag(true)}
+                onDragLeave={drag(false)}
+                onDrop={(event) => {
+                    drag(false)(event);
+                    if (takesFiles) workspace.files.add(id, event.dataTransfer.files);
+                }}
+            >
+                <header>
+                    <a className="icon-button back" href="#/" aria-label={t("toChats")}>
+                        <Icon name="back" />
+                    </a>
+                    <Avatar id={chat.other ?? id} name={name} />
+                    <div className="about">
+                        <h2>
+                            <Name text={name} />
+                        </h2>
+                        <Status chat={chat} />
+                    </div>
+                    {chat.kind !== "direct" && (
+                        <a
+                            className="icon-button"
+                            href={href({ ...place, panel: "members" })}
+                            aria-label={t("members", { count: chat.member_count })}
+                        >
+                            <Icon name="members" />
+                        </a>
+                    )}
+                </header>
+                <Timeline
+                    chat={chat}
+                    {...(place.at !== undefined && { at: place.at })}
+                    onArrived={onArrived}
+                    act={act}
+                />
+                {mayWrite ? (
+                    <Composer chat={chat} writing={writing} onWriting={setWriting} id="composer" />
+                ) : (
+                    <p className="hint read-only">{t("readOnly")}</p>
+                )}
+            </main>
+            {place.thread !== undefined && (
+                <Thread key={place.thread} chat={chat} seq={place.thread} act={act} />
+            )}
+        </>
+    );
+}
+
+/** How the other user is, who is typing, or how many members there are. */
+function Status({ chat }: { chat: ChatState }): ReactNode {
+    const t = useText();
+    const { texts } = usePage();
+    const { users } = useWorkspace();
+    const nameOf = useUserName();
+    const typing = users.typingIn(chat.chat);
+    if (typing.length > 0) {
+        const names = typing.slice(0, 3).map(nameOf);
+        return (
+            <p className="status typing">{t("typing", { count: typing.length, names: texts.list(names) })}</p>
+        );
+    }
+    if (chat.other === undefined)
+        return <p className="status">{chat.topic ?? t("members", { count: chat.member_count })}</p>;
+    const presence = users.presence(chat.other);
+    if (presence?.state === "online") return <p className="status">{t("presence.online")}</p>;
+    if (presence?.state === "away") return <p className="status">{t("presence.away")}</p>;
+    const seen = presence?.state === "offline" ? presence.last_seen_ms : undefined;
+    return (
+        <p className="status">
+            {seen === undefined ? "" : t("presence.seen", { when: texts.ago(seen, Date.now()) })}
+        </p>
+    );
+}

@@ -1,0 +1,362 @@
+// One row of a timeline.
+import type { socket } from "@posthouse/client";
+import { memo, useEffect, useId, useRef, useState, type ReactNode } from "react";
+import type { ChatState } from "../state/chats";
+import type { Room } from "../state/room";
+import type { Sending } from "../state/sends";
+import { useSource } from "../state/source";
+import { Markup } from "../text/markup";
+import { Attachments } from "./attachments";
+import { usePage, useText, useWorkspace } from "./context";
+import { useUserName } from "./names";
+import { codeKey, Icon, IconButton, Name } from "./parts";
+
+type Message = socket.Message;
+
+/** What a user does with a message. */
+export type Action =
+    | { do: "reply" | "edit" | "delete" | "thread" }
+    | { do: "react"; emoji: string; isOwn: boolean }
+    | { do: "jump"; seq: number };
+export type Act = (action: Action, message: Message) => void;
+
+/** Offered without a search; a reaction may be any emoji that others have made. */
+const QUICK_REACTIONS = ["👍", "❤️", "😂", "🎉", "😮", "😢", "🙏", "👀"];
+const MAX_QUOTED_CHARACTERS = 160;
+
+type Props = {
+    chat: ChatState;
+    room: Room;
+    message: Message;
+    isFollowUp: boolean;
+    isActive: boolean;
+    isTabbable: boolean;
+    onActive: () => void;
+    act: Act;
+};
+
+export const Entry = memo(function Entry(props: Props): ReactNode {
+    return props.message.kind === "text" ? <TextEntry {...props} /> : <SystemEntry message={props.message} />;
+});
+
+function TextEntry({ chat, room, message, isFollowUp, isActive, isTabbable, onActive, act }: Props): ReactNode {
+    const t = useText();
+    const { texts } = usePage();
+    const workspace = useWorkspace();
+    const { sends, users, user } = workspace;
+    useSource(sends);
+    const nameOf = useUserName();
+    const ref = useRef<HTMLElement>(null);
+    const nameId = useId();
+    const [isAsked, setIsAsked] = useState(false);
+    const isOwn = message.sender === user;
+    const isDeleted = message.changes?.deleted_seq !== undefined;
+    const isAlive = !isDeleted && message.expired !== true;
+    const replies = message.changes?.replies ?? 0;
+    const mayDelete = isOwn || (chat.kind !== "direct" && chat.role !== "member");
+    const usernames = (message.mentions ?? []).flatMap((id) => users.get(id)?.username.toLowerCase() ?? []);
+    // Who went here by the keyboard or by a link is here.
+    useEffect(() => {
+        const row = ref.current;
+        if (isActive && !row?.contains(document.activeElement)) row?.focus({ preventScroll: true });
+    }, [isActive]);
+    return (
+        <article
+            ref={ref}
+            className="entry"
+            data-own={isOwn}
+            data-active={isActive}
+            data-called={!isOwn && (message.mentions_all === true || message.mentions?.includes(user) === true)}
+            aria-labelledby={nameId}
+            aria-posinset={message.seq}
+            aria-setsize={-1}
+            tabIndex={isTabbable ? 0 : -1}
+            onFocus={onActive}
+        >
+            <header id={nameId} className={isFollowUp ? "visually-hidden" : undefined}>
+                <Name text={isOwn ? t("you") : nameOf(message.sender)} />{" "}
+            </header>
+            <div className="bubble">
+                {message.forwarded && (
+                    <p className="forwarded">{t("forwarded", { name: nameOf(message.forwarded.sender) })}</p>
+                )}
+                {message.target_seq !== undefined && (
+                    <Quote
+                        room={room}
+                        seq={message.target_seq}
+                        tabIndex={isActive ? 0 : -1}
+                        onClick={() => act({ do: "jump", seq: message.target_seq! }, message)}
+                    />
+                )}
+                {isDeleted && <p className="gone">{t("messageDeleted")}</p>}
+                {message.expired === true && !isDeleted && <p className="gone">{t("messageExpired")}</p>}
+                {isAlive && (
+                    <div className="text" dir="auto">
+                        <Markup text={message.body} mentions={usernames} />
+                    </div>
+                )}
+                {message.attachments && (
+                    <Attachments attachments={message.attachments} tabIndex={isActive ? 0 : -1} />
+                )}
+                <footer>
+                    {message.changes?.edited_seq !== undefined && isAlive && <span>{t("edited")}</span>}
+                    {sends.isChanging(chat.chat, message.seq) && (
+                        <span>
+                            <Icon name="clock" /> <span className="visually-hidden">{t("state.changing")}</span>
+                        </span>
+                    )}
+                    <time
+                        dateTime={new Date(message.sent_at_ms).toISOString()}
+                        title={texts.moment(message.sent_at_ms)}
+                    >
+                        {texts.time(message.sent_at_ms)}
+                    </time>
+                    {isOwn && <Ticks chat={chat} seq={message.seq} />}
+                </footer>
+            </div>
+            {isAlive && <Reactions message={message} act={act} />}
+            {replies > 0 && (
+                <button
+                    type="button"
+                    className="link replies"
+                    tabIndex={isActive ? 0 : -1}
+                    onClick={() => act({ do: "thread" }, message)}
+                >
+                    <Icon name="thread" /> {t("replies", { count: replies })}
+                </button>
+            )}
+            {isAlive && (
+                <div className="actions" role="group" aria-label={t("actions")}>
+                    <ReactButton
+                        isTabbable={isActive}
+                        onChosen={(emoji) =>
+                            act({ do: "react", emoji, isOwn: hasReacted(message, emoji) }, message)
+                        }
+                    />
+                    <IconButton
+                        icon="reply"
+                        label={t("reply")}
+                        tabIndex={isActive ? 0 : -1}
+                        onClick={() => act({ do: "reply" }, message)}
+                    />
+                    <IconButton
+                        icon="thread"
+                        label={t("openThread")}
+                        tabIndex={isActive ? 0 : -1}
+                        onClick={() => act({ do: "thread" }, message)}
+                    />
+                    {isOwn && !message.forwarded && (
+                        <IconButton
+                            icon="edit"
+                            label={t("edit")}
+                            tabIndex={isActive ? 0 : -1}
+                            onClick={() => act({ do: "edit" }, message)}
+                        />
+                    )}
+                    {mayDelete && !isAsked && (
+                        <IconButton
+                            icon="trash"
+                            label={t("delete")}
+                            tabIndex={isActive ? 0 : -1}
+                            onClick={() => setIsAsked(true)}
+                        />
+                    )}
+                    {isAsked && (
+                        <button
+                            type="button"
+                            className="danger"
+                            autoFocus
+                            onBlur={() => setIsAsked(false)}
+                            onClick={() => act({ do: "delete" }, message)}
+                        >
+                            {t("deleteForAll")}
+                        </button>
+                    )}
+                </div>
+            )}
+        </article>
+    );
+}
+
+function hasReacted(message: Message, emoji: string): boolean {
+    return message.changes?.reactions?.some((of) => of.emoji === emoji && of.own === true) ?? false;
+}
+
+/** What a message replies to. One that is not here is fetched by the jump. */
+type QuoteProps = { room: Room; seq: number; tabIndex: number; onClick: () => void };
+
+function Quote({ room, seq, tabIndex, onClick }: QuoteProps): ReactNode {
+    const t = useText();
+    const nameOf = useUserName();
+    const quoted = room.get(seq);
+    return (
+        <button type="button" className="quote" tabIndex={tabIndex} onClick={onClick}>
+            {quoted ? (
+                <>
+                    <Name text={nameOf(quoted.sender)} />
+                    <bdi>
+                        {quoted.body.slice(0, MAX_QUOTED_CHARACTERS) ||
+                            (quoted.attachments ? t("sentFile") : t("messageDeleted"))}
+                    </bdi>
+                </>
+            ) : (
+                t("earlierMessage")
+            )}
+        </button>
+    );
+}
+
+/** How far an own message is: with the messenger, with the other user, or read by them. In a group it is with the messenger. */
+function Ticks({ chat, seq }: { chat: ChatState; seq: number }): ReactNode {
+    const t = useText();
+    const isRead = (chat.other_read_seq ?? 0) >= seq;
+    const isDelivered = isRead || (chat.other_delivered_seq ?? 0) >= seq;
+    const state = isRead ? "read" : isDelivered ? "delivered" : "sent";
+    return (
+        <span className="ticks" data-state={state}>
+            <Icon name={isDelivered ? "ticks" : "tick"} />
+            <span className="visually-hidden">{t(`state.${state}`)}</span>
+        </span>
+    );
+}
+
+function Reactions({ message, act }: { message: Message; act: Act }): ReactNode {
+    const t = useText();
+    const { texts } = usePage();
+    const nameOf = useUserName();
+    const reactions = message.changes?.reactions ?? [];
+    if (reactions.length === 0) return null;
+    return (
+        <ul className="reactions" aria-label={t("reactions")}>
+            {reactions.map(({ emoji, count, own = false, users = [] }) => (
+                <li key={emoji}>
+                    <button
+                        type="button"
+                        aria-pressed={own}
+                        aria-label={t("reactedBy", { emoji, count, names: texts.list(users.map(nameOf)) })}
+                        title={texts.list(users.map(nameOf))}
+                        onClick={() => act({ do: "react", emoji, isOwn: own }, message)}
+                    >
+                        <span aria-hidden="true">{emoji}</span> {texts.number(count)}
+                    </button>
+                </li>
+            ))}
+        </ul>
+    );
+}
+
+function ReactButton({
+    isTabbable,
+    onChosen,
+}: {
+    isTabbable: boolean;
+    onChosen: (emoji: string) => void;
+}): ReactNode {
+    const t = useText();
+    const [isOpen, setIsOpen] = useState(false);
+    const menu = useRef<HTMLDivElement>(null);
+    useEffect(() => {
+        if (isOpen) menu.current?.querySelector("button")?.focus();
+    }, [isOpen]);
+    return (
+        <span
+            className="react"
+            onBlur={(event) => !event.currentTarget.contains(event.relatedTarget) && setIsOpen(false)}
+            onKeyDown={(event) => {
+                if (!isOpen) return;
+                const buttons = [...(menu.current?.querySelectorAll("button") ?? [])];
+                const at = buttons.indexOf(document.activeElement as HTMLButtonElement);
+                const step = { ArrowRight: 1, ArrowDown: 1, ArrowLeft: -1, ArrowUp: -1 }[event.key];
+                if (event.key === "Escape") setIsOpen(false);
+                else if (step === undefined) return;
+                else buttons[(at + step + buttons.length) % buttons.length]?.focus();
+                event.preventDefault();
+                event.stopPropagation();
+            }}
+        >
+            <IconButton
+                icon="react"
+                label={t("react")}
+                aria-haspopup="menu"
+                aria-expanded={isOpen}
+                tabIndex={isTabbable ? 0 : -1}
+                onClick={() => setIsOpen(!isOpen)}
+            />
+            {isOpen && (
+                <div ref={menu} className="menu" role="menu" aria-label={t("react")}>
+                    {QUICK_REACTIONS.map((emoji) => (
+                        <button
+                            key={emoji}
+                            type="button"
+                            role="menuitem"
+                            tabIndex={-1}
+                            onClick={() => {
+                                onChosen(emoji);
+                                setIsOpen(false);
+                            }}
+                        >
+                            {emoji}
+                        </button>
+                    ))}
+                </div>
+            )}
+        </span>
+    );
+}
+
+/** An entry that is no message: who came, who left, what the group is called. */
+function SystemEntry({ message }: { message: Message }): ReactNode {
+    const t = useText();
+    const nameOf = useUserName();
+    const { sender, subject = sender, kind, body } = message;
+    const key =
+        kind === "member_removed" && subject === sender ? "entry.member_left" : (`entry.${kind}` as const);
+    return (
+        <p className="system">
+            {t(key === "entry.text" ? "entry.pin" : key, {
+                sender: nameOf(sender),
+                subject: nameOf(subject),
+                text: body,
+            })}
+        </p>
+    );
+}
+
+/** A message that is on its way, with the state that is true of it. */
+export function SendingEntry({ sending }: { sending: Sending }): ReactNode {
+    const t = useText();
+    const { sends } = useWorkspace();
+    const { key, post, state, code } = sending;
+    const isRefused = state === "refused";
+    return (
+        <article className="entry" data-own="true" data-sending={state} aria-label={t("you")}>
+            <div className="bubble">
+                {post.kind === "text" && (
+                    <div className="text" dir="auto">
+                        <Markup text={post.body} />
+                        {post.body === "" && <p>{t("sentFile")}</p>}
+                    </div>
+                )}
+                <footer>
+                    <span className="ticks" data-state={state}>
+                        <Icon name={isRefused ? "failed" : state === "waiting" ? "clock" : "tick"} />
+                        <span className="visually-hidden">{t(`state.${state}`)}</span>
+                    </span>
+                </footer>
+            </div>
+            {isRefused && (
+                <div className="refused" role="alert">
+                    <p>
+                        {t("state.refused")} {t(codeKey(code))}
+                    </p>
+                    <button type="button" onClick={() => sends.retry(key)}>
+                        {t("tryAgain")}
+                    </button>
+                    <button type="button" onClick={() => sends.discard(key)}>
+                        {t("discard")}
+                    </button>
+                </div>
+            )}
+        </article>
+    );
+}

@@ -1,0 +1,23 @@
+// What users and chats are called.
+import type { ChatState } from "../state/chats";
+import { useSource } from "../state/source";
+import { useText, useWorkspace } from "./context";
+
+/** Returns what names a user; a deleted account, and one that is not known yet, have no name of their own. */
+export function useUserName(): (id: string) => string {
+    const { users } = useWorkspace();
+    useSource(users);
+    const t = useText();
+    return (id) => {
+        const profile = users.get(id);
+        if (!profile) return "…";
+        return profile.deleted ? t("deletedUser") : profile.display_name || profile.username;
+    };
+}
+
+/** Returns what names a chat: its title, or the other user of a direct one. */
+export function useChatName(): (chat: ChatState) => string {
+    const nameOf = useUserName();
+    const t = useText();
+    return (chat) => chat.title ?? (chat.other === undefined ? t("untitled") : nameOf(chat.other));
+}

@@ -1,0 +1,48 @@
+// A new chat: with one user it is a direct one, with several or with a title a group.
+import type { chat, search } from "@posthouse/client";
+import { useState, type ReactNode } from "react";
+import { go } from "../place";
+import { useText, useWorkspace } from "./context";
+import { Dialog, ErrorText, Field, useCall } from "./parts";
+import { UserPicker } from "./user-picker";
+
+export function NewChat({ onClose }: { onClose: () => void }): ReactNode {
+    const t = useText();
+    const workspace = useWorkspace();
+    const [chosen, setChosen] = useState<search.FoundUser[]>([]);
+    const [title, setTitle] = useState("");
+    const { isBusy, error, run } = useCall();
+    const isGroup = chosen.length > 1 || title.trim() !== "";
+    const isComplete = isGroup ? title.trim() !== "" : chosen.length === 1;
+    const create = async () => {
+        const members = chosen.map(({ user_id }) => user_id);
+        const request: chat.CreateChatRequest = isGroup
+            ? { kind: "group", title: title.trim(), members }
+            : { kind: "direct", members };
+        go({ chat: await workspace.createChat(request) }, true);
+    };
+    return (
+        <Dialog title={t("newChat")} onClose={onClose}>
+            <form
+                onSubmit={(event) => {
+                    event.preventDefault();
+                    if (isComplete) run(create);
+                }}
+                aria-busy={isBusy}
+            >
+                <UserPicker chosen={chosen} onChosen={setChosen} except={[workspace.user]} />
+                <Field
+                    label={t("groupTitle")}
+                    hint={t("groupTitleHint")}
+                    maxLength={128}
+                    value={title}
+                    onChange={(event) => setTitle(event.target.value)}
+                />
+                <ErrorText error={error} />
+                <button type="submit" className="primary" disabled={!isComplete || isBusy}>
+                    {isGroup ? t("createGroup") : t("startChat")}
+                </button>
+            </form>
+        </Dialog>
+    );
+}

@@ -1,0 +1,185 @@
+// Settings of this browser and of the account.
+import type { auth } from "@posthouse/client";
+import { useEffect, useId, useState, type ReactNode } from "react";
+import { THEMES, type Theme } from "../preferences";
+import { useSource } from "../state/source";
+import { LANGUAGE_TAGS, Texts } from "../text/texts";
+import { usePage, useText, useWorkspace } from "./context";
+import { useUserName } from "./names";
+import { Dialog, ErrorText, Field, useCall } from "./parts";
+
+export function Settings({
+    onClose,
+    onSignOut,
+}: {
+    onClose: () => void;
+    onSignOut: () => Promise<void>;
+}): ReactNode {
+    const t = useText();
+    const { texts, preferences } = usePage();
+    useSource(preferences);
+    const { isBusy, error, run } = useCall();
+    const [language, theme] = [useId(), useId()];
+    return (
+        <Dialog title={t("settings")} onClose={onClose}>
+            <Profile />
+            <section>
+                <h3>{t("appearance")}</h3>
+                <div className="field">
+                    <label htmlFor={language}>{t("language")}</label>
+                    <select
+                        id={language}
+                        value={texts.language}
+                        onChange={(event) => preferences.set({ language: event.target.value })}
+                    >
+                        {LANGUAGE_TAGS.map((tag) => (
+                            <option key={tag} value={tag} lang={tag}>
+                                {Texts.languageName(tag)}
+                            </option>
+                        ))}
+                    </select>
+                </div>
+                <div className="field">
+                    <label htmlFor={theme}>{t("theme")}</label>
+                    <select
+                        id={theme}
+                        value={preferences.theme}
+                        onChange={(event) => preferences.set({ theme: event.target.value as Theme })}
+                    >
+                        {THEMES.map((name) => (
+                            <option key={name} value={name}>
+                                {t(`theme.${name}`)}
+                            </option>
+                        ))}
+                    </select>
+                </div>
+                <Notifications />
+            </section>
+            <Sessions />
+            <ErrorText error={error} />
+            <button type="button" className="danger" disabled={isBusy} onClick={() => run(onSignOut)}>
+                {t("signOut")}
+            </button>
+        </Dialog>
+    );
+}
+
+function Profile(): ReactNode {
+    const t = useText();
+    const workspace = useWorkspace();
+    const name = useUserName()(workspace.user);
+    const { isBusy, error, run } = useCall();
+    const [isSaved, setIsSaved] = useState(false);
+    return (
+        <form
+            onSubmit={(event) => {
+                event.preventDefault();
+                const displayName = String(new FormData(event.currentTarget).get("display_name") ?? "").trim();
+                run(async () => {
+                    await workspace.rename(displayName);
+                    setIsSaved(true);
+                });
+            }}
+        >
+            <h3>{t("profile")}</h3>
+            <Field
+                label={t("displayName")}
+                name="display_name"
+                defaultValue={name}
+                required
+                maxLength={64}
+                hint={`@${workspace.me.username}`}
+                onChange={() => setIsSaved(false)}
+            />
+            <ErrorText error={error} />
+            <div className="row">
+                <button type="submit" disabled={isBusy}>
+                    {t("save")}
+                </button>
+                <span role="status">{isSaved && t("saved")}</span>
+            </div>
+        </form>
+    );
+}
+
+/** The browser asks the user when they are switched on, and its answer stands. */
+function Notifications(): ReactNode {
+    const t = useText();
+    const { preferences } = usePage();
+    const isPossible = "Notification" in window;
+    const [permission, setPermission] = useState(isPossible ? Notification.permission : "denied");
+    const set = async (notifies: boolean) => {
+        if (notifies && permission === "default") setPermission(await Notification.requestPermission());
+        preferences.set({ notifies });
+    };
+    return (
+        <div className="field">
+            <label className="check">
+                <input
+                    type="checkbox"
+                    checked={preferences.notifies && permission === "granted"}
+                    disabled={permission === "denied"}
+                    onChange={(event) => void set(event.target.checked)}
+                />
+                {t("notifications")}
+            </label>
+            {permission === "denied" && <small className="hint">{t("notificationsDenied")}</small>}
+        </div>
+    );
+}
+
+function Sessions(): ReactNode {
+    const t = useText();
+    const { texts } = usePage();
+    const workspace = useWorkspace();
+    const [sessions, setSessions] = useState<auth.AuthSession[]>([]);
+    const { isBusy, error, run } = useCall();
+    const load = async () => setSessions(await workspace.sessions());
+    useEffect(() => run(load), [workspace]);
+    return (
+        <section>
+            <h3>{t("sessions")}</h3>
+            <ErrorText error={error} />
+            <ul className="sessions">
+                {sessions.map(({ session_id, is_current, started_at_ms, last_used_at_ms }) => (
+                    <li key={session_id}>
+                        <span>
+                            {is_current
+                                ? t("thisSession")
+                                : t("sessionUsed", { when: texts.ago(last_used_at_ms, Date.now()) })}{" "}
+                            <small>{t("sessionBegun", { when: texts.moment(started_at_ms) })}</small>
+                        </span>
+                        {!is_current && (
+                            <button
+                                type="button"
+                                disabled={isBusy}
+                                onClick={() =>
+                                    run(async () => {
+                                        await workspace.endSession(session_id);
+                                        await load();
+                                    })
+                                }
+                            >
+                                {t("endSession")}
+                            </button>
+                        )}
+                    </li>
+                ))}
+            </ul>
+            {sessions.length > 1 && (
+                <button
+                    type="button"
+                    disabled={isBusy}
+                    onClick={() =>
+                        run(async () => {
+                            await workspace.endOtherSessions();
+                            await load();
+                        })
+                    }
+                >
+                    {t("endOtherSessions")}
+                </button>
+            )}
+        </section>
+    );
+}

@@ -1,0 +1,222 @@
+import { act, fireEvent, screen, waitFor, within } from "@testing-library/react";
+import userEvent from "@testing-library/user-event";
+import { CallError, type Identity } from "@posthouse/client";
+import { useState } from "react";
+import { expect, test, vi } from "vitest";
+import { placeOf } from "../src/place";
+import { Workspace } from "../src/state/workspace";
+import { ChatListPanel } from "../src/ui/chat-list";
+import { Composer, type Writing } from "../src/ui/composer";
+import { Entry, SendingEntry } from "../src/ui/entry";
+import { Search } from "../src/ui/search";
+import { UserPicker } from "../src/ui/user-picker";
+import { ANNA, CHAT, chatState, entry, ME, stand, type Stand } from "./stand";
+
+function Written({ on, first = { is: "new" } }: { on: Stand; first?: Writing }) {
+    const [writing, setWriting] = useState<Writing>(first);
+    return (
+        <Composer chat={on.workspace.chats.get(CHAT)!} id="composer" writing={writing} onWriting={setWriting} />
+    );
+}
+
+test("Enter sends, Shift+Enter breaks the line, and the draft is gone once it is sent", async () => {
+    const on = await stand();
+    on.show(<Written on={on} />);
+    const field = screen.getByRole("textbox", { name: "Message" });
+    await userEvent.type(field, "one{Shift>}{Enter}{/Shift}two");
+    expect(on.workspace.drafts.get(CHAT).body).toBe("one\ntwo");
+    await userEvent.keyboard("{Enter}");
+    expect(on.sent.map(({ post }) => post)).toEqual([{ kind: "text", body: "one\ntwo" }]);
+    expect(on.workspace.drafts.get(CHAT).body).toBe("");
+    await waitFor(() => expect(field).toHaveProperty("value", ""));
+});
+
+test("a key that ends a composition sends nothing", async () => {
+    const on = await stand();
+    on.show(<Written on={on} />);
+    const field = screen.getByRole("textbox", { name: "Message" });
+    await userEvent.type(field, "にほん");
+    fireEvent.keyDown(field, { key: "Enter", isComposing: true });
+    expect(on.sent).toEqual([]);
+});
+
+test("a member's name is completed by the keyboard and called by its id", async () => {
+    const on = await stand();
+    on.show(<Written on={on} />);
+    const field = screen.getByRole("textbox", { name: "Message" });
+    await waitFor(() => expect(on.workspace.members).toHaveBeenCalled());
+    await userEvent.type(field, "hi @an");
+    const option = await screen.findByRole("option", { name: /anna/i });
+    expect(field.getAttribute("aria-activedescendant")).toBe(option.id);
+    await userEvent.keyboard("{Enter}now{Enter}");
+    expect(on.sent[0]!.post).toEqual({ kind: "text", body: "hi @anna now", mentions: [ANNA] });
+});
+
+test("what is too long is said, not sent and not lost", async () => {
+    const on = await stand();
+    on.show(<Written on={on} />);
+    const field = screen.getByRole("textbox", { name: "Message" });
+    const text = "я".repeat(8_193);
+    fireEvent.change(field, { target: { value: text } });
+    expect((await screen.findByRole("alert")).textContent).toContain("16 KiB");
+    fireEvent.keyDown(field, { key: "Enter" });
+    expect(on.sent).toEqual([]);
+    expect(on.workspace.drafts.get(CHAT).body).toBe(text);
+});
+
+test("an edit begins with the text that is there, and Escape leaves it as it was", async () => {
+    const on = await stand();
+    on.workspace.drafts.set(CHAT, { body: "a draft" });
+    on.show(<Written on={on} first={{ is: "edit", seq: 3, body: "before" }} />);
+    const field = screen.getByRole("textbox", { name: "Message" });
+    await waitFor(() => expect(field).toHaveProperty("value", "before"));
+    await userEvent.type(field, "{Escape}");
+    await waitFor(() => expect(field).toHaveProperty("value", "a draft"));
+    expect(on.sent).toEqual([]);
+});
+
+async function shownEntry(message: Parameters<typeof entry>[1], state = chatState()) {
+    const on = await stand(state, [entry(1), entry(2, message)]);
+    const doing = vi.fn();
+    const props = {
+        chat: state,
+        room: on.room,
+        isFollowUp: false,
+        isActive: false,
+        isTabbable: true,
+        onActive: () => undefined,
+    };
+    const { unmount } = on.show(<Entry {...props} message={on.room.get(2)!} act={doing} />);
+    return { doing, unmount, article: screen.getByRole("article") };
+}
+
+test("an own message says how far it is, in words too", async () => {
+    for (const [marks, expected] of [
+        [{}, "Sent"],
+        [{ other_delivered_seq: 2 }, "Delivered"],
+        [{ other_delivered_seq: 2, other_read_seq: 2 }, "Read"],
+    ] as const) {
+        const { article, unmount } = await shownEntry(
+            { sender: ME },
+            chatState({ kind: "direct", other: ANNA, ...marks }),
+        );
+        expect(within(article).getByText(expected)).toBeDefined();
+        unmount();
+    }
+});
+
+test("a reaction is pressed when it is one's own, and is taken back then", async () => {
+    const reactions = [{ emoji: "👍", count: 2, own: true, users: [ME, ANNA] }];
+    const { doing } = await shownEntry({ changes: { seq: 2, reactions } });
+    const button = screen.getByRole("button", { name: /👍, 2 users: Me Myself and Anna/ });
+    expect(button.getAttribute("aria-pressed")).toBe("true");
+    await userEvent.click(button);
+    expect(doing).toHaveBeenCalledWith(
+        { do: "react", emoji: "👍", isOwn: true },
+        expect.objectContaining({ seq: 2 }),
+    );
+});
+
+test("a deletion is asked for twice, and another user's message has none for a plain member", async () => {
+    const { doing, unmount } = await shownEntry({ sender: ME });
+    await userEvent.click(screen.getByRole("button", { name: "Delete" }));
+    expect(doing).not.toHaveBeenCalled();
+    await userEvent.click(screen.getByRole("button", { name: "Delete for all members" }));
+    expect(doing).toHaveBeenCalledWith({ do: "delete" }, expect.objectContaining({ seq: 2 }));
+    unmount();
+    await shownEntry({ sender: ANNA });
+    expect(screen.queryByRole("button", { name: "Delete" })).toBeNull();
+});
+
+test("a deleted message shows nothing of what it was", async () => {
+    const { article } = await shownEntry({ body: "", changes: { seq: 3, deleted_seq: 3 } });
+    expect(article.textContent).toContain("Message deleted");
+    expect(within(article).queryByRole("group")).toBeNull();
+});
+
+test("a refused message says why, and offers another attempt", async () => {
+    const on = await stand();
+    on.workspace.send(CHAT, { kind: "text", body: "hello" });
+    const { key } = on.sent[0]!;
+    on.workspace.sends.take(
+        { type: "send", chat: CHAT, key, state: { state: "failed", code: "rate_limited" } },
+        true,
+    );
+    on.show(<SendingEntry sending={on.workspace.sends.textsOf(CHAT)[0]!} />);
+    expect(screen.getByRole("alert").textContent).toContain("Too much at once");
+    await userEvent.click(screen.getByRole("button", { name: "Try again" }));
+    expect(on.sent).toHaveLength(2);
+});
+
+test("the list counts what is unread, and follows what comes", async () => {
+    const unread = chatState({
+        watermarks: { read_seq: 0, delivered_seq: 0, unread: 3, mentions: 1, counted_seq: 3 },
+        head_seq: 3,
+        entries: [entry(3)],
+    });
+    const on = await stand(unread);
+    on.show(<ChatListPanel place={{ chat: CHAT }} />);
+    const link = screen.getByRole("link", { name: /Harbour/ });
+    expect(link.getAttribute("aria-current")).toBe("page");
+    expect(link.textContent).toContain("3 unread messages, 1 mention of you");
+    act(() => on.workspace.chats.take({ type: "elsewhere", message: entry(4, { body: "new" }) }));
+    await waitFor(() => expect(link.textContent).toContain("4 unread messages"));
+    expect(link.textContent).toContain("new");
+});
+
+test("users with names that look alike are told apart by their usernames", async () => {
+    const on = await stand();
+    const found = [
+        { user_id: ANNA, username: "anna", display_name: "Anna" },
+        { user_id: ME, username: "anna2", display_name: "\u202eAnna" },
+    ];
+    Object.assign(on.workspace, { findUsers: async () => found });
+    const onChosen = vi.fn();
+    on.show(<UserPicker chosen={[]} onChosen={onChosen} except={[]} />);
+    await userEvent.type(screen.getByRole("searchbox"), "ann");
+    await userEvent.click(await screen.findByRole("button", { name: /@anna2/ }));
+    expect(onChosen).toHaveBeenCalledWith([found[1]]);
+});
+
+test("a search finds messages, chats and users, and leads to each", async () => {
+    const on = await stand();
+    const message = { chat_id: CHAT, seq: 7, sender: ANNA, sent_at_ms: 0, edited: false };
+    const searchMessages = vi.fn(async () => ({
+        items: [{ ...message, excerpt: [{ text: "the " }, { text: "harbour", found: true }] }],
+        complete: true,
+    }));
+    const searchNames = vi.fn(async () => ({
+        chats: [{ chat_id: CHAT, kind: "group", name: "Harbour watch" }],
+        users: [{ user_id: ANNA, username: "anna", display_name: "Anna Harbour" }],
+    }));
+    const createChat = vi.fn(async () => CHAT);
+    Object.assign(on.workspace, { searchMessages, searchNames, createChat });
+    on.show(<Search onClose={() => undefined} />);
+    await userEvent.type(screen.getByRole("searchbox"), "harbour{Enter}");
+    const message7 = await screen.findByRole("link", { name: /the harbour/ });
+    expect(placeOf(new URL((message7 as HTMLAnchorElement).href).hash)).toEqual({ chat: CHAT, at: 7 });
+    const chat = screen.getByRole("link", { name: "Harbour watch" });
+    expect(placeOf(new URL((chat as HTMLAnchorElement).href).hash)).toEqual({ chat: CHAT });
+    await userEvent.click(screen.getByRole("button", { name: /@anna/ }));
+    expect(createChat).toHaveBeenCalledWith({ kind: "direct", members: [ANNA] });
+    await waitFor(() => expect(placeOf(location.hash)).toEqual({ chat: CHAT }));
+    expect(searchNames).toHaveBeenCalledWith("harbour");
+});
+
+test("a user who has a direct chat is found once, and what is no name names nothing", async () => {
+    const user = (user_id: string, username: string) => ({ user_id, username, display_name: username });
+    const findChats = async () => [{ chat_id: CHAT, kind: "direct", name: "Anna", other: ANNA }];
+    const find = (findUsers: () => Promise<unknown>) =>
+        Workspace.prototype.searchNames.call(
+            { user: ME, identity: { findChats, findUsers } as unknown as Identity } as Workspace,
+            "anna",
+        );
+    const other = user("44444444-4444-4444-8444-444444444444", "annabel");
+    const found = await find(async () => [user(ANNA, "anna"), user(ME, "anna2"), other]);
+    expect(found.chats).toHaveLength(1);
+    expect(found.users).toEqual([other]);
+    const problem = { type: "", title: "", status: 400, code: "invalid_argument" } as const;
+    const refused = find(() => Promise.reject(new CallError("no name", 400, problem)));
+    expect(await refused).toEqual({ chats: [], users: [] });
+    await expect(find(() => Promise.reject(new CallError("down", 0)))).rejects.toThrow("down");
+});

@@ -1,0 +1,76 @@
+import { beforeEach, expect, test, vi } from "vitest";
+import { mailLink, SignIn } from "../src/sign-in";
+import { CHAT, ME, profile } from "./stand";
+
+const CONFIG = { name: "Acme", realm: "http://id.localhost/realms/acme", services: [] };
+
+const requests: Array<{ url: string; body: string }> = [];
+let assign: ReturnType<typeof vi.spyOn>;
+
+beforeEach(() => {
+    requests.length = 0;
+    assign = vi.spyOn(location, "assign").mockImplementation(() => undefined);
+    vi.stubGlobal(
+        "fetch",
+        vi.fn(async (url: URL | string, { body }: RequestInit = {}) => {
+            requests.push({ url: String(url), body: String(body ?? "") });
+            const tokens = {
+                access_token: "a",
+                refresh_token: "r",
+                expires_in: 300,
+                refresh_expires_in: 1_800,
+            };
+            return Response.json(String(url).includes("/token") ? tokens : profile(ME, "me", "Me"));
+        }),
+    );
+});
+
+/** Goes to the realm, and returns what the browser was sent there with. */
+async function away(signIn: SignIn): Promise<URLSearchParams> {
+    await signIn.goToRealm({});
+    return new URL(String(assign.mock.calls.at(-1)![0])).searchParams;
+}
+
+test("a browser comes back to where it was, with no code in its address", async () => {
+    history.replaceState(null, "", `/#/chat/${CHAT}`);
+    const query = await away(new SignIn(CONFIG));
+    expect(query.get("redirect_uri")).toBe(`${location.origin}/`);
+    history.replaceState(null, "", `/?state=${query.get("state")}&code=c&iss=i`);
+    const identity = await new SignIn(CONFIG).resume();
+    expect(identity).toMatchObject({ user: ME });
+    expect(location.search).toBe("");
+    expect(location.hash).toBe(`#/chat/${CHAT}`);
+    expect(JSON.stringify([{ ...localStorage }, { ...sessionStorage }])).not.toContain("c&");
+    expect(sessionStorage.length).toBe(0);
+});
+
+test("a code that this tab did not ask for goes nowhere", async () => {
+    history.replaceState(null, "", "/?state=another&code=c");
+    expect(await new SignIn(CONFIG).resume()).toBeUndefined();
+    expect(requests).toEqual([]);
+    expect(location.search).toBe("");
+});
+
+test("a known browser asks the realm silently, once", async () => {
+    const signIn = new SignIn(CONFIG);
+    expect(await signIn.resume()).toBeUndefined();
+    expect(assign).not.toHaveBeenCalled();
+    const query = await away(signIn);
+    history.replaceState(null, "", `/?state=${query.get("state")}&code=c`);
+    await signIn.resume();
+    expect(await new SignIn(CONFIG).resume()).toBe("away");
+    const silent = new URL(String(assign.mock.calls.at(-1)![0])).searchParams;
+    expect(silent.get("prompt")).toBe("none");
+    // The realm has forgotten the browser: the page asks the user, and does not go there again.
+    history.replaceState(null, "", `/?state=${silent.get("state")}&error=login_required`);
+    expect(await new SignIn(CONFIG).resume()).toBeUndefined();
+    expect(await new SignIn(CONFIG).resume()).toBeUndefined();
+});
+
+test("a link of a mail is not taken for a place, and keeps the browser here", async () => {
+    localStorage.setItem("posthouse.signed-in", "yes");
+    history.replaceState(null, "", "/#password_reset=abc");
+    expect(mailLink()).toEqual({ kind: "password_reset", token: "abc" });
+    expect(await new SignIn(CONFIG).resume()).toBeUndefined();
+    expect(assign).not.toHaveBeenCalled();
+});

@@ -1,0 +1,63 @@
+import { expect, test } from "vitest";
+import { href, placeOf, type Place } from "../src/place";
+import { completed, completions, mentionedIn, wordAt } from "../src/text/mentions";
+import { indexOf, rows } from "../src/ui/rows";
+import { ANNA, CHAT, entry, ME, profile } from "./stand";
+
+const MEMBERS = [profile(ANNA, "anna", "Анна Петрова"), profile(ME, "bob", "Bob")];
+
+test("a name is completed where one is written, and nowhere else", () => {
+    for (const [text, expected] of [
+        ["hi @an", "an"],
+        ["@", ""],
+        ["mail@an", undefined],
+        ["hi @an ", undefined],
+        ["(@пет", "пет"],
+    ] as const) {
+        expect(wordAt(text, text.length), text).toBe(expected);
+    }
+    expect(completions("пет", MEMBERS)).toEqual([MEMBERS[0]]);
+    expect(completed("hi @an there", 6, "anna")).toEqual({ text: "hi @anna there", caret: 9 });
+    expect(mentionedIn("@anna, see @BOB. not mail@anna", MEMBERS)).toEqual([ANNA, ME]);
+});
+
+test("a place is an address, and back", () => {
+    const places: Place[] = [
+        {},
+        { chat: CHAT },
+        { chat: CHAT, at: 7 },
+        { chat: CHAT, thread: 3, panel: "members" },
+        { panel: "settings" },
+    ];
+    for (const place of places) expect(placeOf(href(place))).toEqual(place);
+    for (const fragment of ["", "#password_reset=x", "#/chat/nonsense", "#/?panel=nonsense&at=-1"])
+        expect(placeOf(fragment)).toEqual({});
+});
+
+test("what a change says is in what it changed, and has no row", () => {
+    const log = [
+        entry(1),
+        entry(2, { kind: "reaction", target_seq: 1, body: "👍" }),
+        entry(3),
+        entry(4, { kind: "member_added", subject: ME }),
+    ];
+    const shown = rows(log, [], ME, 0);
+    expect(shown.map(({ isFollowUp }) => isFollowUp)).toEqual([false, true, false]);
+    expect(shown.map(({ isDayFirst }) => isDayFirst)).toEqual([true, false, false]);
+    expect(indexOf(shown, 2)).toBe(1);
+});
+
+test("a message keeps its row when it becomes an entry, and is there once", () => {
+    const own = entry(2, { sender: ME });
+    const sending = {
+        chat: CHAT,
+        key: own.key,
+        post: { kind: "text", body: "x" },
+        state: "stored",
+        at: 0,
+    } as const;
+    const before = rows([entry(1)], [sending], ME, 0);
+    const after = rows([entry(1), own], [sending], ME, 0);
+    expect(after).toHaveLength(2);
+    expect(after[1]!.key).toBe(before[1]!.key);
+});
