@@ -82,3 +82,33 @@ fn shown(user: User) -> Result<(UserId, Versioned<UserProfile>), Status> {
     let value = UserProfile { user_id, username, display_name, about, status, deleted };
     Ok((user_id, Versioned { value, version }))
 }
+
+#[cfg(test)]
+mod tests {
+    use contracts::rpc;
+
+    use super::*;
+
+    #[test]
+    fn what_the_user_service_returns_is_read_and_of_the_release_before_has_no_version() {
+        let user_id = UserId::generate();
+        let status =
+            rpc::UserStatus { text: "away".to_owned(), emoji: String::new(), expires_at_ms: Some(7) };
+        let user = User {
+            user_id: user_id.to_string(),
+            username: "ann".to_owned(),
+            display_name: "Ann".to_owned(),
+            about: "Baker".to_owned(),
+            status: Some(status),
+            version: 3,
+            ..User::default()
+        };
+        let (id, Versioned { value, version }) = shown(user).expect("a user");
+        assert_eq!((id, value.user_id, version), (user_id, user_id, 3));
+        let expected = UserStatus { text: Some("away".to_owned()), emoji: None, expires_at_ms: Some(7) };
+        assert_eq!((value.status, value.about.as_str()), (Some(expected), "Baker"));
+        let of_before = User { user_id: user_id.to_string(), ..User::default() };
+        assert_eq!(shown(of_before).expect("a user").1.version, 0);
+        shown(User::default()).expect_err("it has no id");
+    }
+}

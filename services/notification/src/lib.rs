@@ -174,7 +174,7 @@ impl Service for Notification {
             outside: internet()?,
             store: Arc::new(MemoryStore::default()),
             log: memory.log.clone(),
-            shelf: Shelf::memory(),
+            shelf: memory.shelf.clone(),
             mail: None,
             fcm: None,
             sms: None,

@@ -58,8 +58,8 @@ impl Service for User {
         Ok(SCHEMA.migrate(&settings.postgres).await?)
     }
 
-    fn in_memory(_: &Memory, scope: &Scope) -> anyhow::Result<Surface> {
-        Ok(surface(Arc::new(MemoryStore::default()), Shelf::memory(), scope))
+    fn in_memory(memory: &Memory, scope: &Scope) -> anyhow::Result<Surface> {
+        Ok(surface(Arc::new(MemoryStore::default()), memory.shelf.clone(), scope))
     }
 }
 
