@@ -76,18 +76,43 @@ impl RedisShelf {
             Effort::Fill => self.within,
             Effort::Change => CHANGE_WITHIN,
         };
+        let written: Vec<(String, String)> =
+            entries.iter().map(|(key, _, kept)| (self.key(key), kept.encode())).collect();
         let mut pipe = redis::pipe();
-        for (key, version, kept) in entries {
-            let key = self.key(key);
-            pipe.cmd("ZREMRANGEBYSCORE").arg(&key).arg("-inf").arg(*version).ignore();
-            pipe.cmd("ZADD").arg(&key).arg(*version).arg(kept.encode()).ignore();
-            pipe.cmd("PEXPIREAT").arg(&key).arg(kept.until_ms).ignore();
+        for ((key, member), (_, version, kept)) in written.iter().zip(entries) {
+            // A reader who comes between these two finds nothing.
+            pipe.cmd("ZREMRANGEBYSCORE").arg(key).arg("-inf").arg(*version).ignore();
+            pipe.cmd("ZADD").arg(key).arg(*version).arg(member).ignore();
+            pipe.cmd("PEXPIREAT").arg(key).arg(kept.until_ms).ignore();
+            pipe.cmd("ZRANGE").arg(key).arg(0).arg(0).arg("REV");
         }
-        match self.run::<()>(&pipe, within).await {
+        // What came too late is behind a newer one, is never read, and would stay as long as that: it may be of a user who is erased.
+        let outcome = self.run::<Vec<Vec<Vec<u8>>>>(&pipe, within).await;
+        let outcome = match outcome {
+            Ok(first) => self.withdraw(&written, &first, within).await,
+            Err(error) => Err(error),
+        };
+        match outcome {
             Ok(()) => self.writing.worked(WRITING),
             // Reads may go on: Redis refuses writes when its memory is full.
             Err(error) => self.writing.failed(WRITING, &error),
         }
+    }
+
+    /// Removes what was written and is not the first of its key.
+    async fn withdraw(
+        &self,
+        written: &[(String, String)],
+        first: &[Vec<Vec<u8>>],
+        within: Duration,
+    ) -> Result<(), ShelfError> {
+        let mut pipe = redis::pipe();
+        for ((key, member), first) in written.iter().zip(first) {
+            if first.first().is_some_and(|first| first != member.as_bytes()) {
+                pipe.cmd("ZREM").arg(key).arg(member).ignore();
+            }
+        }
+        if pipe.is_empty() { Ok(()) } else { self.run(&pipe, within).await }
     }
 
     pub(super) async fn take_turn(&self, key: &str, lasts: Duration) -> bool {

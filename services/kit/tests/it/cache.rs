@@ -355,6 +355,9 @@ async fn nothing_is_left_of_what_was_forgotten_and_all_of_it_ends() {
     names.forget("ann", truth.change(None)).await;
     let left = redis.members(&key).await;
     assert!(left.len() == 1 && !left.concat().contains("Ann"), "{left:?}");
+    // One who was slow leaves nothing behind either.
+    names.put("ann", &Versioned { value: "Annabel".to_owned(), version: 1 }).await;
+    assert_eq!(redis.members(&key).await, left);
 
     let short = Policy { keep: Duration::from_millis(300), ..NAMES };
     let short = Names::new(short, shelf(&redis.args(), &tenant), Metrics::default());
