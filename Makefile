@@ -11,7 +11,7 @@ export CLUSTER TAKEOVER TOPOLOGY WITH
 help: ## Show the verbs
 	@awk -F':.*## ' '/^[a-z-]+:.*## / {printf "  make %-14s %s\n", $$1, $$2}' $(MAKEFILE_LIST)
 
-up: ## Bring up backends, cluster, operator and two tenants (TOPOLOGY=Compact, CLUSTER=kind, WITH=registry,opensearch,console)
+up: ## Bring up backends, cluster, operator and two tenants (TOPOLOGY=Compact, CLUSTER=kind, WITH=registry,opensearch,rabbitmq,console)
 	@scripts/up
 
 up-backends: ## Bring up the backends alone

@@ -17,8 +17,9 @@ pub mod yaml;
 pub use conditions::{ConditionType, Reason, Status};
 pub use messenger_cell::{
     CellCapacity, CellClamav, CellCql, CellKafka, CellKeycloak, CellLimits, CellOpenSearch, CellPostgres,
-    CellRedis, CellRouting, CellS3, CellSchemaRegistry, CellSmtp, CellStatus, CqlFlavor, Leftover,
-    MessengerCell, MessengerCellSpec, OpenSearchSecurity, Scheme, SecretName, SecurityProtocol, SmtpTls,
+    CellRabbitMq, CellRedis, CellRouting, CellS3, CellSchemaRegistry, CellSmtp, CellStatus, CqlFlavor,
+    Leftover, MessengerCell, MessengerCellSpec, OpenSearchSecurity, Scheme, SecretName, SecurityProtocol,
+    SmtpTls,
 };
 pub use messenger_tenant::{
     ByteLimit, CellRef, ClassifierSpec, ClientSecretRef, DEFAULT_ACCESS_TOKEN_LIFETIME, DEFAULT_PARTITIONS,
@@ -29,7 +30,7 @@ pub use messenger_tenant::{
 };
 pub use names::{
     BucketName, CacheUser, DatabaseName, Host, KafkaUser, KeyspaceName, NameError, RealmName, SearchName,
-    TenantId, TopicName,
+    TenantId, TopicName, VirtualHost,
 };
 pub use period::{Period, PeriodError};
 pub use services::{

@@ -22,7 +22,7 @@ use crate::{
     status = "CellStatus",
     derive = "PartialEq",
     doc = "A MessengerCell is one set of shared backends (Kafka, CQL store, Keycloak, PostgreSQL, Redis, S3 where its tenants \
-           share files, and perhaps a schema registry and OpenSearch) that many tenants live on. \
+           share files, and perhaps a schema registry, OpenSearch and RabbitMQ) that many tenants live on. \
            A tenant names its cell in spec.cellRef and is placed there while the cell has room. \
            A cell that is deleted stays until no tenant lives on it. Its addresses may change as long as the same data is found there: \
            a tenant whose data is missing is reported and keeps its pods as they are. \
@@ -93,6 +93,11 @@ pub struct MessengerCellSpec {
     /// tenant has an index there.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub opensearch: Option<CellOpenSearch>,
+    /// The message broker that carries jobs of notifications to the pods that send them. Every tenant with the notification service gets
+    /// its own virtual host and user. Without it, and while it is away, the pods take their jobs from the database. May be added and
+    /// removed at any time; pods of the notification service are replaced. What was made there stays when it is removed.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub rabbitmq: Option<CellRabbitMq>,
     /// Where mail to users goes. Without it no user gets a link for a new password. May change at any time; pods of the auth service
     /// are replaced.
     #[serde(default, skip_serializing_if = "Option::is_none")]
@@ -100,7 +105,7 @@ pub struct MessengerCellSpec {
     /// How users reach the tenants of this cell, through Traefik.
     pub routing: CellRouting,
     /// Certificates in PEM that are trusted beside the public ones, by the operator and by the services, wherever a URL of this cell
-    /// starts with `https`: at Keycloak, at the object store, at the schema registry, at OpenSearch, and at Traefik's entry point.
+    /// starts with `https` or `amqps`: at Keycloak, at the object store, at the schema registry, at OpenSearch, at RabbitMQ, and at Traefik's entry point.
     #[x_kube(validation = Rule::new("self.contains('-----BEGIN CERTIFICATE-----')").message("caBundle must be certificates in PEM"))]
     #[schemars(length(max = 65536))]
     #[serde(default, skip_serializing_if = "Option::is_none")]
@@ -436,6 +441,34 @@ impl CellOpenSearch {
     /// Reports whether tenants have accounts there.
     pub fn has_accounts(&self) -> bool {
         self.security.unwrap_or_default() == OpenSearchSecurity::Plugin
+    }
+}
+
+/// The message broker of a cell: RabbitMQ 3.10 or later. A virtual host and a user `mt-<tenantId>` belong to each tenant; the queues are
+/// the operator's, and the user may publish to one exchange and consume from these queues.
+#[derive(KubeSchema, Clone, Debug, PartialEq, Serialize, Deserialize)]
+#[serde(rename_all = "camelCase")]
+pub struct CellRabbitMq {
+    /// Where services connect: `amqp://host:port`, or `amqps://host:port` with TLS. Without a port it is 5672, or 5671 with TLS.
+    #[x_kube(validation = Rule::new(r"self.matches('^amqps?://[a-z0-9.-]+(:[0-9]{1,5})?$')").message("rabbitmq.amqpUrl must be amqp(s)://host:port without a user and without a path"))]
+    #[schemars(length(max = 512))]
+    pub amqp_url: String,
+    /// Where the management API begins, without the `/api`: `http://rabbitmq:15672`. Only the operator calls it.
+    #[x_kube(validation = Rule::new(r"self.matches('^https?://[a-z0-9.-]+(:[0-9]{1,5})?(/[A-Za-z0-9._/-]*)?$') && !self.endsWith('/')").message("rabbitmq.managementUrl must be an http(s) URL without a trailing slash"))]
+    #[schemars(length(max = 512))]
+    pub management_url: String,
+    /// Connections that one tenant may have. Default 64: each pod with the notification service has one. May change at any time.
+    #[x_kube(validation = Rule::new("self >= 1 && self <= 10000").message("rabbitmq.connectionsPerTenant must lie between 1 and 10000"))]
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub connections_per_tenant: Option<i32>,
+    /// Secret in the operator's own namespace with the keys `username` and `password` of a user with the tag `administrator`.
+    pub admin_secret_ref: SecretName,
+}
+
+impl CellRabbitMq {
+    /// Returns how many connections one tenant may have.
+    pub fn connections_per_tenant(&self) -> i32 {
+        self.connections_per_tenant.unwrap_or(64)
     }
 }
 

@@ -76,6 +76,10 @@ name! {
     SearchName
 }
 name! {
+    /// Virtual host and user at RabbitMQ: `mt-acme`, which is no user that a broker has by itself.
+    VirtualHost
+}
+name! {
     /// A DNS name in lower case, 253 characters at most, no wildcard and no IP address.
     Host
 }
@@ -166,6 +170,10 @@ impl TenantId {
         SearchName(format!("mt-{}", self.0))
     }
 
+    pub fn virtual_host(&self) -> VirtualHost {
+        VirtualHost(format!("mt-{}", self.0))
+    }
+
     /// What every Redis key and channel of the tenant starts with: `mt:acme:`.
     pub fn cache_prefix(&self) -> String {
         format!("mt:{}:", self.0)
@@ -217,6 +225,7 @@ mod tests {
         assert_eq!(id.database().as_str(), "mt_acme");
         assert_eq!(id.bucket().as_str(), "mt-acme");
         assert_eq!(id.search().as_str(), "mt-acme");
+        assert_eq!(id.virtual_host().as_str(), "mt-acme");
         assert_eq!((id.realm().as_str(), id.kafka_user().as_str()), ("acme", "acme"));
         assert_eq!((id.kafka_prefix().as_str(), id.cache_prefix().as_str()), ("acme.", "mt:acme:"));
     }

@@ -6,7 +6,8 @@
 //! each change out. `plan` in every module is pure; only the `*Admin` types do I/O.
 //!
 //! A backend is added with its module, its line in `ALL`, its entry in the catalog, and its address in `MessengerCell`. One that
-//! only optional services need, or none, may be missing in a cell, and is then not called ([`Backend::is_of`]).
+//! only optional services need, or none, may be missing in a cell, and is then not called ([`Backend::is_of`]). So may one that
+//! services do without.
 //!
 //! Invariant: an object of another owner is never changed, adopted or removed: `observe` and `remove` return
 //! [`BackendError::Conflict`] before the first write.
@@ -37,6 +38,7 @@ pub mod kafka;
 pub mod keycloak;
 pub mod opensearch;
 pub mod postgres;
+pub mod rabbitmq;
 pub mod redis;
 pub mod registry;
 pub mod s3;
@@ -66,6 +68,7 @@ pub(crate) const ALL: &[&dyn AnyBackend] = &[
     &any::Of::<s3::S3Admin>::NEW,
     &any::Of::<registry::RegistryAdmin>::NEW,
     &any::Of::<opensearch::OpenSearchAdmin>::NEW,
+    &any::Of::<rabbitmq::RabbitMqAdmin>::NEW,
 ];
 
 /// Returns the backend of a catalog entry.

@@ -110,6 +110,9 @@ mod tests {
         spec.schema_registry = Some(serde_json::from_value(registry).expect("a registry"));
         let search = serde_json::json!({"url": "https://search.corp.example:9200", "security": "None"});
         spec.opensearch = Some(serde_json::from_value(search).expect("OpenSearch"));
+        let rabbitmq = serde_json::json!({"amqpUrl": "amqp://rabbitmq.corp.example:5672",
+            "managementUrl": "https://queues.corp.example:15671", "adminSecretRef": {"name": "rabbitmq"}});
+        spec.rabbitmq = Some(serde_json::from_value(rabbitmq).expect("a broker"));
         spec.kafka.bootstrap_servers = "kafka0.corp.example:9092,kafka1.corp.example:9092".to_owned();
         domain.clone_into(&mut spec.routing.domain);
         spec.routing.allowed_domains = Some(allowed.iter().map(|domain| (*domain).to_owned()).collect());
@@ -145,6 +148,8 @@ mod tests {
             ("files.corp.example", "it belongs to the installation"),
             ("registry.corp.example", "it belongs to the installation"),
             ("search.corp.example", "it belongs to the installation"),
+            ("rabbitmq.corp.example", "it belongs to the installation"),
+            ("queues.corp.example", "it belongs to the installation"),
             ("grafana.corp.example", "allowed"),
             // Another cell.
             ("eu.apps.example", "it belongs to the installation"),

@@ -12,7 +12,13 @@ pub(crate) fn optional(spec: &MessengerCellSpec) -> impl Iterator<Item = (&'stat
         ]
     });
     let registry = spec.schema_registry.iter();
-    let search = spec.opensearch.iter();
-    s3.chain(registry.map(|registry| ("spec.schemaRegistry.url", registry.url.as_str())))
-        .chain(search.map(|search| ("spec.opensearch.url", search.url.as_str())))
+    let registry = registry.map(|registry| ("spec.schemaRegistry.url", registry.url.as_str()));
+    let rabbitmq = spec.rabbitmq.iter().flat_map(|rabbitmq| {
+        [
+            ("spec.rabbitmq.amqpUrl", rabbitmq.amqp_url.as_str()),
+            ("spec.rabbitmq.managementUrl", rabbitmq.management_url.as_str()),
+        ]
+    });
+    let search = spec.opensearch.iter().map(|search| ("spec.opensearch.url", search.url.as_str()));
+    s3.chain(registry).chain(search).chain(rabbitmq)
 }

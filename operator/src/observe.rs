@@ -281,6 +281,18 @@ pub(crate) fn credentials(resource_name: &str, observed: &Observed) -> ObservedS
     Secret::ALL.iter().filter_map(read).collect()
 }
 
+/// Reports whether a Secret of a tenant is there, whatever it holds.
+pub(crate) async fn has_secret(
+    client: &Client,
+    resource: &MessengerTenant,
+    secret: Secret,
+) -> Result<bool, ReadError> {
+    let name = format!("{}-{secret}", resource.name_any());
+    let api = api::children(client, &resource.namespace().unwrap_or_default(), Kind::Secret);
+    let found = api.get_metadata_opt(&name).await.map_err(ReadError::new(format!("Secret {name}")))?;
+    Ok(found.is_some())
+}
+
 /// Returns how many pods of a tenant still exist.
 pub(crate) async fn pod_count(client: &Client, resource: &MessengerTenant) -> Result<usize, ReadError> {
     let api: Api<Pod> = Api::namespaced(client.clone(), &resource.namespace().unwrap_or_default());

@@ -301,7 +301,7 @@ impl Tenant {
     }
 
     /// Reports whether it has a part of a backend: each has one of what the messenger needs and of what comes with the cell, and
-    /// those with an optional service have one of what that needs.
+    /// those with an optional service have one of what that needs, or uses where the cell has it.
     pub(crate) fn has_part(&self, backend: Backend) -> bool {
         has_part(&self.workloads, backend) && backend::of(backend).is_of(&self.cell)
     }
@@ -463,6 +463,27 @@ mod tests {
         });
         assert!(tenant.has_part(Backend::Registry));
         assert_eq!(missing_backend(&tenant.workloads, &cell(|_| {})), None, "no service needs it");
+    }
+
+    #[test]
+    fn a_tenant_uses_the_message_broker_of_its_cell_with_the_notification_service() {
+        use crate::rendered::testing::{cell, example};
+
+        let broker = serde_json::json!({"amqpUrl": "amqp://rabbitmq:5672", "managementUrl": "http://rabbitmq:15672",
+            "adminSecretRef": {"name": "cell-rabbitmq"}});
+        let with_broker = || {
+            cell(|cell| cell.spec.rabbitmq = Some(serde_json::from_value(broker.clone()).expect("a broker")))
+        };
+        for enabled in [false, true] {
+            let mut tenant = example("acme.yaml", |_| {});
+            let spec = serde_json::json!({"tenantId": "acme", "cellRef": {"name": "local"},
+                "services": {"notification": {"enabled": enabled}}});
+            tenant.workloads = Workload::of(&serde_json::from_value(spec).expect("a spec"));
+            assert!(!tenant.has_part(Backend::RabbitMq), "its cell has none");
+            assert_eq!(missing_backend(&tenant.workloads, &tenant.cell), None, "it does without");
+            tenant.cell = with_broker();
+            assert_eq!(tenant.has_part(Backend::RabbitMq), enabled);
+        }
     }
 
     #[test]

@@ -68,6 +68,11 @@ impl Workload {
         backends
     }
 
+    /// Returns the backends that it uses where the cell has them.
+    pub fn optional_backends(&self) -> Vec<Backend> {
+        self.union(|service| service.optional_backends)
+    }
+
     /// Returns the Secrets that its pods receive.
     pub fn secrets(&self) -> Vec<Secret> {
         let mut secrets = self.union(|service| service.secrets);
@@ -145,7 +150,9 @@ impl Workload {
 pub(crate) fn has_part(workloads: &[Workload], backend: Backend) -> bool {
     !backend.is_optional()
         || backend.comes_with_cell()
-        || workloads.iter().any(|workload| workload.backends().contains(&backend))
+        || workloads.iter().any(|workload| {
+            workload.backends().contains(&backend) || workload.optional_backends().contains(&backend)
+        })
 }
 
 /// Reports whether a tenant with these workloads has a Secret.
@@ -222,7 +229,9 @@ mod tests {
             let least = workloads(json!({}));
             let is_always = !backend.is_optional() || backend.comes_with_cell();
             assert_eq!(has_part(&least, *backend), is_always, "{backend}");
-            let users = Service::ALL.iter().filter(|service| service.backends.contains(backend));
+            let users = Service::ALL.iter().filter(|service| {
+                service.backends.contains(backend) || service.optional_backends.contains(backend)
+            });
             for service in users {
                 let with = workloads(json!({"services": {(service.as_str()): {"enabled": true}}}));
                 let has_account = backend.secret.is_some_and(|secret| has_secret(&with, secret));

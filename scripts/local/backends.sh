@@ -1,5 +1,5 @@
 # All backends, side by side; Keycloak waits for its database. What WITH names is brought up beside them.
-for part in apt tools downloads owner down bridge postgres redis s3 kafka cassandra keycloak registry opensearch console stack-env; do
+for part in apt tools downloads owner down bridge postgres redis s3 kafka cassandra keycloak registry opensearch rabbitmq console stack-env; do
     # shellcheck source=/dev/null
     source "$ROOT/scripts/local/$part.sh"
 done
@@ -7,7 +7,7 @@ done
 # The parts that a stack does without, as far as WITH names them.
 requested() {
     local part
-    for part in registry opensearch console; do
+    for part in registry opensearch rabbitmq console; do
         if with $part; then echo $part; fi
     done
 }
@@ -21,9 +21,11 @@ backends_up() {
     begin keycloak keycloak_up
     if with registry; then begin registry registry_up; fi
     if with opensearch; then begin opensearch opensearch_up; fi
+    if with rabbitmq; then begin rabbitmq rabbitmq_up; fi
     finish redis s3 kafka cassandra keycloak
     if with registry; then finish registry; fi
     if with opensearch; then finish opensearch; fi
+    if with rabbitmq; then finish rabbitmq; fi
     if with console; then step console console_up; fi
     stack_env
 }

@@ -7,6 +7,7 @@ end_everything() {
     wait
     node_clean
     stop kube-apiserver # before etcd, whose end it would wait for
+    rabbitmq_down &
     for name in console registry opensearch etcd keycloak kafka cassandra redis s3; do stop $name 60 & done
     wait
     stop postgres 60

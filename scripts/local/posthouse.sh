@@ -40,6 +40,9 @@ admin_secrets() {
     stored_secret cell-local-postgres username posthouse_operator password "$(secret postgres-posthouse_operator)"
     stored_secret cell-local-redis username posthouse-operator password "$(secret redis-operator)"
     stored_secret cell-local-s3 accessKey posthouse-operator secretKey "$(secret s3-operator)"
+    if with rabbitmq; then
+        stored_secret cell-local-rabbitmq username posthouse-operator password "$(secret rabbitmq-operator)"
+    fi
     stored_secret cell-local-keycloak clientId posthouse-operator clientSecret "$(secret keycloak-operator)"
 }
 
@@ -56,14 +59,19 @@ cell_up() {
     cell_manifest | apply -f -
 }
 
-# cell_manifest: prints the example of the cell, with the registry and OpenSearch where there are such.
+# cell_manifest: prints the example of the cell, with the registry, OpenSearch and the broker where there are such.
 cell_manifest() {
-    local registry=null search=null
+    local registry=null search=null rabbitmq=null
     if with registry; then registry="{\"url\": \"$REGISTRY_URL\"}"; fi
     if with opensearch; then search="{\"url\": \"$OPENSEARCH_URL\", \"security\": \"None\", \"replicas\": 0}"; fi
+    if with rabbitmq; then
+        rabbitmq="{\"amqpUrl\": \"amqp://$HOST_IP:$RABBITMQ_PORT\",
+            \"managementUrl\": \"http://$HOST_IP:$RABBITMQ_MANAGEMENT_PORT\", \"adminSecretRef\": {\"name\": \"cell-local-rabbitmq\"}}"
+    fi
     kubectl create --dry-run=client -o json -f "$ROOT/examples/cells/local.yaml" |
-        jq --argjson registry "$registry" --argjson search "$search" \
-            'if $registry then .spec.schemaRegistry = $registry else . end | if $search then .spec.opensearch = $search else . end'
+        jq --argjson registry "$registry" --argjson search "$search" --argjson rabbitmq "$rabbitmq" \
+            'if $registry then .spec.schemaRegistry = $registry else . end | if $search then .spec.opensearch = $search else . end |
+             if $rabbitmq then .spec.rabbitmq = $rabbitmq else . end'
 }
 
 # tenant_up NAME: applies an example and waits until it is Ready and responds: after a restart of the machine the
@@ -120,4 +128,5 @@ CARD
     if with console; then echo "    console    http://127.0.0.1:$CONSOLE_PORT   topics, groups and lag of Kafka"; fi
     if with registry; then echo "    schemas    $REGISTRY_URL/subjects"; fi
     if with opensearch; then echo "    OpenSearch $OPENSEARCH_URL   spec.services.search.engine: OpenSearch"; fi
+    if with rabbitmq; then echo "    queues     http://$HOST_IP:$RABBITMQ_MANAGEMENT_PORT   RabbitMQ, as admin with $STATE/secrets/rabbitmq-admin"; fi
 }

@@ -1,11 +1,11 @@
 //! What happens when a tenant is deleted. The finalizer is always removed within [`DEADLINE`] of the first attempt: what could
 //! not be cleaned up by then is named in an Event, in the log and in a metric, and recorded in the status of the cell, whose
-//! passes go on with it. No tenant Secret is needed, so it works in a namespace that is itself being deleted.
+//! passes go on with it. What a tenant Secret holds is not needed, so it works in a namespace that is itself being deleted.
 //!
 //! Time counts from the first attempt of this process, by its own clock. The age of the deletion says nothing: the operator may
 //! have been away, and the API server's clock is another one.
 
-use std::time::Duration;
+use std::{collections::BTreeSet, time::Duration};
 
 use crds::{ConditionType, Leftover, MessengerTenant, Reason, TenantId, TenantStatus};
 use futures_util::future::join_all;
@@ -103,29 +103,49 @@ type Removed = Result<Vec<String>, String>;
 /// Removes or releases the tenant's part of every backend.
 async fn remove_all(resource: &MessengerTenant, context: &Context) -> Vec<(catalog::Backend, Removed)> {
     let name = &resource.spec.cell_ref.name;
+    let parts = may_have(resource, context).await;
     let Some(cell) = context.cell(name).and_then(|cell| Cell::new(&cell).ok()) else {
         // A tenant that was never placed has nothing anywhere.
         let was_placed = resource.status.as_ref().is_some_and(|status| status.cell.is_some());
         let unknown = || Err(format!("MessengerCell {name} does not exist, so its backends are not known"));
         // Whether the cell had what comes with it, only the status says.
         let may_have = |backend: catalog::Backend| {
-            if backend.comes_with_cell() { has_data(resource, backend) } else { may_have(resource, backend) }
+            if backend.comes_with_cell() { has_data(resource, backend) } else { parts.contains(&backend) }
         };
         let left = catalog::Backend::ALL.iter().filter(|backend| was_placed && may_have(**backend));
         return left.map(|backend| (*backend, unknown())).collect();
     };
     let used = |backend: &&&'static dyn AnyBackend| {
         let entry = backend.entry();
-        may_have(resource, entry) && (backend.is_of(&cell) || has_data(resource, entry))
+        // An extra holds no data, and its Secret may be gone: the backend knows.
+        (parts.contains(&entry) || entry.is_extra()) && (backend.is_of(&cell) || has_data(resource, entry))
     };
     let backends: Vec<_> = backend::ALL.iter().filter(used).copied().collect();
     remove_departed(&departed(resource), &backends, &cell, context).await
 }
 
-/// Reports whether a tenant may have a part of a backend: of an optional one, when it requests a service that needs it, or had one
-/// before.
-fn may_have(resource: &MessengerTenant, backend: catalog::Backend) -> bool {
-    has_part(&Workload::of(&resource.spec), backend) || has_data(resource, backend)
+/// Returns the backends that a tenant may have a part of: optional ones when it requests a service that needs them, or had a part before.
+async fn may_have(resource: &MessengerTenant, context: &Context) -> BTreeSet<catalog::Backend> {
+    let workloads = &Workload::of(&resource.spec);
+    let one = |backend: &catalog::Backend| {
+        let backend = *backend;
+        async move {
+            let may_have = has_part(workloads, backend)
+                || has_data(resource, backend)
+                || has_secret(resource, backend, context).await;
+            may_have.then_some(backend)
+        }
+    };
+    join_all(catalog::Backend::ALL.iter().map(one)).await.into_iter().flatten().collect()
+}
+
+/// Reports whether a tenant has the Secret of its account in a backend: there may be an account where no data is recorded, because what was
+/// made after it failed. A Secret that cannot be read counts: the backend knows.
+async fn has_secret(resource: &MessengerTenant, backend: catalog::Backend, context: &Context) -> bool {
+    match backend.secret {
+        Some(secret) => observe::has_secret(&context.client, resource, secret).await.unwrap_or(true),
+        None => false,
+    }
 }
 
 /// Reports whether the status records that a backend held something of the tenant.

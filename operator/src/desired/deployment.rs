@@ -173,7 +173,11 @@ pub(crate) fn arguments(tenant: &Tenant, workload: &Workload, facts: &Facts) -> 
     arguments.extend(process_arguments(tenant));
     let ca_bundle = tenant.cell.spec.ca_bundle.iter();
     arguments.extend(ca_bundle.map(|bundle| ("--oidc-ca-bundle".to_owned(), bundle.clone())));
-    for backend in Backend::ALL.iter().filter(|backend| workload.backends().contains(backend)) {
+    let is_used = |backend: &&Backend| {
+        let is_there = workload.optional_backends().contains(backend) && tenant.has_part(**backend);
+        workload.backends().contains(backend) || is_there
+    };
+    for backend in Backend::ALL.iter().filter(is_used) {
         arguments.extend(named(backend::of(*backend).arguments(tenant)));
     }
     for peer in workload.peers(&tenant.workloads) {

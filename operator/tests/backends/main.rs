@@ -26,6 +26,7 @@ mod kafka;
 mod keycloak;
 mod opensearch;
 mod postgres;
+mod rabbitmq;
 mod redis;
 mod registry;
 mod s3;

@@ -12,6 +12,7 @@ mod identity;
 mod leader;
 mod media;
 mod notifications;
+mod queues;
 mod reconcile;
 mod schemas;
 mod search;

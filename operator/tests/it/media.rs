@@ -105,13 +105,45 @@ async fn files_are_switched_on_and_off_without_a_remainder_and_are_kept() {
     // Whatever is switched on at that moment, a deletion leaves nothing.
     switch(&server, namespace, false).await;
     condition_is_gone(&server, namespace).await;
-    tenants(&server, namespace).delete("it", &DeleteParams::default()).await.expect("deleted");
-    let gone = || async {
-        tenants(&server, namespace).get_opt("it").await.expect("an answer").is_none().then_some(())
-    };
-    eventually("the tenant is gone", SOON * 2, gone).await;
+    delete(&server, namespace).await;
     assert_eq!(ownership(&id).await, Ownership::Absent);
     available.abort();
+    operator.stop().await;
+}
+
+/// Deletes the tenant and waits until it is gone.
+async fn delete(server: &ApiServer, namespace: &str) {
+    tenants(server, namespace).delete("it", &DeleteParams::default()).await.expect("deleted");
+    let gone = || async {
+        tenants(server, namespace).get_opt("it").await.expect("an answer").is_none().then_some(())
+    };
+    eventually("the tenant is gone", SOON * 2, gone).await;
+}
+
+/// An account is made before its bucket. When the first bucket fails, the Secret alone tells of the account.
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn an_account_whose_bucket_was_never_recorded_goes_with_its_tenant() {
+    let (server, _) = on_real_backends("account").await;
+    let operator = Operator::start(&server);
+    let id = format!("itk{:x}", std::process::id());
+    let namespace = id.as_str();
+    let spec = json!({"tenantId": id, "cellRef": {"name": "real"}, "deletionPolicy": "Delete",
+        "kafka": {"partitions": 1}, "services": {"media": {"enabled": true}}});
+    create_tenant(&server, namespace, "it", spec).await;
+    condition_message(&server, namespace, "it", "MediaReady", "True", "InSync").await;
+    switch(&server, namespace, false).await;
+    condition_is_gone(&server, namespace).await;
+    operator.stop().await;
+
+    // As it is when no pass has seen a bucket.
+    let forgotten = Patch::Merge(json!({"status": {"generations": {"s3": null}}}));
+    let api = tenants(&server, namespace);
+    let tenant = api.patch_status("it", &PatchParams::default(), &forgotten).await.expect("it is forgotten");
+    assert_eq!(bucket(&tenant), None);
+    assert_eq!(ownership(&id).await, Ownership::Ours);
+    let operator = Operator::start(&server);
+    delete(&server, namespace).await;
+    assert_eq!(ownership(&id).await, Ownership::Absent);
     operator.stop().await;
 }
 

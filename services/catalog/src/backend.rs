@@ -26,6 +26,21 @@ pub const REDIS_COMMANDS: &[&str] = &[
     "hdel",
 ];
 
+/// The exchange of a tenant's virtual host at RabbitMQ to which jobs of notifications are handed, with the name of their channel as the
+/// routing key.
+pub const JOB_EXCHANGE: &str = "notify";
+
+/// The channels of notifications, each of which has a queue there.
+pub const JOB_CHANNELS: &[&str] = &["web_push", "fcm", "email", "sms", "webhook"];
+
+/// Exchange and queue of what was given up there. No service reads it.
+pub const DEAD_LETTERS: &str = "notify.dead";
+
+/// Returns the queue of a channel of notifications.
+pub fn job_queue(channel: &str) -> String {
+    format!("{JOB_EXCHANGE}.{channel}")
+}
+
 /// One shared system of which every tenant has a part.
 #[derive(Debug)]
 pub struct BackendEntry {
@@ -129,21 +144,36 @@ table! {
         secret: Some(Secret::OpenSearch),
         admin_keys: ["username", "password"],
     };
+    /// The message broker: it carries what is to be sent to those who send it.
+    RabbitMq = BackendEntry {
+        name: "rabbitmq",
+        title: "RabbitMQ",
+        condition: "QueuesReady",
+        about: "Virtual host, queues and user in RabbitMQ.",
+        field: "rabbitmq",
+        secret: Some(Secret::RabbitMq),
+        admin_keys: ["username", "password"],
+    };
 }
 
 impl Backend {
     /// Reports whether only optional services need it, or none. Then a cell may do without it, and a tenant has a part of it only
     /// while it has such a service, or as [`Self::comes_with_cell`] says.
     pub fn is_optional(self) -> bool {
-        self.users().all(|service| service.is_optional)
+        self.needed_by().all(|service| service.is_optional)
     }
 
     /// Reports whether no service connects to it. A tenant has a part of it because its cell has it, whatever services it runs.
     pub fn comes_with_cell(self) -> bool {
-        self.users().next().is_none()
+        self.needed_by().next().is_none() && !self.is_extra()
     }
 
-    fn users(self) -> impl Iterator<Item = &'static Service> {
+    /// Reports whether a service uses it where the cell has it, and does its work without.
+    pub fn is_extra(self) -> bool {
+        Service::ALL.iter().any(|service| service.optional_backends.contains(&self))
+    }
+
+    fn needed_by(self) -> impl Iterator<Item = &'static Service> {
         Service::ALL.iter().filter(move |service| service.all_backends().any(|backend| backend == self))
     }
 }
@@ -155,7 +185,7 @@ mod tests {
     #[test]
     fn a_backend_of_the_messenger_itself_is_always_there() {
         let optional: Vec<_> = Backend::ALL.iter().filter(|backend| backend.is_optional()).collect();
-        assert_eq!(optional, [&Backend::S3, &Backend::Registry, &Backend::OpenSearch]);
+        assert_eq!(optional, [&Backend::S3, &Backend::Registry, &Backend::OpenSearch, &Backend::RabbitMq]);
     }
 
     #[test]
@@ -163,5 +193,17 @@ mod tests {
         for backend in Backend::ALL {
             assert_eq!(backend.secret.is_none(), backend.comes_with_cell(), "{backend}");
         }
+    }
+
+    #[test]
+    fn what_a_service_does_without_no_service_needs() {
+        for backend in Backend::ALL {
+            assert!(!backend.is_extra() || backend.needed_by().next().is_none(), "{backend}");
+        }
+    }
+
+    #[test]
+    fn the_queue_of_dead_letters_is_none_of_a_channel() {
+        assert!(JOB_CHANNELS.iter().all(|channel| job_queue(channel) != DEAD_LETTERS));
     }
 }

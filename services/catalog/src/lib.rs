@@ -15,7 +15,9 @@ mod secret;
 mod service;
 mod topic;
 
-pub use backend::{Backend, BackendEntry, POSTGRES_POOL, REDIS_COMMANDS};
+pub use backend::{
+    Backend, BackendEntry, DEAD_LETTERS, JOB_CHANNELS, JOB_EXCHANGE, POSTGRES_POOL, REDIS_COMMANDS, job_queue,
+};
 pub use limits::{
     CHATS_PER_USER, CONNECTIONS, CONNECTIONS_PER_USER, ENTRY_BYTES, FILE_BYTES, Limit, MEDIA_BYTES,
     MEMBERSHIPS, NoRate, Rate,

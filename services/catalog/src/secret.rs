@@ -83,6 +83,13 @@ table! {
         keys: &[name("username", "OPENSEARCH_USERNAME"), generated("password", "OPENSEARCH_PASSWORD")],
         source: SecretSource::Operator,
     };
+    /// The tenant's user of the message broker. It is there with the services that use one, also where the cell has none: what is beside a
+    /// tenant has its name before the cell is known.
+    RabbitMq = SecretEntry {
+        name: "rabbitmq",
+        keys: &[name("username", "RABBITMQ_USERNAME"), generated("password", "RABBITMQ_PASSWORD")],
+        source: SecretSource::Operator,
+    };
     /// The auth service's client in the tenant's realm.
     Oidc = SecretEntry {
         name: "oidc",

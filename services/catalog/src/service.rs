@@ -18,6 +18,8 @@ pub struct ServiceEntry {
     pub backends: &'static [Backend],
     /// Likewise, of a tenant that chooses them; without the choice it does without.
     pub chosen_backends: &'static [Backend],
+    /// Systems that it uses where the cell has them; it does its work without, and starts without.
+    pub optional_backends: &'static [Backend],
     /// Secrets that its pods receive.
     pub secrets: &'static [Secret],
     /// Services it calls over gRPC; it reads `--<peer>-grpc`. Every service but the user service itself calls that one: the verifier of
@@ -46,7 +48,7 @@ pub struct ServiceEntry {
 }
 
 /// A setting that a service has for itself and whose value follows from the tenant. Settings that follow from
-/// [`ServiceEntry::backends`] and [`ServiceEntry::peers`] are not repeated here.
+/// [`ServiceEntry::backends`], [`ServiceEntry::optional_backends`] and [`ServiceEntry::peers`] are not repeated here.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum Setting {
     /// `--keycloak-url`: where the realm is administered.
@@ -197,6 +199,7 @@ table! {
         is_on_request: false,
         backends: &[Backend::Kafka, Backend::Keycloak, Backend::Redis],
         chosen_backends: &[],
+        optional_backends: &[],
         secrets: &[Secret::Kafka, Secret::Redis, Secret::Internal, Secret::Metrics],
         peers: &[Service::Chat, Service::Message, Service::User],
         optional_peers: &[Service::Presence, Service::Media],
@@ -234,6 +237,7 @@ table! {
         is_on_request: false,
         backends: &[Backend::Keycloak, Backend::Kafka, Backend::Redis],
         chosen_backends: &[],
+        optional_backends: &[],
         secrets: &[
             Secret::Oidc,
             Secret::Kafka,
@@ -272,6 +276,7 @@ table! {
         is_on_request: false,
         backends: &[Backend::Postgres, Backend::Redis, Backend::Keycloak],
         chosen_backends: &[],
+        optional_backends: &[],
         secrets: &[Secret::Postgres, Secret::Redis, Secret::Internal, Secret::Metrics],
         peers: &[],
         optional_peers: &[],
@@ -294,6 +299,7 @@ table! {
         is_on_request: false,
         backends: &[Backend::Postgres, Backend::Kafka, Backend::Keycloak],
         chosen_backends: &[],
+        optional_backends: &[],
         secrets: &[Secret::Postgres, Secret::Kafka, Secret::Internal, Secret::Metrics],
         peers: &[Service::User],
         optional_peers: &[],
@@ -327,6 +333,7 @@ table! {
         is_on_request: false,
         backends: &[Backend::Cql, Backend::Kafka, Backend::Keycloak],
         chosen_backends: &[],
+        optional_backends: &[],
         secrets: &[Secret::Cql, Secret::Kafka, Secret::Internal, Secret::Metrics],
         peers: &[Service::Chat, Service::User],
         optional_peers: &[],
@@ -349,6 +356,7 @@ table! {
         is_on_request: false,
         backends: &[Backend::Redis, Backend::Kafka, Backend::Keycloak],
         chosen_backends: &[],
+        optional_backends: &[],
         secrets: &[Secret::Redis, Secret::Kafka, Secret::Internal, Secret::Metrics],
         peers: &[Service::User, Service::Chat],
         optional_peers: &[],
@@ -371,6 +379,7 @@ table! {
         is_on_request: true,
         backends: &[Backend::S3, Backend::Postgres, Backend::Kafka, Backend::Keycloak],
         chosen_backends: &[],
+        optional_backends: &[],
         secrets: &[Secret::S3, Secret::Postgres, Secret::Kafka, Secret::Internal, Secret::Metrics],
         peers: &[Service::Chat, Service::Message, Service::User],
         optional_peers: &[],
@@ -394,6 +403,7 @@ table! {
         is_on_request: true,
         backends: &[Backend::Kafka, Backend::Keycloak],
         chosen_backends: &[Backend::OpenSearch],
+        optional_backends: &[],
         secrets: &[Secret::Kafka, Secret::OpenSearch, Secret::Internal, Secret::Metrics],
         peers: &[Service::Chat, Service::Message, Service::User],
         optional_peers: &[],
@@ -416,10 +426,12 @@ table! {
         is_on_request: true,
         backends: &[Backend::Postgres, Backend::Kafka, Backend::Redis, Backend::Keycloak],
         chosen_backends: &[],
+        optional_backends: &[Backend::RabbitMq],
         secrets: &[
             Secret::Postgres,
             Secret::Kafka,
             Secret::Redis,
+            Secret::RabbitMq,
             Secret::Smtp,
             Secret::Fcm,
             Secret::Sms,
@@ -454,6 +466,7 @@ table! {
         is_on_request: true,
         backends: &[Backend::Postgres, Backend::Kafka, Backend::Keycloak],
         chosen_backends: &[],
+        optional_backends: &[],
         secrets: &[Secret::Postgres, Secret::Kafka, Secret::Classifier, Secret::Internal, Secret::Metrics],
         peers: &[Service::Auth, Service::Chat, Service::Message, Service::User],
         optional_peers: &[],
@@ -477,6 +490,7 @@ table! {
         // For the keys of tokens, which every process checks.
         backends: &[Backend::Keycloak],
         chosen_backends: &[],
+        optional_backends: &[],
         secrets: &[Secret::Internal, Secret::Metrics],
         peers: &[Service::User],
         optional_peers: &[],
@@ -586,7 +600,8 @@ mod tests {
     fn a_service_receives_the_account_of_every_backend_it_writes_to() {
         // Tokens are checked with public keys; only auth has an account in the realm.
         for service in Service::ALL {
-            for backend in service.all_backends().filter(|backend| *backend != Backend::Keycloak) {
+            let used = service.all_backends().chain(service.optional_backends.iter().copied());
+            for backend in used.filter(|backend| *backend != Backend::Keycloak) {
                 let has_account = backend.secret.is_some_and(|secret| service.secrets.contains(&secret));
                 assert!(has_account, "{service} has no account on {backend}");
             }

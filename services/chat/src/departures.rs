@@ -5,25 +5,24 @@ use std::{sync::Arc, time::Duration};
 
 use chrono::Utc;
 use contracts::UserId;
-use kit::deletions::{self, Deletion, Departures};
+use kit::deletions::{self, CatchUpError, Departures, Position};
 use tokio_util::sync::CancellationToken;
 use tonic::async_trait;
 
 use crate::{api::Users, error::Error, store::ChatStore};
 
-/// How often deletions are listed.
-const INTERVAL: Duration = Duration::from_secs(2);
 /// Chats that are left, and blocks that are lifted, before others are listed.
 const CHATS: usize = 100;
 
 /// Follows the deletions until the shutdown.
 pub async fn follow(users: Users, store: Arc<dyn ChatStore>, shutdown: CancellationToken) {
-    deletions::follow(Leaving { users: &users, store: &*store }, INTERVAL, &shutdown).await;
+    let leaving = Arc::new(Leaving { users: &users, store: &*store });
+    deletions::follow(users.client().clone(), leaving, shutdown).await;
 }
 
 /// Carries out every deletion behind the place that the store keeps, and moves that place behind those that are settled.
-pub async fn catch_up(users: &Users, store: &dyn ChatStore) -> Result<(), Error> {
-    deletions::catch_up(&Leaving { users, store }).await
+pub async fn catch_up(users: &Users, store: &dyn ChatStore) -> Result<(), CatchUpError<Error>> {
+    deletions::catch_up(users.client(), &Leaving { users, store }).await
 }
 
 struct Leaving<'a> {
@@ -35,16 +34,10 @@ struct Leaving<'a> {
 impl Departures for Leaving<'_> {
     type Error = Error;
 
-    async fn position(&self) -> Result<Option<String>, Error> {
-        Ok(self.store.deletions_position().await?)
-    }
+    const INTERVAL: Duration = Duration::from_secs(2);
 
-    async fn set_position(&self, position: &str) -> Result<(), Error> {
-        Ok(self.store.set_deletions_position(position).await?)
-    }
-
-    async fn list(&self, after: String) -> Result<Vec<Deletion>, Error> {
-        self.users.deletions(after).await
+    fn position(&self) -> Position {
+        self.store.deletions_position()
     }
 
     async fn erase(&self, user_id: UserId, is_settled: bool) -> Result<(), Error> {

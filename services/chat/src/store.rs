@@ -9,6 +9,7 @@ use std::collections::BTreeSet;
 
 use chrono::{DateTime, Utc};
 use contracts::{ChatId, ErrorCode, UserId, event::Role};
+use kit::deletions;
 use tonic::async_trait;
 
 pub use self::{
@@ -171,11 +172,8 @@ pub trait ChatStore: JoinStore + ScheduleStore {
     async fn blocks_of_any(&self, user_id: UserId, limit: usize)
     -> Result<Vec<(UserId, UserId)>, StoreError>;
 
-    /// Returns the place up to which deletions of accounts are carried out; `None` before the first.
-    async fn deletions_position(&self) -> Result<Option<String>, StoreError>;
-
-    /// Notes that deletions up to this place are carried out.
-    async fn set_deletions_position(&self, position: &str) -> Result<(), StoreError>;
+    /// Returns the place up to which deletions of accounts are carried out.
+    fn deletions_position(&self) -> deletions::Position;
 
     /// Returns the first `limit` chats of the tenant behind `after`, by id.
     async fn all_chats(&self, after: Option<ChatId>, limit: usize) -> Result<Vec<ChatId>, StoreError>;
@@ -256,8 +254,6 @@ pub enum StoreError {
     Restrict { user_id: UserId, source: sqlx::Error },
     #[error("failed to remove the requests of a user, and when they sent last")]
     Requests(#[source] sqlx::Error),
-    #[error("failed to note which deletions of accounts are carried out")]
-    Position(#[source] sqlx::Error),
     #[error("failed to read chats")]
     Read(#[source] sqlx::Error),
 }
@@ -275,7 +271,6 @@ impl StoreError {
             | Self::Block { source, .. }
             | Self::Restrict { source, .. }
             | Self::Requests(source)
-            | Self::Position(source)
             | Self::Read(source) => source,
         };
         let state = source.as_database_error().and_then(|error| error.code());

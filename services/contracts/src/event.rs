@@ -273,6 +273,43 @@ pub struct SendRecord {
     pub reads_from: Option<EntryId>,
 }
 
+impl SendRecord {
+    /// Returns a record of this version with its kind alone; what else it says is set in its fields.
+    pub const fn new(
+        chat: ChatId,
+        sender: UserId,
+        device: DeviceId,
+        key: MessageKey,
+        kind: EntryKind,
+    ) -> Self {
+        Self {
+            v: VERSION,
+            chat,
+            sender,
+            device,
+            key,
+            kind,
+            body: String::new(),
+            subject: None,
+            target_seq: None,
+            mentions: Vec::new(),
+            called_by_role: 0,
+            not_members: Vec::new(),
+            mention_roles: Vec::new(),
+            mentions_all: false,
+            mentions_here: false,
+            silent: false,
+            attachments: Vec::new(),
+            forwarded: None,
+            source: None,
+            range: None,
+            moderates: false,
+            subject_only: false,
+            reads_from: None,
+        }
+    }
+}
+
 /// Where a record is in `message.send`.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize, ToSchema)]
 pub struct LogPlace {
@@ -361,6 +398,31 @@ pub enum DeliveryOutcome {
     Repeated { seq: i64 },
     /// Not stored; only the sender receives it.
     Rejected { code: ErrorCode },
+}
+
+impl DeliveryOutcome {
+    /// Returns that an entry with its kind and body alone is stored.
+    pub fn stored(seq: i64, kind: EntryKind, body: impl Into<String>, sent_at_ms: i64) -> Self {
+        Self::Stored {
+            seq,
+            kind,
+            body: body.into(),
+            subject: None,
+            target_seq: None,
+            mentions: Vec::new(),
+            mention_roles: Vec::new(),
+            mentions_all: false,
+            mentions_here: false,
+            silent: false,
+            attachments: Vec::new(),
+            forwarded: None,
+            range: None,
+            sent_at_ms,
+            subject_only: false,
+            expires_at_ms: None,
+            place: None,
+        }
+    }
 }
 
 #[expect(clippy::trivially_copy_pass_by_ref, reason = "serde calls it with a reference")]
@@ -588,6 +650,16 @@ mod tests {
         Uuid::from_u128(n)
     }
 
+    fn text() -> SendRecord {
+        let (chat, sender, device, key) = (ChatId(id(1)), UserId(id(2)), DeviceId(id(3)), MessageKey(id(4)));
+        SendRecord { body: "hello".into(), ..SendRecord::new(chat, sender, device, key, EntryKind::Text) }
+    }
+
+    fn delivered(outcome: DeliveryOutcome) -> DeliveredRecord {
+        let SendRecord { v, chat, sender, device, key, .. } = text();
+        DeliveredRecord { v, chat, sender, device, key, outcome }
+    }
+
     fn check<T>(record: &T, golden: &str)
     where
         T: Serialize + for<'a> Deserialize<'a> + PartialEq + std::fmt::Debug,
@@ -598,72 +670,19 @@ mod tests {
 
     #[test]
     fn version_1_records_keep_their_form() {
+        check(&text(), include_str!("../golden/send.v1.json"));
         check(
             &SendRecord {
-                v: 1,
-                chat: ChatId(id(1)),
-                sender: UserId(id(2)),
-                device: DeviceId(id(3)),
-                key: MessageKey(id(4)),
-                kind: EntryKind::Text,
-                body: "hello".into(),
-                subject: None,
-                target_seq: None,
-                mentions: Vec::new(),
-                called_by_role: 0,
-                not_members: Vec::new(),
-                mention_roles: Vec::new(),
-                mentions_all: false,
-                mentions_here: false,
-                silent: false,
-                attachments: Vec::new(),
-                forwarded: None,
-                source: None,
-                range: None,
-                moderates: false,
-                subject_only: false,
-                reads_from: None,
-            },
-            include_str!("../golden/send.v1.json"),
-        );
-        check(
-            &SendRecord {
-                v: 1,
-                chat: ChatId(id(1)),
-                sender: UserId(id(2)),
-                device: DeviceId(id(3)),
-                key: MessageKey(id(4)),
-                kind: EntryKind::Text,
-                body: "hello".into(),
-                subject: None,
                 target_seq: Some(7),
                 mentions: vec![UserId(id(5))],
-                called_by_role: 0,
-                not_members: Vec::new(),
-                mention_roles: Vec::new(),
                 mentions_all: true,
-                mentions_here: false,
-                silent: false,
-                attachments: Vec::new(),
-                forwarded: None,
-                source: None,
-                range: None,
                 moderates: true,
-                subject_only: false,
-                reads_from: None,
+                ..text()
             },
             include_str!("../golden/reply.v1.json"),
         );
         check(
             &SendRecord {
-                v: 1,
-                chat: ChatId(id(1)),
-                sender: UserId(id(2)),
-                device: DeviceId(id(3)),
-                key: MessageKey(id(4)),
-                kind: EntryKind::Text,
-                body: "hello".into(),
-                subject: None,
                 target_seq: Some(7),
                 mentions: vec![UserId(id(5)), UserId(id(6))],
                 called_by_role: 1,
@@ -672,13 +691,11 @@ mod tests {
                 mentions_all: true,
                 mentions_here: true,
                 silent: true,
-                attachments: Vec::new(),
                 forwarded: Some(Forwarded { sender: UserId(id(7)), sent_at_ms: 8 }),
                 source: Some(Source { chat: ChatId(id(9)), seq: 3 }),
                 range: Some(SeqRange { from_seq: 1, to_seq: 4 }),
                 moderates: true,
-                subject_only: false,
-                reads_from: None,
+                ..text()
             },
             include_str!("../golden/called.v1.json"),
         );
@@ -701,91 +718,19 @@ mod tests {
         };
         let attachments = vec![picture, sound];
         check(
-            &SendRecord {
-                v: 1,
-                chat: ChatId(id(1)),
-                sender: UserId(id(2)),
-                device: DeviceId(id(3)),
-                key: MessageKey(id(4)),
-                kind: EntryKind::Text,
-                body: String::new(),
-                subject: None,
-                target_seq: None,
-                mentions: Vec::new(),
-                called_by_role: 0,
-                not_members: Vec::new(),
-                mention_roles: Vec::new(),
-                mentions_all: false,
-                mentions_here: false,
-                silent: false,
-                attachments: attachments.clone(),
-                forwarded: None,
-                source: None,
-                range: None,
-                moderates: false,
-                subject_only: false,
-                reads_from: None,
-            },
+            &SendRecord { body: String::new(), attachments: attachments.clone(), ..text() },
             include_str!("../golden/files.v1.json"),
         );
-        check(
-            &DeliveredRecord {
-                v: 1,
-                chat: ChatId(id(1)),
-                sender: UserId(id(2)),
-                device: DeviceId(id(3)),
-                key: MessageKey(id(4)),
-                outcome: DeliveryOutcome::Stored {
-                    seq: 8,
-                    kind: EntryKind::Text,
-                    body: String::new(),
-                    subject: None,
-                    target_seq: None,
-                    mentions: Vec::new(),
-                    mention_roles: Vec::new(),
-                    mentions_all: false,
-                    mentions_here: false,
-                    silent: false,
-                    attachments,
-                    forwarded: None,
-                    range: None,
-                    sent_at_ms: 1_700_000_000_000,
-                    subject_only: false,
-                    expires_at_ms: None,
-                    place: None,
-                },
-            },
-            include_str!("../golden/delivered_files.v1.json"),
-        );
-        check(
-            &DeliveredRecord {
-                v: 1,
-                chat: ChatId(id(1)),
-                sender: UserId(id(2)),
-                device: DeviceId(id(3)),
-                key: MessageKey(id(4)),
-                outcome: DeliveryOutcome::Stored {
-                    seq: 7,
-                    kind: EntryKind::MemberAdded,
-                    body: String::new(),
-                    subject: Some(UserId(id(5))),
-                    target_seq: None,
-                    mentions: Vec::new(),
-                    mention_roles: Vec::new(),
-                    mentions_all: false,
-                    mentions_here: false,
-                    silent: false,
-                    attachments: Vec::new(),
-                    forwarded: None,
-                    range: None,
-                    sent_at_ms: 1_700_000_000_000,
-                    subject_only: false,
-                    expires_at_ms: None,
-                    place: None,
-                },
-            },
-            include_str!("../golden/delivered.v1.json"),
-        );
+        let mut outcome = DeliveryOutcome::stored(8, EntryKind::Text, "", 1_700_000_000_000);
+        if let DeliveryOutcome::Stored { attachments: carried, .. } = &mut outcome {
+            *carried = attachments;
+        }
+        check(&delivered(outcome), include_str!("../golden/delivered_files.v1.json"));
+        let mut outcome = DeliveryOutcome::stored(7, EntryKind::MemberAdded, "", 1_700_000_000_000);
+        if let DeliveryOutcome::Stored { subject, .. } = &mut outcome {
+            *subject = Some(UserId(id(5)));
+        }
+        check(&delivered(outcome), include_str!("../golden/delivered.v1.json"));
         check(
             &DeliveredRecord {
                 v: 1,

@@ -369,25 +369,11 @@ mod tests {
     }
 
     fn stored(seq: i64, kind: EntryKind, subject: Option<u128>) -> DeliveryOutcome {
-        DeliveryOutcome::Stored {
-            seq,
-            kind,
-            body: "hi".into(),
-            subject: subject.map(|n| UserId(Uuid::from_u128(n))),
-            target_seq: None,
-            mentions: Vec::new(),
-            mention_roles: Vec::new(),
-            mentions_all: false,
-            mentions_here: false,
-            silent: false,
-            attachments: Vec::new(),
-            forwarded: None,
-            range: None,
-            sent_at_ms: 5,
-            subject_only: false,
-            expires_at_ms: None,
-            place: None,
+        let mut outcome = DeliveryOutcome::stored(seq, kind, "hi", 5);
+        if let DeliveryOutcome::Stored { subject: said, .. } = &mut outcome {
+            *said = subject.map(|n| UserId(Uuid::from_u128(n)));
         }
+        outcome
     }
 
     /// Returns the kinds of the queued frames.

@@ -177,6 +177,27 @@ pub struct S3Args {
     pub s3_secret_key: SecretString,
 }
 
+/// The message broker of the cell, where it has one.
+#[derive(Clone, Debug, Default, Args)]
+pub struct RabbitMqArgs {
+    /// `amqp://host:port`, or `amqps://host:port` with TLS. Without it jobs come from the database.
+    #[arg(
+        long,
+        env,
+        requires = "rabbitmq_virtual_host",
+        requires = "rabbitmq_username",
+        requires = "rabbitmq_password"
+    )]
+    pub rabbitmq_url: Option<Url>,
+    /// The tenant's virtual host.
+    #[arg(long, env)]
+    pub rabbitmq_virtual_host: Option<String>,
+    #[arg(long, env, hide = true)]
+    pub rabbitmq_username: Option<String>,
+    #[arg(long, env, hide = true, hide_env_values = true, value_parser = secret)]
+    pub rabbitmq_password: Option<SecretString>,
+}
+
 /// The mail server of the cell.
 #[derive(Clone, Debug, Default, Args)]
 pub struct MailArgs {

@@ -3,12 +3,18 @@
 //! The user service lists deletions in their order. Every process of a service follows the list from a place that the store of that
 //! service keeps; what is done twice changes nothing, so none of them leads.
 
-use std::{error::Error, ops::RangeInclusive, time::Duration};
+use std::{
+    error::Error,
+    ops::RangeInclusive,
+    sync::{Arc, Mutex, PoisonError},
+    time::Duration,
+};
 
 use contracts::{
     UserId,
     rpc::{self, ListDeletionsRequest, user_service_client::UserServiceClient},
 };
+use sqlx::PgPool;
 use tokio_util::sync::CancellationToken;
 use tonic::{Status, async_trait};
 
@@ -25,72 +31,132 @@ const BACKOFF: RangeInclusive<Duration> = Duration::from_secs(1)..=Duration::fro
 /// began earlier may be listed after it.
 const SETTLED_AFTER: Duration = Duration::from_secs(60);
 
-/// A user whose account is deleted.
+/// The place up to which a service has carried out the list. Cheap to clone. It is kept in memory unless a database is named.
+#[derive(Clone, Debug, Default)]
+pub struct Position(Kept);
+
 #[derive(Clone, Debug)]
-pub struct Deletion {
-    pub user_id: UserId,
-    /// Its place in the order.
-    pub position: String,
-    pub age: Duration,
+enum Kept {
+    Memory(Arc<Mutex<Option<String>>>),
+    Postgres(PgPool),
 }
 
-/// What a service does for deleted accounts.
+impl Default for Kept {
+    fn default() -> Self {
+        Self::Memory(Arc::default())
+    }
+}
+
+impl Position {
+    /// Returns the place that the table `deletions_position` of a service has.
+    pub const fn in_postgres(pool: PgPool) -> Self {
+        Self(Kept::Postgres(pool))
+    }
+
+    /// Returns the place; `None` before the first deletion is carried out.
+    pub async fn get(&self) -> Result<Option<String>, sqlx::Error> {
+        match &self.0 {
+            Kept::Memory(position) => Ok(position.lock().unwrap_or_else(PoisonError::into_inner).clone()),
+            Kept::Postgres(pool) => {
+                sqlx::query_scalar("SELECT position FROM deletions_position").fetch_optional(pool).await
+            }
+        }
+    }
+
+    /// Notes that deletions up to this place are carried out.
+    pub async fn set(&self, position: &str) -> Result<(), sqlx::Error> {
+        match &self.0 {
+            Kept::Memory(kept) => {
+                *kept.lock().unwrap_or_else(PoisonError::into_inner) = Some(position.to_owned());
+                Ok(())
+            }
+            Kept::Postgres(pool) => sqlx::query(
+                "INSERT INTO deletions_position (position) VALUES ($1)
+                 ON CONFLICT (is_only) DO UPDATE SET position = excluded.position",
+            )
+            .bind(position)
+            .execute(pool)
+            .await
+            .map(drop),
+        }
+    }
+}
+
+/// What a service does for deleted accounts. A store does it, unless another service has to know.
 #[async_trait]
-pub trait Departures: Sync {
+pub trait Departures: Send + Sync {
     type Error;
 
+    /// How often deletions are listed.
+    const INTERVAL: Duration = Duration::from_secs(5);
+
     /// Returns the place that the store keeps.
-    async fn position(&self) -> Result<Option<String>, Self::Error>;
-
-    /// Moves the place that the store keeps.
-    async fn set_position(&self, position: &str) -> Result<(), Self::Error>;
-
-    /// Returns the deletions behind a place, or the first ones, see [`list`].
-    async fn list(&self, after: String) -> Result<Vec<Deletion>, Self::Error>;
+    fn position(&self) -> Position;
 
     /// Removes what there is of a user. `is_settled` when it is for the last time.
     async fn erase(&self, user_id: UserId, is_settled: bool) -> Result<(), Self::Error>;
 }
 
-/// Catches up at this interval until `stop` is cancelled.
-pub async fn follow<D>(departures: D, interval: Duration, stop: &CancellationToken)
+/// Why deletions were not carried out.
+#[derive(Debug, thiserror::Error)]
+pub enum CatchUpError<E> {
+    #[error("failed to note which deletions of accounts are carried out")]
+    Position(#[source] sqlx::Error),
+    #[error("failed to list the deletions of accounts")]
+    List(#[source] Box<Status>),
+    #[error(transparent)]
+    Erase(E),
+}
+
+/// A user whose account is deleted.
+struct Deletion {
+    user_id: UserId,
+    /// Its place in the order.
+    position: String,
+    age: Duration,
+}
+
+/// Follows the list of the user service until `stop` is cancelled.
+pub async fn follow<D>(users: UserServiceClient<InternalChannel>, departures: Arc<D>, stop: CancellationToken)
 where
-    D: Departures,
-    D::Error: Error,
+    D: Departures + ?Sized,
+    D::Error: Error + 'static,
 {
     let what = "following the deletion of accounts";
-    rounds::repeat(what, interval, Backoff::new(BACKOFF), stop, || catch_up(&departures)).await;
+    let round = || catch_up(&users, &*departures);
+    rounds::repeat(what, D::INTERVAL, Backoff::new(BACKOFF), &stop, round).await;
 }
 
 /// Carries out every deletion behind the place that the store keeps, and moves that place behind those that are settled.
-pub async fn catch_up<D: Departures>(departures: &D) -> Result<(), D::Error> {
-    let mut after = departures.position().await?.unwrap_or_default();
+pub async fn catch_up<D: Departures + ?Sized>(
+    users: &UserServiceClient<InternalChannel>,
+    departures: &D,
+) -> Result<(), CatchUpError<D::Error>> {
+    let place = departures.position();
+    let mut after = place.get().await.map_err(CatchUpError::Position)?.unwrap_or_default();
     let mut is_settled = true;
     loop {
-        let page = departures.list(after).await?;
+        let page = list(users, after).await.map_err(|status| CatchUpError::List(status.into()))?;
         let Some(last) = page.last().map(|deletion| deletion.position.clone()) else { return Ok(()) };
         let mut settled = None;
         for Deletion { user_id, position, age } in page {
             // What comes behind one that is not settled waits for it.
             is_settled &= age >= SETTLED_AFTER;
-            departures.erase(user_id, is_settled).await?;
+            departures.erase(user_id, is_settled).await.map_err(CatchUpError::Erase)?;
             if is_settled {
                 settled = Some(position);
             }
         }
         // Only what is done is behind the place: a process that is killed does it again.
         if let Some(settled) = settled {
-            departures.set_position(&settled).await?;
+            place.set(&settled).await.map_err(CatchUpError::Position)?;
         }
         after = last;
     }
 }
 
 /// Returns the deletions behind a place in their order, or the first ones, as the user service has them.
-pub async fn list(
-    users: &UserServiceClient<InternalChannel>,
-    after: String,
-) -> Result<Vec<Deletion>, Status> {
+async fn list(users: &UserServiceClient<InternalChannel>, after: String) -> Result<Vec<Deletion>, Status> {
     let request = ListDeletionsRequest { after, limit: 0, unfinished: false };
     let listed = users.clone().list_deletions(request).await?.into_inner().deletions;
     let deletion = |deletion: rpc::Deletion| {

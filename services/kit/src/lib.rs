@@ -14,6 +14,7 @@ pub mod clock;
 pub mod config;
 #[cfg(feature = "cql")]
 pub mod cql;
+#[cfg(feature = "postgres")]
 pub mod deletions;
 pub mod docs;
 mod edge;

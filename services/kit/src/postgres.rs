@@ -15,6 +15,8 @@ use tokio_util::sync::CancellationToken;
 
 use crate::{Scope, config::PostgresArgs, error::chain, health::Check};
 
+pub mod positions;
+
 const ACQUIRE_TIMEOUT: Duration = Duration::from_secs(2);
 const IDLE_TIMEOUT: Duration = Duration::from_secs(60);
 /// How often readiness queries the server.

@@ -2,53 +2,24 @@
 //! with those whom they were written to, as the messages do.
 //! Every process follows the list of deletions, see [`kit::deletions`].
 
-use std::{sync::Arc, time::Duration};
-
 use chrono::Utc;
 use contracts::UserId;
-use kit::deletions::{self, Deletion, Departures};
-use tokio_util::sync::CancellationToken;
+use kit::deletions::{Departures, Position};
 use tonic::async_trait;
 
-use crate::{error::Error, store::FileStore, users::Users};
-
-/// How often deletions are listed.
-const INTERVAL: Duration = Duration::from_secs(5);
-
-/// Follows the deletions until the shutdown.
-pub async fn follow(users: Users, store: Arc<dyn FileStore>, shutdown: CancellationToken) {
-    deletions::follow(Erasing { users: &users, store: &*store }, INTERVAL, &shutdown).await;
-}
-
-/// Carries out every deletion behind the place that the store keeps, and moves that place behind those that are settled.
-pub async fn catch_up(users: &Users, store: &dyn FileStore) -> Result<(), Error> {
-    deletions::catch_up(&Erasing { users, store }).await
-}
-
-struct Erasing<'a> {
-    users: &'a Users,
-    store: &'a dyn FileStore,
-}
+use crate::store::{FileStore, StoreError};
 
 #[async_trait]
-impl Departures for Erasing<'_> {
-    type Error = Error;
+impl Departures for dyn FileStore {
+    type Error = StoreError;
 
-    async fn position(&self) -> Result<Option<String>, Error> {
-        Ok(self.store.deletions_position().await?)
-    }
-
-    async fn set_position(&self, position: &str) -> Result<(), Error> {
-        Ok(self.store.set_deletions_position(position).await?)
-    }
-
-    async fn list(&self, after: String) -> Result<Vec<Deletion>, Error> {
-        self.users.deletions(after).await
+    fn position(&self) -> Position {
+        self.deletions_position()
     }
 
     #[expect(clippy::disallowed_methods, reason = "an edge: the time of the change")]
-    async fn erase(&self, user_id: UserId, _is_settled: bool) -> Result<(), Error> {
-        let erased = self.store.erase(user_id, Utc::now()).await?;
+    async fn erase(&self, user_id: UserId, _is_settled: bool) -> Result<(), StoreError> {
+        let erased = FileStore::erase(self, user_id, Utc::now()).await?;
         if erased > 0 {
             tracing::info!(user = %user_id, erased, "removing {erased} files of a deleted account");
         }

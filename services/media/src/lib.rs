@@ -42,8 +42,8 @@ use std::{ops::RangeInclusive, path::PathBuf, sync::Arc, time::Duration};
 
 use contracts::rpc::media_service_server::MediaServiceServer;
 use kit::{
-    Memory, Scope, Service, Surface, backoff::Backoff, catalog, error::chain, health::Check, log::Log,
-    reach::Reach,
+    Memory, Scope, Service, Surface, backoff::Backoff, catalog, deletions, error::chain, health::Check,
+    log::Log, reach::Reach,
 };
 use tokio_util::sync::CancellationToken;
 use tonic::service::Routes;
@@ -148,7 +148,7 @@ fn surface(parts: Parts, scope: &Scope) -> anyhow::Result<Surface> {
         shutdown: shutdown(),
     };
     scope.spawn(follower.start()?);
-    scope.spawn(departures::follow(users.clone(), store.clone(), shutdown()));
+    scope.spawn(deletions::follow(users.client().clone(), store.clone(), shutdown()));
     let collector = Collector {
         store: store.clone(),
         objects: objects.clone(),

@@ -7,6 +7,7 @@ use std::collections::HashMap;
 
 use chrono::{DateTime, Utc};
 use contracts::{ChatId, FileId, UserId};
+use kit::deletions;
 use tonic::async_trait;
 
 pub use self::{
@@ -129,11 +130,8 @@ pub trait FileStore: Send + Sync + 'static {
     /// Gives up a user's files that no message and no chat has, and their picture, as [`Self::discard`] does. Returns how many.
     async fn erase(&self, user_id: UserId, now: DateTime<Utc>) -> Result<u64, StoreError>;
 
-    /// Returns the place up to which deletions of accounts are carried out; `None` before the first.
-    async fn deletions_position(&self) -> Result<Option<String>, StoreError>;
-
-    /// Notes that deletions up to this place are carried out.
-    async fn set_deletions_position(&self, position: &str) -> Result<(), StoreError>;
+    /// Returns the place up to which deletions of accounts are carried out.
+    fn deletions_position(&self) -> deletions::Position;
 
     /// Returns how many bytes all files take.
     async fn used_bytes(&self) -> Result<i64, StoreError>;

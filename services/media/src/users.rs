@@ -4,10 +4,7 @@ use contracts::{
     UserId,
     rpc::{GetUsersRequest, user_service_client::UserServiceClient},
 };
-use kit::{
-    deletions::{self, Deletion},
-    rpc::InternalChannel,
-};
+use kit::rpc::InternalChannel;
 
 use crate::error::Error;
 
@@ -29,9 +26,9 @@ impl Users {
         if found.iter().any(|user| user.deleted) { Err(Error::CallerDeleted) } else { Ok(()) }
     }
 
-    /// Returns the deletions behind a place in their order, or the first ones.
-    pub(crate) async fn deletions(&self, after: String) -> Result<Vec<Deletion>, Error> {
-        deletions::list(&self.0, after).await.map_err(failed)
+    /// Returns its client.
+    pub const fn client(&self) -> &UserServiceClient<InternalChannel> {
+        &self.0
     }
 }
 

@@ -25,7 +25,7 @@ use contracts::{
 use futures_util::try_join;
 use kit::{
     auth::Caller,
-    docs::{self, CallerProblems, FaultProblems, OpenApiRouter, ParameterProblems, routes},
+    docs::{self, OpenApiRouter, QueryProblems, routes},
     error::{ApiError, InvalidField},
     extract::{Json, Path, Query},
     page::{HISTORY, PageSize, Span},
@@ -103,9 +103,7 @@ impl PageQuery {
     responses(
         (status = OK, description = "The page is the last one when its last seq is head_seq. It ends at `limit` entries or at 128 KiB", body = MessagePage),
         (status = FORBIDDEN, description = "not_a_member", body = Problem, content_type = "application/problem+json"),
-        ParameterProblems,
-        CallerProblems,
-        FaultProblems,
+        QueryProblems,
     )
 )]
 async fn get_messages(
@@ -146,9 +144,7 @@ struct OwnQuery {
     params(OwnQuery),
     responses(
         (status = OK, description = "One page", body = Page<Message>),
-        ParameterProblems,
-        CallerProblems,
-        FaultProblems,
+        QueryProblems,
     )
 )]
 async fn list_own(

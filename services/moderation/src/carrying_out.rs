@@ -14,7 +14,7 @@ use std::{
 
 use contracts::{
     DeviceId,
-    event::{EntryKind, SendRecord, VERSION},
+    event::{EntryKind, SendRecord},
 };
 use futures_util::future::join_all;
 use kit::{
@@ -236,28 +236,8 @@ impl Worker {
 /// Returns the entry that deletes a message: that of a moderator, in the name of no user.
 fn entry_of(deletion: Deletion) -> SendRecord {
     SendRecord {
-        v: VERSION,
-        chat: deletion.chat,
-        sender: SYSTEM,
-        device: DeviceId(Uuid::nil()),
-        key: deletion.key(),
-        kind: EntryKind::Delete,
-        body: String::new(),
-        subject: None,
         target_seq: Some(deletion.seq),
-        mentions: Vec::new(),
-        called_by_role: 0,
-        not_members: Vec::new(),
-        mention_roles: Vec::new(),
-        mentions_all: false,
-        mentions_here: false,
-        silent: false,
-        attachments: Vec::new(),
-        forwarded: None,
-        source: None,
-        range: None,
         moderates: true,
-        subject_only: false,
-        reads_from: None,
+        ..SendRecord::new(deletion.chat, SYSTEM, DeviceId(Uuid::nil()), deletion.key(), EntryKind::Delete)
     }
 }

@@ -319,25 +319,8 @@ mod tests {
 
     /// Returns a text that takes a while to judge.
     fn long_post(seq: i64) -> Arc<Post> {
-        let outcome = DeliveryOutcome::Stored {
-            seq,
-            kind: EntryKind::Text,
-            body: "nothing of it is here ".repeat(700),
-            subject: None,
-            target_seq: None,
-            mentions: Vec::new(),
-            mention_roles: Vec::new(),
-            mentions_all: false,
-            mentions_here: false,
-            silent: false,
-            attachments: Vec::new(),
-            forwarded: None,
-            range: None,
-            sent_at_ms: 1_000,
-            subject_only: false,
-            expires_at_ms: None,
-            place: None,
-        };
+        let outcome =
+            DeliveryOutcome::stored(seq, EntryKind::Text, "nothing of it is here ".repeat(700), 1_000);
         let (device, key) = (DeviceId(Uuid::nil()), MessageKey(Uuid::nil()));
         let (chat, sender) = (ChatId(Uuid::from_u128(1)), UserId(Uuid::from_u128(2)));
         let record = DeliveredRecord { v: 1, chat, sender, device, key, outcome };

@@ -36,7 +36,9 @@ pub mod store;
 use std::{ops::RangeInclusive, sync::Arc, time::Duration};
 
 use anyhow::Context as _;
-use kit::{Memory, Scope, Service, Surface, backoff::Backoff, catalog, clock::now_ms, log::Log, rounds};
+use kit::{
+    Memory, Scope, Service, Surface, backoff::Backoff, catalog, clock::now_ms, deletions, log::Log, rounds,
+};
 use secrecy::SecretString;
 use tokio_util::sync::CancellationToken;
 use tonic::service::Routes;
@@ -148,7 +150,7 @@ fn surface(
         scope.spawn(Asking { store, classifier, metrics, wake }.run(shutdown()));
     }
     scope.spawn(forget(store.clone(), shutdown()));
-    scope.spawn(departures::follow(peers.clone(), store.clone(), shutdown()));
+    scope.spawn(deletions::follow(peers.users().clone(), store.clone(), shutdown()));
     let shadows = Shadows::new(store.clone(), log, scope.tenant(), scope.tasks().clone(), shutdown());
     let pace = Pace::default();
     let state = AppState { store, moderators, pace, peers, shadows, metrics, wake, has_classifier };

@@ -11,10 +11,7 @@ use contracts::{
     },
     wire::Message,
 };
-use kit::{
-    deletions::{self, Deletion},
-    rpc::InternalChannel,
-};
+use kit::rpc::InternalChannel;
 use tonic::{Code, Status};
 
 use crate::{
@@ -53,9 +50,9 @@ impl Peers {
         }
     }
 
-    /// Returns the deletions of accounts behind a place in their order, or the first ones.
-    pub(crate) async fn deletions(&self, after: String) -> Result<Vec<Deletion>, Error> {
-        deletions::list(&self.users, after).await.map_err(|status| failed("user", status))
+    /// Returns the user service.
+    pub const fn users(&self) -> &UserServiceClient<InternalChannel> {
+        &self.users
     }
 
     /// Tells the chat service what holds for a user. It is whole, so that repeating it changes nothing.

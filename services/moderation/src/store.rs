@@ -12,6 +12,7 @@ use contracts::{
         Sanction, SanctionKind, ShadowRun,
     },
 };
+use kit::deletions;
 use tonic::async_trait;
 
 pub use self::{
@@ -167,11 +168,8 @@ pub trait ModerationStore: Send + Sync + 'static {
     /// show of it, and what is to be carried out. What was decided and reported stays; mutes and bans that are in force are lifted, as they hold for nobody.
     async fn erase(&self, user: UserId, now_ms: i64) -> Result<(), StoreError>;
 
-    /// Returns the place up to which deletions of accounts are carried out; `None` before the first.
-    async fn deletions_position(&self) -> Result<Option<String>, StoreError>;
-
-    /// Notes that deletions up to this place are carried out.
-    async fn set_deletions_position(&self, position: &str) -> Result<(), StoreError>;
+    /// Returns the place up to which deletions of accounts are carried out.
+    fn deletions_position(&self) -> deletions::Position;
 }
 
 /// Returns what is said of a sanction that is lifted because its user's account is deleted.

@@ -1,7 +1,7 @@
 //! What the service reads from its command line.
 
 use clap::Args;
-use kit::config::{KafkaArgs, MailArgs, PostgresArgs, RedisArgs, secret};
+use kit::config::{KafkaArgs, MailArgs, PostgresArgs, RabbitMqArgs, RedisArgs, secret};
 use secrecy::SecretString;
 use url::Url;
 
@@ -15,11 +15,13 @@ pub struct Settings {
     #[command(flatten)]
     pub redis: RedisArgs,
     #[command(flatten)]
+    pub rabbitmq: RabbitMqArgs,
+    #[command(flatten)]
     pub mail: MailArgs,
     /// The tenant's addresses, scheme, host and port, the main one first.
     #[arg(long, env, value_delimiter = ',')]
     pub public_origins: Vec<String>,
-    /// Certificates in PEM that are trusted at the mail server beside the public ones. The process reads the same argument.
+    /// Certificates in PEM that are trusted at the mail server and at RabbitMQ beside the public ones. The process reads the same argument.
     #[arg(long, env)]
     pub oidc_ca_bundle: Option<String>,
     /// What the key follows from that push services know the tenant by. With another one, browsers have to subscribe again.

@@ -1,51 +1,22 @@
 //! Users whose accounts are deleted: nothing is known of them any more.
 //! Every process follows the list of deletions, see [`kit::deletions`].
 
-use std::{sync::Arc, time::Duration};
-
 use contracts::UserId;
-use kit::deletions::{self, Deletion, Departures};
-use tokio_util::sync::CancellationToken;
+use kit::deletions::{Departures, Position};
 use tonic::async_trait;
 
-use crate::{error::Error, peers::Peers, store::NotificationStore};
-
-/// How often deletions are listed.
-const INTERVAL: Duration = Duration::from_secs(5);
-
-/// Follows the deletions until the shutdown.
-pub async fn follow(peers: Peers, store: Arc<dyn NotificationStore>, shutdown: CancellationToken) {
-    deletions::follow(Forgetting { peers: &peers, store: &*store }, INTERVAL, &shutdown).await;
-}
-
-/// Carries out every deletion behind the place that the store keeps, and moves that place behind those that are settled.
-pub async fn catch_up(peers: &Peers, store: &dyn NotificationStore) -> Result<(), Error> {
-    deletions::catch_up(&Forgetting { peers, store }).await
-}
-
-struct Forgetting<'a> {
-    peers: &'a Peers,
-    store: &'a dyn NotificationStore,
-}
+use crate::store::{NotificationStore, StoreError};
 
 #[async_trait]
-impl Departures for Forgetting<'_> {
-    type Error = Error;
+impl Departures for dyn NotificationStore {
+    type Error = StoreError;
 
-    async fn position(&self) -> Result<Option<String>, Error> {
-        Ok(self.store.deletions_position().await?)
+    fn position(&self) -> Position {
+        self.deletions_position()
     }
 
-    async fn set_position(&self, position: &str) -> Result<(), Error> {
-        Ok(self.store.set_deletions_position(position).await?)
-    }
-
-    async fn list(&self, after: String) -> Result<Vec<Deletion>, Error> {
-        self.peers.deletions(after).await
-    }
-
-    async fn erase(&self, user_id: UserId, _is_settled: bool) -> Result<(), Error> {
-        if self.store.erase(user_id).await? {
+    async fn erase(&self, user_id: UserId, _is_settled: bool) -> Result<(), StoreError> {
+        if NotificationStore::erase(self, user_id).await? {
             tracing::info!(user = %user_id, "a deleted account is notified of nothing any more");
         }
         Ok(())

@@ -6,6 +6,7 @@ mod notice;
 mod phone;
 mod providers;
 mod subscription;
+mod ticket;
 
 use std::time::Duration;
 
@@ -23,6 +24,7 @@ pub use self::{
     },
     providers::Providers,
     subscription::{Busy, Job, NewSubscription, Subscription, Target},
+    ticket::{Places, Taken, Ticket},
 };
 
 /// Subscriptions of one user.

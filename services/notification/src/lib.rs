@@ -14,9 +14,11 @@
 //! users come from the tenant's cache (see [`kit::users`]).
 //!
 //! # Publishes
-//! Nothing to the log. Web Push, pushes by Firebase, webhooks, mails and text messages (see [`mod@channels`]).
+//! Nothing to the log. Web Push, pushes by Firebase, webhooks, mails and text messages (see [`mod@channels`]). Where the cell has RabbitMQ, jobs go from
+//! the process that finds them due to the one that sends them through its queues (see [`carrier`]).
 
 pub mod api;
+pub mod carrier;
 pub mod channels;
 pub mod config;
 pub mod departures;
@@ -41,6 +43,7 @@ use kit::{
     cache::{self, Cache, Shelf},
     catalog,
     catalog::Topic,
+    deletions,
     log::Log,
     mail::Mailer,
     users::USERS,
@@ -52,6 +55,7 @@ use url::Url;
 
 use crate::{
     api::{AppState, ChannelFacts, Confirming, Tokens},
+    carrier::{Amqp, Broker, Queues, Rows},
     channels::{
         Channels, EmailChannel, FcmChannel, GOOGLE, Outside, ServiceAccount, SmsChannel, SmsHook, VapidKey,
         WebPushChannel, WebhookChannel,
@@ -70,7 +74,8 @@ const DEV_DELAY: TimeDelta = TimeDelta::seconds(10);
 
 /// The notification service.
 ///
-/// While Kafka is down no new message is followed; while another service or a provider is, notifications wait. The service stays ready.
+/// While Kafka is down no new message is followed; while another service or a provider is, notifications wait; while RabbitMQ is, jobs come from the
+/// database. The service stays ready.
 pub struct Notification;
 
 /// What the service is built on.
@@ -79,6 +84,8 @@ struct Parts {
     store: Arc<dyn NotificationStore>,
     log: Log,
     shelf: Shelf,
+    /// What carries jobs to their senders, where the cell has it.
+    broker: Option<Arc<dyn Broker>>,
     mail: Option<(Arc<Mailer>, String)>,
     fcm: Option<ServiceAccount>,
     sms: Option<Sms>,
@@ -109,6 +116,7 @@ impl Notification {
             postgres,
             kafka,
             redis,
+            rabbitmq,
             mail,
             public_origins,
             oidc_ca_bundle,
@@ -120,6 +128,7 @@ impl Notification {
             notify_after_seconds,
         } = settings;
         let origin = public_origins.into_iter().find(|origin| !origin.is_empty());
+        let broker = Amqp::new(rabbitmq, oidc_ca_bundle.as_deref()).context("failed to prepare RabbitMQ")?;
         let mailer = Mailer::new(mail, oidc_ca_bundle.as_deref()).context("failed to prepare mail")?;
         let mail = match mailer {
             None => None,
@@ -144,6 +153,7 @@ impl Notification {
             store: Arc::new(PostgresStore::new(SCHEMA.watched_pool(&postgres, scope))),
             log: Log::kafka(kafka),
             shelf: Shelf::redis(&redis, scope.tenant()).context("failed to prepare the cache")?,
+            broker: broker.map(|broker| Arc::new(broker) as Arc<dyn Broker>),
             mail,
             fcm,
             sms,
@@ -175,6 +185,7 @@ impl Service for Notification {
             store: Arc::new(MemoryStore::default()),
             log: memory.log.clone(),
             shelf: memory.shelf.clone(),
+            broker: None,
             mail: None,
             fcm: None,
             sms: None,
@@ -191,7 +202,7 @@ fn internet() -> anyhow::Result<Outside> {
 }
 
 fn surface(parts: Parts, scope: &Scope) -> anyhow::Result<Surface> {
-    let Parts { outside, store, log, shelf, mail, fcm, sms, contact, secret, delay } = parts;
+    let Parts { outside, store, log, shelf, broker, mail, fcm, sms, contact, secret, delay } = parts;
     let metrics = scope.metrics(Metrics::register);
     let peers = Peers::new(
         scope.peer(catalog::Service::Chat)?,
@@ -210,7 +221,7 @@ fn surface(parts: Parts, scope: &Scope) -> anyhow::Result<Surface> {
     };
     scope.spawn(follower.clone().follow(Topic::ChatEvents)?);
     scope.spawn(follower.follow(Topic::MessageDelivered)?);
-    scope.spawn(departures::follow(peers.clone(), store.clone(), shutdown()));
+    scope.spawn(deletions::follow(peers.users().clone(), store.clone(), shutdown()));
     let key = Arc::new(VapidKey::derive(&secret).ok().context("failed to derive the key of Web Push")?);
     let tokens = Tokens::new(&secret);
     let mut channels = channels(&outside, &key, contact, mail.as_ref(), &tokens);
@@ -230,7 +241,15 @@ fn surface(parts: Parts, scope: &Scope) -> anyhow::Result<Surface> {
         let (store, peers, metrics) = (store.clone(), peers.clone(), metrics.clone());
         let wake = Arc::new(Notify::new());
         senders.push(wake.clone());
-        scope.spawn(Sender { store, peers, name, channel, metrics, wake }.run(shutdown()));
+        let sender = Sender { store: store.clone(), peers, name, channel, metrics: metrics.clone() };
+        match &broker {
+            None => scope.spawn(sender.run(Rows::new(store, name, wake), shutdown())),
+            Some(broker) => {
+                let (queues, handing) = Queues::new(broker.clone(), store, name, wake, metrics);
+                scope.spawn(handing.run(shutdown()));
+                scope.spawn(sender.run(queues, shutdown()));
+            }
+        }
     }
     let wake = Arc::new(Notify::new());
     let maker = Maker {

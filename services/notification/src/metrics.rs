@@ -30,6 +30,7 @@ pub struct Metrics {
     jobs: Family<OutcomeLabels, Counter>,
     waiting: Family<ChannelLabels, Gauge<i64, AtomicI64>>,
     dead: Family<ChannelLabels, Gauge<i64, AtomicI64>>,
+    broker: Family<ChannelLabels, Gauge<i64, AtomicI64>>,
     pub(crate) send: Histogram,
 }
 
@@ -41,6 +42,7 @@ impl Default for Metrics {
             jobs: Family::default(),
             waiting: Family::default(),
             dead: Family::default(),
+            broker: Family::default(),
             send: Histogram::new(SEND_SECONDS),
         }
     }
@@ -59,6 +61,11 @@ impl Metrics {
             "Jobs of the tenant that were given up in the last days, by channel",
             metrics.dead.clone(),
         );
+        registry.register(
+            "broker_up",
+            "1 where jobs of a channel come through RabbitMQ, 0 while it is away, nothing in a cell without it",
+            metrics.broker.clone(),
+        );
         registry.register_with_unit(
             "send",
             "How long a provider takes for what is sent",
@@ -71,6 +78,12 @@ impl Metrics {
     /// Counts a job.
     pub(crate) fn job(&self, channel: NotificationChannel, outcome: &'static str) {
         self.jobs.get_or_create(&OutcomeLabels { channel: channel.as_str(), outcome }).inc();
+    }
+
+    /// Notes whether jobs come through the broker.
+    pub(crate) fn broker_up(&self, channel: NotificationChannel, is_up: bool) {
+        let labels = ChannelLabels { channel: channel.as_str() };
+        self.broker.get_or_create(&labels).set(is_up.into());
     }
 
     /// Notes how many jobs there are.

@@ -11,12 +11,7 @@ use contracts::{
         message_service_client::MessageServiceClient, user_service_client::UserServiceClient,
     },
 };
-use kit::{
-    cache::Cache,
-    deletions::{self, Deletion},
-    rpc::InternalChannel,
-    users::ShownUsers,
-};
+use kit::{cache::Cache, rpc::InternalChannel, users::ShownUsers};
 use tonic::{Code, Status};
 use uuid::Uuid;
 
@@ -191,9 +186,9 @@ impl Peers {
         Ok(digest)
     }
 
-    /// Returns the deletions of accounts behind a place in their order, or the first ones.
-    pub(crate) async fn deletions(&self, after: String) -> Result<Vec<Deletion>, Error> {
-        deletions::list(&self.users, after).await.map_err(failed("user"))
+    /// Returns the user service.
+    pub const fn users(&self) -> &UserServiceClient<InternalChannel> {
+        &self.users
     }
 }
 

@@ -19,31 +19,27 @@ use contracts::{
 };
 use kit::{backoff::Backoff, error::chain, outage::Outage};
 use tokio::{
-    sync::Notify,
     task::{Id, JoinError, JoinSet},
     time::{Instant, sleep, timeout},
 };
 use tokio_util::sync::CancellationToken;
 
 use crate::{
+    carrier::{Carried, Carrier, Receipt},
     channels::{Channel, Content, SendError},
-    domain::{
-        Busy, Job, MAX_AT_ONCE, MAX_ATTEMPTS, Notice, Providers, Subscription, pause_until, wait_after,
-    },
+    domain::{Busy, Job, MAX_AT_ONCE, MAX_ATTEMPTS, Notice, Providers, Subscription, wait_after},
     error::Error,
     metrics::Metrics,
     peers::{Peers, Standing},
     store::{NotificationStore, StoreError},
 };
 
-/// After a failure to look for what is due.
-const LOOK_AGAIN: Duration = Duration::from_secs(1);
 /// Between the end of a job and the look for others, which is a statement for all places that are free by then.
-const GATHER: Duration = Duration::from_millis(20);
+pub(crate) const GATHER: Duration = Duration::from_millis(20);
 /// A job takes no longer: a few calls to other services and one request to a provider.
 const JOB_LIMIT: Duration = Duration::from_secs(45);
 /// Longer than a job takes.
-const LEASE: TimeDelta = TimeDelta::seconds(60);
+pub(crate) const LEASE: TimeDelta = TimeDelta::seconds(60);
 /// What became of a job can be noted for so long after the claim: another process has it when the lease ends.
 const NOTE_FOR: Duration = Duration::from_secs(55);
 /// Between attempts to note it.
@@ -59,8 +55,6 @@ pub struct Sender {
     pub name: NotificationChannel,
     pub channel: Arc<dyn Channel>,
     pub metrics: Metrics,
-    /// There are jobs.
-    pub wake: Arc<Notify>,
 }
 
 /// What outages are called in the log.
@@ -109,8 +103,8 @@ enum Decision {
 }
 
 impl Sender {
-    /// Sends until the shutdown, and finishes what was begun.
-    pub async fn run(self, shutdown: CancellationToken) {
+    /// Sends what a carrier brings until the shutdown, and finishes what was begun.
+    pub async fn run(self, mut carrier: impl Carrier, shutdown: CancellationToken) {
         let claiming = Outage::default();
         let outages = Arc::new(Outages {
             deciding: Outage::default(),
@@ -126,25 +120,41 @@ impl Sender {
             let (mut busy, at) = (Busy::with(held.values()), Instant::now());
             providers.hold(&mut busy, at);
             let limit = providers.places(self.name, outages.places(running.len()), running.len(), at);
-            let (jobs, pause) = match self.look(limit, &busy).await {
-                Ok(found) => {
-                    claiming.worked(CLAIMING);
-                    found
-                }
-                Err(error) => {
-                    claiming.failed(CLAIMING, &error);
-                    (Vec::new(), LOOK_AGAIN)
+            let taken = if limit == 0 {
+                Vec::new()
+            } else {
+                match carrier.take(limit, &busy).await {
+                    Ok(taken) => {
+                        claiming.worked(CLAIMING);
+                        taken
+                    }
+                    Err(error) => {
+                        claiming.failed(CLAIMING, &error);
+                        Vec::new()
+                    }
                 }
             };
-            let may_be_more = !jobs.is_empty();
-            for job in jobs {
-                let (sender, outages, to) = (self.clone(), outages.clone(), job.subscription.clone());
-                let task = running.spawn(async move { sender.carry_out(&job, &outages).await });
+            let may_be_more = !taken.is_empty();
+            for carried in taken {
+                let (sender, outages) = (self.clone(), outages.clone());
+                let to = carried.job.subscription.clone();
+                // A queue brings what any process found due, and this one sees who is down.
+                let waits = providers.is_down(&to.target) && !busy.has_place(&to);
+                busy.add(&to);
+                let task = running.spawn(async move {
+                    if waits {
+                        sender.put_back(carried).await;
+                        return None;
+                    }
+                    sender.carry_out(carried, &outages).await
+                });
                 held.insert(task.id(), to);
             }
             if may_be_more && running.len() < MAX_AT_ONCE && !outages.deciding.is_on() {
                 continue;
             }
+            let free = outages.places(running.len());
+            let has_place = providers.places(self.name, free, running.len(), Instant::now()) > 0;
             tokio::select! {
                 () = shutdown.cancelled() => {}
                 // A place is free: there may be more for it.
@@ -153,8 +163,8 @@ impl Sender {
                     // What ends with it shares one look for others.
                     sleep(GATHER).await;
                 }
-                () = self.wake.notified() => {}
-                () = sleep(pause) => {}
+                () = carrier.wait(), if has_place => {}
+                () = sleep(PEER_WAIT), if !has_place => {}
             }
             while let Some(ended) = running.try_join_next_with_id() {
                 note_ended(&ended, &mut held, &mut providers);
@@ -163,19 +173,27 @@ impl Sender {
         while running.join_next().await.is_some() {}
     }
 
-    /// Takes so many jobs that are due. Returns how long to wait where there are none.
-    async fn look(&self, limit: usize, busy: &Busy) -> Result<(Vec<Job>, Duration), StoreError> {
-        let now = now();
-        if limit == 0 {
-            return Ok((Vec::new(), pause_until(None, now)));
-        }
-        let jobs = self.store.claim(self.name, now, now + LEASE, limit, busy).await?;
-        let next = if jobs.is_empty() { self.store.next_job(self.name).await? } else { None };
-        Ok((jobs, pause_until(next, now)))
+    /// Puts a job off whose provider is down. That is no attempt.
+    async fn put_back(&self, Carried { job, receipt }: Carried) {
+        let wait = TimeDelta::from_std(PEER_WAIT).unwrap_or_default();
+        let end = End::Wait { wait, is_counted: false };
+        self.end(&job, receipt, &end, Instant::now() + NOTE_FOR).await;
     }
 
-    /// Carries out a job that was claimed just now, and notes what became of it. Returns whether its provider answered, where it was asked.
-    async fn carry_out(&self, job: &Job, outages: &Outages) -> Option<bool> {
+    /// Notes what became of a job, and tells it where the job came from.
+    async fn end(&self, job: &Job, receipt: Receipt, end: &End, until: Instant) {
+        let noted = persist(until, || self.note(job, end)).await;
+        // What is not noted is done again, as another message.
+        receipt.settle(noted.is_ok() && matches!(end, End::Dead(_))).await;
+        if let Err(error) = noted {
+            let cause = chain(&error);
+            tracing::warn!(cause, "failed to note what became of a job, which is done again: {cause}");
+        }
+    }
+
+    /// Carries out a job that was taken just now, and notes what became of it. Returns whether its provider answered, where it was asked.
+    async fn carry_out(&self, Carried { job, receipt }: Carried, outages: &Outages) -> Option<bool> {
+        let job = &job;
         let note_until = Instant::now() + NOTE_FOR;
         let done = timeout(JOB_LIMIT, self.send(job)).await;
         // What the user's own preferences decide shows nothing of other services.
@@ -215,10 +233,7 @@ impl Sender {
             }
         };
         self.metrics.job(self.name, outcome);
-        if let Err(error) = persist(note_until, || self.note(job, &end)).await {
-            let cause = chain(&error);
-            tracing::warn!(cause, "failed to note what became of a job, which is done again: {cause}");
-        }
+        self.end(job, receipt, &end, note_until).await;
         has_answered
     }
 

@@ -10,7 +10,7 @@ use contracts::{
     ChatId, SubscriptionId, UserId,
     api::{NotificationChannel, NotificationLevel},
 };
-use kit::catalog::Topic;
+use kit::{catalog::Topic, deletions};
 use tonic::async_trait;
 
 pub use self::{
@@ -18,7 +18,8 @@ pub use self::{
     postgres::{PostgresStore, SCHEMA},
 };
 use crate::domain::{
-    Batch, Busy, CodeOutcome, Job, MAX_SUBSCRIPTIONS, NewCode, NewSubscription, Quiet, Subscription,
+    Batch, Busy, CodeOutcome, Job, MAX_SUBSCRIPTIONS, NewCode, NewSubscription, Places, Quiet, Subscription,
+    Taken, Ticket,
 };
 
 /// Of what and when a user is notified.
@@ -134,6 +135,35 @@ pub trait NotificationStore: Send + Sync + 'static {
         busy: &Busy,
     ) -> Result<Vec<Job>, StoreError>;
 
+    /// Hands jobs of a channel that are due over to a queue, those that wait for the longest first: as many as have a place beside those that were handed
+    /// over and are not done, in whatever process. Returns the tickets that stand for them. Until the lease ends a job is the one's who begins its
+    /// ticket, and is handed over again then.
+    async fn hand_over(
+        &self,
+        channel: NotificationChannel,
+        now: DateTime<Utc>,
+        until: DateTime<Utc>,
+        places: Places,
+    ) -> Result<Vec<Ticket>, StoreError>;
+
+    /// Takes the jobs of a channel that tickets stand for, as [`Self::claim`] does. A ticket stands for a job once.
+    async fn begin(
+        &self,
+        channel: NotificationChannel,
+        taken: &[Taken],
+        until: DateTime<Utc>,
+    ) -> Result<Begun, StoreError>;
+
+    /// Notes that tickets stand for nothing: their jobs are due then.
+    async fn take_back(&self, tickets: &[Ticket], until: DateTime<Utc>) -> Result<(), StoreError>;
+
+    /// Notes that no ticket of a channel that was not begun stands for a job: those are due at once. Returns how many.
+    async fn take_all_back(
+        &self,
+        channel: NotificationChannel,
+        now: DateTime<Utc>,
+    ) -> Result<u64, StoreError>;
+
     /// Ends a job. When there is more to say since it was claimed, it is due again at once. `next_at` is when the next digest may follow.
     async fn finish(
         &self,
@@ -157,11 +187,17 @@ pub trait NotificationStore: Send + Sync + 'static {
     /// Forgets a user. Returns whether anything was known.
     async fn erase(&self, user_id: UserId) -> Result<bool, StoreError>;
 
-    /// Returns the place up to which deletions of accounts are carried out; `None` before the first.
-    async fn deletions_position(&self) -> Result<Option<String>, StoreError>;
+    /// Returns the place up to which deletions of accounts are carried out.
+    fn deletions_position(&self) -> deletions::Position;
+}
 
-    /// Notes that deletions up to this place are carried out.
-    async fn set_deletions_position(&self, position: &str) -> Result<(), StoreError>;
+/// What tickets stand for. Of the others there is nothing to do: their jobs are done, are another process's, or were handed over again.
+#[derive(Debug, Default)]
+pub struct Begun {
+    /// By the number of the ticket.
+    pub jobs: Vec<(i64, Job)>,
+    /// Numbers of tickets whose jobs were given up.
+    pub dead: Vec<i64>,
 }
 
 /// How far a partition of a topic was read.

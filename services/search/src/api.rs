@@ -3,6 +3,7 @@
 
 mod grpc;
 mod names;
+mod problems;
 mod searches;
 
 use std::{collections::HashMap, sync::Arc, time::Instant};
@@ -23,7 +24,7 @@ use contracts::{
 use kit::{
     auth::Caller,
     clock::now_ms,
-    docs::{self, CallerProblems, FaultProblems, OpenApiRouter, ParameterProblems, routes},
+    docs::{self, CallerProblems, OpenApiRouter, routes},
     error::{ApiError, InvalidField},
     extract::{Json, Query},
     page::PageSizes,
@@ -32,8 +33,8 @@ use kit::{
 use serde::Deserialize;
 use utoipa::IntoParams;
 
-use self::searches::SearchingCaller;
 pub use self::{grpc::IndexRpc, searches::Searches};
+use self::{problems::SearchProblems, searches::SearchingCaller};
 use crate::{
     domain::{Analyzer, Document, EntryName, Place, Query as Words, Search, Seats, Text, excerpts, parse},
     error::Error,
@@ -125,11 +126,7 @@ struct SearchQuery {
         (status = OK, description = "One page", body = FoundMessages),
         (status = FORBIDDEN, description = "not_a_member: of the chat that is named", body = Problem,
             content_type = "application/problem+json"),
-        (status = TOO_MANY_REQUESTS, description = "rate_limited (requests of the client's address, or searches of the caller)",
-            body = Problem, content_type = "application/problem+json"),
-        ParameterProblems,
-        CallerProblems,
-        FaultProblems,
+        SearchProblems,
     )
 )]
 async fn search_messages(

@@ -13,7 +13,7 @@ use contracts::{
 };
 use kit::{
     auth::Caller,
-    docs::{BodyProblems, CallerProblems, FaultProblems},
+    docs::{BodyProblems, FaultProblems, RequestProblems},
     error::ApiError,
     extract::{ClientAddress, Json},
     idempotency::IdempotencyKey,
@@ -146,9 +146,7 @@ pub(super) async fn delete(
         (status = OK, description = "The password is changed, and all other sessions have ended", body = PasswordChanged),
         (status = FORBIDDEN, description = "permission_denied (the current password is wrong, or the account has none)",
             body = Problem, content_type = "application/problem+json"),
-        BodyProblems,
-        CallerProblems,
-        FaultProblems,
+        RequestProblems,
     )
 )]
 pub(super) async fn change_password(

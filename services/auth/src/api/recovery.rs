@@ -7,7 +7,7 @@ use contracts::api::{
 };
 use kit::{
     auth::Caller,
-    docs::{BodyProblems, CallerProblems, FaultProblems},
+    docs::{BodyProblems, CallerProblems, FaultProblems, RequestProblems},
     error::ApiError,
     extract::{ClientAddress, Json},
 };
@@ -121,9 +121,7 @@ pub(super) async fn get(
             content_type = "application/problem+json"),
         (status = CONFLICT, description = "conflict (the mail server takes no mail for this address)", body = Problem,
             content_type = "application/problem+json"),
-        BodyProblems,
-        CallerProblems,
-        FaultProblems,
+        RequestProblems,
     )
 )]
 pub(super) async fn set(

@@ -7,7 +7,7 @@ use contracts::{
 };
 use kit::{
     auth::Caller,
-    docs::{BodyProblems, CallerProblems, FaultProblems, ParameterProblems},
+    docs::{BodyProblems, CallerProblems, FaultProblems, QueryProblems},
     error::ApiError,
     extract::{ClientAddress, Json, Path},
 };
@@ -163,9 +163,7 @@ pub(super) async fn list(
         (status = NO_CONTENT, description = "The session has ended"),
         (status = NOT_FOUND, description = "not_found (the caller has no such session; it may have ended)", body = Problem,
             content_type = "application/problem+json"),
-        ParameterProblems,
-        CallerProblems,
-        FaultProblems,
+        QueryProblems,
     )
 )]
 pub(super) async fn end(

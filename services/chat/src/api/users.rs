@@ -7,10 +7,7 @@ use contracts::{
     api::ContactableBy,
     rpc::{GetUsersRequest, NoteChatsErasedRequest, user_service_client::UserServiceClient},
 };
-use kit::{
-    deletions::{self, Deletion},
-    rpc::InternalChannel,
-};
+use kit::rpc::InternalChannel;
 
 use crate::{domain::Refusal, error::Error, store::ChatStore};
 
@@ -122,9 +119,8 @@ impl Users {
         Ok(users.iter().filter_map(setting).collect())
     }
 
-    /// Returns the deletions behind a place in their order, or the first ones.
-    pub(crate) async fn deletions(&self, after: String) -> Result<Vec<Deletion>, Error> {
-        deletions::list(&self.0, after).await.map_err(|status| Error::Users(Box::new(status)))
+    pub(crate) const fn client(&self) -> &UserServiceClient<InternalChannel> {
+        &self.0
     }
 
     /// Notes what was done for a deleted account, for the receipt of its user. Receipts are unknown to a user service of the version

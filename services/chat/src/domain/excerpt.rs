@@ -6,7 +6,7 @@ use chrono::{DateTime, Utc};
 use contracts::{
     ChatId, DeviceId, MessageKey, UserId,
     api::{HistoryAccess, Visibility},
-    event::{self, ChatKind, EntryKind, Role, SendRecord},
+    event::{ChatKind, EntryKind, Role, SendRecord},
 };
 use kit::catalog::Topic;
 use uuid::Uuid;
@@ -200,29 +200,10 @@ impl Excerpt {
         key: MessageKey,
     ) -> OutboxRecord {
         let record = SendRecord {
-            v: event::VERSION,
-            chat: self.chat_id,
-            sender: actor,
-            device: DeviceId(Uuid::nil()),
-            key,
-            kind,
             body: body.into_owned(),
             subject,
-            target_seq: None,
-            mentions: Vec::new(),
-            called_by_role: 0,
-            not_members: Vec::new(),
-            mention_roles: Vec::new(),
-            mentions_all: false,
-            mentions_here: false,
-            silent: false,
-            attachments: Vec::new(),
-            forwarded: None,
-            source: None,
-            range: None,
-            moderates: false,
             subject_only: self.deleted_by.is_some(),
-            reads_from: None,
+            ..SendRecord::new(self.chat_id, actor, DeviceId(Uuid::nil()), key, kind)
         };
         OutboxRecord {
             topic: Topic::MessageSend,

@@ -7,7 +7,7 @@ use std::{
 
 use chrono::{DateTime, Utc};
 use contracts::{ChatId, MessageKey, UserId, event::Role};
-use kit::{clock::now_ms, idempotency::IdempotencyKey};
+use kit::{clock::now_ms, deletions, idempotency::IdempotencyKey};
 use tokio::sync::Notify;
 use tonic::async_trait;
 
@@ -39,7 +39,7 @@ struct Tables {
     outbox: Vec<OutboxRecord>,
     /// How many records have left the outbox.
     published: usize,
-    deletions_position: Option<String>,
+    deletions_position: deletions::Position,
     /// By the one who made it, and whom it is against.
     blocks: BTreeMap<(UserId, UserId), DateTime<Utc>>,
     /// What moderators let users not write in a chat, or in none.
@@ -622,13 +622,8 @@ impl ChatStore for MemoryStore {
         Ok(blocks.filter(|(by, blocked)| *by == user_id || *blocked == user_id).take(limit).collect())
     }
 
-    async fn deletions_position(&self) -> Result<Option<String>, StoreError> {
-        Ok(self.tables().deletions_position.clone())
-    }
-
-    async fn set_deletions_position(&self, position: &str) -> Result<(), StoreError> {
-        self.tables().deletions_position = Some(position.to_owned());
-        Ok(())
+    fn deletions_position(&self) -> deletions::Position {
+        self.tables().deletions_position.clone()
     }
 
     async fn all_chats(&self, after: Option<ChatId>, limit: usize) -> Result<Vec<ChatId>, StoreError> {

@@ -4,7 +4,7 @@ use std::collections::BTreeSet;
 
 use chrono::{DateTime, Utc};
 use contracts::{ChatId, UserId, event::Role};
-use kit::{idempotency::IdempotencyKey, postgres::Schema};
+use kit::{deletions, idempotency::IdempotencyKey, postgres::Schema};
 use sqlx::{PgPool, Postgres, Transaction};
 use tonic::async_trait;
 use uuid::Uuid;
@@ -494,23 +494,8 @@ impl ChatStore for PostgresStore {
         blocks::of_any(&self.pool, user_id, limit).await.map_err(StoreError::Read)
     }
 
-    async fn deletions_position(&self) -> Result<Option<String>, StoreError> {
-        sqlx::query_scalar("SELECT position FROM deletions_position")
-            .fetch_optional(&self.pool)
-            .await
-            .map_err(StoreError::Read)
-    }
-
-    async fn set_deletions_position(&self, position: &str) -> Result<(), StoreError> {
-        sqlx::query(
-            "INSERT INTO deletions_position (position) VALUES ($1)
-             ON CONFLICT (is_only) DO UPDATE SET position = EXCLUDED.position",
-        )
-        .bind(position)
-        .execute(&self.pool)
-        .await
-        .map(drop)
-        .map_err(StoreError::Position)
+    fn deletions_position(&self) -> deletions::Position {
+        deletions::Position::in_postgres(self.pool.clone())
     }
 
     #[tracing::instrument(name = "chat.store.all_chats", skip_all)]

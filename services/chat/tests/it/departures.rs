@@ -53,7 +53,7 @@ async fn deleted_accounts_leave_all_their_chats_and_the_place_moves_behind_what_
         chats.push(group(&store, ann, &[ben, cleo]).await);
     }
     departures::catch_up(&users, &store).await.expect("nothing to do");
-    assert_eq!(store.deletions_position().await.expect("a read"), None);
+    assert_eq!(store.deletions_position().get().await.expect("a read"), None);
 
     for (user, age) in [(ann, LONG_AGO), (cleo, LONG_AGO), (dora, 5), (new_user(), LONG_AGO)] {
         peer.delete(user, age);
@@ -70,12 +70,12 @@ async fn deleted_accounts_leave_all_their_chats_and_the_place_moves_behind_what_
     };
     assert_eq!((erased(ann), erased(cleo), erased(dora)), (vec![(120, true)], vec![(120, true)], vec![]));
     // A request that began before the deletion of dora may add her still.
-    assert_eq!(store.deletions_position().await.expect("a read").as_deref(), Some("2"));
+    assert_eq!(store.deletions_position().get().await.expect("a read").as_deref(), Some("2"));
     let late = group(&store, ben, &[dora]).await;
     departures::catch_up(&users, &store).await.expect("the list is carried out again");
     assert_eq!(members(&store, late).await, [(ben, Role::Owner)]);
     assert_eq!(erased(dora), [(1, false)]);
-    assert_eq!(store.deletions_position().await.expect("a read").as_deref(), Some("2"));
+    assert_eq!(store.deletions_position().get().await.expect("a read").as_deref(), Some("2"));
 }
 
 #[tokio::test]
@@ -94,7 +94,7 @@ async fn what_was_not_carried_out_when_the_process_ended_is_carried_out_by_the_n
     let following =
         [(); 2].map(|()| tokio::spawn(departures::follow(client.clone(), store.clone(), shutdown.clone())));
     wait_for("a departure", Duration::from_secs(20), || async {
-        let position = store.deletions_position().await.expect("a read");
+        let position = store.deletions_position().get().await.expect("a read");
         (position.as_deref() == Some("1")).then_some(())
     })
     .await;

@@ -116,25 +116,11 @@ mod tests {
     }
 
     fn deliveries() -> Vec<DeliveredRecord> {
-        let stored = DeliveryOutcome::Stored {
-            seq: 7,
-            kind: EntryKind::MemberAdded,
-            body: "häi \u{1f600} \\ \"".to_owned(),
-            subject: Some(user()),
-            target_seq: None,
-            mentions: Vec::new(),
-            mention_roles: Vec::new(),
-            mentions_all: false,
-            mentions_here: false,
-            silent: false,
-            attachments: Vec::new(),
-            forwarded: None,
-            range: None,
-            sent_at_ms: 1_700_000_000_000,
-            subject_only: true,
-            expires_at_ms: Some(1_700_000_060_000),
-            place: None,
-        };
+        let body = "häi \u{1f600} \\ \"";
+        let mut stored = DeliveryOutcome::stored(7, EntryKind::MemberAdded, body, 1_700_000_000_000);
+        if let DeliveryOutcome::Stored { subject, subject_only, expires_at_ms, .. } = &mut stored {
+            (*subject, *subject_only, *expires_at_ms) = (Some(user()), true, Some(1_700_000_060_000));
+        }
         let repeated = DeliveryOutcome::Repeated { seq: i64::MAX };
         let rejected = DeliveryOutcome::Rejected { code: ErrorCode::TooLarge };
         let (device, key) = (DeviceId(Uuid::from_u128(3)), MessageKey(Uuid::from_u128(4)));

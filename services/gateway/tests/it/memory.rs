@@ -163,25 +163,7 @@ async fn a_room_costs_what_its_connected_members_do() {
 
     let mut times = Vec::new();
     for round in 0..ROUNDS {
-        let outcome = DeliveryOutcome::Stored {
-            seq: round + 1,
-            kind: EntryKind::Text,
-            body: format!("round {round:03}"),
-            subject: None,
-            target_seq: None,
-            mentions: Vec::new(),
-            mention_roles: Vec::new(),
-            mentions_all: false,
-            mentions_here: false,
-            silent: false,
-            attachments: Vec::new(),
-            forwarded: None,
-            range: None,
-            sent_at_ms: 1,
-            subject_only: false,
-            expires_at_ms: None,
-            place: None,
-        };
+        let outcome = DeliveryOutcome::stored(round + 1, EntryKind::Text, format!("round {round:03}"), 1);
         let (sender, device, key) = (user(0xffff), device(1), MessageKey(uuid::Uuid::new_v4()));
         let record = DeliveredRecord { v: VERSION, chat: chat(), sender, device, key, outcome };
         let since = Instant::now();

@@ -393,25 +393,10 @@ impl Peers {
         (kind, subject): (EntryKind, Option<UserId>),
         body: String,
     ) {
-        let outcome = DeliveryOutcome::Stored {
-            seq,
-            kind,
-            body,
-            subject,
-            target_seq: None,
-            mentions: Vec::new(),
-            mentions_all: false,
-            mention_roles: Vec::new(),
-            mentions_here: false,
-            silent: false,
-            attachments: Vec::new(),
-            forwarded: None,
-            range: None,
-            sent_at_ms: 0,
-            subject_only: false,
-            expires_at_ms: None,
-            place: None,
-        };
+        let mut outcome = DeliveryOutcome::stored(seq, kind, body, 0);
+        if let DeliveryOutcome::Stored { subject: said, .. } = &mut outcome {
+            *said = subject;
+        }
         let (sender, key) = (UserId(Uuid::from_u128(9)), MessageKey(Uuid::new_v4()));
         let device = DeviceId(Uuid::nil());
         self.announce(&DeliveredRecord { v: VERSION, chat, sender, device, key, outcome }).await;

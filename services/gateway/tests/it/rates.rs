@@ -102,25 +102,7 @@ async fn what_a_user_sends_through_another_gateway_counts() {
         let mut one = stand.connect(user(1), device(1)).await;
         let mut two = stand.connect(user(2), device(1)).await;
         for seq in 1..=ELSEWHERE {
-            let outcome = DeliveryOutcome::Stored {
-                seq,
-                kind: EntryKind::Text,
-                body: "from elsewhere".into(),
-                subject: None,
-                target_seq: None,
-                mentions: Vec::new(),
-                mention_roles: Vec::new(),
-                mentions_all: false,
-                mentions_here: false,
-                silent: false,
-                attachments: Vec::new(),
-                forwarded: None,
-                range: None,
-                sent_at_ms: now_ms(),
-                subject_only: false,
-                expires_at_ms: None,
-                place: None,
-            };
+            let outcome = DeliveryOutcome::stored(seq, EntryKind::Text, "from elsewhere", now_ms());
             let (sender, device, key) = (user(1), device(9), MessageKey(Uuid::new_v4()));
             let record = DeliveredRecord { v: VERSION, chat: chat(), sender, device, key, outcome };
             stand.peers.announce(&record).await;

@@ -27,25 +27,7 @@ const AHEAD: usize = 32;
 async fn flood(stand: Arc<Stand>, pace: Arc<Semaphore>) {
     for seq in 1..=MESSAGES {
         pace.acquire().await.expect("never closed").forget();
-        let outcome = DeliveryOutcome::Stored {
-            seq,
-            kind: EntryKind::Text,
-            body: "x".repeat(BODY_BYTES),
-            subject: None,
-            target_seq: None,
-            mentions: Vec::new(),
-            mention_roles: Vec::new(),
-            mentions_all: false,
-            mentions_here: false,
-            silent: false,
-            attachments: Vec::new(),
-            forwarded: None,
-            range: None,
-            sent_at_ms: seq,
-            subject_only: false,
-            expires_at_ms: None,
-            place: None,
-        };
+        let outcome = DeliveryOutcome::stored(seq, EntryKind::Text, "x".repeat(BODY_BYTES), seq);
         let (sender, device, key) = (user(3), device(3), MessageKey(Uuid::new_v4()));
         stand
             .peers

@@ -115,25 +115,7 @@ async fn a_removed_member_receives_and_sends_nothing_more() {
         timeout(PATIENCE, read).await.expect("the gateway reads the removal");
 
         // Not even a record that was written for both before the removal.
-        let outcome = DeliveryOutcome::Stored {
-            seq: 1000,
-            kind: EntryKind::Text,
-            body: "late".into(),
-            subject: None,
-            target_seq: None,
-            mentions: Vec::new(),
-            mention_roles: Vec::new(),
-            mentions_all: false,
-            mentions_here: false,
-            silent: false,
-            attachments: Vec::new(),
-            forwarded: None,
-            range: None,
-            sent_at_ms: 1,
-            subject_only: false,
-            expires_at_ms: None,
-            place: None,
-        };
+        let outcome = DeliveryOutcome::stored(1000, EntryKind::Text, "late", 1);
         let key = MessageKey(Uuid::new_v4());
         let record =
             DeliveredRecord { v: VERSION, chat: chat(), sender: user(9), device: device(9), key, outcome };
@@ -276,25 +258,10 @@ async fn a_user_who_has_read_of_their_removal_sends_nothing_more() {
 
         // The chat's own log has the removal; the log of events will have it later.
         stand.peers.leave_silently(chat(), user(2));
-        let outcome = DeliveryOutcome::Stored {
-            seq: 2,
-            kind: EntryKind::MemberRemoved,
-            body: String::new(),
-            subject: Some(user(2)),
-            target_seq: None,
-            mentions: Vec::new(),
-            mention_roles: Vec::new(),
-            mentions_all: false,
-            mentions_here: false,
-            silent: false,
-            attachments: Vec::new(),
-            forwarded: None,
-            range: None,
-            sent_at_ms: 1,
-            subject_only: false,
-            expires_at_ms: None,
-            place: None,
-        };
+        let mut outcome = DeliveryOutcome::stored(2, EntryKind::MemberRemoved, "", 1);
+        if let DeliveryOutcome::Stored { subject, .. } = &mut outcome {
+            *subject = Some(user(2));
+        }
         let (device, key) = (DeviceId(Uuid::nil()), MessageKey(Uuid::new_v4()));
         let record = DeliveredRecord { v: VERSION, chat: chat(), sender: user(1), device, key, outcome };
         stand.peers.announce(&record).await;

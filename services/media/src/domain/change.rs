@@ -95,25 +95,7 @@ mod tests {
 
     /// Returns an entry of Ann's with this kind and seq 9, changed.
     fn entry(kind: EntryKind, change: impl FnOnce(&mut DeliveryOutcome)) -> Option<Change> {
-        let mut outcome = DeliveryOutcome::Stored {
-            seq: 9,
-            kind,
-            body: String::new(),
-            subject: None,
-            target_seq: None,
-            mentions: Vec::new(),
-            mention_roles: Vec::new(),
-            mentions_all: false,
-            mentions_here: false,
-            silent: false,
-            attachments: Vec::new(),
-            forwarded: None,
-            range: None,
-            sent_at_ms: 7,
-            subject_only: false,
-            expires_at_ms: None,
-            place: None,
-        };
+        let mut outcome = DeliveryOutcome::stored(9, kind, "", 7);
         change(&mut outcome);
         let (device, key) = (DeviceId(Uuid::nil()), MessageKey(Uuid::nil()));
         changes_of(&DeliveredRecord { v: 1, chat: CHAT, sender: ANN, device, key, outcome })

@@ -7,7 +7,7 @@ use std::{
 
 use chrono::{DateTime, Utc};
 use contracts::{ChatId, FileId, UserId, api::FilePurpose};
-use kit::idempotency::IdempotencyKey;
+use kit::{deletions, idempotency::IdempotencyKey};
 use tonic::async_trait;
 
 use super::{Claimed, Created, Discarded, FileStore, Offered, Refusal, StoreError};
@@ -28,7 +28,7 @@ struct Tables {
     attachments: BTreeMap<(ChatId, i64, FileId), Attachment>,
     offers: BTreeMap<(FileId, ChatId), DateTime<Utc>>,
     positions: BTreeMap<i32, Position>,
-    deletions_position: Option<String>,
+    deletions_position: deletions::Position,
 }
 
 struct Row {
@@ -524,13 +524,8 @@ impl FileStore for MemoryStore {
         Ok(erased.len() as u64)
     }
 
-    async fn deletions_position(&self) -> Result<Option<String>, StoreError> {
-        Ok(self.tables().deletions_position.clone())
-    }
-
-    async fn set_deletions_position(&self, position: &str) -> Result<(), StoreError> {
-        self.tables().deletions_position = Some(position.to_owned());
-        Ok(())
+    fn deletions_position(&self) -> deletions::Position {
+        self.tables().deletions_position.clone()
     }
 
     async fn used_bytes(&self) -> Result<i64, StoreError> {

@@ -8,7 +8,10 @@ use contracts::{
     api::{FilePurpose, FileRefusal},
     event::SeqRange,
 };
-use kit::postgres::Schema;
+use kit::{
+    deletions,
+    postgres::{Schema, positions},
+};
 use sqlx::{PgConnection, PgPool};
 use tonic::async_trait;
 use uuid::Uuid;
@@ -75,13 +78,6 @@ kit::row! {
         thumbnail_bytes: Option<i64>,
         attempts: i32,
         kept_bytes: i64,
-    }
-}
-
-kit::row! {
-    struct PositionRow {
-        partition: i32,
-        next_offset: Option<i64>,
     }
 }
 
@@ -614,20 +610,7 @@ impl FileStore for PostgresStore {
 
     #[tracing::instrument(name = "media.store.positions", skip_all)]
     async fn positions(&self, partitions: &[i32]) -> Result<HashMap<i32, Option<i64>>, StoreError> {
-        sqlx::query(
-            "INSERT INTO positions (partition) SELECT unnest($1::INT[]) ON CONFLICT (partition) DO NOTHING",
-        )
-        .bind(partitions)
-        .execute(&self.pool)
-        .await
-        .map_err(StoreError::Position)?;
-        let rows: Vec<PositionRow> =
-            sqlx::query_as("SELECT partition, next_offset FROM positions WHERE partition = ANY ($1)")
-                .bind(partitions)
-                .fetch_all(&self.pool)
-                .await
-                .map_err(StoreError::Position)?;
-        Ok(rows.into_iter().map(|row| (row.partition, row.next_offset)).collect())
+        positions::read(&self.pool, partitions).await.map_err(StoreError::Position)
     }
 
     #[tracing::instrument(name = "media.store.apply", skip_all, fields(partition))]
@@ -649,16 +632,7 @@ impl FileStore for PostgresStore {
                 transaction.commit().await.map_err(failed)?;
             }
         }
-        sqlx::query(
-            "INSERT INTO positions (partition, next_offset) VALUES ($1, $2)
-             ON CONFLICT (partition) DO UPDATE SET next_offset = excluded.next_offset",
-        )
-        .bind(partition)
-        .bind(next_offset)
-        .execute(&self.pool)
-        .await
-        .map(drop)
-        .map_err(failed)
+        positions::advance(&self.pool, partition, next_offset).await.map_err(failed)
     }
 
     #[tracing::instrument(name = "media.store.caught_up", skip_all, fields(partition))]
@@ -690,25 +664,8 @@ impl FileStore for PostgresStore {
         Ok(found.len() as u64)
     }
 
-    #[tracing::instrument(name = "media.store.deletions_position", skip_all)]
-    async fn deletions_position(&self) -> Result<Option<String>, StoreError> {
-        sqlx::query_scalar("SELECT position FROM deletions_position")
-            .fetch_optional(&self.pool)
-            .await
-            .map_err(StoreError::Position)
-    }
-
-    #[tracing::instrument(name = "media.store.set_deletions_position", skip_all)]
-    async fn set_deletions_position(&self, position: &str) -> Result<(), StoreError> {
-        sqlx::query(
-            "INSERT INTO deletions_position (position) VALUES ($1)
-             ON CONFLICT (is_only) DO UPDATE SET position = excluded.position",
-        )
-        .bind(position)
-        .execute(&self.pool)
-        .await
-        .map(drop)
-        .map_err(StoreError::Position)
+    fn deletions_position(&self) -> deletions::Position {
+        deletions::Position::in_postgres(self.pool.clone())
     }
 
     #[tracing::instrument(name = "media.store.used_bytes", skip_all)]

@@ -15,12 +15,11 @@ use contracts::{
     ChatId, FileId, UserId,
     rpc::{DescribeFilesRequest, media_service_server::MediaService as _},
 };
-use kit::testing::TestUser;
+use kit::{deletions, testing::TestUser};
 use media::{
-    departures,
     domain::{Attached, Change, MAX_ATTEMPTS},
     scan::Scanner,
-    store::FileStore as _,
+    store::FileStore,
 };
 use serde_json::{Value, json};
 use tokio::{
@@ -485,8 +484,8 @@ async fn a_deleted_account_takes_its_picture_and_what_no_message_has() {
     stand.upload(&ann, json!("avatar"), "image/png", &picture(8, 8)).await;
     stand.peers.delete(ann.id, 5);
     let catch_up = async || {
-        departures::catch_up(&stand.users, &*stand.store).await.expect("a round");
-        stand.store.deletions_position().await.expect("a read")
+        deletions::catch_up(stand.users.client(), &*stand.store as &dyn FileStore).await.expect("a round");
+        stand.store.deletions_position().get().await.expect("a read")
     };
     assert_eq!(catch_up().await, None, "a deletion of a moment ago is looked at again");
     stand.collector.collect(Utc::now()).await.expect("a round");
@@ -507,8 +506,8 @@ async fn a_deletion_that_is_settled_is_behind_the_place_of_the_list() {
     for age_seconds in [90, 61, 5, 70] {
         stand.peers.delete(UserId::generate(), age_seconds);
     }
-    departures::catch_up(&stand.users, &*stand.store).await.expect("a round");
-    let position = stand.store.deletions_position().await.expect("a read");
+    deletions::catch_up(stand.users.client(), &*stand.store as &dyn FileStore).await.expect("a round");
+    let position = stand.store.deletions_position().get().await.expect("a read");
     assert_eq!(position.as_deref(), Some("2"), "what comes behind one that is not settled waits for it");
 }
 

@@ -25,25 +25,11 @@ const TENANT: &str = "acme";
 
 /// Returns a record of an entry of a chat.
 fn record(chat: ChatId, seq: i64, kind: EntryKind, target_seq: Option<i64>, files: &[FileId]) -> Vec<u8> {
-    let outcome = DeliveryOutcome::Stored {
-        seq,
-        kind,
-        body: String::new(),
-        subject: None,
-        target_seq,
-        mentions: Vec::new(),
-        mention_roles: Vec::new(),
-        mentions_all: false,
-        mentions_here: false,
-        silent: false,
-        attachments: files.iter().map(|file| Attachment::unknown(*file)).collect(),
-        forwarded: None,
-        range: None,
-        sent_at_ms: 7,
-        subject_only: false,
-        expires_at_ms: None,
-        place: None,
-    };
+    let mut outcome = DeliveryOutcome::stored(seq, kind, "", 7);
+    if let DeliveryOutcome::Stored { target_seq: of, attachments, .. } = &mut outcome {
+        *of = target_seq;
+        attachments.extend(files.iter().map(|file| Attachment::unknown(*file)));
+    }
     let (sender, device, key) = (UserId(Uuid::nil()), DeviceId(Uuid::nil()), MessageKey(Uuid::nil()));
     serde_json::to_vec(&DeliveredRecord { v: 1, chat, sender, device, key, outcome }).expect("json")
 }

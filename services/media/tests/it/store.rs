@@ -730,10 +730,10 @@ async fn positions_are_kept_by_partition(store: Store) {
     assert_eq!(positions().await, (None, None));
     store.apply(3, 17, &[], at(1)).await.expect("it is noted");
     assert_eq!(positions().await, (None, Some(17)));
-    assert_eq!(store.deletions_position().await.expect("a read"), None);
+    assert_eq!(store.deletions_position().get().await.expect("a read"), None);
     for position in ["a", "b"] {
-        store.set_deletions_position(position).await.expect("it is noted");
-        assert_eq!(store.deletions_position().await.expect("a read").as_deref(), Some(position));
+        store.deletions_position().set(position).await.expect("it is noted");
+        assert_eq!(store.deletions_position().get().await.expect("a read").as_deref(), Some(position));
     }
 }
 

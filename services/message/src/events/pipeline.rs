@@ -325,7 +325,7 @@ mod tests {
 
     use contracts::{
         DeviceId, MessageKey, UserId,
-        event::{EntryKind, SendRecord, VERSION},
+        event::{EntryKind, SendRecord},
         wire::Message,
     };
     use kit::page::Span;
@@ -496,29 +496,15 @@ mod tests {
         let record = |i: usize| {
             let of = if i % 7 == 6 { i - 1 } else { i };
             let record = SendRecord {
-                v: VERSION,
-                chat: chat(of % 3),
-                sender: UserId(Uuid::from_u128(1)),
-                device: DeviceId(Uuid::from_u128(2)),
-                key: MessageKey(Uuid::from_u128(of as u128)),
-                kind: if of % 5 == 4 { EntryKind::Edit } else { EntryKind::Text },
                 body: format!("message {of}"),
-                subject: None,
                 target_seq: (of % 5 == 4).then_some(1 + of as i64 / 7),
-                mentions: Vec::new(),
-                called_by_role: 0,
-                not_members: Vec::new(),
-                mention_roles: Vec::new(),
-                mentions_all: false,
-                mentions_here: false,
-                silent: false,
-                attachments: Vec::new(),
-                forwarded: None,
-                source: None,
-                range: None,
-                moderates: false,
-                subject_only: false,
-                reads_from: None,
+                ..SendRecord::new(
+                    chat(of % 3),
+                    UserId(Uuid::from_u128(1)),
+                    DeviceId(Uuid::from_u128(2)),
+                    MessageKey(Uuid::from_u128(of as u128)),
+                    if of % 5 == 4 { EntryKind::Edit } else { EntryKind::Text },
+                )
             };
             let (key, payload) = (record.chat.to_string(), serde_json::to_vec(&record).expect("json"));
             read_record(RawRecord {

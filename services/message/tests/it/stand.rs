@@ -14,7 +14,7 @@ use std::{
 
 use contracts::{
     ChatId, DeviceId, MessageKey, UserId,
-    event::{EntryKind, SendRecord, VERSION},
+    event::{EntryKind, SendRecord},
     rpc::{
         EntryId, GetMembershipRequest, GetMembershipResponse, ListMembershipsRequest,
         ListMembershipsResponse, Member, Membership,
@@ -414,29 +414,8 @@ impl Drop for Running {
 /// A text of a sender; the device is new, so that every record can be distinguished.
 pub fn text(chat: ChatId, sender: UserId, key: MessageKey, body: &str) -> SendRecord {
     SendRecord {
-        v: VERSION,
-        chat,
-        sender,
-        device: DeviceId(Uuid::new_v4()),
-        key,
-        kind: EntryKind::Text,
         body: body.to_owned(),
-        subject: None,
-        target_seq: None,
-        mentions: Vec::new(),
-        called_by_role: 0,
-        not_members: Vec::new(),
-        mention_roles: Vec::new(),
-        mentions_all: false,
-        mentions_here: false,
-        silent: false,
-        attachments: Vec::new(),
-        forwarded: None,
-        source: None,
-        range: None,
-        moderates: false,
-        subject_only: false,
-        reads_from: None,
+        ..SendRecord::new(chat, sender, DeviceId(Uuid::new_v4()), key, EntryKind::Text)
     }
 }
 

@@ -120,25 +120,7 @@ mod tests {
     use super::*;
 
     fn post(entry_seq: i64, sent_at_ms: i64) -> Post {
-        let outcome = DeliveryOutcome::Stored {
-            seq: entry_seq,
-            kind: EntryKind::Text,
-            body: "a\0b".to_owned(),
-            subject: None,
-            target_seq: None,
-            mentions: Vec::new(),
-            mention_roles: Vec::new(),
-            mentions_all: false,
-            mentions_here: false,
-            silent: false,
-            attachments: Vec::new(),
-            forwarded: None,
-            range: None,
-            sent_at_ms,
-            subject_only: false,
-            expires_at_ms: None,
-            place: None,
-        };
+        let outcome = DeliveryOutcome::stored(entry_seq, EntryKind::Text, "a\0b", sent_at_ms);
         let (chat, sender) = (ChatId(Uuid::nil()), UserId(Uuid::nil()));
         let (device, key) = (DeviceId(Uuid::nil()), MessageKey(Uuid::nil()));
         Post::of(DeliveredRecord { v: 1, chat, sender, device, key, outcome }).expect("a text")

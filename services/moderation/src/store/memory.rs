@@ -12,6 +12,7 @@ use contracts::{
         Sanction, SanctionKind, ShadowRun,
     },
 };
+use kit::deletions;
 use tonic::async_trait;
 
 use super::{Batch, ModerationStore, StoreError, lifted_with_account};
@@ -42,7 +43,7 @@ struct Tables {
     /// Until when a process has them.
     deletions: BTreeMap<Deletion, i64>,
     standings: BTreeMap<Place, Row>,
-    deletions_position: Option<String>,
+    deletions_position: deletions::Position,
 }
 
 #[derive(Clone)]
@@ -546,12 +547,7 @@ impl ModerationStore for MemoryStore {
         Ok(())
     }
 
-    async fn deletions_position(&self) -> Result<Option<String>, StoreError> {
-        Ok(self.tables().deletions_position.clone())
-    }
-
-    async fn set_deletions_position(&self, position: &str) -> Result<(), StoreError> {
-        self.tables().deletions_position = Some(position.to_owned());
-        Ok(())
+    fn deletions_position(&self) -> deletions::Position {
+        self.tables().deletions_position.clone()
     }
 }

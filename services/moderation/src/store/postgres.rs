@@ -9,7 +9,10 @@ use contracts::{
         Sanction, SanctionKind, ShadowRun,
     },
 };
-use kit::postgres::Schema;
+use kit::{
+    deletions,
+    postgres::{Schema, positions},
+};
 use serde::de::DeserializeOwned;
 use sqlx::{
     PgConnection, PgPool, Postgres,
@@ -84,13 +87,6 @@ impl PostgresStore {
 }
 
 kit::row! {
-    struct PositionRow {
-        partition: i32,
-        next_offset: Option<i64>,
-    }
-}
-
-kit::row! {
     struct WindowRow {
         chat_id: Uuid,
         sender_id: Uuid,
@@ -158,20 +154,7 @@ fn rows_of(limit: usize) -> i64 {
 #[async_trait]
 impl ModerationStore for PostgresStore {
     async fn positions(&self, partitions: &[i32]) -> Result<HashMap<i32, Option<i64>>, StoreError> {
-        sqlx::query(
-            "INSERT INTO positions (partition) SELECT unnest($1::INT[]) ON CONFLICT (partition) DO NOTHING",
-        )
-        .bind(partitions)
-        .execute(&self.pool)
-        .await
-        .map_err(StoreError::Work)?;
-        let rows: Vec<PositionRow> =
-            sqlx::query_as("SELECT partition, next_offset FROM positions WHERE partition = ANY ($1)")
-                .bind(partitions)
-                .fetch_all(&self.pool)
-                .await
-                .map_err(StoreError::Read)?;
-        Ok(rows.into_iter().map(|row| (row.partition, row.next_offset)).collect())
+        positions::read(&self.pool, partitions).await.map_err(StoreError::Read)
     }
 
     async fn windows(
@@ -210,15 +193,7 @@ impl ModerationStore for PostgresStore {
         if !batch.windows.is_empty() {
             write_windows(&mut transaction, batch).await.map_err(failed)?;
         }
-        sqlx::query(
-            "INSERT INTO positions (partition, next_offset) VALUES ($1, $2)
-             ON CONFLICT (partition) DO UPDATE SET next_offset = excluded.next_offset",
-        )
-        .bind(batch.partition)
-        .bind(batch.next_offset)
-        .execute(&mut *transaction)
-        .await
-        .map_err(failed)?;
+        positions::advance(&mut *transaction, batch.partition, batch.next_offset).await.map_err(failed)?;
         transaction.commit().await.map_err(failed)
     }
 
@@ -676,23 +651,8 @@ impl ModerationStore for PostgresStore {
         .map_err(StoreError::Work)
     }
 
-    async fn deletions_position(&self) -> Result<Option<String>, StoreError> {
-        sqlx::query_scalar("SELECT position FROM deletions_position")
-            .fetch_optional(&self.pool)
-            .await
-            .map_err(StoreError::Read)
-    }
-
-    async fn set_deletions_position(&self, position: &str) -> Result<(), StoreError> {
-        sqlx::query(
-            "INSERT INTO deletions_position (position) VALUES ($1)
-             ON CONFLICT (is_only) DO UPDATE SET position = excluded.position",
-        )
-        .bind(position.to_owned())
-        .execute(&self.pool)
-        .await
-        .map(drop)
-        .map_err(StoreError::Work)
+    fn deletions_position(&self) -> deletions::Position {
+        deletions::Position::in_postgres(self.pool.clone())
     }
 }
 

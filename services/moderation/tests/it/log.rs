@@ -5,8 +5,8 @@ use contracts::{
     api::{Figures, SanctionKind, ShadowRun, ShadowState},
     event::{DeliveredRecord, EntryKind},
 };
-use kit::testing::wait_for;
-use moderation::{departures, domain::Change, peers::Peers, store::ModerationStore as _};
+use kit::{deletions, testing::wait_for};
+use moderation::{domain::Change, peers::Peers, store::ModerationStore};
 use serde_json::{Value, json};
 use uuid::Uuid;
 
@@ -208,7 +208,9 @@ async fn a_deleted_account_is_not_remembered() {
     let peers = Peers::new(channel.clone(), channel.clone(), channel.clone(), channel);
     stand.peers.deleted.lock().expect("no panic").push(ann);
     assert!(!stand.store.windows(&[(chat, ann)]).await.expect("a read").is_empty());
-    departures::catch_up(&peers, &*stand.store).await.expect("the deletion is carried out");
+    deletions::catch_up(peers.users(), &*stand.store as &dyn ModerationStore)
+        .await
+        .expect("the deletion is carried out");
     assert!(stand.store.windows(&[(chat, ann)]).await.expect("a read").is_empty());
-    assert_eq!(stand.store.deletions_position().await.expect("a read").as_deref(), Some("1"));
+    assert_eq!(stand.store.deletions_position().get().await.expect("a read").as_deref(), Some("1"));
 }

@@ -226,31 +226,17 @@ pub fn entry(
     (kind, target_seq): (EntryKind, Option<i64>),
     body: &str,
 ) -> DeliveredRecord {
+    let mut outcome = DeliveryOutcome::stored(seq, kind, body, now_ms() - 1_000_000 + seq * 1_000);
+    if let DeliveryOutcome::Stored { target_seq: of, .. } = &mut outcome {
+        *of = target_seq;
+    }
     DeliveredRecord {
         v: VERSION,
         chat,
         sender,
         device: DeviceId(Uuid::nil()),
         key: MessageKey(Uuid::from_u128(seq.unsigned_abs().into())),
-        outcome: DeliveryOutcome::Stored {
-            seq,
-            kind,
-            body: body.to_owned(),
-            subject: None,
-            target_seq,
-            mentions: Vec::new(),
-            mention_roles: Vec::new(),
-            mentions_all: false,
-            mentions_here: false,
-            silent: false,
-            attachments: Vec::new(),
-            forwarded: None,
-            range: None,
-            sent_at_ms: now_ms() - 1_000_000 + seq * 1_000,
-            subject_only: false,
-            expires_at_ms: None,
-            place: None,
-        },
+        outcome,
     }
 }
 

@@ -732,10 +732,10 @@ async fn what_is_remembered_of_a_deleted_account_goes(store: Store) {
     store.forget_samples(101).await.expect("a change");
     let empty = ShadowRun { samples: Vec::new(), ..kept };
     assert_eq!(store.shadow_run(set.id).await.expect("a read"), Some(empty));
-    assert_eq!(store.deletions_position().await.expect("a read"), None);
+    assert_eq!(store.deletions_position().get().await.expect("a read"), None);
     for position in ["7", "8"] {
-        store.set_deletions_position(position).await.expect("a change");
-        assert_eq!(store.deletions_position().await.expect("a read").as_deref(), Some(position));
+        store.deletions_position().set(position).await.expect("a change");
+        assert_eq!(store.deletions_position().get().await.expect("a read").as_deref(), Some(position));
     }
 }
 

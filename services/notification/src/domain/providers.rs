@@ -12,7 +12,7 @@ use super::{Busy, MAX_OF_HOST, Target};
 
 /// After so many failures in a row a provider is down,
 const FAILURES: usize = 8;
-/// if they are of so many users at least: one whose endpoints fail keeps nobody else waiting.
+/// if they are of so many users at least: one whose endpoints fail keeps no other user waiting.
 const USERS: usize = 3;
 /// How often one job shows whether a provider that is down is back.
 const TRY_EVERY: Duration = Duration::from_secs(5);
@@ -66,6 +66,11 @@ impl Providers {
             failing.users.insert(user);
         }
         (failing.is_down() && !was_down).then(|| provider.to_owned())
+    }
+
+    /// Reports whether those are down who are asked to take what is sent there.
+    pub fn is_down(&self, target: &Target) -> bool {
+        provider_of(target).and_then(|provider| self.failing.get(provider)).is_some_and(Failing::is_down)
     }
 
     /// Counts the places of hosts that are down as taken, but for one when it is time to try.
@@ -128,6 +133,7 @@ mod tests {
         assert_eq!(free(&providers, "a.example", 0, at(5)), 1);
         assert_eq!(free(&providers, "a.example", 1, at(5)), 0, "one tries");
         assert_eq!(free(&providers, "b.example", 2, at(5)), MAX_OF_HOST - 2, "the others go on");
+        assert!(providers.is_down(&push("a.example")) && !providers.is_down(&push("b.example")));
         assert_eq!(providers.failed(&push("a.example"), users[0], at(5)), None);
         assert_eq!(free(&providers, "a.example", 0, at(9)), 0);
         assert_eq!(providers.answered(&push("a.example")).as_deref(), Some("a.example"));

@@ -12,7 +12,7 @@ use kit::{error::InvalidField, mail::Email};
 use secrecy::{ExposeSecret as _, SecretString};
 use url::Url;
 
-use super::{MAX_OF_HOST, MAX_OF_USER, PhoneNumber, is_of_one_device};
+use super::{PhoneNumber, Places, is_of_one_device};
 
 /// Longest endpoint in bytes: those of browsers have a few hundred.
 const MAX_URL_BYTES: usize = 1_024;
@@ -259,9 +259,14 @@ impl Busy {
 
     /// Reports whether there is a place for another job.
     pub fn has_place(&self, subscription: &Subscription) -> bool {
+        self.has_place_of(subscription, Places::of_process())
+    }
+
+    /// Reports the same, where there are so many places of a user and of a host.
+    pub fn has_place_of(&self, subscription: &Subscription, places: Places) -> bool {
         let of_user = self.users.get(&subscription.user_id).copied().unwrap_or(0);
         let of_host = subscription.target.host().and_then(|host| self.hosts.get(host)).copied().unwrap_or(0);
-        of_user < MAX_OF_USER && of_host < MAX_OF_HOST
+        of_user < places.of_user && of_host < places.of_host
     }
 
     /// Counts one.

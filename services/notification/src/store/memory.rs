@@ -7,13 +7,14 @@ use std::{
 
 use chrono::{DateTime, TimeDelta, Utc};
 use contracts::{ChatId, SubscriptionId, UserId, api::NotificationChannel};
-use kit::catalog::Topic;
+use kit::{catalog::Topic, deletions};
 use tonic::async_trait;
 
-use super::{NotificationStore, Place, Preferences, StoreError};
+use super::{Begun, NotificationStore, Place, Preferences, StoreError};
 use crate::domain::{
     Batch, Busy, CODE_FOR, CODES_COUNT_FOR, CodeOutcome, DIGEST_AFTER, Job, MAX_CODES, MAX_SUBSCRIPTIONS,
-    MAX_TRIES, NewCode, NewSubscription, Subscription, is_of_digests, needs_confirmation,
+    MAX_TRIES, NewCode, NewSubscription, Places, Subscription, Taken, Ticket, is_of_digests,
+    needs_confirmation,
 };
 
 /// The one time zone that it knows.
@@ -32,10 +33,12 @@ struct Tables {
     jobs: BTreeMap<(SubscriptionId, Option<ChatId>), Waiting>,
     /// The last version of any job.
     version: i64,
+    /// The last ticket of any job.
+    ticket: i64,
     /// In the order in which they were sent.
     codes: Vec<Code>,
     positions: BTreeMap<(Topic, i32), Option<i64>>,
-    deletions_position: Option<String>,
+    deletions_position: deletions::Position,
 }
 
 #[derive(Debug, Default)]
@@ -83,6 +86,27 @@ struct Waiting {
     due_at: DateTime<Utc>,
     attempts: i32,
     dead_at: Option<DateTime<Utc>>,
+    ticket: Option<i64>,
+    is_begun: bool,
+}
+
+impl Waiting {
+    /// Returns what is to be sent.
+    fn job(&self, subscription: &Subscription, chat_id: Option<ChatId>) -> Job {
+        Job {
+            subscription: subscription.clone(),
+            chat_id,
+            seq: self.seq,
+            is_called: self.is_called,
+            version: self.version,
+            attempts: self.attempts,
+        }
+    }
+
+    /// Notes that no ticket stands for it.
+    fn forget_ticket(&mut self) {
+        (self.ticket, self.is_begun) = (None, false);
+    }
 }
 
 impl MemoryStore {
@@ -164,6 +188,8 @@ impl Tables {
                     due_at,
                     attempts: 0,
                     dead_at: None,
+                    ticket: None,
+                    is_begun: false,
                 });
                 waiting.seq = waiting.seq.max(news.seq);
                 waiting.is_called |= is_called;
@@ -171,6 +197,7 @@ impl Tables {
                 waiting.version = self.version;
                 if waiting.dead_at.take().is_some() {
                     (waiting.due_at, waiting.attempts) = (due_at, 0);
+                    waiting.forget_ticket();
                 }
             }
         }
@@ -458,16 +485,124 @@ impl NotificationStore for MemoryStore {
             busy.add(subscription);
             waiting.due_at = until;
             waiting.attempts += 1;
-            claimed.push(Job {
-                subscription: subscription.clone(),
+            waiting.forget_ticket();
+            claimed.push(waiting.job(subscription, *chat));
+        }
+        Ok(claimed)
+    }
+
+    async fn hand_over(
+        &self,
+        channel: NotificationChannel,
+        now: DateTime<Utc>,
+        until: DateTime<Utc>,
+        places: Places,
+    ) -> Result<Vec<Ticket>, StoreError> {
+        let mut tables = self.tables();
+        let Tables { subscriptions, jobs, ticket, .. } = &mut *tables;
+        let subscriptions = &*subscriptions;
+        let (mut all, mut busy) = (0, Busy::default());
+        let of_channel = |id: &SubscriptionId| {
+            let found = subscriptions.get(id).map(|entry| &entry.subscription);
+            found.filter(|subscription| subscription.target.channel() == channel)
+        };
+        for ((id, _), waiting) in jobs.iter() {
+            let is_handed = waiting.ticket.is_some() && waiting.dead_at.is_none() && waiting.due_at > now;
+            if let (true, Some(subscription)) = (is_handed, of_channel(id)) {
+                all += 1;
+                busy.add(subscription);
+            }
+        }
+        let mut due: Vec<_> =
+            jobs.iter_mut().filter(|(_, one)| one.dead_at.is_none() && one.due_at <= now).collect();
+        due.sort_by_key(|(_, one)| one.due_at);
+        let mut tickets = Vec::new();
+        for ((id, chat), waiting) in due {
+            let Some(subscription) = of_channel(id) else { continue };
+            if all >= places.all || !busy.has_place_of(subscription, places) {
+                continue;
+            }
+            all += 1;
+            busy.add(subscription);
+            *ticket += 1;
+            (waiting.due_at, waiting.ticket, waiting.is_begun) = (until, Some(*ticket), false);
+            tickets.push(Ticket {
+                number: *ticket,
+                subscription_id: *id,
                 chat_id: *chat,
-                seq: waiting.seq,
-                is_called: waiting.is_called,
-                version: waiting.version,
                 attempts: waiting.attempts,
             });
         }
-        Ok(claimed)
+        Ok(tickets)
+    }
+
+    async fn begin(
+        &self,
+        channel: NotificationChannel,
+        taken: &[Taken],
+        until: DateTime<Utc>,
+    ) -> Result<Begun, StoreError> {
+        let mut tables = self.tables();
+        let Tables { subscriptions, jobs, .. } = &mut *tables;
+        let mut begun = Begun::default();
+        for Taken { ticket, is_revived } in taken {
+            let place = (ticket.subscription_id, ticket.chat_id);
+            let (Some(waiting), Some(Owned { subscription, .. })) =
+                (jobs.get_mut(&place), subscriptions.get(&ticket.subscription_id))
+            else {
+                continue;
+            };
+            let is_dead = waiting.dead_at.is_some();
+            let is_new = !is_dead && !waiting.is_begun && waiting.attempts == ticket.attempts;
+            let is_to_do = if *is_revived { is_dead } else { is_new };
+            if waiting.ticket != Some(ticket.number) {
+                continue;
+            }
+            if is_to_do && subscription.target.channel() == channel {
+                waiting.attempts = if is_dead { 1 } else { waiting.attempts + 1 };
+                (waiting.due_at, waiting.is_begun, waiting.dead_at) = (until, true, None);
+                begun.jobs.push((ticket.number, waiting.job(subscription, ticket.chat_id)));
+            } else if is_dead {
+                begun.dead.push(ticket.number);
+            }
+        }
+        Ok(begun)
+    }
+
+    async fn take_back(&self, tickets: &[Ticket], until: DateTime<Utc>) -> Result<(), StoreError> {
+        let mut tables = self.tables();
+        for ticket in tickets {
+            let waiting = tables.jobs.get_mut(&(ticket.subscription_id, ticket.chat_id));
+            let is_it = |one: &&mut Waiting| {
+                one.ticket == Some(ticket.number) && !one.is_begun && one.dead_at.is_none()
+            };
+            if let Some(waiting) = waiting.filter(is_it) {
+                waiting.due_at = until;
+                waiting.forget_ticket();
+            }
+        }
+        Ok(())
+    }
+
+    async fn take_all_back(
+        &self,
+        channel: NotificationChannel,
+        now: DateTime<Utc>,
+    ) -> Result<u64, StoreError> {
+        let mut tables = self.tables();
+        let Tables { subscriptions, jobs, .. } = &mut *tables;
+        let mut count = 0;
+        for ((id, _), waiting) in jobs.iter_mut() {
+            let is_of_channel =
+                subscriptions.get(id).is_some_and(|entry| entry.subscription.target.channel() == channel);
+            let is_handed = waiting.ticket.is_some() && !waiting.is_begun && waiting.dead_at.is_none();
+            if is_of_channel && is_handed {
+                waiting.due_at = waiting.due_at.min(now);
+                waiting.forget_ticket();
+                count += 1;
+            }
+        }
+        Ok(count)
     }
 
     async fn finish(
@@ -481,6 +616,7 @@ impl NotificationStore for MemoryStore {
         if let Some(waiting) = tables.claimed(job) {
             is_done = waiting.version == job.version;
             (waiting.due_at, waiting.attempts) = (next_at.unwrap_or(now).max(now), 0);
+            waiting.forget_ticket();
         }
         if is_done {
             tables.jobs.remove(&(job.subscription.id, job.chat_id));
@@ -495,6 +631,7 @@ impl NotificationStore for MemoryStore {
         if let Some(waiting) = self.tables().claimed(job) {
             waiting.due_at = until;
             waiting.attempts -= i32::from(!is_counted);
+            waiting.forget_ticket();
         }
         Ok(())
     }
@@ -533,12 +670,7 @@ impl NotificationStore for MemoryStore {
         Ok(tables.users.remove(&user_id).is_some())
     }
 
-    async fn deletions_position(&self) -> Result<Option<String>, StoreError> {
-        Ok(self.tables().deletions_position.clone())
-    }
-
-    async fn set_deletions_position(&self, position: &str) -> Result<(), StoreError> {
-        self.tables().deletions_position = Some(position.to_owned());
-        Ok(())
+    fn deletions_position(&self) -> deletions::Position {
+        self.tables().deletions_position.clone()
     }
 }

@@ -7,27 +7,27 @@ use contracts::{
     ChatId, SubscriptionId, UserId,
     api::{NotificationChannel, NotificationLevel},
 };
-use kit::{catalog::Topic, mail::Email, postgres::Schema};
+use kit::{catalog::Topic, deletions, mail::Email, postgres::Schema};
 use secrecy::ExposeSecret as _;
 use sqlx::{PgConnection, PgPool};
 use tonic::async_trait;
 use url::Url;
 use uuid::Uuid;
 
-use super::{NotificationStore, Place, Preferences, StoreError};
+use super::{Begun, NotificationStore, Place, Preferences, StoreError};
 use crate::domain::{
     Batch, Busy, CODE_FOR, CODES_COUNT_FOR, CodeOutcome, DIGEST_AFTER, Job, MAX_CODES, MAX_OF_HOST,
-    MAX_OF_USER, MAX_SUBSCRIPTIONS, MAX_TRIES, NewCode, NewSubscription, PhoneNumber, Quiet, Subscription,
-    Target, is_of_digests, needs_confirmation,
+    MAX_OF_USER, MAX_SUBSCRIPTIONS, MAX_TRIES, NewCode, NewSubscription, PhoneNumber, Places, Quiet,
+    Subscription, Taken, Target, Ticket, is_of_digests, needs_confirmation,
 };
 
 /// The tables of this service.
 pub const SCHEMA: Schema = Schema {
     name: "notification_service",
-    migrations: &[(
-        "0001_create_subscriptions",
-        include_str!("../../migrations/0001_create_subscriptions.sql"),
-    )],
+    migrations: &[
+        ("0001_create_subscriptions", include_str!("../../migrations/0001_create_subscriptions.sql")),
+        ("0002_add_tickets_to_jobs", include_str!("../../migrations/0002_add_tickets_to_jobs.sql")),
+    ],
 };
 
 /// Stands for all chats, in the job of a digest.
@@ -39,6 +39,9 @@ const CANDIDATES: i64 = 256;
 /// Codes are noted and numbers confirmed one after the other, under this lock of the database, "codes" in ASCII: two codes of one number are counted
 /// one by one, and of two users who confirm it at once the second has it.
 const CODES_LOCK: i64 = 0x0063_6f64_6573;
+
+/// Jobs are handed over by one process at a time, under this lock of the database, "jobs" in ASCII: what another one has just handed over has its place.
+const HANDING_LOCK: i64 = 0x6a6f_6273;
 
 /// Keeps notifications in the tenant's database.
 ///
@@ -87,6 +90,22 @@ kit::row! {
         is_called: bool,
         version: i64,
         attempts: i32,
+        ticket: Option<i64>,
+    }
+}
+
+kit::row! {
+    struct TicketRow {
+        ticket: i64,
+        subscription_id: Uuid,
+        chat_id: Uuid,
+        attempts: i32,
+    }
+}
+
+kit::row! {
+    struct DeadRow {
+        ticket: i64,
     }
 }
 
@@ -125,12 +144,6 @@ kit::row! {
         channel: String,
         waiting: i64,
         dead: i64,
-    }
-}
-
-kit::row! {
-    struct DeletionsRow {
-        position: String,
     }
 }
 
@@ -611,6 +624,8 @@ impl NotificationStore for PostgresStore {
                     version = excluded.version,
                     due_at = CASE WHEN jobs.dead_at IS NULL THEN jobs.due_at ELSE excluded.due_at END,
                     attempts = CASE WHEN jobs.dead_at IS NULL THEN jobs.attempts ELSE 0 END,
+                    ticket = CASE WHEN jobs.dead_at IS NULL THEN jobs.ticket END,
+                    is_begun = jobs.is_begun AND jobs.dead_at IS NULL,
                     dead_at = NULL, death = NULL
              ), ends AS MATERIALIZED (
                 SELECT due.chat_id, count(slice.user_id) = $6 AS is_full,
@@ -713,12 +728,12 @@ impl NotificationStore for PostgresStore {
                 WHERE jobs.dead_at IS NULL AND jobs.due_at <= $2
                 ORDER BY jobs.subscription_id, jobs.chat_id FOR UPDATE OF jobs SKIP LOCKED
              )
-             UPDATE jobs SET due_at = $3, attempts = attempts + 1
+             UPDATE jobs SET due_at = $3, attempts = attempts + 1, ticket = NULL, is_begun = FALSE
              FROM subscriptions
              WHERE subscriptions.subscription_id = jobs.subscription_id
                 AND (jobs.subscription_id, jobs.chat_id) IN (SELECT subscription_id, chat_id FROM locked)
              RETURNING jobs.subscription_id, user_id, jobs.channel, endpoint, public_key, auth, secret, sender_key,
-                is_confirmed, created_at, jobs.chat_id, jobs.seq, jobs.is_called, jobs.version, jobs.attempts",
+                is_confirmed, created_at, jobs.chat_id, jobs.seq, jobs.is_called, jobs.version, jobs.attempts, jobs.ticket",
         )
         .bind(channel.as_str())
         .bind(now)
@@ -735,6 +750,179 @@ impl NotificationStore for PostgresStore {
         .await
         .map_err(StoreError::Jobs)?;
         rows.into_iter().map(Job::try_from).collect::<Result<_, _>>().map_err(StoreError::Jobs)
+    }
+
+    #[tracing::instrument(name = "notification.store.hand_over", skip_all)]
+    async fn hand_over(
+        &self,
+        channel: NotificationChannel,
+        now: DateTime<Utc>,
+        until: DateTime<Utc>,
+        places: Places,
+    ) -> Result<Vec<Ticket>, StoreError> {
+        let failed = StoreError::Jobs;
+        let mut transaction = self.pool.begin().await.map_err(failed)?;
+        lock(&mut transaction, HANDING_LOCK).await.map_err(failed)?;
+        let rows: Vec<TicketRow> = sqlx::query_as(
+            "WITH handed AS (
+                SELECT subscriptions.user_id, subscriptions.host
+                FROM jobs JOIN subscriptions ON subscriptions.subscription_id = jobs.subscription_id
+                WHERE jobs.channel = $1 AND jobs.ticket IS NOT NULL AND jobs.dead_at IS NULL AND jobs.due_at > $2
+             ), of_users AS (
+                SELECT user_id, count(*) AS number FROM handed GROUP BY user_id
+             ), of_hosts AS (
+                SELECT host, count(*) AS number FROM handed WHERE host IS NOT NULL GROUP BY host
+             ), due AS (
+                SELECT jobs.subscription_id, jobs.chat_id, jobs.due_at, subscriptions.user_id, subscriptions.host
+                FROM jobs JOIN subscriptions ON subscriptions.subscription_id = jobs.subscription_id
+                WHERE jobs.channel = $1 AND jobs.dead_at IS NULL AND jobs.due_at <= $2
+                    AND NOT EXISTS (
+                        SELECT FROM of_users
+                        WHERE of_users.user_id = subscriptions.user_id AND of_users.number >= $5
+                    )
+                    AND NOT EXISTS (
+                        SELECT FROM of_hosts
+                        WHERE of_hosts.host = subscriptions.host AND of_hosts.number >= $6
+                    )
+                ORDER BY jobs.due_at LIMIT $7
+             ), ranked AS (
+                SELECT due.subscription_id, due.chat_id, due.due_at, due.host,
+                    row_number() OVER (PARTITION BY due.user_id ORDER BY due.due_at, due.chat_id)
+                        + COALESCE(of_users.number, 0) AS of_user,
+                    row_number() OVER (PARTITION BY due.host ORDER BY due.due_at, due.chat_id)
+                        + COALESCE(of_hosts.number, 0) AS of_host
+                FROM due
+                LEFT JOIN of_users ON of_users.user_id = due.user_id
+                LEFT JOIN of_hosts ON of_hosts.host = due.host
+             ), chosen AS MATERIALIZED (
+                SELECT subscription_id, chat_id FROM ranked
+                WHERE of_user <= $5 AND (host IS NULL OR of_host <= $6)
+                ORDER BY due_at LIMIT GREATEST($4 - (SELECT count(*) FROM handed), 0)
+             ), locked AS MATERIALIZED (
+                -- A process without a queue may have taken some meanwhile: they are not due any more.
+                SELECT jobs.subscription_id, jobs.chat_id FROM jobs JOIN chosen
+                    ON jobs.subscription_id = chosen.subscription_id AND jobs.chat_id = chosen.chat_id
+                WHERE jobs.dead_at IS NULL AND jobs.due_at <= $2
+                ORDER BY jobs.subscription_id, jobs.chat_id FOR UPDATE OF jobs SKIP LOCKED
+             )
+             UPDATE jobs SET due_at = $3, ticket = nextval('job_tickets'), is_begun = FALSE
+             WHERE (subscription_id, chat_id) IN (SELECT subscription_id, chat_id FROM locked)
+             RETURNING ticket, subscription_id, chat_id, attempts",
+        )
+        .bind(channel.as_str())
+        .bind(now)
+        .bind(until)
+        .bind(places.all)
+        .bind(places.of_user)
+        .bind(places.of_host)
+        .bind(CANDIDATES)
+        .fetch_all(&mut *transaction)
+        .await
+        .map_err(failed)?;
+        transaction.commit().await.map_err(failed)?;
+        Ok(rows.into_iter().map(Ticket::from).collect())
+    }
+
+    #[tracing::instrument(name = "notification.store.begin", skip_all)]
+    async fn begin(
+        &self,
+        channel: NotificationChannel,
+        taken: &[Taken],
+        until: DateTime<Utc>,
+    ) -> Result<Begun, StoreError> {
+        let numbers: Vec<i64> = taken.iter().map(|one| one.ticket.number).collect();
+        let subscriptions: Vec<Uuid> = taken.iter().map(|one| one.ticket.subscription_id.0).collect();
+        let chats: Vec<Uuid> = taken.iter().map(|one| place_of(one.ticket.chat_id)).collect();
+        let attempts: Vec<i32> = taken.iter().map(|one| one.ticket.attempts).collect();
+        let revived: Vec<bool> = taken.iter().map(|one| one.is_revived).collect();
+        let rows: Vec<JobRow> = sqlx::query_as(
+            "WITH locked AS MATERIALIZED (
+                SELECT jobs.subscription_id, jobs.chat_id
+                FROM unnest($1::BIGINT[], $2::UUID[], $3::UUID[], $4::INT[], $5::BOOLEAN[])
+                    AS taken (number, subscription_id, chat_id, attempts, is_revived)
+                JOIN jobs ON jobs.subscription_id = taken.subscription_id AND jobs.chat_id = taken.chat_id
+                WHERE jobs.ticket = taken.number AND jobs.channel = $7
+                    AND CASE WHEN taken.is_revived THEN jobs.dead_at IS NOT NULL
+                        ELSE jobs.dead_at IS NULL AND NOT jobs.is_begun AND jobs.attempts = taken.attempts END
+                ORDER BY jobs.subscription_id, jobs.chat_id FOR UPDATE OF jobs
+             )
+             UPDATE jobs SET due_at = $6, is_begun = TRUE, dead_at = NULL, death = NULL,
+                attempts = CASE WHEN jobs.dead_at IS NULL THEN jobs.attempts + 1 ELSE 1 END
+             FROM locked, subscriptions
+             WHERE jobs.subscription_id = locked.subscription_id AND jobs.chat_id = locked.chat_id
+                AND subscriptions.subscription_id = jobs.subscription_id
+             RETURNING jobs.subscription_id, user_id, jobs.channel, endpoint, public_key, auth, secret, sender_key,
+                is_confirmed, created_at, jobs.chat_id, jobs.seq, jobs.is_called, jobs.version, jobs.attempts, jobs.ticket",
+        )
+        .bind(numbers.clone())
+        .bind(subscriptions)
+        .bind(chats)
+        .bind(attempts)
+        .bind(revived)
+        .bind(until)
+        .bind(channel.as_str())
+        .fetch_all(&self.pool)
+        .await
+        .map_err(StoreError::Jobs)?;
+        let mut begun = Begun::default();
+        for row in rows {
+            let number = row.ticket.unwrap_or_default();
+            begun.jobs.push((number, Job::try_from(row).map_err(StoreError::Jobs)?));
+        }
+        // Most tickets stand for what is to be done: then nothing is asked for the others.
+        if begun.jobs.len() < taken.len() {
+            let dead: Vec<DeadRow> =
+                sqlx::query_as("SELECT ticket FROM jobs WHERE ticket = ANY ($1) AND dead_at IS NOT NULL")
+                    .bind(numbers)
+                    .fetch_all(&self.pool)
+                    .await
+                    .map_err(StoreError::Jobs)?;
+            begun.dead.extend(dead.into_iter().map(|row| row.ticket));
+        }
+        Ok(begun)
+    }
+
+    async fn take_back(&self, tickets: &[Ticket], until: DateTime<Utc>) -> Result<(), StoreError> {
+        let numbers: Vec<i64> = tickets.iter().map(|ticket| ticket.number).collect();
+        let subscriptions: Vec<Uuid> = tickets.iter().map(|ticket| ticket.subscription_id.0).collect();
+        sqlx::query(
+            "WITH locked AS MATERIALIZED (
+                SELECT subscription_id, chat_id FROM jobs
+                WHERE subscription_id = ANY ($2) AND ticket = ANY ($1) AND NOT is_begun AND dead_at IS NULL
+                ORDER BY subscription_id, chat_id FOR UPDATE
+             )
+             UPDATE jobs SET ticket = NULL, due_at = $3 FROM locked
+             WHERE jobs.subscription_id = locked.subscription_id AND jobs.chat_id = locked.chat_id",
+        )
+        .bind(numbers)
+        .bind(subscriptions)
+        .bind(until)
+        .execute(&self.pool)
+        .await
+        .map(drop)
+        .map_err(StoreError::Jobs)
+    }
+
+    async fn take_all_back(
+        &self,
+        channel: NotificationChannel,
+        now: DateTime<Utc>,
+    ) -> Result<u64, StoreError> {
+        let done = sqlx::query(
+            "WITH locked AS MATERIALIZED (
+                SELECT subscription_id, chat_id FROM jobs
+                WHERE channel = $1 AND ticket IS NOT NULL AND NOT is_begun AND dead_at IS NULL
+                ORDER BY subscription_id, chat_id FOR UPDATE
+             )
+             UPDATE jobs SET ticket = NULL, due_at = LEAST(due_at, $2) FROM locked
+             WHERE jobs.subscription_id = locked.subscription_id AND jobs.chat_id = locked.chat_id",
+        )
+        .bind(channel.as_str())
+        .bind(now)
+        .execute(&self.pool)
+        .await
+        .map_err(StoreError::Jobs)?;
+        Ok(done.rows_affected())
     }
 
     async fn finish(
@@ -757,7 +945,7 @@ impl NotificationStore for PostgresStore {
         .await
         .map_err(failed)?;
         sqlx::query(
-            "UPDATE jobs SET due_at = GREATEST($4, $5), attempts = 0
+            "UPDATE jobs SET due_at = GREATEST($4, $5), attempts = 0, ticket = NULL, is_begun = FALSE
              WHERE subscription_id = $1 AND chat_id = $2 AND attempts = $3 AND dead_at IS NULL",
         )
         .bind(job.subscription.id.0)
@@ -781,7 +969,7 @@ impl NotificationStore for PostgresStore {
 
     async fn put_off(&self, job: &Job, until: DateTime<Utc>, is_counted: bool) -> Result<(), StoreError> {
         sqlx::query(
-            "UPDATE jobs SET due_at = $4, attempts = attempts - $5
+            "UPDATE jobs SET due_at = $4, attempts = attempts - $5, ticket = NULL, is_begun = FALSE
              WHERE subscription_id = $1 AND chat_id = $2 AND attempts = $3 AND dead_at IS NULL",
         )
         .bind(job.subscription.id.0)
@@ -851,24 +1039,8 @@ impl NotificationStore for PostgresStore {
         Ok(done.rows_affected() > 0)
     }
 
-    async fn deletions_position(&self) -> Result<Option<String>, StoreError> {
-        let row: Option<DeletionsRow> = sqlx::query_as("SELECT position FROM deletions_position")
-            .fetch_optional(&self.pool)
-            .await
-            .map_err(StoreError::Position)?;
-        Ok(row.map(|row| row.position))
-    }
-
-    async fn set_deletions_position(&self, position: &str) -> Result<(), StoreError> {
-        sqlx::query(
-            "INSERT INTO deletions_position (position) VALUES ($1)
-             ON CONFLICT (is_only) DO UPDATE SET position = excluded.position",
-        )
-        .bind(position.to_owned())
-        .execute(&self.pool)
-        .await
-        .map(drop)
-        .map_err(StoreError::Position)
+    fn deletions_position(&self) -> deletions::Position {
+        deletions::Position::in_postgres(self.pool.clone())
     }
 }
 
@@ -990,7 +1162,17 @@ fn limit_of(limit: usize) -> i64 {
 }
 
 fn chat_of(job: &Job) -> Uuid {
-    job.chat_id.map_or(ALL_CHATS, |chat| chat.0)
+    place_of(job.chat_id)
+}
+
+/// Returns the chat of a job as its row has it.
+fn place_of(chat: Option<ChatId>) -> Uuid {
+    chat.map_or(ALL_CHATS, |chat| chat.0)
+}
+
+/// Returns the chat of a row as a job has it.
+fn chat_at(place: Uuid) -> Option<ChatId> {
+    (place != ALL_CHATS).then_some(ChatId(place))
 }
 
 fn read_preferences(row: PreferencesRow) -> (Preferences, Option<u16>) {
@@ -1066,11 +1248,22 @@ impl TryFrom<JobRow> for Job {
         };
         Ok(Self {
             subscription: subscription.try_into()?,
-            chat_id: (row.chat_id != ALL_CHATS).then_some(ChatId(row.chat_id)),
+            chat_id: chat_at(row.chat_id),
             seq: row.seq,
             is_called: row.is_called,
             version: row.version,
             attempts: row.attempts,
         })
+    }
+}
+
+impl From<TicketRow> for Ticket {
+    fn from(row: TicketRow) -> Self {
+        Self {
+            number: row.ticket,
+            subscription_id: SubscriptionId(row.subscription_id),
+            chat_id: chat_at(row.chat_id),
+            attempts: row.attempts,
+        }
     }
 }

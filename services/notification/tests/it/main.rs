@@ -4,8 +4,11 @@
 
 mod api;
 mod banned;
+mod broker;
+mod carrier;
 mod google;
 mod peers;
+mod rabbitmq;
 mod sending;
 mod stand;
 mod store;

@@ -4,21 +4,24 @@ use std::time::Duration;
 
 use chrono::{TimeDelta, Utc};
 use contracts::{ChatId, SubscriptionId, UserId, api::NotificationChannel};
-use kit::testing::{
-    TestUser,
-    receivers::{Browser, Receiver, verify_sender, verify_webhook},
-    wait_for,
+use kit::{
+    deletions,
+    testing::{
+        TestUser,
+        receivers::{Browser, Receiver, verify_sender, verify_webhook},
+        wait_for,
+    },
 };
 use notification::{
     channels::{Channel as _, Content, FcmChannel, GOOGLE, Outside, SendError, ServiceAccount, SmsHook},
-    departures,
     domain::{Batch, Busy, Notice, PhoneNumber, Subscription, Target},
-    store::{NotificationStore as _, Place},
+    store::{NotificationStore, Place},
 };
 use serde_json::{Value, json};
 use tokio::time::sleep;
 
 use super::{
+    broker::MemoryBroker,
     google::{Google, account, firebase_error},
     stand::{PATIENCE, SMS_EVERY, SMS_KEY, Stand},
 };
@@ -37,6 +40,36 @@ async fn webhook(stand: &Stand, user: &TestUser, receiver: &Receiver) -> String 
     let created = subscribe(stand, user, json!({"webhook": {"url": receiver.url}})).await;
     created["secret"].as_str().expect("a secret").to_owned()
 }
+
+/// Runs stories with jobs from the store, and with jobs through the queues of a broker.
+macro_rules! on_both_carriers {
+    ($($story:ident),* $(,)?) => {
+        mod by_the_store {
+            $(
+                #[tokio::test(flavor = "multi_thread")]
+                async fn $story() {
+                    super::$story(super::Stand::start().await).await;
+                }
+            )*
+        }
+        mod by_a_broker {
+            $(
+                #[tokio::test(flavor = "multi_thread")]
+                async fn $story() {
+                    let broker = super::MemoryBroker::new();
+                    super::$story(super::Stand::with_broker(&broker).await).await;
+                    assert!(broker.counts().published > 0, "they went through it");
+                }
+            )*
+        }
+    };
+}
+
+on_both_carriers![
+    who_is_away_is_told_once_by_each_channel_and_who_is_online_is_not,
+    a_provider_that_is_down_delays_its_own_channel_and_loses_nothing,
+    a_call_that_was_read_makes_nothing_of_what_follows_it,
+];
 
 /// A user with a browser.
 struct Away {
@@ -59,9 +92,7 @@ impl Away {
     }
 }
 
-#[tokio::test(flavor = "multi_thread")]
-async fn who_is_away_is_told_once_by_each_channel_and_who_is_online_is_not() {
-    let stand = Stand::start().await;
+async fn who_is_away_is_told_once_by_each_channel_and_who_is_online_is_not(stand: Stand) {
     let away = Away::start(&stand, "ben").await;
     let hook = Receiver::start().await;
     let secret = webhook(&stand, &away.user, &hook).await;
@@ -121,9 +152,7 @@ async fn the_name_of_a_sender_is_read_once_for_all_who_are_notified() {
     assert_eq!(stand.peers.names_read(), 1);
 }
 
-#[tokio::test(flavor = "multi_thread")]
-async fn a_provider_that_is_down_delays_its_own_channel_and_loses_nothing() {
-    let stand = Stand::start().await;
+async fn a_provider_that_is_down_delays_its_own_channel_and_loses_nothing(stand: Stand) {
     let away = Away::start(&stand, "ben").await;
     let hook = Receiver::start().await;
     webhook(&stand, &away.user, &hook).await;
@@ -574,9 +603,7 @@ async fn wants_mentions(stand: &Stand, user: &TestUser) {
     stand.api.send(line, Some(&user.token), Some(preferences)).await.ok(200);
 }
 
-#[tokio::test(flavor = "multi_thread")]
-async fn a_call_that_was_read_makes_nothing_of_what_follows_it() {
-    let stand = Stand::start().await;
+async fn a_call_that_was_read_makes_nothing_of_what_follows_it(stand: Stand) {
     let ann = stand.realm.user("ann");
     let away = Away::start(&stand, "ben").await;
     let chat = stand.found(&[ann.id, away.user.id]);
@@ -716,6 +743,8 @@ async fn a_user_whose_account_is_deleted_is_forgotten() {
     let stand = Stand::start().await;
     let away = Away::start(&stand, "ben").await;
     stand.peers.delete(away.user.id);
-    departures::catch_up(&stand.client, &*stand.store).await.expect("it is carried out");
+    deletions::catch_up(stand.client.users(), &*stand.store as &dyn NotificationStore)
+        .await
+        .expect("it is carried out");
     assert!(stand.store.subscriptions(away.user.id).await.expect("a list").is_empty());
 }

@@ -20,6 +20,7 @@ use kit::{
 };
 use notification::{
     api::{self, AppState, ChannelFacts, Confirming, Tokens},
+    carrier::{Queues, Rows},
     channels::{
         Channel, EmailChannel, FcmChannel, Outside, ServiceAccount, SmsChannel, SmsHook, VapidKey,
         WebPushChannel, WebhookChannel,
@@ -36,7 +37,7 @@ use tokio::sync::Notify;
 use tokio_util::sync::CancellationToken;
 use uuid::Uuid;
 
-use super::{google::Google, peers::Peers};
+use super::{broker::MemoryBroker, google::Google, peers::Peers};
 
 pub const PATIENCE: Duration = Duration::from_secs(60);
 pub const ORIGIN: &str = "https://acme.example";
@@ -80,20 +81,25 @@ fn loopback() -> Outside {
 impl Stand {
     /// Starts a service whose receivers are on loopback.
     pub async fn start() -> Self {
-        Self::with(loopback(), true).await
+        Self::with(loopback(), true, None).await
+    }
+
+    /// Starts one whose jobs go through the queues of a broker.
+    pub async fn with_broker(broker: &MemoryBroker) -> Self {
+        Self::with(loopback(), true, Some(broker)).await
     }
 
     /// Starts one that makes no jobs by itself: the test says at what time it does.
     pub async fn by_hand() -> Self {
-        Self::with(loopback(), false).await
+        Self::with(loopback(), false, None).await
     }
 
     /// Starts a service that reaches the public Internet alone.
     pub async fn outside() -> Self {
-        Self::with(Outside::internet().expect("a client"), true).await
+        Self::with(Outside::internet().expect("a client"), true, None).await
     }
 
-    async fn with(outside: Outside, makes: bool) -> Self {
+    async fn with(outside: Outside, makes: bool, broker: Option<&MemoryBroker>) -> Self {
         let (realm, fake, stop) =
             (TestRealm::start(TENANT).await, Peers::default(), CancellationToken::new());
         let (log, store, metrics) = (Log::memory(), Arc::new(MemoryStore::default()), Metrics::default());
@@ -143,8 +149,16 @@ impl Stand {
         for (name, channel) in channels {
             let (peers, metrics, wake) = (client.clone(), metrics.clone(), Arc::new(Notify::new()));
             senders.push(wake.clone());
-            let sender = Sender { store: store.clone(), peers, name, channel, metrics, wake };
-            tokio::spawn(sender.run(stop.clone()));
+            let sender = Sender { store: store.clone(), peers, name, channel, metrics: metrics.clone() };
+            match broker {
+                None => drop(tokio::spawn(sender.run(Rows::new(store.clone(), name, wake), stop.clone()))),
+                Some(broker) => {
+                    let (queues, handing) =
+                        Queues::new(Arc::new(broker.clone()), store.clone(), name, wake, metrics);
+                    tokio::spawn(handing.run(stop.clone()));
+                    tokio::spawn(sender.run(queues, stop.clone()));
+                }
+            }
         }
         let maker = Maker {
             store: store.clone(),
@@ -206,25 +220,10 @@ impl Stand {
     }
 
     pub fn announce(&self, chat: ChatId, seq: i64, sender: UserId, body: &str, mentions: &[UserId]) {
-        let outcome = DeliveryOutcome::Stored {
-            seq,
-            kind: EntryKind::Text,
-            body: body.to_owned(),
-            subject: None,
-            target_seq: None,
-            mentions: mentions.to_vec(),
-            mention_roles: Vec::new(),
-            mentions_all: false,
-            mentions_here: false,
-            silent: false,
-            attachments: Vec::new(),
-            forwarded: None,
-            range: None,
-            sent_at_ms: Utc::now().timestamp_millis(),
-            subject_only: false,
-            expires_at_ms: None,
-            place: None,
-        };
+        let mut outcome = DeliveryOutcome::stored(seq, EntryKind::Text, body, Utc::now().timestamp_millis());
+        if let DeliveryOutcome::Stored { mentions: called, .. } = &mut outcome {
+            *called = mentions.to_vec();
+        }
         let (device, key) = (DeviceId(Uuid::nil()), MessageKey(Uuid::nil()));
         let record = DeliveredRecord { v: 1, chat, sender, device, key, outcome };
         let payload = serde_json::to_vec(&record).expect("json");

@@ -14,16 +14,17 @@ use kit::{
 use notification::{
     domain::{
         Batch, Busy, CODE_FOR, CODES_COUNT_FOR, CodeOutcome, Job, MAX_CODES, MAX_OF_HOST, MAX_OF_USER,
-        MAX_SUBSCRIPTIONS, MAX_TRIES, NewCode, NewSubscription, News, Quiet, Seat, Subscription, Target,
+        MAX_SUBSCRIPTIONS, MAX_TRIES, NewCode, NewSubscription, News, Places, Quiet, Seat, Subscription,
+        Taken, Target, Ticket,
     },
-    store::{MemoryStore, NotificationStore, Place, PostgresStore, Preferences, SCHEMA, StoreError},
+    store::{Begun, MemoryStore, NotificationStore, Place, PostgresStore, Preferences, SCHEMA, StoreError},
 };
 use serde_json::json;
 use sqlx::{AssertSqlSafe, PgPool};
 
 use super::stand::PATIENCE;
 
-type Store = Arc<dyn NotificationStore>;
+pub type Store = Arc<dyn NotificationStore>;
 
 macro_rules! suite {
     ($($story:ident),* $(,)?) => {
@@ -57,6 +58,11 @@ suite![
     it_is_known_when_the_next_is_due,
     neither_a_user_nor_a_host_has_all_places,
     what_comes_while_a_job_is_sent_is_told_behind_it,
+    a_ticket_stands_for_a_job_once,
+    tickets_that_are_taken_back_stand_for_nothing,
+    a_job_is_carried_one_way_at_a_time,
+    neither_a_user_nor_a_host_has_all_places_of_a_queue,
+    a_job_that_was_given_up_is_begun_again_by_who_puts_it_back,
     a_job_that_was_given_up_makes_room_for_another,
     a_digest_is_one_job_for_all_chats,
     a_device_is_one_users_and_a_number_that_of_who_confirmed_it,
@@ -70,7 +76,7 @@ suite![
 ];
 
 /// Returns a database with the tables of this service.
-async fn database() -> (TestDatabase, PgPool) {
+pub async fn database() -> (TestDatabase, PgPool) {
     let database = TestDatabase::create().await;
     let args = database.args();
     SCHEMA.migrate(&args).await.expect("the tables are made");
@@ -79,7 +85,7 @@ async fn database() -> (TestDatabase, PgPool) {
 }
 
 /// Stores keep microseconds.
-fn now() -> DateTime<Utc> {
+pub fn now() -> DateTime<Utc> {
     DateTime::from_timestamp_micros(Utc::now().timestamp_micros()).expect("a time")
 }
 
@@ -101,7 +107,7 @@ async fn subscribed(store: &Store, new: &NewSubscription) -> Subscription {
     store.subscribe(new).await.expect("it is made")
 }
 
-fn news(chat: ChatId, seq: i64, called: &[UserId]) -> Batch {
+pub fn news(chat: ChatId, seq: i64, called: &[UserId]) -> Batch {
     let mut batch = Batch::default();
     let called: BTreeSet<UserId> = called.iter().copied().collect();
     batch.news.insert(chat, News { seq, called, calls_all: false });
@@ -114,13 +120,13 @@ fn seat(chat: ChatId, user: UserId, is_member: bool, version: Option<i64>) -> Ba
     batch
 }
 
-async fn apply(store: &Store, batch: &Batch) {
+pub async fn apply(store: &Store, batch: &Batch) {
     let place = Place { topic: Topic::MessageDelivered, partition: 0, next_offset: 1 };
     store.apply(place, batch, TimeDelta::zero(), now()).await.expect("it is noted");
 }
 
 /// Makes jobs of all that is due by now. Returns of how many pieces of news.
-async fn spread(store: &Store) -> usize {
+pub async fn spread(store: &Store) -> usize {
     spread_at(store, now() + TimeDelta::seconds(1)).await
 }
 
@@ -144,7 +150,7 @@ async fn claim_at(store: &Store, at: DateTime<Utc>) -> Vec<Job> {
 }
 
 /// Returns a user with a webhook who is in a chat.
-async fn member(store: &Store) -> (UserId, ChatId) {
+pub async fn member(store: &Store) -> (UserId, ChatId) {
     let (user, chat) = (UserId::generate(), ChatId::generate());
     subscribed(store, &hook(user, &user.to_string())).await;
     store.list(user, &[(chat, 1)], now()).await.expect("it is noted");
@@ -406,6 +412,170 @@ async fn what_comes_while_a_job_is_sent_is_told_behind_it(store: Store) {
     assert!(claim(&store).await.is_empty());
 }
 
+/// Hands over what is due then.
+async fn hand_over(store: &Store, at: DateTime<Utc>, places: Places) -> Vec<Ticket> {
+    let until = at + TimeDelta::minutes(5);
+    store.hand_over(NotificationChannel::Webhook, at, until, places).await.expect("tickets")
+}
+
+async fn begin(store: &Store, ticket: Ticket, is_revived: bool) -> Begun {
+    let until = now() + TimeDelta::minutes(1);
+    store
+        .begin(NotificationChannel::Webhook, &[Taken { ticket, is_revived }], until)
+        .await
+        .expect("an answer")
+}
+
+async fn a_ticket_stands_for_a_job_once(store: Store) {
+    let (user, chat) = member(&store).await;
+    apply(&store, &news(chat, 1, &[])).await;
+    spread(&store).await;
+    let (soon, places) = (now() + TimeDelta::seconds(2), Places::of(1));
+    let [first] = hand_over(&store, soon, places).await.try_into().expect("one ticket");
+    assert_eq!((first.chat_id, first.attempts), (Some(chat), 0));
+    assert!(hand_over(&store, soon, places).await.is_empty(), "it is handed over");
+    // What is said meanwhile comes with it.
+    apply(&store, &news(chat, 2, &[user])).await;
+    spread(&store).await;
+    let stranger = Ticket { number: first.number + 1_000, ..first };
+    assert!(begin(&store, stranger, false).await.jobs.is_empty());
+    let [(number, job)] = begin(&store, first, false).await.jobs.try_into().expect("one job");
+    assert_eq!((number, job.seq, job.is_called, job.attempts), (first.number, 2, true, 1));
+    assert_eq!(job.subscription.user_id, user);
+    let again = begin(&store, first, false).await;
+    assert!(again.jobs.is_empty() && again.dead.is_empty(), "{again:?}");
+    assert!(hand_over(&store, now(), places).await.is_empty());
+    // The process that began it is gone: the lease ends, and another ticket stands for it.
+    let later = now() + TimeDelta::minutes(2);
+    let [second] = hand_over(&store, later, places).await.try_into().expect("one ticket");
+    assert_ne!(second.number, first.number);
+    assert!(begin(&store, first, false).await.jobs.is_empty());
+    let [(_, job)] = begin(&store, second, false).await.jobs.try_into().expect("one job");
+    assert_eq!(job.attempts, 2);
+    store.finish(&job, now(), None).await.expect("it is done");
+    assert!(begin(&store, second, false).await.jobs.is_empty());
+    assert!(hand_over(&store, later + TimeDelta::hours(1), places).await.is_empty());
+}
+
+async fn tickets_that_are_taken_back_stand_for_nothing(store: Store) {
+    for _ in 0..3 {
+        let (_, chat) = member(&store).await;
+        apply(&store, &news(chat, 1, &[])).await;
+    }
+    spread(&store).await;
+    let (soon, places) = (now() + TimeDelta::seconds(2), Places::of(1));
+    let [first, second, third] = hand_over(&store, soon, places).await.try_into().expect("three tickets");
+    let [(_, job)] = begin(&store, third, false).await.jobs.try_into().expect("one job");
+    let later = soon + TimeDelta::seconds(5);
+    store.take_back(&[first, third], later).await.expect("it is noted");
+    assert!(begin(&store, first, false).await.jobs.is_empty());
+    assert!(hand_over(&store, soon, places).await.is_empty(), "it is due later");
+    assert_eq!(hand_over(&store, later, places).await.len(), 1, "one is begun, and one is handed over");
+    // The broker is gone.
+    let taken_back = store.take_all_back(NotificationChannel::Webhook, soon).await.expect("an answer");
+    assert_eq!(taken_back, 2);
+    assert!(begin(&store, second, false).await.jobs.is_empty());
+    assert_eq!(claim_at(&store, soon).await.len(), 2);
+    assert_eq!(store.take_all_back(NotificationChannel::Email, soon).await.expect("an answer"), 0);
+    store.finish(&job, now(), None).await.expect("it is done");
+}
+
+/// Processes with a queue and without run side by side while they are replaced.
+async fn a_job_is_carried_one_way_at_a_time(store: Store) {
+    let (_, chat) = member(&store).await;
+    apply(&store, &news(chat, 1, &[])).await;
+    spread(&store).await;
+    let (soon, places) = (now() + TimeDelta::seconds(2), Places::of(1));
+    let [ticket] = hand_over(&store, soon, places).await.try_into().expect("one ticket");
+    assert!(claim_at(&store, soon).await.is_empty(), "it is handed over");
+    let later = soon + TimeDelta::minutes(6);
+    let [job] = claim_at(&store, later).await.try_into().expect("nobody began it");
+    assert!(begin(&store, ticket, false).await.jobs.is_empty(), "it is another process's");
+    assert!(hand_over(&store, later, places).await.is_empty());
+    store.put_off(&job, later, true).await.expect("it waits");
+    let [ticket] = hand_over(&store, later, places).await.try_into().expect("one ticket");
+    assert_eq!(ticket.attempts, 1);
+    let [(_, job)] = begin(&store, ticket, false).await.jobs.try_into().expect("one job");
+    store.put_off(&job, later, false).await.expect("it waits");
+    let [job] = claim_at(&store, later).await.try_into().expect("it is due");
+    assert_eq!(job.attempts, 2, "that attempt was none");
+}
+
+async fn neither_a_user_nor_a_host_has_all_places_of_a_queue(store: Store) {
+    let places = Places { all: 8, of_user: 2, of_host: 4 };
+    let greedy = UserId::generate();
+    let own = subscribed(&store, &hook(greedy, "slow")).await;
+    let chats: Vec<_> = (0..10).map(|_| (ChatId::generate(), 1)).collect();
+    store.list(greedy, &chats, now()).await.expect("it is noted");
+    for (chat, _) in &chats {
+        apply(&store, &news(*chat, 1, &[])).await;
+    }
+    spread(&store).await;
+    for _ in 0..6 {
+        let (_, chat) = member(&store).await;
+        apply(&store, &news(chat, 1, &[])).await;
+    }
+    let elsewhere = UserId::generate();
+    for n in 0..6 {
+        let url = format!("https://other{n}.example/1");
+        subscribed(&store, &subscription(elsewhere, json!({"webhook": {"url": url}}))).await;
+    }
+    let chat = ChatId::generate();
+    store.list(elsewhere, &[(chat, 1)], now()).await.expect("it is noted");
+    apply(&store, &news(chat, 1, &[])).await;
+    spread(&store).await;
+    let soon = now() + TimeDelta::seconds(2);
+    let mut handed = Vec::new();
+    loop {
+        let more = hand_over(&store, soon, places).await;
+        if more.is_empty() {
+            break;
+        }
+        handed.extend(more);
+    }
+    let of_greedy = handed.iter().filter(|ticket| ticket.subscription_id == own.id).count();
+    // Four at one host, two of them one user's, and two of another user elsewhere.
+    assert_eq!((handed.len(), of_greedy), (6, 2));
+    // One that is done leaves its place, and those that wait for the longest come first.
+    let ticket = *handed.iter().find(|ticket| ticket.subscription_id == own.id).expect("one of them");
+    let [(_, job)] = begin(&store, ticket, false).await.jobs.try_into().expect("one job");
+    assert!(hand_over(&store, soon, places).await.is_empty(), "it is under way");
+    store.finish(&job, now(), None).await.expect("it is done");
+    let [next] = hand_over(&store, soon, places).await.try_into().expect("one ticket");
+    assert_eq!(next.subscription_id, own.id);
+    let one_place = Places { all: 7, ..Places::of(3) };
+    assert_eq!(hand_over(&store, soon, one_place).await.len(), 1, "of all there are seven");
+}
+
+async fn a_job_that_was_given_up_is_begun_again_by_who_puts_it_back(store: Store) {
+    let (_, chat) = member(&store).await;
+    apply(&store, &news(chat, 1, &[])).await;
+    spread(&store).await;
+    let (soon, places) = (now() + TimeDelta::seconds(2), Places::of(1));
+    let [ticket] = hand_over(&store, soon, places).await.try_into().expect("one ticket");
+    let [(_, job)] = begin(&store, ticket, false).await.jobs.try_into().expect("one job");
+    assert!(begin(&store, ticket, true).await.jobs.is_empty(), "it is under way");
+    store.bury(&job, now(), "status 400").await.expect("it is given up");
+    let again = begin(&store, ticket, false).await;
+    assert_eq!((again.jobs.len(), again.dead), (0, vec![ticket.number]), "the message alone revives nothing");
+    assert!(hand_over(&store, soon + TimeDelta::hours(1), places).await.is_empty());
+    // Put into the queue of another channel, it is a dead letter again.
+    let taken = [Taken { ticket, is_revived: true }];
+    let elsewhere = store.begin(NotificationChannel::Email, &taken, now()).await.expect("an answer");
+    assert_eq!((elsewhere.jobs.len(), elsewhere.dead), (0, vec![ticket.number]));
+    let [(_, job)] = begin(&store, ticket, true).await.jobs.try_into().expect("one job");
+    assert_eq!(job.attempts, 1);
+    store.bury(&job, now(), "status 400").await.expect("it is given up");
+    // What comes later is another job.
+    apply(&store, &news(chat, 2, &[])).await;
+    spread(&store).await;
+    let late = begin(&store, ticket, true).await;
+    assert!(late.jobs.is_empty() && late.dead.is_empty(), "{late:?}");
+    let [next] =
+        hand_over(&store, now() + TimeDelta::seconds(2), places).await.try_into().expect("one ticket");
+    assert_eq!(next.attempts, 0);
+}
+
 async fn a_job_that_was_given_up_makes_room_for_another(store: Store) {
     let (_, chat) = member(&store).await;
     apply(&store, &news(chat, 1, &[])).await;
@@ -601,10 +771,10 @@ async fn positions_are_kept_by_topic_and_partition(store: Store) {
     store.apply(place, &Batch::default(), TimeDelta::zero(), now()).await.expect("it is noted");
     assert_eq!(starts(Topic::MessageDelivered).await, (None, Some(7)));
     assert_eq!(starts(Topic::ChatEvents).await, (None, None));
-    assert_eq!(store.deletions_position().await.expect("an answer"), None);
-    store.set_deletions_position("a").await.expect("it is noted");
-    store.set_deletions_position("b").await.expect("it is noted");
-    assert_eq!(store.deletions_position().await.expect("an answer").as_deref(), Some("b"));
+    assert_eq!(store.deletions_position().get().await.expect("an answer"), None);
+    store.deletions_position().set("a").await.expect("it is noted");
+    store.deletions_position().set("b").await.expect("it is noted");
+    assert_eq!(store.deletions_position().get().await.expect("an answer").as_deref(), Some("b"));
 }
 
 async fn a_user_is_forgotten(store: Store) {

@@ -5,13 +5,12 @@ use std::{collections::HashMap, time::Duration};
 use axum::extract::State;
 use contracts::{
     ChatId, UserId,
-    api::{FoundChat, FoundChats, FoundUser, FoundUsers, Problem},
+    api::{FoundChat, FoundChats, FoundUser, FoundUsers},
     convert::UnreadableField,
     event::ChatKind,
     rpc::{FindChatsRequest, FindUsersRequest, NamedChat, User},
 };
 use kit::{
-    docs::{CallerProblems, FaultProblems, ParameterProblems},
     error::ApiError,
     extract::{Json, Query},
     page::PageSizes,
@@ -21,7 +20,7 @@ use kit::{
 use serde::Deserialize;
 use utoipa::IntoParams;
 
-use super::{AppState, searches::SearchingCaller};
+use super::{AppState, problems::SearchProblems, searches::SearchingCaller};
 use crate::error::Error;
 
 const SIZES: PageSizes = PageSizes { default: 20, max: 50 };
@@ -68,11 +67,7 @@ impl NameParameters {
     params(NameParameters),
     responses(
         (status = OK, description = "What was found", body = FoundChats),
-        (status = TOO_MANY_REQUESTS, description = "rate_limited (requests of the client's address, or searches of the caller)",
-            body = Problem, content_type = "application/problem+json"),
-        ParameterProblems,
-        CallerProblems,
-        FaultProblems,
+        SearchProblems,
     )
 )]
 pub(super) async fn search_chats(
@@ -98,11 +93,7 @@ pub(super) async fn search_chats(
     params(NameParameters),
     responses(
         (status = OK, description = "What was found", body = FoundUsers),
-        (status = TOO_MANY_REQUESTS, description = "rate_limited (requests of the client's address, or searches of the caller)",
-            body = Problem, content_type = "application/problem+json"),
-        ParameterProblems,
-        CallerProblems,
-        FaultProblems,
+        SearchProblems,
     )
 )]
 pub(super) async fn search_users(

@@ -226,25 +226,7 @@ pub fn entry(chat: ChatId, sender: UserId, seq: i64, kind: EntryKind, body: &str
         sender,
         device: DeviceId(Uuid::nil()),
         key: MessageKey(Uuid::from_u128(seq.unsigned_abs().into())),
-        outcome: DeliveryOutcome::Stored {
-            seq,
-            kind,
-            body: body.to_owned(),
-            subject: None,
-            target_seq: None,
-            mentions: Vec::new(),
-            mention_roles: Vec::new(),
-            mentions_all: false,
-            mentions_here: false,
-            silent: false,
-            forwarded: None,
-            range: None,
-            attachments: Vec::new(),
-            sent_at_ms: BEGAN_MS + seq * 1_000,
-            subject_only: false,
-            expires_at_ms: None,
-            place: None,
-        },
+        outcome: DeliveryOutcome::stored(seq, kind, body, BEGAN_MS + seq * 1_000),
     }
 }
 

@@ -11,7 +11,7 @@ use contracts::{
 };
 use kit::{
     auth::Caller,
-    docs::{BodyProblems, CallerProblems, FaultProblems, ParameterProblems},
+    docs::{QueryProblems, RequestProblems},
     error::ApiError,
     extract::{Json, Path, Query},
     page::PageSizes,
@@ -47,9 +47,7 @@ const PAGE_SIZES: PageSizes = PageSizes { default: 100, max: 500 };
             content_type = "application/problem+json"),
         (status = CONFLICT, description = "conflict (the caller themselves), limit_reached (there are 5000)", body = Problem,
             content_type = "application/problem+json"),
-        BodyProblems,
-        CallerProblems,
-        FaultProblems,
+        RequestProblems,
     )
 )]
 #[expect(clippy::disallowed_methods, reason = "an edge: the time of the request")]
@@ -83,9 +81,7 @@ pub(super) async fn put(
     params(("user" = UserId, Path, description = "User id")),
     responses(
         (status = NO_CONTENT, description = "The user is not in the contacts"),
-        ParameterProblems,
-        CallerProblems,
-        FaultProblems,
+        QueryProblems,
     )
 )]
 pub(super) async fn remove(
@@ -121,9 +117,7 @@ pub(super) struct ListParameters {
     params(ListParameters),
     responses(
         (status = OK, description = "One page", body = Page<api::Contact>),
-        ParameterProblems,
-        CallerProblems,
-        FaultProblems,
+        QueryProblems,
     )
 )]
 pub(super) async fn list(

@@ -7,7 +7,7 @@ use chrono::Utc;
 use contracts::api::{OwnProfile, UpdateProfileRequest};
 use kit::{
     auth::Caller,
-    docs::{BodyProblems, CallerProblems, FaultProblems},
+    docs::{CallerProblems, FaultProblems, RequestProblems},
     error::ApiError,
     extract::Json,
 };
@@ -45,9 +45,7 @@ pub(super) async fn get(
     request_body = UpdateProfileRequest,
     responses(
         (status = OK, description = "The profile after the change", body = OwnProfile),
-        BodyProblems,
-        CallerProblems,
-        FaultProblems,
+        RequestProblems,
     )
 )]
 #[expect(clippy::disallowed_methods, reason = "an edge: the time of the request")]

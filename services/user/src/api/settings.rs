@@ -13,7 +13,7 @@ use contracts::{
 };
 use kit::{
     auth::Caller,
-    docs::{BodyProblems, CallerProblems, FaultProblems},
+    docs::{CallerProblems, FaultProblems, RequestProblems},
     error::ApiError,
     extract::Json,
 };
@@ -68,9 +68,7 @@ pub(super) async fn get(
             body = SettingsConflict, content_type = "application/problem+json"),
         (status = PAYLOAD_TOO_LARGE, description = "too_large (more than 64 KiB as JSON)", body = Problem,
             content_type = "application/problem+json"),
-        BodyProblems,
-        CallerProblems,
-        FaultProblems,
+        RequestProblems,
     )
 )]
 pub(super) async fn put(

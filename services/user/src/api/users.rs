@@ -10,7 +10,7 @@ use contracts::{
 };
 use kit::{
     auth::Caller,
-    docs::{CallerProblems, FaultProblems, ParameterProblems},
+    docs::QueryProblems,
     error::ApiError,
     extract::{Json, Path, Query},
     page::PageSizes,
@@ -40,9 +40,7 @@ const PAGE_SIZES: PageSizes = PageSizes { default: 20, max: 100 };
         (status = OK, description = "The profile", body = UserProfile),
         (status = NOT_FOUND, description = "not_found", body = Problem,
             content_type = "application/problem+json"),
-        ParameterProblems,
-        CallerProblems,
-        FaultProblems,
+        QueryProblems,
     )
 )]
 pub(super) async fn get(
@@ -88,9 +86,7 @@ pub(super) struct SearchParameters {
     params(SearchParameters),
     responses(
         (status = OK, description = "One page", body = Page<UserProfile>),
-        ParameterProblems,
-        CallerProblems,
-        FaultProblems,
+        QueryProblems,
     )
 )]
 pub(super) async fn search(

@@ -71,7 +71,8 @@ pub async fn search_by_files_and_names(messenger: &Messenger) -> anyhow::Result<
         let others = found(&eve, query).await?;
         ensure!(others.is_empty(), "who is in no chat finds {others:?} by {query}");
     }
-    let files = ben.search(&word).await?.items.pop().map(|of| of.files).unwrap_or_default();
+    let mut items = patiently(async || ben.search(&word).await).await?.items;
+    let files = items.pop().map(|of| of.files).unwrap_or_default();
     ensure!(files.len() == 1 && files[0].file == table.id, "{files:?}");
     let line = format!("GET /api/search/messages?q=has:file&chat={group}");
     let token = eve.token().await?;

@@ -120,10 +120,10 @@ async fn a_deleted_account_leaves_groups_and_direct_chats(store: Store) {
     assert!(store.chats(ann, Option::None, 10).await.expect("a list").is_empty());
     assert_eq!(store.chats(bob, Option::None, 10).await.expect("a list").len(), 2, "the other one keeps it");
 
-    assert_eq!(store.deletions_position().await.expect("a read"), Option::None);
+    assert_eq!(store.deletions_position().get().await.expect("a read"), Option::None);
     for position in ["first", "second"] {
-        store.set_deletions_position(position).await.expect("a write");
-        assert_eq!(store.deletions_position().await.expect("a read").as_deref(), Some(position));
+        store.deletions_position().set(position).await.expect("a write");
+        assert_eq!(store.deletions_position().get().await.expect("a read").as_deref(), Some(position));
     }
 }
 

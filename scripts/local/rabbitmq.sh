@@ -1,0 +1,63 @@
+# RabbitMQ: the message broker of notification jobs. Brought up on request, WITH=rabbitmq; what is in it stays over a restart.
+RABBITMQ_PORT=15670
+RABBITMQ_MANAGEMENT_PORT=15671
+RABBITMQ_DIST_PORT=25673
+RABBITMQ_EPMD_PORT=14369
+
+# From Debian, with its Erlang. It comes with no service that starts: see apt_packages.
+download_rabbitmq() {
+    local PACKAGES=(rabbitmq-server) COMMANDS=()
+    apt_packages
+}
+
+# The scripts beside the Erlang code: those on PATH switch to another user.
+rabbitmq_scripts() { dirname "$(dpkg -L rabbitmq-server | grep 'lib.*sbin/rabbitmq-server$')"; }
+
+# rabbitmq_env: prints the settings of a node of our own, one a line.
+rabbitmq_env() {
+    local data=$IN_STATE/data/rabbitmq
+    printf '%s\n' "HOME=$data" RABBITMQ_NODENAME=posthouse@localhost "RABBITMQ_MNESIA_BASE=$data/mnesia" \
+        "RABBITMQ_LOG_BASE=$data/log" "RABBITMQ_CONFIG_FILE=$IN_STATE/conf/rabbitmq.conf" \
+        "RABBITMQ_ENABLED_PLUGINS_FILE=$data/enabled_plugins" "RABBITMQ_DIST_PORT=$RABBITMQ_DIST_PORT" \
+        ERL_EPMD_ADDRESS=127.0.0.1 "ERL_EPMD_PORT=$RABBITMQ_EPMD_PORT"
+}
+
+# Both accounts are administrators: RabbitMQ has no smaller right by which virtual hosts and users are made. The first one is in the
+# configuration, so that there is no moment with the well-known password.
+rabbitmq_up() {
+    local data=$STATE/data/rabbitmq settings
+    data_folder rabbitmq
+    free_port rabbitmq $HOST_IP $RABBITMQ_PORT
+    free_port rabbitmq $HOST_IP $RABBITMQ_MANAGEMENT_PORT
+    echo '[rabbitmq_management].' > "$data/enabled_plugins"
+    chown "$(user_of rabbitmq):" "$data/enabled_plugins"
+    configuration rabbitmq rabbitmq.conf << CONF
+listeners.tcp.1 = $HOST_IP:$RABBITMQ_PORT
+management.tcp.ip = $HOST_IP
+management.tcp.port = $RABBITMQ_MANAGEMENT_PORT
+default_user = admin
+default_pass = $(secret rabbitmq-admin)
+vm_memory_high_watermark.absolute = 256MB
+log.console = true
+log.console.level = warning
+CONF
+    mapfile -t settings < <(rabbitmq_env)
+    start_confined rabbitmq env "${settings[@]}" \
+        "RABBITMQ_SERVER_ADDITIONAL_ERL_ARGS=-kernel inet_dist_use_interface {127,0,0,1} +S 1:1" \
+        "$(rabbitmq_scripts)/rabbitmq-server"
+    await 90 rabbitmq rabbitmq_admin whoami
+    rabbitmq_admin users/posthouse-operator -X PUT -d "{\"password\": \"$(secret rabbitmq-operator)\", \"tags\": \"administrator\"}"
+}
+
+# rabbitmq_admin PATH [CURL-OPTION...]: the password is on no command line.
+rabbitmq_admin() {
+    local path=$1; shift
+    curl -sf -o /dev/null -K <(echo "user = \"admin:$(secret rabbitmq-admin)\"") -H 'content-type: application/json' \
+        "http://$HOST_IP:$RABBITMQ_MANAGEMENT_PORT/api/$path" "$@"
+}
+
+# The daemon by which Erlang's nodes find each other outlives the node that started it.
+rabbitmq_down() {
+    stop rabbitmq 60
+    if id "$(user_of rabbitmq)" > /dev/null 2>&1; then pkill -u "$(user_of rabbitmq)" -x epmd || true; fi
+}
