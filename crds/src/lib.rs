@@ -22,7 +22,7 @@ pub use messenger_cell::{
     SmtpTls,
 };
 pub use messenger_tenant::{
-    ByteLimit, CellRef, ClassifierSpec, ClientSecretRef, DEFAULT_ACCESS_TOKEN_LIFETIME, DEFAULT_PARTITIONS,
+    BrandingSpec, ByteLimit, CellRef, ClassifierSpec, ClientSecretRef, DEFAULT_ACCESS_TOKEN_LIFETIME, DEFAULT_PARTITIONS,
     DEFAULT_RATE_LIMIT, DEFAULT_RETENTION, DeletionPolicy, Endpoints, FcmSpec, IdentityProvider,
     IdentitySpec, KafkaQuotas, KafkaSpec, KafkaStatus, LimitsSpec, MediaSpec, MessengerTenant,
     MessengerTenantSpec, ModerationSpec, NotificationsSpec, OptionalTopic, RateLimit, Registration,

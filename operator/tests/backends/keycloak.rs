@@ -112,6 +112,9 @@ impl Fixture for Keycloak {
         let origin = format!("http://{realm}.localhost:8000");
         KeycloakDesired {
             display_name: format!("Tenant {realm}"),
+            color: Some("#0a7b5c".to_owned()),
+            logo: None,
+            login_theme: None,
             redirect_uris: vec![format!("{origin}/*"), "http://127.0.0.1/*".to_owned()],
             web_origins: vec![origin],
             roles: vec!["moderator".to_owned()],
