@@ -5,9 +5,10 @@ use std::collections::{BTreeMap, BTreeSet};
 
 use catalog::{Backend, Service, Topic};
 use crds::{
-    BrandingSpec, CqlFlavor, DEFAULT_ACCESS_TOKEN_LIFETIME, DEFAULT_PARTITIONS, DEFAULT_RATE_LIMIT, DEFAULT_RETENTION,
-    Host, KafkaQuotas, LimitsSpec, MediaSpec, MessengerCell, MessengerCellSpec, MessengerTenant, NameError,
-    OptionalTopic, Period, RateLimit, Registration, Scheme, SmsSpec, TenantId, TopicName,
+    BrandingSpec, CqlFlavor, DEFAULT_ACCESS_TOKEN_LIFETIME, DEFAULT_PARTITIONS, DEFAULT_RATE_LIMIT,
+    DEFAULT_RETENTION, Host, KafkaQuotas, LimitsSpec, MediaSpec, MessengerCell, MessengerCellSpec,
+    MessengerTenant, NameError, OptionalTopic, Period, RateLimit, Registration, Scheme, SmsSpec, TenantId,
+    TopicName,
 };
 use k8s_openapi::apimachinery::pkg::apis::meta::v1::OwnerReference;
 use kube::Resource;

@@ -504,8 +504,8 @@ mod tests {
         assert_eq!(realm["loginTheme"], "posthouse");
         assert_eq!(realm["attributes"][representation::COLOR], "#0a7b5c");
         assert_eq!(realm["attributes"][representation::LOGO], "");
-        let app = &representation::client_fields(&declared)[0].1;
-        assert_eq!(app["baseUrl"], "http://acme.localhost:8000/");
+        let clients = representation::client_fields(&declared);
+        assert_eq!(clients[0].1["baseUrl"], "http://acme.localhost:8000/");
         // By an administrator, or by the tenant before.
         check(
             |observed| {

@@ -514,7 +514,10 @@ mod tests {
         for (branding, expected) in [
             (json!(null), [Some("acme"), None, None]),
             (json!({"color": "#0a7B5c"}), [Some("acme"), Some("#0a7B5c"), None]),
-            (json!({"displayName": "-Acme, Inc.", "logo": "data:"}), [Some("-Acme, Inc."), None, Some("data:")]),
+            (
+                json!({"displayName": "-Acme, Inc.", "logo": "data:"}),
+                [Some("-Acme, Inc."), None, Some("data:")],
+            ),
         ] {
             let tenant = example("acme.yaml", |resource| {
                 resource.spec.branding = serde_json::from_value(branding.clone()).expect("a branding");

@@ -29,6 +29,12 @@ use crate::{
 pub(crate) struct PageConfig {
     /// What users read as the name of the messenger.
     pub name: String,
+    /// The tenant's colour, as `#rrggbb`. The page makes it darker or lighter where it would not be seen. Absent where the tenant has none.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub color: Option<String>,
+    /// A picture that is shown beside the name, as a `data:` URL. Absent where the tenant has none.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub logo: Option<String>,
     /// The issuer of the realm on whose page users sign in. Absent where there is none: then with `POST /api/auth/sign-in`.
     #[serde(skip_serializing_if = "Option::is_none")]
     pub realm: Option<String>,
@@ -132,7 +138,13 @@ mod tests {
     ];
 
     async fn get(path: &str, headers: &[(HeaderName, &str)]) -> Response {
-        let config = PageConfig { name: "acme".to_owned(), realm: None, services: Vec::new() };
+        let config = PageConfig {
+            name: "acme".to_owned(),
+            color: None,
+            logo: None,
+            realm: None,
+            services: Vec::new(),
+        };
         let policy = crate::policy::policy(&[]).expect("a policy");
         let state = WebState::new(Assets::of(&FILES), config, policy).expect("it has a page");
         let (router, _) = router(state).split_for_parts();
