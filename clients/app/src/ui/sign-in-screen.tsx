@@ -16,8 +16,8 @@ export function SignInScreen({ signIn, onSignedIn }: Props): ReactNode {
     const [notice, setNotice] = useState<string>();
     const { isBusy, error, run } = useCall();
     useEffect(() => {
-        document.title = t("signInTo", { name: config.name });
-    }, [t, config.name]);
+        document.title = config.name;
+    }, [config.name]);
     const providers = useProviders(signIn);
     useConfirmedAddress(signIn, () => setNotice(t("addressConfirmed")));
 
