@@ -1,5 +1,7 @@
 //! Arguments of the process.
 
+use std::fmt;
+
 use url::Url;
 
 #[derive(Clone, Debug, clap::Args)]
@@ -18,7 +20,17 @@ pub struct Settings {
     pub brand_color: Option<String>,
     /// A picture that is shown beside the name, as a `data:` URL of PNG, JPEG or WebP.
     #[arg(long, env, value_parser = logo)]
-    pub brand_logo: Option<String>,
+    pub brand_logo: Option<Logo>,
+}
+
+/// A picture as a `data:` URL. Its kilobytes are of no use in a log.
+#[derive(Clone, PartialEq, Eq)]
+pub struct Logo(pub String);
+
+impl fmt::Debug for Logo {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        write!(f, "a picture of {} bytes", self.0.len())
+    }
 }
 
 fn color(text: &str) -> Result<String, &'static str> {
@@ -27,12 +39,12 @@ fn color(text: &str) -> Result<String, &'static str> {
     if is_color { Ok(text.to_owned()) } else { Err("a colour is # and six hexadecimal digits") }
 }
 
-fn logo(text: &str) -> Result<String, &'static str> {
+fn logo(text: &str) -> Result<Logo, &'static str> {
     let is_picture = ["png", "jpeg", "webp"].iter().any(|kind| {
         text.strip_prefix("data:image/").is_some_and(|rest| rest.starts_with(&format!("{kind};base64,")))
     });
     if is_picture {
-        Ok(text.to_owned())
+        Ok(Logo(text.to_owned()))
     } else {
         Err("a logo is data:image/<png, jpeg or webp>;base64,<data>")
     }

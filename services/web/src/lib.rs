@@ -29,7 +29,7 @@ use crate::{
     policy::policy,
 };
 
-pub use config::{Settings, UploadOrigin};
+pub use config::{Logo, Settings, UploadOrigin};
 
 /// Where a messenger in memory takes files.
 const LOCAL_STORE: &str = "http://127.0.0.1:*";
@@ -51,7 +51,10 @@ impl Service for Web {
         if !brand_name.is_empty() {
             config.name = brand_name;
         }
-        surface(PageConfig { color: brand_color, logo: brand_logo, ..config }, policy(&elsewhere)?)
+        surface(
+            PageConfig { color: brand_color, logo: brand_logo.map(|logo| logo.0), ..config },
+            policy(&elsewhere)?,
+        )
     }
 
     /// There is no realm with a page: users sign in by name and password. The store of the media service in memory has a port of the
