@@ -505,7 +505,9 @@ mod tests {
         assert_eq!(realm["attributes"][representation::COLOR], "#0a7b5c");
         assert_eq!(realm["attributes"][representation::LOGO], "");
         let clients = representation::client_fields(&declared);
-        assert_eq!(clients[0].1["baseUrl"], "http://acme.localhost:8000/");
+        for (client, fields) in &clients[..2] {
+            assert_eq!(fields["baseUrl"], "http://acme.localhost:8000/", "{client}");
+        }
         // By an administrator, or by the tenant before.
         check(
             |observed| {

@@ -195,8 +195,7 @@ fn app_client(desired: &KeycloakDesired) -> ClientRepresentation {
         service_accounts_enabled: Some(false),
         redirect_uris: Some(desired.redirect_uris.clone()),
         web_origins: Some(desired.web_origins.clone()),
-        // Where pages of the realm lead back to, as for an account or a password that it does not give: the messenger does.
-        base_url: desired.web_origins.first().map(|origin| format!("{origin}/")),
+        base_url: home(desired),
         // Its tokens carry no role of their user.
         full_scope_allowed: Some(false),
         attributes: map([PKCE, NO_GRANTS[0], NO_GRANTS[1]]),
@@ -213,6 +212,7 @@ fn auth_client(desired: &KeycloakDesired) -> ClientRepresentation {
         secret: text(desired.auth_client_secret.expose_secret()),
         // The sign-in with an external provider comes back to the auth service, and to no other place.
         standard_flow_enabled: Some(!desired.providers.is_empty()),
+        base_url: home(desired),
         redirect_uris: Some(if desired.providers.is_empty() { Vec::new() } else { callbacks(desired) }),
         attributes: if desired.providers.is_empty() {
             map(NO_GRANTS)
@@ -227,6 +227,11 @@ fn auth_client(desired: &KeycloakDesired) -> ClientRepresentation {
         protocol_mappers: Some(vec![audience_mapper()]),
         ..Default::default()
     }
+}
+
+/// Returns where pages of the realm lead back to, as for an account or a password that it does not give: the messenger does.
+fn home(desired: &KeycloakDesired) -> Option<String> {
+    desired.web_origins.first().map(|origin| format!("{origin}/"))
 }
 
 fn callbacks(desired: &KeycloakDesired) -> Vec<String> {
