@@ -9,6 +9,7 @@ import { Chats, Connection } from "../src/state/chats";
 import { Drafts } from "../src/state/drafts";
 import { Files } from "../src/state/files";
 import { Kept } from "../src/state/kept";
+import { Moderator } from "../src/state/moderator";
 import { Room, type Line } from "../src/state/room";
 import { Sends } from "../src/state/sends";
 import { Users } from "../src/state/users";
@@ -116,6 +117,7 @@ export async function stand(
         ...{ user: ME, identity, chats, users, me: profile(ME, "me", "Me Myself") },
         connection: new Connection(),
         files: new Files(identity),
+        moderator: new Moderator(identity),
         sends,
         drafts: new Drafts(identity, kept, []),
         room: () => room,

@@ -15,6 +15,7 @@ import { Chats, Connection } from "./chats";
 import { Drafts } from "./drafts";
 import { Files } from "./files";
 import { Kept } from "./kept";
+import { Moderator } from "./moderator";
 import { Room } from "./room";
 import { Sends } from "./sends";
 import { Users } from "./users";
@@ -38,6 +39,7 @@ export class Workspace {
     readonly files: Files;
     readonly sends: Sends;
     readonly drafts: Drafts;
+    readonly moderator: Moderator;
     onNews: (news: News) => void = () => undefined;
     readonly #session: Session;
     readonly #rooms = new Map<string, Room>();
@@ -55,6 +57,7 @@ export class Workspace {
         this.users = new Users(identity);
         this.users.take(me);
         this.files = new Files(identity);
+        this.moderator = new Moderator(identity);
         this.drafts = new Drafts(identity, kept, earlier.drafts);
         this.#session = new Session(identity, { device: device(), outbox: kept, encoding: "cbor" });
         this.sends = new Sends(this.#session, kept, earlier);

@@ -2,7 +2,7 @@
 import en from "./languages/en.json";
 
 /** A text, or one for each category of a number (CLDR: one, few, many, other). */
-type Text = string | Partial<Record<Intl.LDMLPluralRule, string>>;
+export type Text = string | Partial<Record<Intl.LDMLPluralRule, string>>;
 
 export type Key = keyof typeof en;
 export type Values = Record<string, string | number>;
@@ -22,9 +22,10 @@ const MINUTE_MS = 60_000;
 const DAY_MS = 86_400_000;
 const RIGHT_TO_LEFT = new Set(["ar", "arc", "ckb", "dv", "fa", "he", "nqo", "ps", "sd", "ug", "ur", "yi"]);
 
-/** The texts of one language, and how it writes numbers, times and lists. */
-export class Texts {
+/** The texts of one language, and how it writes numbers, times and lists. `K` names the texts: those of the page, or of a part that is loaded later. */
+export class Texts<K extends string = Key> {
     readonly #texts: Record<string, Text>;
+    readonly #english: Record<string, Text>;
     readonly #plural: Intl.PluralRules;
     readonly #number: Intl.NumberFormat;
     readonly #list: Intl.ListFormat;
@@ -33,8 +34,10 @@ export class Texts {
     constructor(
         readonly language: string,
         texts: Record<string, Text>,
+        english: Record<string, Text> = en,
     ) {
         this.#texts = texts;
+        this.#english = english;
         this.#plural = new Intl.PluralRules(language);
         this.#number = new Intl.NumberFormat(language);
         this.#list = new Intl.ListFormat(language);
@@ -50,9 +53,9 @@ export class Texts {
     }
 
     /** Returns a text with its `{values}`. The value `count` chooses among plurals. */
-    of(key: Key, values: Values = {}): string {
+    of(key: K, values: Values = {}): string {
         // A kind of entry of a later release has no text.
-        const text: Text = this.#texts[key] ?? en[key] ?? "";
+        const text: Text = this.#texts[key] ?? this.#english[key] ?? "";
         const count = Number(values["count"] ?? 0);
         const chosen =
             typeof text === "string"
@@ -122,6 +125,20 @@ export class Texts {
         } as const;
         return new Intl.NumberFormat(this.language, { ...style, unit: units[power]! }).format(
             bytes / 1000 ** power,
+        );
+    }
+
+    /** Returns a time span in the largest unit that it is a whole number of. */
+    span(seconds: number): string {
+        const units = [
+            ["year", 365 * 86_400],
+            ["day", 86_400],
+            ["hour", 3_600],
+            ["minute", 60],
+        ] as const;
+        const [unit, size] = units.find(([, size]) => seconds >= size && seconds % size === 0) ?? ["second", 1];
+        return new Intl.NumberFormat(this.language, { style: "unit", unit, unitDisplay: "long" }).format(
+            seconds / size,
         );
     }
 

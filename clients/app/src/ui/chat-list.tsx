@@ -10,7 +10,8 @@ import { Avatar, Icon, IconButton, Name } from "./parts";
 export function ChatListPanel({ place }: { place: Place }): ReactNode {
     const t = useText();
     const { config } = usePage();
-    const { chats } = useWorkspace();
+    const { chats, moderator } = useWorkspace();
+    const { is: isModerator } = useSource(moderator);
     const { sorted, isComplete } = useSource(chats);
     const [showsArchived, setShowsArchived] = useState(false);
     const archived = sorted.filter(({ own }) => own.archived);
@@ -25,6 +26,14 @@ export function ChatListPanel({ place }: { place: Place }): ReactNode {
                     onClick={() => go({ ...place, panel: "search" })}
                 />
                 <IconButton icon="new" label={t("newChat")} onClick={() => go({ ...place, panel: "new" })} />
+                {isModerator && (
+                    <IconButton
+                        icon="shield"
+                        label={t("administration")}
+                        aria-current={place.admin === undefined ? undefined : "page"}
+                        onClick={() => go({ admin: "queue" })}
+                    />
+                )}
                 <IconButton
                     icon="settings"
                     label={t("settings")}

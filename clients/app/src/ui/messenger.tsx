@@ -1,6 +1,6 @@
 // The messenger of a signed-in user: the list, the open chat, and what opens above them.
-import { useEffect, type ReactNode } from "react";
-import { go, usePlace, type Place } from "../place";
+import { lazy, Suspense, useEffect, type ReactNode } from "react";
+import { go, usePlace, type AdminScreen, type Place } from "../place";
 import { useSource } from "../state/source";
 import { Chat } from "./chat";
 import { ChatListPanel } from "./chat-list";
@@ -8,9 +8,12 @@ import { usePage, useText, useWorkspace } from "./context";
 import { Members } from "./members";
 import { NewChat } from "./new-chat";
 import { useNotifications } from "./notifications";
-import { codeKey } from "./parts";
+import { Boundary, codeKey, ErrorText } from "./parts";
 import { Search } from "./search";
 import { Settings } from "./settings";
+
+/** The console of moderators: others never fetch it. */
+const Console = lazy(() => import("./admin/console"));
 
 export function Messenger({ onSignOut }: { onSignOut: () => Promise<void> }): ReactNode {
     const t = useText();
@@ -29,15 +32,21 @@ export function Messenger({ onSignOut }: { onSignOut: () => Promise<void> }): Re
             say(t("changeRefused", { what: t(`change.${kind}`), why: t(codeKey(code)) }));
     });
     usePresence();
+    useModerator();
     useNotifications();
     return (
-        <div className="messenger" data-open={place.chat === undefined ? "list" : "chat"}>
+        <div
+            className="messenger"
+            data-open={place.chat === undefined && place.admin === undefined ? "list" : "chat"}
+        >
             <a className="skip" href="#composer" onClick={skipTo}>
                 {t("skipToComposer")}
             </a>
             <ConnectionBar />
             <ChatListPanel place={place} />
-            {place.chat === undefined ? (
+            {place.admin !== undefined ? (
+                <Administration place={place as Place & { admin: AdminScreen }} />
+            ) : place.chat === undefined ? (
                 <main className="centre empty">
                     <p>{t("chooseChat")}</p>
                 </main>
@@ -66,6 +75,58 @@ function ConnectionBar(): ReactNode {
     const { state } = useSource(useWorkspace().connection);
     if (state !== "offline") return null;
     return <div className="connection">{t("connection.offline")}</div>;
+}
+
+/** The console, for whom the messenger names a moderator, and a plain word for everyone else. */
+function Administration({ place }: { place: Place & { admin: AdminScreen } }): ReactNode {
+    const t = useText();
+    const { config } = usePage();
+    const { moderator } = useWorkspace();
+    const { is, error } = useSource(moderator);
+    const isKnown = !config.services.includes("moderation") || is === false;
+    if (is === true) {
+        return (
+            <Boundary fallback={<Told text={t("error.fault")} />}>
+                <Suspense fallback={<Told text={t("loading")} />}>
+                    <Console place={place} />
+                </Suspense>
+            </Boundary>
+        );
+    }
+    if (isKnown) return <Told text={t("notModerator")} isAlert />;
+    return (
+        <main className="centre" aria-busy={error === undefined}>
+            {error === undefined ? <p>{t("loading")}</p> : <ErrorText error={error} />}
+            {error !== undefined && (
+                <button type="button" onClick={() => void moderator.look()}>
+                    {t("tryAgain")}
+                </button>
+            )}
+        </main>
+    );
+}
+
+function Told({ text, isAlert = false }: { text: string; isAlert?: boolean }): ReactNode {
+    const t = useText();
+    return (
+        <main className="centre">
+            <p role={isAlert ? "alert" : undefined}>{text}</p>
+            <button type="button" onClick={() => go({})}>
+                {t("toChats")}
+            </button>
+        </main>
+    );
+}
+
+/** Asks with each connection whether the user is a moderator: the manifest may have changed. */
+function useModerator(): void {
+    const { config } = usePage();
+    const { connection, moderator } = useWorkspace();
+    const { state } = useSource(connection);
+    const hasModerators = config.services.includes("moderation");
+    useEffect(() => {
+        if (hasModerators && state === "online") void moderator.look();
+    }, [moderator, hasModerators, state]);
 }
 
 /** The user is away while the page is not seen. */
