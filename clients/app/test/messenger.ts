@@ -10,6 +10,8 @@ export class FakeMessenger {
     readonly log: socket.Message[] = [];
     /** Calls of the REST API, as `METHOD path`. */
     readonly calls: string[] = [];
+    /** What calls are answered with, where a test has its own answer. */
+    readonly answers: Record<string, readonly [status: number, body: unknown]> = {};
     /** Whether a token is taken. */
     isSignedIn = true;
     #socket: FakeSocket | undefined;
@@ -88,7 +90,7 @@ export class FakeMessenger {
     async #fetch(url: URL, { method = "GET" }: RequestInit): Promise<Response> {
         this.calls.push(`${method} ${url.pathname}`);
         if (this.isDown) throw new TypeError("failed to fetch");
-        const [status, body] = this.#answer(method, url.pathname);
+        const [status, body] = this.answers[`${method} ${url.pathname}`] ?? this.#answer(method, url.pathname);
         return new Response(JSON.stringify(body), { status, headers: { "content-type": "application/json" } });
     }
 

@@ -70,11 +70,13 @@ function Against({ appeal: { user, sanction: id } }: { appeal: moderation.Appeal
     const at = useAdminText();
     const admin = useAdmin();
     const textOf = useSanctionText();
-    const [sanction, setSanction] = useState<moderation.Sanction>();
-    const { isBusy, error, run } = useCall();
-    useEffect(() => run(async () => setSanction(await admin.sanction(user, id))), [admin, user, id]);
+    // `null` when the messenger has none.
+    const [sanction, setSanction] = useState<moderation.Sanction | null>();
+    const { error, run } = useCall();
+    useEffect(() => run(async () => setSanction((await admin.sanction(user, id)) ?? null)), [admin, user, id]);
     if (error !== undefined) return <AdminError error={error} />;
-    if (!sanction) return isBusy ? null : <p className="hint">{at("sanctionUnknown")}</p>;
+    if (sanction === undefined) return null;
+    if (sanction === null) return <p className="hint">{at("sanctionUnknown")}</p>;
     return (
         <Facts
             facts={[

@@ -13,11 +13,12 @@ import { AdminProvider, useAdminText } from "./context";
 import { ExportsScreen } from "./exports";
 import { Invitations } from "./invitations";
 import { People } from "./people";
-import { Person } from "./person";
+
 import { Queue } from "./queue";
 import { RuleSet } from "./rule-set";
 import { Rules } from "./rules";
 import { Usage } from "./usage";
+import { UserScreen } from "./user";
 import "../../styles/admin.css";
 
 type Props = { place: Place & { admin: AdminScreen } };
@@ -81,7 +82,7 @@ function Shown({ screen, of }: { screen: AdminScreen; of: string | undefined }):
         case "appeals":
             return <Appeals />;
         case "people":
-            return of === undefined ? <People /> : <Person id={of} />;
+            return of === undefined ? <People /> : <UserScreen id={of} />;
         case "invitations":
             return <Invitations chat={of} />;
         case "rules":

@@ -10,7 +10,7 @@ import { useUserName } from "../names";
 import { Avatar, Dialog, errorOf, Name } from "../parts";
 import { useAdminText } from "./context";
 
-/** A screen, whose heading has the focus when it is opened: who hears the page learns where they are. */
+/** A screen, whose heading has the focus when it is opened: a screen reader says where the user is. */
 export function Screen({
     title,
     back,

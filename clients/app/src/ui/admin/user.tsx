@@ -27,7 +27,7 @@ import {
     useSanctionText,
 } from "./parts";
 
-export function Person({ id }: { id: string }): ReactNode {
+export function UserScreen({ id }: { id: string }): ReactNode {
     const at = useAdminText();
     const admin = useAdmin();
     const { users } = useWorkspace();
