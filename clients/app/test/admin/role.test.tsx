@@ -63,7 +63,7 @@ test("a moderator opens the console, goes from screen to screen, and back to the
     await screen.findByText("Choose a chat, or begin a new one.");
 });
 
-test("who is no moderator any more is told so with the first refusal, and the console goes", async () => {
+test("who is no moderator any more reads so with the first refusal, and the console goes", async () => {
     const messenger = new FakeMessenger();
     messenger.answers["GET /api/moderation/own"] = moderating(true);
     messenger.answers["GET /api/moderation/reports"] = REFUSED;

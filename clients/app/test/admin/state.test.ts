@@ -214,7 +214,7 @@ test("an export has every page, and half of a list is none", async () => {
     expect(console.exports.current).toMatchObject({ state: "failed", count: 1 });
 });
 
-test("an export that is stopped ends with the page that is on its way, and another one begins anew", async () => {
+test("an export that is stopped ends with the page that is on its way, and another one begins again", async () => {
     const answers: Array<(page: unknown) => void> = [];
     const { admin: console, service } = admin({
         "GET /api/users": () => new Promise((resolve) => answers.push(resolve)),
@@ -272,7 +272,7 @@ test("what is typed loosely is tidied: empty lines, spaces, and how long a warni
     });
 });
 
-test("a draft that says nothing is told so before the messenger is asked", () => {
+test("a draft that says nothing is refused before the messenger is asked", () => {
     const rule = { ...newRule(), name: "one", text: "word" };
     for (const [draft, what] of [
         [{ name: " ", rules: [rule] }, "nameMissing"],
