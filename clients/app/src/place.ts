@@ -8,7 +8,7 @@ export type Panel = (typeof PANELS)[number];
 export const ADMIN_SCREENS = [
     "queue",
     "appeals",
-    "people",
+    "users",
     "invitations",
     "rules",
     "audit",

@@ -29,7 +29,7 @@ const REFUSED = [
 test("a plain user sees nothing of the console, and its address says so", async () => {
     const messenger = new FakeMessenger();
     messenger.answers["GET /api/moderation/own"] = moderating(false);
-    history.replaceState(null, "", "/#/admin/people");
+    history.replaceState(null, "", "/#/admin/users");
     await opened(messenger);
     expect((await screen.findByRole("alert")).textContent).toContain("no moderator");
     expect(screen.queryByRole("button", { name: "Administration" })).toBeNull();

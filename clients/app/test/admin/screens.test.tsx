@@ -6,7 +6,7 @@ import { Appeals } from "../../src/ui/admin/appeals";
 import { Audit } from "../../src/ui/admin/audit";
 import { ExportsScreen } from "../../src/ui/admin/exports";
 import { Invitations } from "../../src/ui/admin/invitations";
-import { People } from "../../src/ui/admin/people";
+import { UserList } from "../../src/ui/admin/users";
 import { Queue } from "../../src/ui/admin/queue";
 import { RuleSet } from "../../src/ui/admin/rule-set";
 import { Rules } from "../../src/ui/admin/rules";
@@ -112,7 +112,7 @@ test("an appeal stands beside the sanction that it is against", async () => {
     });
 });
 
-test("people are found by the beginning of a name, and each leads to their screen", async () => {
+test("users are found by the beginning of a name, and each leads to their screen", async () => {
     const on = await adminStand({
         "GET /api/users": ({ path }: Call) => ({
             items: path.includes("query=an")
@@ -121,12 +121,12 @@ test("people are found by the beginning of a name, and each leads to their scree
             next_cursor: null,
         }),
     });
-    on.show(<People />);
+    on.show(<UserList />);
     await screen.findByRole("link", { name: /@me/ });
     await userEvent.type(screen.getByLabelText("Find users by name"), "an");
     await waitFor(() => expect(screen.queryByRole("link", { name: /@me/ })).toBeNull());
     expect((await screen.findByRole("link", { name: /@anna/ })).getAttribute("href")).toBe(
-        `#/admin/people?of=${ANNA}`,
+        `#/admin/users?of=${ANNA}`,
     );
 });
 
@@ -337,7 +337,7 @@ test("usage is shown in numbers that lead to what they count", async () => {
         },
     });
     on.show(<Usage />);
-    expect((await screen.findByRole("link", { name: "1,200" })).getAttribute("href")).toBe("#/admin/people");
+    expect((await screen.findByRole("link", { name: "1,200" })).getAttribute("href")).toBe("#/admin/users");
     screen.getByRole("link", { name: "3" });
     screen.getByText("17");
 });

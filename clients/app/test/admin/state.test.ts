@@ -210,7 +210,7 @@ test("an export has every page, and half of a list is none", async () => {
     const file = await console.exports.make("audit");
     expect(await file!.text()).toBe('{"id":9}\n{"id":2}\n');
     expect(service.calls[0]!.path).toBe("/api/moderation/audit?limit=100");
-    expect(await console.exports.make("people")).toBeUndefined();
+    expect(await console.exports.make("users")).toBeUndefined();
     expect(console.exports.current).toMatchObject({ state: "failed", count: 1 });
 });
 
@@ -219,7 +219,7 @@ test("an export that is stopped ends with the page that is on its way, and anoth
     const { admin: console, service } = admin({
         "GET /api/users": () => new Promise((resolve) => answers.push(resolve)),
     });
-    const first = console.exports.make("people");
+    const first = console.exports.make("users");
     console.exports.stop();
     answers[0]!({ items: [{ user_id: ME }], next_cursor: "1" });
     expect(await first).toBeUndefined();

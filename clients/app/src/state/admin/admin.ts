@@ -36,7 +36,7 @@ export type Usage = {
 const ROOT = "/api/moderation";
 
 export class Admin {
-    readonly people: Listing<users.UserProfile>;
+    readonly users: Listing<users.UserProfile>;
     readonly reports: Listing<moderation.Report>;
     readonly appeals: Listing<moderation.Appeal>;
     readonly audit: Listing<moderation.AuditEntry>;
@@ -64,7 +64,7 @@ export class Admin {
             },
         };
         const caller = this.#caller;
-        this.people = new Listing<users.UserProfile>(
+        this.users = new Listing<users.UserProfile>(
             {
                 async call<T>(method: string, path: string) {
                     const page = await caller.call<T>(method, path);

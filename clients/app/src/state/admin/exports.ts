@@ -9,7 +9,7 @@ export const EXPORTS = {
     reports: "/api/moderation/reports",
     sanctions: "/api/moderation/sanctions",
     appeals: "/api/moderation/appeals",
-    people: "/api/users",
+    users: "/api/users",
 } as const;
 export type ExportKind = keyof typeof EXPORTS;
 

@@ -1,24 +1,22 @@
 // The console of a tenant's moderators. It is a file of its own that is fetched when one of them opens it.
 import { useEffect, useMemo, useState, type ReactNode } from "react";
-import { ADMIN_SCREENS, href, type AdminScreen, type Place } from "../../place";
+import { ADMIN_SCREENS, go, href, type AdminScreen, type Place } from "../../place";
 import { Admin } from "../../state/admin/admin";
 import { loadAdminTexts, type AdminKey } from "../../text/admin";
 import type { Texts } from "../../text/texts";
 import { usePage, useText, useWorkspace } from "../context";
 import { IconButton } from "../parts";
-import { go } from "../../place";
 import { Appeals } from "./appeals";
 import { Audit } from "./audit";
 import { AdminProvider, useAdminText } from "./context";
 import { ExportsScreen } from "./exports";
 import { Invitations } from "./invitations";
-import { People } from "./people";
-
 import { Queue } from "./queue";
 import { RuleSet } from "./rule-set";
 import { Rules } from "./rules";
 import { Usage } from "./usage";
 import { UserScreen } from "./user";
+import { UserList } from "./users";
 import "../../styles/admin.css";
 
 type Props = { place: Place & { admin: AdminScreen } };
@@ -81,8 +79,8 @@ function Shown({ screen, of }: { screen: AdminScreen; of: string | undefined }):
             return <Queue />;
         case "appeals":
             return <Appeals />;
-        case "people":
-            return of === undefined ? <People /> : <UserScreen id={of} />;
+        case "users":
+            return of === undefined ? <UserList /> : <UserScreen id={of} />;
         case "invitations":
             return <Invitations chat={of} />;
         case "rules":

@@ -88,7 +88,7 @@ export function User({ id }: { id: string }): ReactNode {
     useSource(users);
     const name = useUserName()(id);
     return (
-        <a className="admin-user" href={href({ admin: "people", of: id })}>
+        <a className="admin-user" href={href({ admin: "users", of: id })}>
             <Avatar id={id} name={name} />
             <Name text={name} /> <span className="username">@{users.get(id)?.username ?? "…"}</span>
         </a>

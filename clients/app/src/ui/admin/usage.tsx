@@ -25,7 +25,7 @@ export function Usage(): ReactNode {
                     facts={[
                         [
                             at("usage.users"),
-                            <a key="" href={href({ admin: "people" })}>
+                            <a key="" href={href({ admin: "users" })}>
                                 {texts.number(figures.users)}
                             </a>,
                         ],

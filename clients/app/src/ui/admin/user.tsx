@@ -36,7 +36,7 @@ export function UserScreen({ id }: { id: string }): ReactNode {
     const sanctions = useMemo(() => admin.sanctionsOf(id), [admin, id]);
     useEffect(() => void sanctions.open(), [sanctions]);
     return (
-        <Screen title={name} back={{ href: href({ admin: "people" }), label: at("toPeople") }}>
+        <Screen title={name} back={{ href: href({ admin: "users" }), label: at("toUsers") }}>
             <Facts
                 facts={[
                     [at("username"), profile && `@${profile.username}`],

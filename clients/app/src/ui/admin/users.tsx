@@ -6,28 +6,28 @@ import { Listed, Screen, User } from "./parts";
 
 const PAUSE_MS = 250;
 
-export function People(): ReactNode {
+export function UserList(): ReactNode {
     const at = useAdminText();
-    const { people } = useAdmin();
+    const { users } = useAdmin();
     const [query, setQuery] = useState("");
     useEffect(() => {
         const timer = setTimeout(
-            () => void people.open({ query: query.trim(), limit: 50 }),
+            () => void users.open({ query: query.trim(), limit: 50 }),
             query ? PAUSE_MS : 0,
         );
         return () => clearTimeout(timer);
-    }, [people, query]);
+    }, [users, query]);
     return (
-        <Screen title={at("screen.people")}>
+        <Screen title={at("screen.users")}>
             <Field
-                label={at("findPeople")}
+                label={at("findUsers")}
                 type="search"
                 maxLength={64}
                 autoComplete="off"
                 value={query}
                 onChange={(event) => setQuery(event.target.value)}
             />
-            <Listed list={people} empty={at("noPeople")}>
+            <Listed list={users} empty={at("noUsers")}>
                 {({ user_id, deleted }) => (
                     <li key={user_id}>
                         <User id={user_id} />
