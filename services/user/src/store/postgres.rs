@@ -622,6 +622,13 @@ impl ProfileStore for PostgresStore {
     }
 
     #[tracing::instrument(name = "user.store.unfinished_deletions", skip_all)]
+    async fn count(&self) -> Result<i64, StoreError> {
+        sqlx::query_scalar("SELECT count(*) FROM users WHERE deleted_at IS NULL")
+            .fetch_one(&self.pool)
+            .await
+            .map_err(StoreError::Read)
+    }
+
     async fn unfinished_deletions(&self, limit: usize) -> Result<Vec<Deletion>, StoreError> {
         let rows: Vec<DeletionRow> = sqlx::query_as(
             "SELECT user_id, deleted_at FROM users
