@@ -273,6 +273,10 @@ test("the audit log is narrowed by what was done and to a user, and an entry of 
             `/api/moderation/audit?action=sanction_created&user=${ANNA}`,
         ),
     );
+    await userEvent.selectOptions(screen.getByLabelText("Entries"), "done by this user");
+    await waitFor(() =>
+        expect(on.service.calls.at(-1)!.path).toBe(`/api/moderation/audit?action=sanction_created&by=${ANNA}`),
+    );
     await userEvent.click(screen.getByRole("button", { name: "All users" }));
     await waitFor(() =>
         expect(on.service.calls.at(-1)!.path).toBe("/api/moderation/audit?action=sanction_created"),

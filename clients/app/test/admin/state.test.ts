@@ -288,7 +288,7 @@ test("a draft that says nothing is refused before the messenger is asked", () =>
 });
 
 test("the last day of a filter is whole, over a change of clocks too", () => {
-    const fields = { action: "" as const, from: "2026-10-25", to: "2026-10-25" };
+    const fields = { action: "", side: "user", from: "2026-10-25", to: "2026-10-25" } as const;
     expect(auditFilter(fields, ANNA)).toEqual({
         action: "",
         user: ANNA,

@@ -30,10 +30,14 @@ export const ACTIONS = [
 type Action = (typeof ACTIONS)[number];
 
 /** What is typed into the filter; days are of this browser's time zone. */
-type Fields = { action: Action | ""; from: string; to: string };
+type Fields = { action: Action | ""; from: string; to: string; side: Side };
+
+/** What a user whom the log is narrowed to has to do with an entry: it is about them, or by them. */
+const SIDES = ["user", "by"] as const;
+type Side = (typeof SIDES)[number];
 
 /** Returns the filter of the API; the last day is whole. */
-export function auditFilter({ action, from, to }: Fields, user: string | undefined): Filter {
+export function auditFilter({ action, from, to, side }: Fields, user: string | undefined): Filter {
     const midnight = (day: string, days: number) => {
         const [year, month, date] = day.split("-").map(Number);
         if (year === undefined || month === undefined || date === undefined) return undefined;
@@ -41,7 +45,7 @@ export function auditFilter({ action, from, to }: Fields, user: string | undefin
     };
     return {
         action,
-        user,
+        [side]: user,
         from_ms: from === "" ? undefined : midnight(from, 0),
         to_ms: to === "" ? undefined : midnight(to, 1),
     };
@@ -51,7 +55,7 @@ export function Audit(): ReactNode {
     const at = useAdminText();
     const { audit } = useAdmin();
     const { of: user } = usePlace();
-    const [fields, setFields] = useState<Fields>({ action: "", from: "", to: "" });
+    const [fields, setFields] = useState<Fields>({ action: "", from: "", to: "", side: "user" });
     const filter = useMemo(() => auditFilter(fields, user), [fields, user]);
     useEffect(() => void audit.open(filter), [audit, filter]);
     return (
@@ -83,7 +87,13 @@ export function Audit(): ReactNode {
             </form>
             {user !== undefined && (
                 <div className="row">
-                    {at("aboutUser")} <User id={user} />
+                    <Select
+                        label={at("ofUser")}
+                        value={fields.side}
+                        options={SIDES.map((side) => [side, at(`side.${side}`)] as const)}
+                        onChange={(side) => setFields({ ...fields, side })}
+                    />
+                    <User id={user} />
                     <button type="button" onClick={() => go({ admin: "audit" })}>
                         {at("allUsers")}
                     </button>
