@@ -20,9 +20,14 @@ export class Actor {
         readonly errors: string[],
     ) {}
 
-    /** Registers a user and signs them in, on the page of the realm where there is one. */
-    static async register(browser: Browser, name = newName()): Promise<Actor> {
+    /** Registers a user and signs them in, on the page of the realm where there is one; `prepare` comes before the first request. */
+    static async register(
+        browser: Browser,
+        name = newName(),
+        prepare: (context: BrowserContext) => Promise<void> = async () => undefined,
+    ): Promise<Actor> {
         const context = await browser.newContext();
+        await prepare(context);
         const page = await context.newPage();
         const errors: string[] = [];
         page.on("pageerror", (error) => errors.push(error.message));

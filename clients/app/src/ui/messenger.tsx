@@ -39,9 +39,11 @@ export function Messenger({ onSignOut }: { onSignOut: () => Promise<void> }): Re
             className="messenger"
             data-open={place.chat === undefined && place.admin === undefined ? "list" : "chat"}
         >
-            <a className="skip" href="#composer" onClick={skipTo}>
-                {t("skipToComposer")}
-            </a>
+            {place.admin === undefined && (
+                <a className="skip" href="#composer" onClick={skipTo}>
+                    {t("skipToComposer")}
+                </a>
+            )}
             <ConnectionBar />
             <ChatListPanel place={place} />
             {place.admin !== undefined ? (

@@ -161,6 +161,37 @@ test("a ban is asked twice, stands at the top, and is lifted with a note", async
     });
 });
 
+test("a mute of one chat is not asked twice, and says where it holds", async () => {
+    const mute = { ...BAN, kind: "mute", chat: CHAT, until_ms: Date.now() + 86_400_000 };
+    const on = await adminStand({
+        "GET /api/moderation/sanctions": { items: [] },
+        "POST /api/moderation/sanctions": mute,
+        [`GET /api/moderation/users/${ANNA}/sessions`]: { items: [] },
+    });
+    on.show(<UserScreen id={ANNA} />);
+    await userEvent.selectOptions(await screen.findByLabelText("Sanction"), "Mute");
+    await userEvent.selectOptions(screen.getByLabelText("Where"), "Harbour");
+    await userEvent.click(screen.getByRole("button", { name: "Mute" }));
+    const sanction = within(await screen.findByRole("article"));
+    sanction.getByText("Harbour");
+    expect(on.service.of("POST /api/moderation/sanctions")[0]!.body).toEqual({
+        ...{ user: ANNA, kind: "mute", note: "", chat: CHAT, seconds: 86_400 },
+    });
+    expect(screen.getByText("Nothing is forbidden to this user everywhere.")).toBeDefined();
+});
+
+test("of a long text its beginning is shown, and the rest when it is wanted", async () => {
+    const text = `${"😀".repeat(1_000)}the end`;
+    const on = await adminStand({
+        [REPORTS]: { items: [{ ...REPORT, evidence: { ...REPORT.evidence, text } }] },
+    });
+    on.show(<Queue />);
+    const quote = await screen.findByText(/😀/);
+    expect(quote.textContent).toBe(`${"😀".repeat(1_000)}…`);
+    await userEvent.click(screen.getByRole("button", { name: "Show more" }));
+    expect(quote.textContent).toBe(text);
+});
+
 test("sessions of a user are listed and ended, all of them too", async () => {
     let sessions = ["one", "two", "three"].map((session_id) => ({
         ...{ session_id, started_at_ms: 1, last_used_at_ms: 2 },
@@ -352,7 +383,7 @@ test("an export ends as a file that the browser saves", async () => {
     const on = await adminStand({ "GET /api/moderation/audit": { items: [{ id: 1 }] } });
     on.show(<ExportsScreen />);
     await userEvent.click(screen.getByRole("button", { name: "Make the file" }));
-    await screen.findByText("Audit log: 1 lines are saved.");
+    await screen.findByText("Audit log: 1 line is saved.");
     await waitFor(() => expect(clicked).toHaveBeenCalledTimes(1));
     expect((clicked.mock.contexts[0] as HTMLAnchorElement).download).toMatch(/^audit-\d{4}-\d\d-\d\d\.jsonl$/);
     expect(await (made.mock.calls[0]![0] as Blob).text()).toBe('{"id":1}\n');

@@ -132,12 +132,26 @@ export function Moment({ at }: { at: number }): ReactNode {
     );
 }
 
+/** Of a longer text its beginning is shown: a message may have 16 KiB, and a list many of them. */
+const SHOWN_CHARS = 1_000;
+
 /** A text of a stranger, as it is. */
 export function Quote({ text }: { text: string }): ReactNode {
+    const t = useText();
+    const [isWhole, setIsWhole] = useState(false);
+    const characters = [...text];
+    const isCut = !isWhole && characters.length > SHOWN_CHARS;
     return (
-        <blockquote className="admin-quote" dir="auto">
-            {text}
-        </blockquote>
+        <>
+            <blockquote className="admin-quote" dir="auto">
+                {isCut ? `${characters.slice(0, SHOWN_CHARS).join("")}…` : text}
+            </blockquote>
+            {isCut && (
+                <button type="button" className="link" onClick={() => setIsWhole(true)}>
+                    {t("more")}
+                </button>
+            )}
+        </>
     );
 }
 

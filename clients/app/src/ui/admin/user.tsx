@@ -21,6 +21,7 @@ import {
     Moment,
     Quote,
     Screen,
+    Select,
     TermsFields,
     useNote,
     User,
@@ -146,6 +147,10 @@ function NewSanction({ user, sanctions }: { user: string; sanctions: Sanctions }
     const [terms, setTerms] = useState(FIRST_TERMS);
     const [note, noteField, setNote] = useNote(at("note"), at("noteHint"));
     const [isAsking, setIsAsking] = useState(false);
+    // The chats that the moderator is in; the messenger takes any.
+    const chats = useSource(useWorkspace().chats).sorted.filter(({ kind }) => kind !== "direct");
+    const [chat, setChat] = useState("");
+    const isBound = chat !== "" && terms.kind !== "warning";
     const act = () =>
         run(async () => {
             const { kind, seconds } = terms;
@@ -154,6 +159,7 @@ function NewSanction({ user, sanctions }: { user: string; sanctions: Sanctions }
                 user,
                 kind,
                 note,
+                ...(isBound && { chat }),
                 ...(seconds !== "" && kind !== "warning" && { seconds: Number(seconds) }),
             });
             sanctions.add(sanction);
@@ -168,11 +174,27 @@ function NewSanction({ user, sanctions }: { user: string; sanctions: Sanctions }
             <form
                 onSubmit={(event) => {
                     event.preventDefault();
-                    if (terms.kind === "ban") setIsAsking(true);
+                    if (terms.kind === "ban" && !isBound) setIsAsking(true);
                     else act();
                 }}
             >
-                <TermsFields terms={terms} onChange={setTerms} canBeNone={false} hasScope={false} />
+                <TermsFields
+                    terms={{ ...terms, everywhere: !isBound }}
+                    onChange={setTerms}
+                    canBeNone={false}
+                    hasScope={false}
+                />
+                {terms.kind !== "warning" && (
+                    <Select
+                        label={at("where")}
+                        value={chat}
+                        options={[
+                            ["", at("everywhereShort")] as const,
+                            ...chats.map(({ chat, title }) => [chat, title ?? chat] as const),
+                        ]}
+                        onChange={setChat}
+                    />
+                )}
                 {noteField}
                 {!isAsking && <AdminError error={error} />}
                 <div className="row">
