@@ -7,6 +7,7 @@ import { SignIn } from "../../src/sign-in";
 import { Texts } from "../../src/text/texts";
 import { App } from "../../src/ui/app";
 import { FakeMessenger } from "../messenger";
+import { CHAT } from "../stand";
 
 async function opened(messenger: FakeMessenger, services = ["moderation"]): Promise<void> {
     messenger.install();
@@ -61,6 +62,26 @@ test("a moderator opens the console, goes from screen to screen, and back to the
     expect(screen.getByRole("link", { name: "Audit log" }).getAttribute("aria-current")).toBe("page");
     await userEvent.click(screen.getByRole("button", { name: "To the chats" }));
     await screen.findByText("Choose a chat, or begin a new one.");
+});
+
+test("who chooses a group by the keyboard stays in the list of groups", async () => {
+    const messenger = new FakeMessenger();
+    messenger.answers["GET /api/moderation/own"] = moderating(true);
+    const chat = { chat_id: CHAT, kind: "group", role: "owner", title: "Harbour", member_count: 2 };
+    messenger.answers["GET /api/chats"] = [200, { items: [{ ...chat, created_at_ms: 1 }] }];
+    await opened(messenger);
+    await screen.findByRole("button", { name: "Administration" });
+    act(() => {
+        location.hash = "#/admin/invitations";
+        window.dispatchEvent(new HashChangeEvent("hashchange"));
+    });
+    const groups = await screen.findByLabelText("Group or channel", {}, { timeout: 5_000 });
+    groups.focus();
+    await userEvent.selectOptions(groups, "Harbour");
+    await screen.findByText("No link is good.");
+    expect(location.hash).toBe(`#/admin/invitations?of=${CHAT}`);
+    expect(document.activeElement).toBe(screen.getByLabelText("Group or channel"));
+    expect(groups.isConnected).toBe(true);
 });
 
 test("who is no moderator any more reads so with the first refusal, and the console goes", async () => {

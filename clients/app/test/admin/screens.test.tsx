@@ -45,6 +45,7 @@ test("a report shows what was reported as text, and what is decided goes out as 
         sanction: { kind: "mute", everywhere: true, seconds: 604_800 },
     });
     expect(report.queryByRole("button", { name: "Uphold" })).toBeNull();
+    expect(document.activeElement).toBe(screen.getByRole("article"));
 });
 
 test("a report that is dismissed deletes nothing and punishes no one, whatever was ticked", async () => {
@@ -56,7 +57,7 @@ test("a report that is dismissed deletes nothing and punishes no one, whatever w
     await userEvent.click(await screen.findByLabelText("Delete the message, for good"));
     await userEvent.selectOptions(screen.getByLabelText("Sanction"), "Ban");
     await userEvent.click(screen.getByRole("button", { name: "Dismiss" }));
-    await screen.findByText("dismissed");
+    await screen.findByText("dismissed", { selector: ".role" });
     expect(on.service.of(DECIDE)[0]!.body).toEqual({ upheld: false, note: "" });
 });
 
@@ -359,6 +360,7 @@ test("invitations are for groups that the user has charge of: a code is shown on
     await screen.findByText("1 of 3");
     await userEvent.click(screen.getByRole("button", { name: "Let in" }));
     await screen.findByText("No one asks to join.");
+    expect(document.activeElement).toBe(screen.getByRole("heading", { name: "Users who ask to join" }));
     await userEvent.click(screen.getByRole("button", { name: "Revoke" }));
     await screen.findByText("No link is good.");
     expect(screen.queryByLabelText(/shown here and never again/)).toBeNull();

@@ -12,6 +12,7 @@ import {
     Quote,
     Screen,
     Select,
+    useFocusWhen,
     useNote,
     User,
     useSanctionText,
@@ -51,8 +52,9 @@ export function Appeals(): ReactNode {
 function AppealItem({ appeal }: { appeal: moderation.Appeal }): ReactNode {
     const at = useAdminText();
     const { user, text, state, created_at_ms, decision } = appeal;
+    const card = useFocusWhen<HTMLElement>(decision != null);
     return (
-        <article className="admin-card" data-state={state}>
+        <article ref={card} tabIndex={-1} className="admin-card" data-state={state}>
             <header>
                 <User id={user} />
                 <span className="role">{at(`appeal.${state}`)}</span>

@@ -49,7 +49,7 @@ export default function Console({ place }: Props): ReactNode {
                     <h1>{t("administration")}</h1>
                 </header>
                 <Screens screen={place.admin} />
-                <Shown key={`${place.admin} ${place.of ?? ""}`} screen={place.admin} of={place.of} />
+                <Shown key={place.admin} screen={place.admin} of={place.of} />
             </main>
         </AdminProvider>
     );
@@ -80,11 +80,11 @@ function Shown({ screen, of }: { screen: AdminScreen; of: string | undefined }):
         case "appeals":
             return <Appeals />;
         case "users":
-            return of === undefined ? <UserList /> : <UserScreen id={of} />;
+            return of === undefined ? <UserList /> : <UserScreen key={of} id={of} />;
         case "invitations":
             return <Invitations chat={of} />;
         case "rules":
-            return of === undefined ? <Rules /> : <RuleSet id={of} />;
+            return of === undefined ? <Rules /> : <RuleSet key={of} id={of} />;
         case "audit":
             return <Audit />;
         case "usage":

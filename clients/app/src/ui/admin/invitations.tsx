@@ -1,6 +1,6 @@
 // Who may come into the groups that the user has charge of: links, and users who ask.
 import type { chat as chats } from "@posthouse/client";
-import { useEffect, useMemo, useState, type ReactNode } from "react";
+import { useEffect, useMemo, useRef, useState, type ReactNode } from "react";
 import { go } from "../../place";
 import { usePage } from "../context";
 import { Field, useCall } from "../parts";
@@ -32,8 +32,8 @@ export function Invitations({ chat }: { chat: string | undefined }): ReactNode {
             )}
             {managed?.some(({ chat_id }) => chat_id === chat) && (
                 <>
-                    <Links chat={chat!} />
-                    <Requests chat={chat!} />
+                    <Links key={`links ${chat}`} chat={chat!} />
+                    <Requests key={`requests ${chat}`} chat={chat!} />
                 </>
             )}
         </Screen>
@@ -44,6 +44,7 @@ function Links({ chat }: { chat: string }): ReactNode {
     const at = useAdminText();
     const admin = useAdmin();
     const { texts } = usePage();
+    const heading = useRef<HTMLHeadingElement>(null);
     const [invites, setInvites] = useState<chats.Invite[]>();
     const [made, setMade] = useState<chats.CreatedInvite>();
     const [span, setSpan] = useState<(typeof SPANS)[number]>("604800");
@@ -63,7 +64,9 @@ function Links({ chat }: { chat: string }): ReactNode {
     };
     return (
         <section>
-            <h3>{at("links")}</h3>
+            <h3 ref={heading} tabIndex={-1}>
+                {at("links")}
+            </h3>
             <form
                 onSubmit={(event) => {
                     event.preventDefault();
@@ -140,6 +143,7 @@ function Links({ chat }: { chat: string }): ReactNode {
                                     await admin.revokeInvite(chat, invite.invite_id);
                                     if (made?.invite_id === invite.invite_id) setMade(undefined);
                                     await load();
+                                    heading.current?.focus();
                                 })
                             }
                         >
@@ -156,6 +160,7 @@ function Links({ chat }: { chat: string }): ReactNode {
 function Requests({ chat }: { chat: string }): ReactNode {
     const at = useAdminText();
     const admin = useAdmin();
+    const heading = useRef<HTMLHeadingElement>(null);
     const requests = useMemo(() => admin.joinRequests(chat), [admin, chat]);
     const { isBusy, error, run } = useCall();
     useEffect(() => void requests.open(), [requests]);
@@ -163,10 +168,14 @@ function Requests({ chat }: { chat: string }): ReactNode {
         run(async () => {
             await admin.decideJoin(chat, user, letsIn);
             requests.drop(user);
+            // The button that had the focus goes.
+            heading.current?.focus();
         });
     return (
         <section>
-            <h3>{at("requests")}</h3>
+            <h3 ref={heading} tabIndex={-1}>
+                {at("requests")}
+            </h3>
             <AdminError error={error} />
             <Listed list={requests} empty={at("noRequests")}>
                 {({ user_id, requested_at_ms }) => (

@@ -1,6 +1,6 @@
 // Parts that several screens of the console have.
 import { CallError, type moderation } from "@posthouse/client";
-import { useEffect, useId, useRef, useState, type ReactNode } from "react";
+import { useEffect, useId, useRef, useState, type ReactNode, type RefObject } from "react";
 import { href } from "../../place";
 import type { Listing } from "../../state/admin/listing";
 import type { DraftTerms } from "../../state/admin/rule-draft";
@@ -346,6 +346,18 @@ export function DecisionText({ decision }: { decision: moderation.Decision }): R
             {decision.note !== "" && <Quote text={decision.note} />}
         </div>
     );
+}
+
+/** Puts the focus on an element once something is so, when what had the focus went with it: the keyboard goes on from there. */
+export function useFocusWhen<E extends HTMLElement>(isSo: boolean): RefObject<E | null> {
+    const ref = useRef<E>(null);
+    const was = useRef(isSo);
+    useEffect(() => {
+        const isLost = document.activeElement === null || document.activeElement === document.body;
+        if (isSo && !was.current && isLost) ref.current?.focus();
+        was.current = isSo;
+    }, [isSo]);
+    return ref;
 }
 
 /** Returns a note that is written, and how it is asked for. */

@@ -19,6 +19,7 @@ import {
     Screen,
     Select,
     TermsFields,
+    useFocusWhen,
     useNote,
     User,
 } from "./parts";
@@ -58,9 +59,10 @@ function ReportItem({ report }: { report: moderation.Report }): ReactNode {
     const at = useAdminText();
     const { chats } = useWorkspace();
     const { chat, seq, evidence, sender, by, reason, comment, state, decision } = report;
+    const card = useFocusWhen<HTMLElement>(decision != null);
     const canRead = useSource(chats).get(chat) !== undefined;
     return (
-        <article className="admin-card" data-state={state}>
+        <article ref={card} tabIndex={-1} className="admin-card" data-state={state}>
             <header>
                 <User id={sender} />
                 <span className="role">{at(`report.${state}`)}</span>

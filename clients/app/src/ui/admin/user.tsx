@@ -1,6 +1,6 @@
 // One user: what moderators decided about them, where they are signed in, and what can be done.
 import type { moderation } from "@posthouse/client";
-import { useEffect, useMemo, useState, type ReactNode } from "react";
+import { useEffect, useMemo, useRef, useState, type ReactNode } from "react";
 import { href } from "../../place";
 import type { Listing } from "../../state/admin/listing";
 import type { DraftTerms } from "../../state/admin/rule-draft";
@@ -225,6 +225,7 @@ function Sessions({ user }: { user: string }): ReactNode {
     const at = useAdminText();
     const admin = useAdmin();
     const { texts } = usePage();
+    const heading = useRef<HTMLHeadingElement>(null);
     const [sessions, setSessions] = useState<UserSession[]>();
     const { isBusy, error, run } = useCall();
     const load = async () => setSessions(await admin.sessionsOf(user));
@@ -232,11 +233,15 @@ function Sessions({ user }: { user: string }): ReactNode {
         run(async () => {
             for (const { session_id } of ended) await admin.endSession(user, session_id);
             await load();
+            // The button that had the focus goes.
+            heading.current?.focus();
         });
     useEffect(() => run(load), [admin, user]);
     return (
         <section>
-            <h3>{t("sessions")}</h3>
+            <h3 ref={heading} tabIndex={-1}>
+                {t("sessions")}
+            </h3>
             <AdminError error={error} />
             {sessions?.length === 0 && <p className="hint">{at("noSessions")}</p>}
             <ul className="sessions" aria-busy={isBusy}>
