@@ -7,7 +7,6 @@
 pub mod auth;
 pub mod backoff;
 mod bearer;
-pub mod browser;
 pub mod bucket;
 pub mod clock;
 pub mod config;
@@ -52,6 +51,7 @@ pub mod testing;
 pub mod text;
 
 pub use catalog;
+pub use pages::browser;
 pub use process::Process;
 pub use program::Program;
 pub use scope::Scope;
