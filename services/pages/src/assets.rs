@@ -53,7 +53,8 @@ impl Assets {
 impl Asset {
     /// Returns it as a response to a request with these headers: its smallest form that the browser takes, or that it has not changed.
     pub fn response(&self, request: &HeaderMap) -> Response {
-        let text = |name: HeaderName| request.get(name).and_then(|value| value.to_str().ok()).unwrap_or_default();
+        let text =
+            |name: HeaderName| request.get(name).and_then(|value| value.to_str().ok()).unwrap_or_default();
         let caching = if self.is_immutable() { FOREVER } else { ASK };
         let known = [
             (header::CACHE_CONTROL, HeaderValue::from_static(caching)),
