@@ -119,7 +119,7 @@ function CellCard({ cell, session }: { cell: Cell; session: Session }): ReactNod
             )}
             <details>
                 <summary>{t("manifest")}</summary>
-                <pre tabIndex={0} aria-label={t("manifest")}>
+                <pre role="group" tabIndex={0} aria-label={t("manifest")}>
                     {toYaml(manifestOf(cell))}
                 </pre>
             </details>

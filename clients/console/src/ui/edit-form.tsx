@@ -120,7 +120,7 @@ function PlanView({ plan }: { plan: Plan }): ReactNode {
                     : `${t("plan.what")} ${t("plan.lines", { added, removed })}`}
             </p>
             {!isNothing && (
-                <div className="diff" role="region" aria-label={t("plan")} tabIndex={0}>
+                <div className="diff" role="group" aria-label={t("plan")} tabIndex={0}>
                     {hunks(plan.lines).map((line, at) =>
                         line.is === "skipped" ? (
                             <div key={at} className="hint">

@@ -134,7 +134,7 @@ export function Commands({ commands }: { commands: readonly string[] }): ReactNo
     return (
         <details className="commands">
             <summary>{t("kubectl")}</summary>
-            <pre tabIndex={0} aria-label={t("kubectl")}>
+            <pre role="group" tabIndex={0} aria-label={t("kubectl")}>
                 {text}
             </pre>
             <button
@@ -187,7 +187,7 @@ export function Age({ at }: { at: string }): ReactNode {
 /** A table that scrolls within its own width, also by keyboard. */
 export function Table({ caption, ...rest }: { caption: string } & ComponentProps<"table">): ReactNode {
     return (
-        <div className="table" role="region" aria-label={caption} tabIndex={0}>
+        <div className="table" role="group" aria-label={caption} tabIndex={0}>
             <table {...rest} aria-label={caption} />
         </div>
     );

@@ -48,7 +48,9 @@ export function SignInScreen({ onSignedIn }: Props): ReactNode {
                 <details>
                     <summary>{t("token.how")}</summary>
                     <p>{t("token.account")}</p>
-                    <pre tabIndex={0}>kubectl create token ACCOUNT -n NAMESPACE --duration=1h</pre>
+                    <pre role="group" tabIndex={0} aria-label={t("token.how")}>
+                        kubectl create token ACCOUNT -n NAMESPACE --duration=1h
+                    </pre>
                     <p>{t("token.oidc")}</p>
                 </details>
                 <Field

@@ -292,7 +292,7 @@ function Manifest({ view, tenant }: { view: TenantView; tenant: Tenant }): React
                 <EditForm edit={edit} onClose={() => setEdit(undefined)} />
             ) : (
                 <>
-                    <pre tabIndex={0} aria-label={t("manifest")}>
+                    <pre role="group" tabIndex={0} aria-label={t("manifest")}>
                         {toYaml(manifestOf(tenant))}
                     </pre>
                     <button type="button" disabled={!canEdit} onClick={() => setEdit(new Edit(view, tenant))}>
