@@ -30,7 +30,7 @@ test("a list comes in parts, and no part is missing", async () => {
     expect(names(await Session.open(TOKEN, []))).toEqual(["t0", "t1", "t2", "t3", "t4"]);
 });
 
-test("a user of one namespace sees its tenants, and is told of what is refused", async () => {
+test("a user of one namespace sees its tenants, and what is refused", async () => {
     server.namespaces = ["acme"];
     const session = await Session.open(TOKEN, ["acme", "globex"]);
     expect(names(session)).toEqual(["acme"]);

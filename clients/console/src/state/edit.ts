@@ -118,7 +118,7 @@ export class Edit extends Source {
 
     #set(change: Partial<Pick<Edit, "state" | "plan" | "error">>): void {
         Object.assign(this, change);
-        // A field that is told late loses keys.
+        // A field that is rendered late loses keys.
         this.changed("at once");
     }
 }
