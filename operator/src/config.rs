@@ -96,7 +96,7 @@ impl ConsoleSettings {
         let host = host.context("--api-server is required outside of a pod, as in https://host:6443")?;
         let host = if host.parse::<Ipv6Addr>().is_ok() { format!("[{host}]") } else { host.to_owned() };
         let url = format!("https://{host}:{}", self.kubernetes_service_port);
-        url.parse().with_context(|| format!("{url} is not a URL"))
+        url.parse::<http::Uri>().with_context(|| format!("{url} is not a URL"))
     }
 }
 

@@ -219,6 +219,17 @@ test("a session that ends asks for a token and keeps what was written", async ()
     expect(screen.getByLabelText<HTMLTextAreaElement>("Manifest, as YAML").value).toContain("# mine");
 });
 
+test("an edit is still there after a look at another screen", async () => {
+    await atTenant();
+    await userEvent.click(screen.getByRole("button", { name: "Edit" }));
+    await userEvent.click(screen.getByLabelText("Manifest, as YAML"));
+    await userEvent.paste("# mine\n");
+    goTo("#/cells");
+    await screen.findByRole("heading", { name: "Cells" });
+    goTo("#/tenant/acme/acme");
+    expect((await screen.findByLabelText<HTMLTextAreaElement>("Manifest, as YAML")).value).toContain("# mine");
+});
+
 test("after signing out the page knows no token and no tenant", async () => {
     await opened();
     await screen.findByRole("link", { name: "acme" });

@@ -101,7 +101,7 @@ fn is_plain(path: &str) -> bool {
         let is_edge =
             |byte: Option<u8>| byte.is_some_and(|byte| byte.is_ascii_lowercase() || byte.is_ascii_digit());
         is_edge(part.bytes().next())
-            && is_edge(part.bytes().last())
+            && is_edge(part.bytes().next_back())
             && part.bytes().all(|byte| is_edge(Some(byte)) || byte == b'-' || byte == b'.')
     };
     path.strip_prefix('/').is_some_and(|path| path.split('/').all(is_name))

@@ -63,6 +63,16 @@ impl Caller<'_> {
     }
 }
 
+/// Gets a path with these headers and no others.
+async fn bare(console: &Router, path: &str, headers: &[(HeaderName, &str)]) -> Response<Body> {
+    let mut request = Request::get(path);
+    for (name, value) in headers {
+        request = request.header(name, *value);
+    }
+    let request = request.body(Body::empty()).expect("a request");
+    console.clone().oneshot(request).await.expect("a router answers")
+}
+
 async fn read(response: Response<Body>) -> (StatusCode, Value) {
     let status = response.status();
     let bytes = to_bytes(response.into_body(), 16 * 1024 * 1024).await.expect("a body");
@@ -255,40 +265,33 @@ async fn the_console_makes_no_call_that_it_does_not_list_and_lends_no_identity()
     assert_eq!(status, StatusCode::UNSUPPORTED_MEDIA_TYPE);
 
     // Without a token of its caller it has none.
-    let with = async |headers: &[(HeaderName, &str)]| {
-        let mut request = Request::get(tenant("mine"));
-        for (name, value) in headers {
-            request = request.header(name, *value);
-        }
-        let request = request.body(Body::empty()).expect("a request");
-        read(console.clone().oneshot(request).await.expect("a router answers")).await
-    };
-    let bearer = format!("Bearer {TOKEN}");
-    assert_eq!(with(&[]).await.0, StatusCode::UNAUTHORIZED);
+    let path = tenant("mine");
+    assert_eq!(bare(&console, &path, &[]).await.status(), StatusCode::UNAUTHORIZED);
     for value in ["Basic YWRtaW46YWRtaW4=", "Bearer ", "Bearer nonsense"] {
-        assert_eq!(with(&[(header::AUTHORIZATION, value)]).await.0, StatusCode::UNAUTHORIZED, "{value}");
+        let headers = [(header::AUTHORIZATION, value)];
+        assert_eq!(bare(&console, &path, &headers).await.status(), StatusCode::UNAUTHORIZED, "{value}");
     }
-    assert_eq!(with(&[(header::COOKIE, "token=x")]).await.0, StatusCode::UNAUTHORIZED);
+    let cookie = [(header::COOKIE, "token=x")];
+    assert_eq!(bare(&console, &path, &cookie).await.status(), StatusCode::UNAUTHORIZED);
+
     // A header by which the API server would take the caller for another user stays here: an administrator stays one.
-    let impersonated = [
-        (header::AUTHORIZATION, bearer.as_str()),
-        (HeaderName::from_static("impersonate-user"), "user"),
-        (HeaderName::from_static("x-remote-user"), "user"),
-    ];
-    let path = "/k8s/apis/authentication.k8s.io/v1/selfsubjectreviews";
-    let mut request = Request::post(path).header(header::CONTENT_TYPE, "application/json");
-    for (name, value) in &impersonated {
-        request = request.header(name, *value);
+    let bearer = format!("Bearer {TOKEN}");
+    for name in ["impersonate-user", "x-remote-user"] {
+        let review = json!({"apiVersion": "authentication.k8s.io/v1", "kind": "SelfSubjectReview"});
+        let request = Request::post("/k8s/apis/authentication.k8s.io/v1/selfsubjectreviews")
+            .header(header::AUTHORIZATION, &bearer)
+            .header(name, "user")
+            .body(Body::from(review.to_string()))
+            .expect("a request");
+        let (_, answer) = read(console.clone().oneshot(request).await.expect("a router answers")).await;
+        assert_eq!(answer["status"]["userInfo"]["username"], json!("admin"), "{name}: {answer}");
     }
-    let review = json!({"apiVersion": "authentication.k8s.io/v1", "kind": "SelfSubjectReview"}).to_string();
-    let request = request.body(Body::from(review)).expect("a request");
-    let (_, answer) = read(console.clone().oneshot(request).await.expect("a router answers")).await;
-    assert_eq!(answer["status"]["userInfo"]["username"], json!("admin"), "{answer}");
+
     // A page of another address calls.
     for site in ["cross-site", "same-site"] {
         let headers =
             [(header::AUTHORIZATION, bearer.as_str()), (HeaderName::from_static("sec-fetch-site"), site)];
-        assert_eq!(with(&headers).await.0, StatusCode::FORBIDDEN, "{site}");
+        assert_eq!(bare(&console, &path, &headers).await.status(), StatusCode::FORBIDDEN, "{site}");
     }
 
     // Connections to the API server are shared, and identities are not.
@@ -307,19 +310,14 @@ async fn the_console_makes_no_call_that_it_does_not_list_and_lends_no_identity()
 async fn the_page_runs_nothing_of_others_and_no_answer_is_kept() {
     let server = ApiServer::start("console-page").await;
     let console = console::router(server.anonymous.clone());
-    let get = async |path: &str, token: Option<&str>| {
-        let mut request = Request::get(path).header(header::ORIGIN, "https://evil.example");
-        if let Some(token) = token {
-            request = request.header(header::AUTHORIZATION, format!("Bearer {token}"));
-        }
-        let request = request.body(Body::empty()).expect("a request");
-        console.clone().oneshot(request).await.expect("a router answers")
-    };
-    let page = get("/", None).await;
+    let origin = (header::ORIGIN, "https://evil.example");
+    let bearer = format!("Bearer {TOKEN}");
+    let page = bare(&console, "/", std::slice::from_ref(&origin)).await;
     assert_eq!(page.status(), StatusCode::OK);
     let policy = page.headers()[header::CONTENT_SECURITY_POLICY].to_str().expect("text").to_owned();
     assert!(policy.contains("connect-src 'self';") && policy.contains("trusted-types"), "{policy}");
-    let list = get(&format!("{GROUP}/messengertenants"), Some(TOKEN)).await;
+    let headers = [origin, (header::AUTHORIZATION, bearer.as_str())];
+    let list = bare(&console, &format!("{GROUP}/messengertenants"), &headers).await;
     assert_eq!(list.status(), StatusCode::OK);
     assert_eq!(list.headers()[header::CACHE_CONTROL], "no-store");
     for response in [&page, &list] {
@@ -331,6 +329,7 @@ async fn the_page_runs_nothing_of_others_and_no_answer_is_kept() {
         assert_eq!(headers[header::X_CONTENT_TYPE_OPTIONS], "nosniff");
         assert_eq!(headers[header::X_FRAME_OPTIONS], "DENY");
     }
-    assert_eq!(get("/nothing", None).await.status(), StatusCode::NOT_FOUND);
-    assert_eq!(get("/livez", None).await.status(), StatusCode::OK);
+    for (path, expected) in [("/nothing", StatusCode::NOT_FOUND), ("/livez", StatusCode::OK)] {
+        assert_eq!(bare(&console, path, &[]).await.status(), expected, "{path}");
+    }
 }

@@ -3,6 +3,7 @@ import { Source } from "../../../app/src/state/source";
 import { paths, Refusal } from "../api";
 import type { DeletionPolicy, Deployment, KubernetesEvent, PodMetrics, Tenant } from "../resources";
 import { seenAtMs } from "../resources";
+import type { Edit } from "./edit";
 import { taken, type Part, type Session } from "./session";
 
 const REFRESH_MS = 5_000;
@@ -10,6 +11,9 @@ const TENANT_LABEL = "messenger.posthouse.dev/tenant";
 
 /** The deletion policy is another one than the user has read the consequences of. */
 export class PolicyChanged extends Error {}
+
+/** Those of a session, by path: who comes back to a tenant finds what was being written there. */
+const VIEWS = new WeakMap<Session, Map<string, TenantView>>();
 
 export class TenantView extends Source {
     tenant: Part<Tenant> = {};
@@ -20,7 +24,19 @@ export class TenantView extends Source {
     pods: Part<PodMetrics[]> = {};
     /** What the user may do, as far as it is known. */
     rights: { patch?: boolean; delete?: boolean } = {};
+    /** What the user writes, until it is applied and closed, or given up. */
+    edit: Edit | undefined;
     readonly path: string;
+
+    /** Returns the view of a tenant, the same one in a session. */
+    static of(session: Session, namespace: string, name: string): TenantView {
+        const views = VIEWS.get(session) ?? new Map<string, TenantView>();
+        VIEWS.set(session, views);
+        const path = paths.tenant(namespace, name);
+        const view = views.get(path) ?? new TenantView(session, namespace, name);
+        views.set(path, view);
+        return view;
+    }
 
     constructor(
         readonly session: Session,
@@ -67,6 +83,11 @@ export class TenantView extends Source {
         this.deployments = taken(this.deployments, deployments);
         this.pods = taken(this.pods, pods);
         this.changed();
+    }
+
+    setEdit(edit: Edit | undefined): void {
+        this.edit = edit;
+        this.changed("at once");
     }
 
     /** Lets the operator write, or only look. */

@@ -1,4 +1,4 @@
-// Where a user gives the token that each call goes on with.
+// Where a user gives the token that each call goes on with. Its field is none for passwords, which a browser would offer to keep.
 import { useState, type FormEvent, type ReactNode } from "react";
 import { namespacesOf, remembered, Session, tokenOf } from "../state/session";
 import { useText } from "./context";
@@ -40,7 +40,7 @@ export function SignInScreen({ onSignedIn }: Props): ReactNode {
                 <Field
                     label={t("token")}
                     hint={t("token.hint")}
-                    type="password"
+                    className="secret"
                     value={token}
                     required
                     onChange={(event) => setToken(event.target.value)}
@@ -89,7 +89,7 @@ export function Renewal({ session }: { session: Session }): ReactNode {
             <p role="alert">{t("ended")}</p>
             <Field
                 label={t("token")}
-                type="password"
+                className="secret"
                 value={token}
                 required
                 onChange={(event) => setToken(event.target.value)}

@@ -27,7 +27,7 @@ type Props = { session: Session; namespace: string; name: string };
 
 export function TenantScreen({ session, namespace, name }: Props): ReactNode {
     const t = useText();
-    const [view] = useState(() => new TenantView(session, namespace, name));
+    const [view] = useState(() => TenantView.of(session, namespace, name));
     const [dialog, setDialog] = useState<"pause" | "delete">();
     const { tenant } = useSource(view);
     useEffect(() => view.start(), [view]);
@@ -282,20 +282,24 @@ function Events({ view }: { view: TenantView }): ReactNode {
 
 function Manifest({ view, tenant }: { view: TenantView; tenant: Tenant }): ReactNode {
     const t = useText();
-    const [edit, setEdit] = useState<Edit>();
+    const { edit } = view;
     const { namespace, name, deletionTimestamp } = tenant.metadata;
     const canEdit = view.rights.patch !== false && deletionTimestamp === undefined;
     return (
         <section className="panel" aria-label={t("manifest")}>
             <h2>{t("manifest")}</h2>
             {edit ? (
-                <EditForm edit={edit} onClose={() => setEdit(undefined)} />
+                <EditForm edit={edit} onClose={() => view.setEdit(undefined)} />
             ) : (
                 <>
                     <pre role="group" tabIndex={0} aria-label={t("manifest")}>
                         {toYaml(manifestOf(tenant))}
                     </pre>
-                    <button type="button" disabled={!canEdit} onClick={() => setEdit(new Edit(view, tenant))}>
+                    <button
+                        type="button"
+                        disabled={!canEdit}
+                        onClick={() => view.setEdit(new Edit(view, tenant))}
+                    >
                         {t("edit")}
                     </button>
                     <Commands
