@@ -8,6 +8,7 @@ pub mod auth;
 pub mod backoff;
 mod bearer;
 pub mod bucket;
+pub mod cache;
 pub mod clock;
 pub mod config;
 #[cfg(feature = "cql")]
@@ -18,6 +19,7 @@ pub mod docs;
 mod edge;
 pub mod error;
 pub mod extract;
+pub mod flights;
 pub mod health;
 pub mod hook;
 pub mod idempotency;
@@ -49,6 +51,7 @@ pub mod telemetry;
 #[cfg(feature = "testing")]
 pub mod testing;
 pub mod text;
+pub mod users;
 
 pub use catalog;
 pub use pages::browser;
