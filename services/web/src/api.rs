@@ -6,7 +6,7 @@ use anyhow::Context as _;
 use axum::{
     extract::State,
     http::{HeaderMap, HeaderName, HeaderValue, header},
-    response::Response,
+    response::{IntoResponse as _, Response},
     routing,
 };
 use contracts::ErrorCode;
