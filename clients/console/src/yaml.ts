@@ -2,13 +2,18 @@
 
 /** What YAML reads as something else than the text that it is: a number, a truth, nothing, a time, or a mark of its own. */
 const OTHER = /^(|~|null|true|false|yes|no|on|off|y|n|[-+.]?[0-9.].*|[-+]?\.(inf|nan)|0[xob].*)$/i;
+const UNPRINTED = /[\u007f-\u009f\u2028\u2029\ufeff]/g;
 const PLAIN = /^[A-Za-z0-9_./][A-Za-z0-9_./ @=+:-]*$/;
 
 function scalar(value: string | number | boolean | null): string {
     if (typeof value !== "string") return String(value);
     const isPlain = PLAIN.test(value) && !OTHER.test(value) && !/(: | #|:$| $)/.test(value);
-    // JSON is YAML, so a text in its quotes is one here.
-    return isPlain ? value : JSON.stringify(value);
+    if (isPlain) return value;
+    // JSON is YAML, but for what is a line break there, or is refused.
+    return JSON.stringify(value).replace(
+        UNPRINTED,
+        (one) => `\\u${one.charCodeAt(0).toString(16).padStart(4, "0")}`,
+    );
 }
 
 function lines(value: unknown, indent: string, into: string[]): void {

@@ -87,6 +87,8 @@ export class FakeKubernetes {
     mayWrite = true;
     takesToken = true;
     isDown = false;
+    /** Lists of everything are a fault of the server. */
+    failsLists = false;
     /** Who else owns `spec.deletionPolicy`. */
     owner: string | undefined;
     pageSize = 500;
@@ -131,6 +133,7 @@ export class FakeKubernetes {
         }
         const namespace = /\/namespaces\/([^/]+)\//.exec(path)?.[1];
         if (!this.#may(namespace)) return refused(403, `User "${this.username}" cannot do this`);
+        if (this.failsLists && namespace === undefined) return refused(500, "etcd is away");
         if (path === `${GROUP}/messengercells`) return this.#list(this.cells, call);
         if (path.endsWith("/events")) return this.#list(this.events, call);
         if (path.endsWith("/deployments")) return this.#list(this.deployments, call);

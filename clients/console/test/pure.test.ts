@@ -68,6 +68,7 @@ test.each([
     ["end:", '"end:"'],
     ["two\nlines", '"two\\nlines"'],
     ["- a", '"- a"'],
+    ["a\u2028b\u0085", '"a\\u2028b\\u0085"'],
     ["{a}", '"{a}"'],
     ["Имя", '"Имя"'],
     ["acme.example", "acme.example"],

@@ -42,6 +42,11 @@ test("a user of one namespace sees its tenants, and what is refused", async () =
     expect(remembered()).toEqual(["acme"]);
 });
 
+test("a server that fails is not one where the user has few rights", async () => {
+    server.failsLists = true;
+    await expect(Session.open(TOKEN, ["acme"])).rejects.toThrow("etcd is away");
+});
+
 test("the namespace of a ServiceAccount is looked at without being named", async () => {
     server.namespaces = ["acme"];
     server.username = "system:serviceaccount:acme:deployer";
