@@ -19,12 +19,14 @@ function scalar(value: string | number | boolean | null): string {
 function lines(value: unknown, indent: string, into: string[]): void {
     if (Array.isArray(value)) {
         for (const item of value as unknown[]) {
+            if (!isNested(item)) {
+                into.push(`${indent}- ${inline(item)}`);
+                continue;
+            }
+            // The first line of what is in it stands beside its dash.
             const nested: string[] = [];
             lines(item, `${indent}  `, nested);
-            // The first line of what is in it stands beside its dash.
-            if (isNested(item))
-                into.push(`${indent}- ${nested[0]!.slice(indent.length + 2)}`, ...nested.slice(1));
-            else into.push(`${indent}- ${inline(item)}`);
+            into.push(`${indent}- ${nested[0]!.slice(indent.length + 2)}`, ...nested.slice(1));
         }
         return;
     }

@@ -79,6 +79,12 @@ test.each([
     expect(toYaml({ key: value })).toBe(`key: ${expected}\n`);
 });
 
+test("what is in a list is written whatever it is", () => {
+    expect(toYaml({ list: [null, [1, [2]], {}, { a: [] }, "x"] })).toBe(
+        "list:\n- null\n- - 1\n  - - 2\n- {}\n- a: []\n- x\n",
+    );
+});
+
 test("a difference has both texts in it", () => {
     const [before, after] = ["a\nb\nc\nd\n", "a\nx\nc\nd\ny\n"];
     const lines = diff(before, after);
