@@ -15,8 +15,10 @@ import { Chats, Connection } from "./chats";
 import { Drafts } from "./drafts";
 import { Files } from "./files";
 import { Kept } from "./kept";
+import { ListKeeper } from "./list-keeper";
 import { Room } from "./room";
 import { Sends } from "./sends";
+import { Tabs } from "./tabs";
 import { Users } from "./users";
 
 /** Users whose presence is watched beside those of the chat that is open. */
@@ -40,6 +42,9 @@ export class Workspace {
     readonly drafts: Drafts;
     onNews: (news: News) => void = () => undefined;
     readonly #session: Session;
+    readonly #kept: Kept;
+    readonly #tabs: Tabs;
+    readonly #keeper: ListKeeper;
     readonly #rooms = new Map<string, Room>();
     readonly #timer: ReturnType<typeof setInterval>;
     #open: string | undefined;
@@ -49,14 +54,25 @@ export class Workspace {
         readonly identity: Identity,
         readonly me: user.OwnProfile,
         kept: Kept,
+        tabs: Tabs,
         earlier: Awaited<ReturnType<typeof keptOf>>,
     ) {
+        this.#kept = kept;
+        this.#tabs = tabs;
         this.chats = new Chats(identity.user);
         this.users = new Users(identity);
         this.users.take(me);
+        if (earlier.list) {
+            this.users.recall(earlier.list.profiles);
+            this.chats.recall(earlier.list, Date.now());
+        }
+        this.#keeper = new ListKeeper(kept, this.chats, this.users, tabs);
         this.files = new Files(identity);
         this.drafts = new Drafts(identity, kept, earlier.drafts);
-        this.#session = new Session(identity, { device: device(), outbox: kept, encoding: "cbor" });
+        this.#session = new Session(identity, {
+            ...{ device: device(), outbox: kept, encoding: "cbor" },
+            ...(earlier.list && { cursor: earlier.list.cursor }),
+        });
         this.sends = new Sends(this.#session, kept, earlier);
         this.#listen();
         this.#timer = setInterval(() => this.#expire(), EXPIRE_EVERY_MS);
@@ -64,9 +80,21 @@ export class Workspace {
 
     /** Opens the messenger for a user who is signed in. */
     static async open(identity: Identity): Promise<Workspace> {
-        const me: user.OwnProfile = await identity.call("GET", "/api/users/me");
-        const kept = await Kept.open(identity.user);
-        return new Workspace(identity, me, kept, await keptOf(kept));
+        const tabs = await Tabs.open(identity.user);
+        const kept = await Kept.open(identity.user, tabs);
+        const known = await kept.me().catch(() => undefined);
+        const asked: Promise<user.OwnProfile> = identity.call("GET", "/api/users/me");
+        asked.catch(() => undefined);
+        const workspace = new Workspace(identity, known ?? (await asked), kept, tabs, await keptOf(kept));
+        // Where the list is here, nothing waits for the messenger.
+        asked.then(
+            (me) => {
+                workspace.users.take(me);
+                kept.keepMe(me).catch(() => undefined);
+            },
+            () => undefined,
+        );
+        return workspace;
     }
 
     get user(): string {
@@ -77,11 +105,18 @@ export class Workspace {
     close(): void {
         clearInterval(this.#timer);
         this.#session.close();
+        this.#leave();
+    }
+
+    /** Writes what is kept, before the page goes away. */
+    rest(): void {
+        void this.#keeper.flush();
     }
 
     /** Ends the session at the messenger, and forgets what this browser kept of the user. */
     async signOut(): Promise<void> {
         await this.identity.signOut();
+        this.#keeper.close();
         this.close();
         await Kept.forget(this.user);
     }
@@ -216,15 +251,33 @@ export class Workspace {
         await this.identity.call("DELETE", "/api/auth/sessions");
     }
 
+    /** What this tab has not sent, another one may, and go on with the list. */
+    #leave(): void {
+        void this.#keeper.flush().then(() => {
+            this.#keeper.close();
+            this.#tabs.close();
+        });
+    }
+
     #listen(): void {
         const session = this.#session;
+        this.#tabs.onWord = ({ chat, draft }) => this.drafts.show(chat, draft);
+        this.drafts.onChange = (chat, draft) => this.#tabs.tell({ chat, draft });
+        this.#tabs.onGone = () =>
+            void this.#kept.adopt().then(
+                (left) => this.sends.adopt(left),
+                () => undefined,
+            );
         for (const type of ChatList.EVENTS) session.on(type, (event) => this.chats.take(event));
         session.on("connected", () => {
             this.connection.set("online");
             this.users.doubt();
         });
         session.on("disconnected", ({ why }) => this.connection.set("offline", why));
-        session.on("ended", ({ why }) => this.connection.set("ended", why));
+        session.on("ended", ({ why }) => {
+            this.connection.set("ended", why);
+            this.#leave();
+        });
         session.on("synced", ({ page }) => this.#synced(page));
         session.on("own_state", ({ ownState }) => this.drafts.take(ownState.chat, ownState.own));
         session.on("entry", ({ message }) => {
@@ -247,6 +300,7 @@ export class Workspace {
             // One that was opened before the list had it.
             if (this.#rooms.has(chat)) this.room(chat);
         }
+        this.#keeper.synced(page);
         if (!page.more) this.#watch();
     }
 
@@ -282,8 +336,12 @@ export class Workspace {
 }
 
 async function keptOf(kept: Kept) {
-    const [outgoing, refused, drafts] = await Promise.all([kept.load(), kept.refused(), kept.drafts()]);
-    return { outgoing, refused, drafts };
+    const [outgoing, refused, drafts, list] = await Promise.all([
+        ...([kept.load(), kept.refused(), kept.drafts()] as const),
+        // Without it the list is fetched.
+        kept.list().catch(() => undefined),
+    ]);
+    return { outgoing, refused, drafts, list };
 }
 
 /** One installation: this browser. It is no secret, and says nothing of the user. */
