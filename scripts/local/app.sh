@@ -41,7 +41,7 @@ app_build() {
 # Types and tests. They need neither the stack nor a compiled service, and run beside tests that wait most of the time.
 app_tests_run() {
     rm -f "$APP_RESULT"
-    app_tool && cd "$APP" && nice node node_modules/typescript/bin/tsc \
+    app_tool && cd "$APP" && nice node node_modules/typescript/bin/tsc && nice node node_modules/typescript/bin/tsc -p src/worker \
         && nice node node_modules/vitest/vitest.mjs run --reporter=default --reporter=json --outputFile.json="$APP_RESULT"
 }
 

@@ -1,6 +1,7 @@
 import { StrictMode } from "react";
 import { createRoot } from "react-dom/client";
 import { loadConfig } from "./config";
+import { installed } from "./installed";
 import { Preferences } from "./preferences";
 import { SignIn } from "./sign-in";
 import { bestLanguage, Texts } from "./text/texts";
@@ -29,3 +30,5 @@ async function start(): Promise<void> {
 }
 
 void start();
+// What is being developed is not kept.
+if (import.meta.env.PROD) void installed.install();

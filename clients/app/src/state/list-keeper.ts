@@ -71,9 +71,7 @@ export class ListKeeper {
         const chats = all.filter((state) => this.#written.get(state.chat) !== state);
         const present = new Set(all.map(({ chat }) => chat));
         const gone = [...this.#written.keys()].filter((chat) => !present.has(chat));
-        const profiles = this.#named(all).filter(
-            (profile) => this.#profiles.get(profile.user_id) !== profile,
-        );
+        const profiles = this.#named(all).filter((profile) => this.#profiles.get(profile.user_id) !== profile);
         // What is there may be of another tab, of a later moment or an earlier one.
         await this.#kept.keepList({
             cursor,

@@ -16,6 +16,8 @@ import { Drafts } from "./drafts";
 import { Files } from "./files";
 import { Kept } from "./kept";
 import { ListKeeper } from "./list-keeper";
+import { Notices } from "./notices";
+import { Push } from "./push";
 import { Room } from "./room";
 import { Sends } from "./sends";
 import { Tabs } from "./tabs";
@@ -40,6 +42,8 @@ export class Workspace {
     readonly files: Files;
     readonly sends: Sends;
     readonly drafts: Drafts;
+    readonly notices: Notices;
+    readonly push: Push;
     onNews: (news: News) => void = () => undefined;
     readonly #session: Session;
     readonly #kept: Kept;
@@ -68,6 +72,8 @@ export class Workspace {
         }
         this.#keeper = new ListKeeper(kept, this.chats, this.users, tabs);
         this.files = new Files(identity);
+        this.notices = new Notices(identity);
+        this.push = new Push(identity);
         this.drafts = new Drafts(identity, kept, earlier.drafts);
         this.#session = new Session(identity, {
             ...{ device: device(), outbox: kept, encoding: "cbor" },
@@ -115,6 +121,8 @@ export class Workspace {
 
     /** Ends the session at the messenger, and forgets what this browser kept of the user. */
     async signOut(): Promise<void> {
+        // While there is a token: a browser without a user gets no pushes.
+        await this.push.end().catch(() => undefined);
         await this.identity.signOut();
         this.#keeper.close();
         this.close();

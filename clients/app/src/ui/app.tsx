@@ -10,6 +10,7 @@ import { PageProvider, usePage, useText, WorkspaceProvider } from "./context";
 import { Messenger } from "./messenger";
 import { Boundary, ErrorText } from "./parts";
 import { SignInScreen } from "./sign-in-screen";
+import { Updates } from "./updates";
 
 type Props = { signIn: SignIn; preferences: Preferences; firstTexts: Texts };
 
@@ -35,6 +36,7 @@ export function App({ signIn, preferences, firstTexts }: Props): ReactNode {
             <Boundary fallback={<Failed error={undefined} />}>
                 <Entrance signIn={signIn} />
             </Boundary>
+            <Updates />
         </PageProvider>
     );
 }
@@ -96,7 +98,7 @@ function Failed({ error }: { error: unknown }): ReactNode {
 
 function Open({ workspace, onOver }: { workspace: Workspace; onOver: () => void }): ReactNode {
     const t = useText();
-    const { say } = usePage();
+    const { say, preferences } = usePage();
     const { state } = useSource(workspace.connection);
     // In development an effect ends and begins again at once, and a session that is closed stays so.
     const closing = useRef<ReturnType<typeof setTimeout>>(undefined);
@@ -108,6 +110,7 @@ function Open({ workspace, onOver }: { workspace: Workspace; onOver: () => void 
     }, [workspace]);
     const signOut = async () => {
         await workspace.signOut();
+        preferences.set({ notifies: false });
         SignIn.forget();
         onOver();
     };

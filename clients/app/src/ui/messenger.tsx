@@ -1,5 +1,5 @@
 // The messenger of a signed-in user: the list, the open chat, and what opens above them.
-import { useEffect, type ReactNode } from "react";
+import { lazy, Suspense, useEffect, type ReactNode } from "react";
 import { go, usePlace, type Place } from "../place";
 import { useSource } from "../state/source";
 import { Chat } from "./chat";
@@ -8,9 +8,12 @@ import { usePage, useText, useWorkspace } from "./context";
 import { Members } from "./members";
 import { NewChat } from "./new-chat";
 import { useNotifications } from "./notifications";
-import { codeKey } from "./parts";
+import { Boundary, codeKey, Dialog } from "./parts";
 import { Search } from "./search";
 import { Settings } from "./settings";
+
+/** Screens that are seldom seen are loaded when they are. */
+const NotificationSettings = lazy(() => import("./notification-settings"));
 
 export function Messenger({ onSignOut }: { onSignOut: () => Promise<void> }): ReactNode {
     const t = useText();
@@ -45,12 +48,40 @@ export function Messenger({ onSignOut }: { onSignOut: () => Promise<void> }): Re
                 <Chat key={place.chat} place={place as Place & { chat: string }} />
             )}
             {panel === "settings" && <Settings onClose={closePanel} onSignOut={onSignOut} />}
+            {panel === "notifications" && (
+                <Later title={t("notices.title")} onClose={closePanel}>
+                    <NotificationSettings onClose={closePanel} />
+                </Later>
+            )}
             {panel === "new" && <NewChat onClose={closePanel} />}
             {panel === "search" && <Search onClose={closePanel} />}
             {panel === "members" && place.chat !== undefined && (
                 <Members chat={place.chat} onClose={closePanel} />
             )}
         </div>
+    );
+}
+
+/** A panel that is loaded first. It may not come: without a connection, and after a release that has another one. */
+function Later({
+    title,
+    onClose,
+    children,
+}: {
+    title: string;
+    onClose: () => void;
+    children: ReactNode;
+}): ReactNode {
+    const t = useText();
+    const frame = (text: string) => (
+        <Dialog title={title} onClose={onClose}>
+            <p role="status">{text}</p>
+        </Dialog>
+    );
+    return (
+        <Boundary fallback={frame(t("error.offline"))}>
+            <Suspense fallback={frame(t("loading"))}>{children}</Suspense>
+        </Boundary>
     );
 }
 
@@ -72,7 +103,12 @@ function ConnectionBar(): ReactNode {
 function usePresence(): void {
     const workspace = useWorkspace();
     useEffect(() => {
-        const say = () => workspace.activity(document.visibilityState === "visible" ? "online" : "away");
+        const say = () => {
+            const isSeen = document.visibilityState === "visible";
+            workspace.activity(isSeen ? "online" : "away");
+            // A page that is not seen may be gone without a word.
+            if (!isSeen) workspace.rest();
+        };
         document.addEventListener("visibilitychange", say);
         say();
         return () => document.removeEventListener("visibilitychange", say);
