@@ -8,7 +8,14 @@ const BEGUN_KEY = "posthouse.begun";
 const KNOWN_KEY = "posthouse.signed-in";
 
 /** What links in mails lead to. */
-export type MailLink = { kind: "password_reset" | "email_confirmation"; token: string };
+const LINKS = [
+    "password_reset",
+    "email_confirmation",
+    "notifications_confirmation",
+    "notifications_end",
+] as const;
+
+export type MailLink = { kind: (typeof LINKS)[number]; token: string };
 
 export class SignIn {
     readonly messenger = new Messenger(location.origin);
@@ -71,6 +78,7 @@ export class SignIn {
 
 /** Returns what a link in a mail wants, by the fragment of the address. */
 export function mailLink(): MailLink | undefined {
-    const [, kind, token] = /^#(password_reset|email_confirmation)=(.+)$/.exec(location.hash) ?? [];
-    return kind && token ? { kind: kind as MailLink["kind"], token } : undefined;
+    const [, name, token] = /^#(\w+)=(.+)$/.exec(location.hash) ?? [];
+    const kind = LINKS.find((known) => known === name);
+    return kind && token !== undefined ? { kind, token } : undefined;
 }

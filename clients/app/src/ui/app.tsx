@@ -2,11 +2,12 @@
 import type { Identity } from "@posthouse/client";
 import { useCallback, useEffect, useRef, useState, type ReactNode } from "react";
 import type { Preferences } from "../preferences";
-import { SignIn } from "../sign-in";
+import { mailLink, SignIn } from "../sign-in";
 import { useSource } from "../state/source";
 import { Workspace } from "../state/workspace";
 import { bestLanguage, Texts } from "../text/texts";
 import { PageProvider, usePage, useText, WorkspaceProvider } from "./context";
+import { MailLinkScreen } from "./mail-link";
 import { Messenger } from "./messenger";
 import { Boundary, ErrorText } from "./parts";
 import { SignInScreen } from "./sign-in-screen";
@@ -34,10 +35,26 @@ export function App({ signIn, preferences, firstTexts }: Props): ReactNode {
     return (
         <PageProvider config={signIn.config} texts={texts} preferences={preferences}>
             <Boundary fallback={<Failed error={undefined} />}>
-                <Entrance signIn={signIn} />
+                <Door signIn={signIn} />
             </Boundary>
             <Updates />
         </PageProvider>
+    );
+}
+
+/** Does first what a link in a mail wants. */
+function Door({ signIn }: { signIn: SignIn }): ReactNode {
+    const [link, setLink] = useState(mailLink);
+    useEffect(() => {
+        // In an open page the address changes without a load, and a link begins with one.
+        const look = () => mailLink() && location.reload();
+        window.addEventListener("hashchange", look);
+        return () => window.removeEventListener("hashchange", look);
+    }, []);
+    if (link === undefined || link.kind === "password_reset") return <Entrance signIn={signIn} />;
+    const { kind, token } = link;
+    return (
+        <MailLinkScreen signIn={signIn} kind={kind} token={token} onOver={() => setLink(undefined)} />
     );
 }
 
