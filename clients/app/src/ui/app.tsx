@@ -97,7 +97,13 @@ function Entrance({ signIn }: { signIn: SignIn }): ReactNode {
         case "signed-out":
             return <SignInScreen signIn={signIn} onSignedIn={open} />;
         case "open":
-            return <Open workspace={state.workspace} onOver={() => setState({ is: "signed-out" })} />;
+            return (
+                <Open
+                    signIn={signIn}
+                    workspace={state.workspace}
+                    onOver={() => setState({ is: "signed-out" })}
+                />
+            );
     }
 }
 
@@ -113,8 +119,16 @@ function Failed({ error }: { error: unknown }): ReactNode {
     );
 }
 
-function Open({ workspace, onOver }: { workspace: Workspace; onOver: () => void }): ReactNode {
+type OpenProps = { signIn: SignIn; workspace: Workspace; onOver: () => void };
+
+function Open({ signIn, workspace, onOver }: OpenProps): ReactNode {
     const t = useText();
+    useEffect(() => {
+        if (!signIn.isAway) return undefined;
+        const over = new AbortController();
+        void signIn.comeBack(over.signal);
+        return () => over.abort();
+    }, [signIn]);
     const { say, preferences } = usePage();
     const { state } = useSource(workspace.connection);
     // In development an effect ends and begins again at once, and a session that is closed stays so.
