@@ -10,6 +10,8 @@ export class FakeMessenger {
     readonly log: socket.Message[] = [];
     /** Calls of the REST API, as `METHOD path`. */
     readonly calls: string[] = [];
+    /** What a test answers, by `METHOD path`. */
+    readonly answers = new Map<string, (body: unknown) => [number, unknown]>();
     /** Whether a token is taken. */
     isSignedIn = true;
     #socket: FakeSocket | undefined;
@@ -85,14 +87,16 @@ export class FakeMessenger {
         else if (frame.id !== undefined) answer({ accepted: {} });
     }
 
-    async #fetch(url: URL, { method = "GET" }: RequestInit): Promise<Response> {
+    async #fetch(url: URL, { method = "GET", body: sent }: RequestInit): Promise<Response> {
         this.calls.push(`${method} ${url.pathname}`);
         if (this.isDown) throw new TypeError("failed to fetch");
-        const [status, body] = this.#answer(method, url.pathname);
-        return new Response(JSON.stringify(body), { status, headers: { "content-type": "application/json" } });
+        const given: unknown = typeof sent === "string" ? JSON.parse(sent) : undefined;
+        const [status, body] = this.#answer(method, url.pathname, given);
+        const text = status === 204 ? null : JSON.stringify(body);
+        return new Response(text, { status, headers: { "content-type": "application/json" } });
     }
 
-    #answer(method: string, path: string): [number, unknown] {
+    #answer(method: string, path: string, body: unknown): [number, unknown] {
         const problem = {
             type: "urn:posthouse:error:unauthenticated",
             title: "",
@@ -118,6 +122,12 @@ export class FakeMessenger {
             ];
         if (path === "/api/users/me") return [200, profile(ME, "me", "Me Myself")];
         if (path === `/api/users/${ANNA}`) return [200, profile(ANNA, "anna", "Anna")];
+        const answer = this.answers.get(`${method} ${path}`);
+        if (answer) return answer(body);
+        if (path === "/api/notifications/channels")
+            return [200, { email: true, fcm: false, sms: true, web_push_key: "BAAA" }];
+        if (path === "/api/notifications/preferences")
+            return [200, method === "PUT" ? body : { level: "all", shows_text: true }];
         if (path.endsWith("/members")) return [200, { items: [{ user_id: ANNA, role: "member" }] }];
         return [200, method === "PATCH" ? chatState().own : { items: [] }];
     }

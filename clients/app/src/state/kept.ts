@@ -68,7 +68,7 @@ export class Kept implements Outbox {
     async load(): Promise<Outgoing[]> {
         await this.adopt();
         const waiting = await this.#waiting();
-        return waiting.filter(({ tab }) => tab === this.#tabs?.id).map(outgoing);
+        return waiting.filter(({ tab }) => !this.#tabs || tab === this.#tabs.id).map(outgoing);
     }
 
     /** Takes what tabs left that are gone, and returns it: no other tab sends it. */

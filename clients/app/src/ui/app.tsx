@@ -53,9 +53,7 @@ function Door({ signIn }: { signIn: SignIn }): ReactNode {
     }, []);
     if (link === undefined || link.kind === "password_reset") return <Entrance signIn={signIn} />;
     const { kind, token } = link;
-    return (
-        <MailLinkScreen signIn={signIn} kind={kind} token={token} onOver={() => setLink(undefined)} />
-    );
+    return <MailLinkScreen signIn={signIn} kind={kind} token={token} onOver={() => setLink(undefined)} />;
 }
 
 type State =
