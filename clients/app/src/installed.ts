@@ -81,6 +81,12 @@ export class Installed extends Source {
         }
     }
 
+    /** Takes away all that the browser shows of a user who signs out. */
+    async forget(): Promise<void> {
+        if ("clearAppBadge" in navigator) await navigator.clearAppBadge().catch(() => undefined);
+        await this.clear(() => true).catch(() => undefined);
+    }
+
     #clicked(place: NoticeData): void {
         window.focus();
         this.onChosen(place);

@@ -36,7 +36,7 @@ const VERSION = 2;
 
 /** What one user keeps in this browser. Without IndexedDB, as in some private windows, it lasts as long as the page. */
 export class Kept implements Outbox {
-    readonly #database: IDBDatabase | undefined;
+    #database: IDBDatabase | undefined;
     readonly #tabs: Tabs | undefined;
     readonly #memory = new Map<Store, Map<string, unknown>>(STORES.map((store) => [store, new Map()]));
     #count = 0;
@@ -44,6 +44,12 @@ export class Kept implements Outbox {
     private constructor(database: IDBDatabase | undefined, tabs: Tabs | undefined) {
         this.#database = database;
         this.#tabs = tabs;
+        if (!database) return;
+        // Who signs out in another tab removes it for all, and a later release changes it. This page goes on without it.
+        database.onversionchange = () => {
+            database.close();
+            this.#database = undefined;
+        };
     }
 
     /** Opens what `user` keeps, for one of the tabs of this browser. */
@@ -198,11 +204,7 @@ function opened(name: string): Promise<IDBDatabase> {
         for (const store of STORES)
             if (!objectStoreNames.contains(store)) request.result.createObjectStore(store);
     };
-    return done(request).then((database) => {
-        // Who signs out in another tab removes it for all.
-        database.onversionchange = () => database.close();
-        return database;
-    });
+    return done(request);
 }
 
 function done<T>(request: IDBRequest<T>): Promise<T> {

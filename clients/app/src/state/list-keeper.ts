@@ -20,6 +20,7 @@ export class ListKeeper {
     readonly #written = new Map<string, ChatState>();
     readonly #profiles = new Map<string, user.UserProfile>();
     #cursor: string | undefined;
+    #writtenCursor: string | undefined;
     #isElected = false;
     #isFirst = true;
     #isOver = false;
@@ -72,6 +73,8 @@ export class ListKeeper {
         const present = new Set(all.map(({ chat }) => chat));
         const gone = [...this.#written.keys()].filter((chat) => !present.has(chat));
         const profiles = this.#named(all).filter((profile) => this.#profiles.get(profile.user_id) !== profile);
+        const isSame = cursor === this.#writtenCursor && chats.length + gone.length + profiles.length === 0;
+        if (isSame) return;
         // What is there may be of another tab, of a later moment or an earlier one.
         await this.#kept.keepList({
             cursor,
@@ -80,6 +83,7 @@ export class ListKeeper {
             profiles,
         });
         this.#isFirst = false;
+        this.#writtenCursor = cursor;
         for (const state of chats) this.#written.set(state.chat, state);
         for (const chat of gone) this.#written.delete(chat);
         for (const profile of profiles) this.#profiles.set(profile.user_id, profile);

@@ -1,6 +1,7 @@
 // The page as a whole: its language and theme, and whether a user is signed in.
 import type { Identity } from "@posthouse/client";
 import { useCallback, useEffect, useRef, useState, type ReactNode } from "react";
+import { installed } from "../installed";
 import type { Preferences } from "../preferences";
 import { mailLink, SignIn } from "../sign-in";
 import { useSource } from "../state/source";
@@ -140,6 +141,7 @@ function Open({ signIn, workspace, onOver }: OpenProps): ReactNode {
     const signOut = async () => {
         await workspace.signOut();
         preferences.set({ notifies: false });
+        await installed.forget();
         SignIn.forget();
         onOver();
     };

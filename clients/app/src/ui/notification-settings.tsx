@@ -14,14 +14,15 @@ const NIGHT = { from: "22:00", to: "07:00" };
 export default function NotificationSettings({ onClose }: { onClose: () => void }): ReactNode {
     const t = useText();
     const { config } = usePage();
-    const { notices } = useWorkspace();
+    const { notices, push } = useWorkspace();
     const { preferences } = useSource(notices);
+    const { own } = useSource(push);
     const { error, run } = useCall();
     const hasService = config.services.includes("notification");
     useEffect(() => {
         if (hasService) run(() => notices.load());
-        // A panel that is opened again looks again.
-    }, [notices, hasService]);
+        // A panel that is opened again looks again, and this browser may come or go meanwhile.
+    }, [notices, hasService, own]);
     return (
         <Dialog title={t("notices.title")} onClose={onClose}>
             <section>
@@ -196,13 +197,18 @@ type PlaceProps = {
 
 function Place({ subscription, isBusy, onRemove }: PlaceProps): ReactNode {
     const t = useText();
-    const { texts } = usePage();
+    const { texts, preferences } = usePage();
     const { push, notices } = useWorkspace();
     const { own } = useSource(push);
     const { id, channel, confirmed, created_at_ms } = subscription;
     const isOwn = id === own;
     const name = isOwn ? t("notices.thisBrowser") : subscription.name;
     const again = useCall();
+    /** The browser is told, too, and does not come back with the next page. */
+    const endHere = () => {
+        preferences.set({ notifies: false });
+        return push.end();
+    };
     return (
         <li>
             <div className="place">
@@ -233,10 +239,7 @@ function Place({ subscription, isBusy, onRemove }: PlaceProps): ReactNode {
                 icon="trash"
                 label={t("remove", { name })}
                 disabled={isBusy}
-                // This browser is also told.
-                onClick={() =>
-                    isOwn ? void push.end().then(() => notices.load()) : onRemove(subscription, name)
-                }
+                onClick={() => (isOwn ? again.run(endHere) : onRemove(subscription, name))}
             />
         </li>
     );
