@@ -50,7 +50,9 @@ function pushTexts(): Record<string, Record<string, unknown>> {
         return Object.fromEntries(Object.entries(texts).filter(([key]) => key.startsWith("push.")));
     };
     return Object.fromEntries(
-        readdirSync(LANGUAGES).map((file) => [file.replace(/\.json$/, ""), read(file)] as const),
+        readdirSync(LANGUAGES)
+            .filter((file) => file.endsWith(".json"))
+            .map((file) => [file.replace(/\.json$/, ""), read(file)] as const),
     );
 }
 

@@ -65,7 +65,7 @@ test("the first worker is no later release, and the next one is when the page is
     expect(next.isOutdated).toBe(true);
 });
 
-test("a user is told of a later release, and loads it when they want to", async () => {
+test("a later release is announced, and loaded when the user wants it", async () => {
     container.controller = container.active;
     await installed.install();
     const { show } = await stand();

@@ -97,7 +97,7 @@ test("only what has changed is written, and a chat that was left goes", async ()
     expect((await one.kept.list())!.chats.map(({ chat }) => chat)).toEqual([CHAT]);
 });
 
-test("one tab writes, and the next one begins anew when it is closed", async () => {
+test("one tab writes, and the next one writes all of it when that is closed", async () => {
     const [one, other] = [await page(), await page()];
     one.sync(pageOf([chatState({ title: "of one" })], "c1"));
     other.sync(pageOf([chatState({ title: "of other" })], "c2"));

@@ -47,7 +47,7 @@ export class Push extends Source {
         const key = bytes(channels.web_push_key);
         const before = await door.getSubscription();
         const isOurs = before !== null && same(before.options.applicationServerKey, key);
-        // One of another key takes nothing, and stands in the way of the next one.
+        // One of another key takes nothing, and no other can be made beside it.
         if (before && !isOurs) await before.unsubscribe();
         let subscription: PushSubscription;
         try {

@@ -1,4 +1,4 @@
-// What a link in a mail does, before anything else of the page: whoever reads the mail need not be signed in here.
+// What a link in a mail does, before the rest of the page: a mail is read in browsers where nobody is signed in, too.
 import { CallError } from "@posthouse/client";
 import { useEffect, useRef, type ReactNode } from "react";
 import type { MailLink, SignIn } from "../sign-in";

@@ -204,7 +204,7 @@ function Place({ subscription, isBusy, onRemove }: PlaceProps): ReactNode {
     const isOwn = id === own;
     const name = isOwn ? t("notices.thisBrowser") : subscription.name;
     const again = useCall();
-    /** The browser is told, too, and does not come back with the next page. */
+    /** The browser gives it up, too, and does not come back with the next page. */
     const endHere = () => {
         preferences.set({ notifies: false });
         return push.end();
