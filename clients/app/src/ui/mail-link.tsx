@@ -1,4 +1,4 @@
-// What a link in a mail does, before the rest of the page: a mail is read in browsers where nobody is signed in, too.
+// What a link in a mail does, before the rest of the page: mails are also read in browsers without a session here.
 import { CallError } from "@posthouse/client";
 import { useEffect, useRef, type ReactNode } from "react";
 import type { MailLink, SignIn } from "../sign-in";
