@@ -30,5 +30,7 @@ async function start(): Promise<void> {
 }
 
 void start();
+// A page that the browser has kept and comes back to has left its work to others.
+window.addEventListener("pageshow", ({ persisted }) => persisted && location.reload());
 // What is being developed is not kept.
 if (import.meta.env.PROD) void installed.install();

@@ -8,7 +8,7 @@ import { Kept } from "../src/state/kept";
 import { Texts } from "../src/text/texts";
 import { App } from "../src/ui/app";
 import { FakeMessenger } from "./messenger";
-import { CHAT, ME } from "./stand";
+import { CHAT, entry, ME } from "./stand";
 
 let messenger: FakeMessenger;
 
@@ -137,6 +137,19 @@ test("a page that opens without a connection shows the list of before, and keeps
     await userEvent.type(await openChat(), "from the tunnel{Enter}");
     await vi.waitFor(async () => expect(await (await Kept.open(ME)).load()).toHaveLength(1));
     expect(messenger.log).toHaveLength(1);
+});
+
+test("a chat that has grown since the list was kept is opened at its end", async () => {
+    messenger.say("first");
+    const page = await opened();
+    await screen.findByRole("link", { name: /Harbour/ });
+    page.unmount();
+    await vi.waitFor(async () => expect((await (await Kept.open(ME)).list())?.chats).toHaveLength(1));
+    for (let count = 0; count < 300; count += 1) messenger.log.push(entry(messenger.log.length + 1));
+    history.replaceState(null, "", `/#/chat/${CHAT}`);
+    await opened();
+    await waitFor(() => expect(messenger.histories.length).toBeGreaterThan(0));
+    expect(Math.min(...messenger.histories)).toBeGreaterThan(100);
 });
 
 test("no token is in what the browser keeps", async () => {

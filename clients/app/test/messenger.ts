@@ -8,6 +8,8 @@ type Frame = { id?: number } & Partial<socket.Commands>;
 /** Keeps one chat's log and answers one user. */
 export class FakeMessenger {
     readonly log: socket.Message[] = [];
+    /** After which entry histories were asked for. */
+    readonly histories: number[] = [];
     /** Calls of the REST API, as `METHOD path`. */
     readonly calls: string[] = [];
     /** What a test answers, by `METHOD path`. */
@@ -73,6 +75,7 @@ export class FakeMessenger {
             answer({ synced: { chats: [state], cursor: "c", more: false, unread: 0, mentions: 0 } });
         } else if (frame.history) {
             const { after, before } = frame.history;
+            this.histories.push(after ?? 0);
             const messages = this.log.filter(({ seq }) => seq > (after ?? 0) && seq < (before ?? Infinity));
             answer({ history: { chat: CHAT, messages, head_seq: this.log.length, from_seq: 1 } });
         } else if (frame.send) {

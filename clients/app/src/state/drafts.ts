@@ -32,6 +32,11 @@ export class Drafts extends Source {
         this.#drafts = new Map(earlier.map(({ chat, ...draft }) => [chat, draft]));
     }
 
+    /** Takes of which chats the messenger had a draft, from the list of an earlier page. The drafts themselves are here. */
+    recall(chats: ReadonlyArray<Pick<socket.ChatState, "chat" | "own">>): void {
+        for (const { chat, own } of chats) if (own.draft) this.#shared.add(chat);
+    }
+
     get(chat: string): Draft {
         return this.#drafts.get(chat) ?? EMPTY;
     }

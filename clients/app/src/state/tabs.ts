@@ -32,6 +32,8 @@ export class Tabs {
         await tabs.#hold(tabs.#lockOf(tabs.id));
         for (const tab of (await tabs.living()) ?? []) if (tab !== tabs.id) tabs.#watch(tab);
         tabs.#channel?.postMessage({ opened: tabs.id } satisfies Said);
+        // A browser may keep a page that it left, with its locks, to come back to it.
+        window.addEventListener("pagehide", () => tabs.close(), { signal: tabs.#over.signal });
         return tabs;
     }
 

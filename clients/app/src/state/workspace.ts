@@ -52,6 +52,8 @@ export class Workspace {
     readonly #rooms = new Map<string, Room>();
     readonly #timer: ReturnType<typeof setInterval>;
     #open: string | undefined;
+    /** Whether the list is that of this connection, and not the one of an earlier page, whose chats may have grown by thousands of entries. */
+    #isCurrent: boolean;
     #typedAt = -Infinity;
 
     private constructor(
@@ -66,6 +68,7 @@ export class Workspace {
         this.chats = new Chats(identity.user);
         this.users = new Users(identity);
         this.users.take(me);
+        this.#isCurrent = earlier.list === undefined;
         if (earlier.list) {
             this.users.recall(earlier.list.profiles);
             this.chats.recall(earlier.list, Date.now());
@@ -75,6 +78,7 @@ export class Workspace {
         this.notices = new Notices(identity);
         this.push = new Push(identity);
         this.drafts = new Drafts(identity, kept, earlier.drafts);
+        this.drafts.recall(earlier.list?.chats ?? []);
         this.#session = new Session(identity, {
             ...{ device: device(), outbox: kept, encoding: "cbor" },
             ...(earlier.list && { cursor: earlier.list.cursor }),
@@ -134,7 +138,7 @@ export class Workspace {
         const room = this.#rooms.get(id) ?? new Room(id, this.user, this.#session);
         this.#rooms.set(id, room);
         const state = this.chats.get(id);
-        if (state) room.open(state.from_seq, state.head_seq);
+        if (state && this.#isCurrent) room.open(state.from_seq, state.head_seq);
         return room;
     }
 
@@ -309,7 +313,19 @@ export class Workspace {
             if (this.#rooms.has(chat)) this.room(chat);
         }
         this.#keeper.synced(page);
-        if (!page.more) this.#watch();
+        if (page.more) return;
+        this.#watch();
+        if (!this.#isCurrent) this.#caughtUp();
+    }
+
+    /** The list of an earlier page is that of now. What did not change since was not among the pages of the sync. */
+    #caughtUp(): void {
+        this.#isCurrent = true;
+        for (const { chat, head_seq, watermarks } of this.chats.sorted) {
+            // The earlier page may have been closed before it said so.
+            if (head_seq > watermarks.delivered_seq) this.#session.delivered(chat, head_seq);
+        }
+        for (const id of this.#rooms.keys()) this.room(id);
     }
 
     #came(message: socket.Message): void {
