@@ -147,8 +147,12 @@ test("a chat that has grown since the list was kept is opened at its end", async
     await vi.waitFor(async () => expect((await (await Kept.open(ME)).list())?.chats).toHaveLength(1));
     for (let count = 0; count < 300; count += 1) messenger.log.push(entry(messenger.log.length + 1));
     history.replaceState(null, "", `/#/chat/${CHAT}`);
+    messenger.isDeaf = true;
+    messenger.histories.length = 0;
     await opened();
-    await waitFor(() => expect(messenger.histories.length).toBeGreaterThan(0));
+    await screen.findByRole("textbox", { name: "Message" });
+    messenger.isDeaf = false;
+    await waitFor(() => expect(messenger.histories.length).toBeGreaterThan(0), { timeout: 5_000 });
     expect(Math.min(...messenger.histories)).toBeGreaterThan(100);
 });
 

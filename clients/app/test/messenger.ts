@@ -19,6 +19,8 @@ export class FakeMessenger {
     #socket: FakeSocket | undefined;
     /** While it is not reachable. */
     isDown = false;
+    /** While it takes no connections, and answers calls. */
+    isDeaf = false;
 
     install(): void {
         const messenger = this;
@@ -149,7 +151,7 @@ class FakeSocket {
     constructor(messenger: FakeMessenger) {
         this.#messenger = messenger;
         queueMicrotask(() => {
-            if (messenger.isDown) return this.drop();
+            if (messenger.isDown || messenger.isDeaf) return this.drop();
             messenger.connect(this);
             this.onopen();
         });

@@ -1,9 +1,11 @@
 // Settings of notifications, and what links of mails open, over a messenger that speaks the protocol.
 import { render, screen, waitFor, within } from "@testing-library/react";
 import userEvent from "@testing-library/user-event";
+import type { Identity } from "@posthouse/client";
 import { beforeEach, expect, test, vi } from "vitest";
 import { Preferences } from "../src/preferences";
 import { SignIn } from "../src/sign-in";
+import { Notices } from "../src/state/notices";
 import { Texts } from "../src/text/texts";
 import { App } from "../src/ui/app";
 import { FakeMessenger } from "./messenger";
@@ -68,6 +70,13 @@ test("the secret of a webhook is shown once", async () => {
     await userEvent.click(screen.getByRole("button", { name: "Remove hooks.example", hidden: true }));
     await waitFor(() => expect(screen.queryByText("s3cret")).toBeNull());
     expect(messenger.calls).toContain(`DELETE ${SUBSCRIPTIONS}/s`);
+});
+
+test("a secret is in no state of the page", async () => {
+    const added = subscription({ channel: "webhook", name: "hooks.example", secret: "s3cret" });
+    const notices = new Notices({ call: async () => added } as unknown as Identity);
+    expect((await notices.add({ webhook: { url: "https://hooks.example/a" } })).secret).toBe("s3cret");
+    expect(JSON.stringify(notices.subscriptions)).not.toContain("s3cret");
 });
 
 test("a number counts once its code is confirmed, and a wrong code is said so", async () => {
