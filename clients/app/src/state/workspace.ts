@@ -128,6 +128,12 @@ export class Workspace {
         // While there is a token: a browser without a user gets no pushes.
         await this.push.end().catch(() => undefined);
         await this.identity.signOut();
+        await this.#forget();
+    }
+
+    /** Ends this page, and removes what this browser kept of the user. */
+    async #forget(): Promise<void> {
+        // It would write the list once more.
         this.#keeper.close();
         this.close();
         await Kept.forget(this.user);
