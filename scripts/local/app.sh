@@ -43,7 +43,7 @@ client_result() { echo "$STATE/$(basename "$1")-tests.json"; }
 # client_tests FOLDER: types and tests of a client.
 client_tests() {
     rm -f "$(client_result "$1")"
-    client_tool "$1" && cd "$1" && nice node node_modules/typescript/bin/tsc \
+    client_tool "$1" && cd "$1" && nice npm run --silent check \
         && nice node node_modules/vitest/vitest.mjs run --reporter=default --reporter=json --outputFile.json="$(client_result "$1")"
 }
 

@@ -1,7 +1,7 @@
 // Where the user is in the page: the fragment of its address, so that links, the back button and a reload lead there. A server never sees it.
 import { useSyncExternalStore } from "react";
 
-export const PANELS = ["settings", "new", "search", "members"] as const;
+export const PANELS = ["settings", "notifications", "new", "search", "members"] as const;
 export type Panel = (typeof PANELS)[number];
 
 /** Screens of the console, which moderators alone see. */

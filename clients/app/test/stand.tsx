@@ -10,6 +10,8 @@ import { Drafts } from "../src/state/drafts";
 import { Files } from "../src/state/files";
 import { Kept } from "../src/state/kept";
 import { Moderator } from "../src/state/moderator";
+import { Notices } from "../src/state/notices";
+import { Push } from "../src/state/push";
 import { Room, type Line } from "../src/state/room";
 import { Sends } from "../src/state/sends";
 import { Users } from "../src/state/users";
@@ -120,6 +122,8 @@ export async function stand(
         moderator: new Moderator(identity),
         sends,
         drafts: new Drafts(identity, kept, []),
+        notices: new Notices(identity),
+        push: new Push(identity, async () => undefined),
         room: () => room,
         read: vi.fn(),
         typing: vi.fn(),

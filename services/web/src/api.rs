@@ -59,9 +59,13 @@ impl WebState {
 }
 
 const PERMISSIONS_POLICY: HeaderName = HeaderName::from_static("permissions-policy");
+/// Lets a service worker be in charge of pages that are not below its own folder.
+const WORKER_ALLOWED: HeaderName = HeaderName::from_static("service-worker-allowed");
 const OPENER_POLICY: HeaderName = HeaderName::from_static("cross-origin-opener-policy");
 
 const MANIFEST: &str = "manifest.webmanifest";
+/// The service worker. It is in charge of the page, which is above its folder.
+const WORKER: &str = "sw.js";
 
 /// Returns the client's manifest with the name and the colour of the tenant.
 fn manifest(built: &[u8], config: &PageConfig) -> anyhow::Result<String> {
@@ -122,7 +126,11 @@ async fn file(
     let found = state.assets.get(&path);
     // A page that is older than the service asks for files of its own build.
     let found = found.ok_or_else(|| ApiError::new(ErrorCode::NotFound, "no such file of the client"))?;
-    Ok(found.response(&headers))
+    let mut response = found.response(&headers);
+    if found.path == WORKER {
+        response.headers_mut().insert(WORKER_ALLOWED, HeaderValue::from_static("/"));
+    }
+    Ok(response)
 }
 
 #[cfg(test)]
@@ -136,7 +144,7 @@ mod tests {
 
     use super::*;
 
-    static FILES: [Asset; 3] = [
+    static FILES: [Asset; 4] = [
         Asset {
             path: MANIFEST,
             tag: "\"3\"",
@@ -146,6 +154,7 @@ mod tests {
         },
         Asset { path: "index.html", tag: "\"1\"", bytes: b"<!doctype html>", brotli: None, gzip: None },
         Asset { path: "assets/a-1.js", tag: "\"2\"", bytes: b"plain", brotli: Some(b"br"), gzip: None },
+        Asset { path: WORKER, tag: "\"4\"", bytes: b"worker", brotli: None, gzip: None },
     ];
 
     async fn get(path: &str, headers: &[(HeaderName, &str)]) -> Response {
@@ -176,6 +185,15 @@ mod tests {
         assert_eq!(file.headers()[header::CACHE_CONTROL], FOREVER);
         assert_eq!(file.headers()[header::CONTENT_ENCODING], "br");
         assert!(file.extensions().get::<PagePolicy>().is_none());
+    }
+
+    #[tokio::test]
+    async fn the_service_worker_is_in_charge_of_the_page_and_is_asked_for_each_time() {
+        let worker = get("/app/sw.js", &[]).await;
+        assert_eq!(worker.headers()[WORKER_ALLOWED], "/");
+        assert_eq!(worker.headers()[header::CACHE_CONTROL], ASK);
+        assert_eq!(worker.headers()[header::CONTENT_TYPE], "text/javascript; charset=utf-8");
+        assert!(!get("/app/assets/a-1.js", &[]).await.headers().contains_key(WORKER_ALLOWED));
     }
 
     #[tokio::test]

@@ -63,6 +63,7 @@ test("the messenger", async ({ actors }, { project }) => {
         ["search", () => panel(anna!.page, "search")],
         ["new", () => panel(anna!.page, "new")],
         ["settings", () => panel(anna!.page, "settings")],
+        ["notifications", () => panel(anna!.page, "notifications")],
     ] as const) {
         await open();
         for (const as of LOOKS) {

@@ -50,6 +50,14 @@ export class Chats extends Source {
         return this.#sorted;
     }
 
+    /** Takes the list that an earlier page kept. What has changed since comes with the sync from `cursor`. */
+    recall({ chats, cursor }: { chats: ChatState[]; cursor: string }, nowMs: number): void {
+        const page = { chats, cursor, more: false, unread: 0, mentions: 0 };
+        this.#list.apply({ type: "synced", page });
+        this.isComplete = true;
+        this.expire(nowMs);
+    }
+
     take(event: Event): void {
         this.#list.apply(event);
         if (event.type === "synced" && !event.page.more) this.isComplete = true;

@@ -15,9 +15,13 @@ import { Chats, Connection } from "./chats";
 import { Drafts } from "./drafts";
 import { Files } from "./files";
 import { Kept } from "./kept";
+import { ListKeeper } from "./list-keeper";
 import { Moderator } from "./moderator";
+import { Notices } from "./notices";
+import { Push } from "./push";
 import { Room } from "./room";
 import { Sends } from "./sends";
+import { Tabs } from "./tabs";
 import { Users } from "./users";
 
 /** Users whose presence is watched beside those of the chat that is open. */
@@ -40,26 +44,48 @@ export class Workspace {
     readonly sends: Sends;
     readonly drafts: Drafts;
     readonly moderator: Moderator;
+    readonly notices: Notices;
+    readonly push: Push;
     onNews: (news: News) => void = () => undefined;
     readonly #session: Session;
+    readonly #kept: Kept;
+    readonly #tabs: Tabs;
+    readonly #keeper: ListKeeper;
     readonly #rooms = new Map<string, Room>();
     readonly #timer: ReturnType<typeof setInterval>;
     #open: string | undefined;
+    /** Whether the list is that of this connection, and not the one of an earlier page, whose chats may have grown by thousands of entries. */
+    #isCurrent: boolean;
     #typedAt = -Infinity;
 
     private constructor(
         readonly identity: Identity,
         readonly me: user.OwnProfile,
         kept: Kept,
+        tabs: Tabs,
         earlier: Awaited<ReturnType<typeof keptOf>>,
     ) {
+        this.#kept = kept;
+        this.#tabs = tabs;
         this.chats = new Chats(identity.user);
         this.users = new Users(identity);
         this.users.take(me);
+        this.#isCurrent = earlier.list === undefined;
+        if (earlier.list) {
+            this.users.recall(earlier.list.profiles);
+            this.chats.recall(earlier.list, Date.now());
+        }
+        this.#keeper = new ListKeeper(kept, this.chats, this.users, tabs);
         this.files = new Files(identity);
         this.moderator = new Moderator(identity);
+        this.notices = new Notices(identity);
+        this.push = new Push(identity);
         this.drafts = new Drafts(identity, kept, earlier.drafts);
-        this.#session = new Session(identity, { device: device(), outbox: kept, encoding: "cbor" });
+        this.drafts.recall(earlier.list?.chats ?? []);
+        this.#session = new Session(identity, {
+            ...{ device: device(), outbox: kept, encoding: "cbor" },
+            ...(earlier.list && { cursor: earlier.list.cursor }),
+        });
         this.sends = new Sends(this.#session, kept, earlier);
         this.#listen();
         this.#timer = setInterval(() => this.#expire(), EXPIRE_EVERY_MS);
@@ -67,9 +93,21 @@ export class Workspace {
 
     /** Opens the messenger for a user who is signed in. */
     static async open(identity: Identity): Promise<Workspace> {
-        const me: user.OwnProfile = await identity.call("GET", "/api/users/me");
-        const kept = await Kept.open(identity.user);
-        return new Workspace(identity, me, kept, await keptOf(kept));
+        const tabs = await Tabs.open(identity.user);
+        const kept = await Kept.open(identity.user, tabs);
+        const known = await kept.me().catch(() => undefined);
+        const asked: Promise<user.OwnProfile> = identity.call("GET", "/api/users/me");
+        asked.catch(() => undefined);
+        const workspace = new Workspace(identity, known ?? (await asked), kept, tabs, await keptOf(kept));
+        // Where the list is here, nothing waits for the messenger.
+        asked.then(
+            (me) => {
+                workspace.users.take(me);
+                kept.keepMe(me).catch(() => undefined);
+            },
+            () => undefined,
+        );
+        return workspace;
     }
 
     get user(): string {
@@ -80,11 +118,26 @@ export class Workspace {
     close(): void {
         clearInterval(this.#timer);
         this.#session.close();
+        this.#leave();
+    }
+
+    /** Writes what is kept, before the page goes away. */
+    rest(): void {
+        void this.#keeper.flush();
     }
 
     /** Ends the session at the messenger, and forgets what this browser kept of the user. */
     async signOut(): Promise<void> {
+        // While there is a token: a browser without a user gets no pushes.
+        await this.push.end().catch(() => undefined);
         await this.identity.signOut();
+        await this.#forget();
+    }
+
+    /** Ends this page, and removes what this browser kept of the user. */
+    async #forget(): Promise<void> {
+        // It would write the list once more.
+        this.#keeper.close();
         this.close();
         await Kept.forget(this.user);
     }
@@ -94,7 +147,7 @@ export class Workspace {
         const room = this.#rooms.get(id) ?? new Room(id, this.user, this.#session);
         this.#rooms.set(id, room);
         const state = this.chats.get(id);
-        if (state) room.open(state.from_seq, state.head_seq);
+        if (state && this.#isCurrent) room.open(state.from_seq, state.head_seq);
         return room;
     }
 
@@ -219,15 +272,33 @@ export class Workspace {
         await this.identity.call("DELETE", "/api/auth/sessions");
     }
 
+    /** What this tab has not sent, another one may, and go on with the list. */
+    #leave(): void {
+        void this.#keeper.flush().then(() => {
+            this.#keeper.close();
+            this.#tabs.close();
+        });
+    }
+
     #listen(): void {
         const session = this.#session;
+        this.#tabs.onWord = ({ chat, draft }) => this.drafts.show(chat, draft);
+        this.drafts.onChange = (chat, draft) => this.#tabs.tell({ chat, draft });
+        this.#tabs.onGone = () =>
+            void this.#kept.adopt().then(
+                (left) => this.sends.adopt(left),
+                () => undefined,
+            );
         for (const type of ChatList.EVENTS) session.on(type, (event) => this.chats.take(event));
         session.on("connected", () => {
             this.connection.set("online");
             this.users.doubt();
         });
         session.on("disconnected", ({ why }) => this.connection.set("offline", why));
-        session.on("ended", ({ why }) => this.connection.set("ended", why));
+        session.on("ended", ({ why }) => {
+            this.connection.set("ended", why);
+            this.#leave();
+        });
         session.on("synced", ({ page }) => this.#synced(page));
         session.on("own_state", ({ ownState }) => this.drafts.take(ownState.chat, ownState.own));
         session.on("entry", ({ message }) => {
@@ -250,7 +321,20 @@ export class Workspace {
             // One that was opened before the list had it.
             if (this.#rooms.has(chat)) this.room(chat);
         }
-        if (!page.more) this.#watch();
+        this.#keeper.synced(page);
+        if (page.more) return;
+        this.#watch();
+        if (!this.#isCurrent) this.#caughtUp();
+    }
+
+    /** The list of an earlier page is that of now. What did not change since was not among the pages of the sync. */
+    #caughtUp(): void {
+        this.#isCurrent = true;
+        for (const { chat, head_seq, watermarks } of this.chats.sorted) {
+            // The earlier page may have been closed before it said so.
+            if (head_seq > watermarks.delivered_seq) this.#session.delivered(chat, head_seq);
+        }
+        for (const id of this.#rooms.keys()) this.room(id);
     }
 
     #came(message: socket.Message): void {
@@ -285,8 +369,12 @@ export class Workspace {
 }
 
 async function keptOf(kept: Kept) {
-    const [outgoing, refused, drafts] = await Promise.all([kept.load(), kept.refused(), kept.drafts()]);
-    return { outgoing, refused, drafts };
+    const [outgoing, refused, drafts, list] = await Promise.all([
+        ...([kept.load(), kept.refused(), kept.drafts()] as const),
+        // Without it the list is fetched.
+        kept.list().catch(() => undefined),
+    ]);
+    return { outgoing, refused, drafts, list };
 }
 
 /** One installation: this browser. It is no secret, and says nothing of the user. */

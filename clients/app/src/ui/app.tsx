@@ -2,15 +2,18 @@
 import type { Identity } from "@posthouse/client";
 import { useCallback, useEffect, useRef, useState, type ReactNode } from "react";
 import { paint } from "../branding";
+import { installed } from "../installed";
 import type { Preferences } from "../preferences";
-import { SignIn } from "../sign-in";
+import { mailLink, SignIn } from "../sign-in";
 import { useSource } from "../state/source";
 import { Workspace } from "../state/workspace";
 import { bestLanguage, Texts } from "../text/texts";
 import { PageProvider, usePage, useText, WorkspaceProvider } from "./context";
+import { MailLinkScreen } from "./mail-link";
 import { Messenger } from "./messenger";
 import { Boundary, ErrorText } from "./parts";
 import { SignInScreen } from "./sign-in-screen";
+import { Updates } from "./updates";
 
 type Props = { signIn: SignIn; preferences: Preferences; firstTexts: Texts };
 
@@ -38,10 +41,25 @@ export function App({ signIn, preferences, firstTexts }: Props): ReactNode {
     return (
         <PageProvider config={signIn.config} texts={texts} preferences={preferences}>
             <Boundary fallback={<Failed error={undefined} />}>
-                <Entrance signIn={signIn} />
+                <Door signIn={signIn} />
             </Boundary>
+            <Updates />
         </PageProvider>
     );
+}
+
+/** Does first what a link in a mail wants. */
+function Door({ signIn }: { signIn: SignIn }): ReactNode {
+    const [link, setLink] = useState(mailLink);
+    useEffect(() => {
+        // In an open page the address changes without a load, and a link begins with one.
+        const look = () => mailLink() && location.reload();
+        window.addEventListener("hashchange", look);
+        return () => window.removeEventListener("hashchange", look);
+    }, []);
+    if (link === undefined || link.kind === "password_reset") return <Entrance signIn={signIn} />;
+    const { kind, token } = link;
+    return <MailLinkScreen signIn={signIn} kind={kind} token={token} onOver={() => setLink(undefined)} />;
 }
 
 type State =
@@ -83,7 +101,13 @@ function Entrance({ signIn }: { signIn: SignIn }): ReactNode {
         case "signed-out":
             return <SignInScreen signIn={signIn} onSignedIn={open} />;
         case "open":
-            return <Open workspace={state.workspace} onOver={() => setState({ is: "signed-out" })} />;
+            return (
+                <Open
+                    signIn={signIn}
+                    workspace={state.workspace}
+                    onOver={() => setState({ is: "signed-out" })}
+                />
+            );
     }
 }
 
@@ -99,9 +123,17 @@ function Failed({ error }: { error: unknown }): ReactNode {
     );
 }
 
-function Open({ workspace, onOver }: { workspace: Workspace; onOver: () => void }): ReactNode {
+type OpenProps = { signIn: SignIn; workspace: Workspace; onOver: () => void };
+
+function Open({ signIn, workspace, onOver }: OpenProps): ReactNode {
     const t = useText();
-    const { say } = usePage();
+    useEffect(() => {
+        if (!signIn.isAway) return undefined;
+        const over = new AbortController();
+        void signIn.comeBack(over.signal);
+        return () => over.abort();
+    }, [signIn]);
+    const { say, preferences } = usePage();
     const { state } = useSource(workspace.connection);
     // In development an effect ends and begins again at once, and a session that is closed stays so.
     const closing = useRef<ReturnType<typeof setTimeout>>(undefined);
@@ -113,6 +145,8 @@ function Open({ workspace, onOver }: { workspace: Workspace; onOver: () => void 
     }, [workspace]);
     const signOut = async () => {
         await workspace.signOut();
+        preferences.set({ notifies: false });
+        await installed.forget();
         SignIn.forget();
         onOver();
     };

@@ -8,12 +8,14 @@ import { usePage, useText, useWorkspace } from "./context";
 import { Members } from "./members";
 import { NewChat } from "./new-chat";
 import { useNotifications } from "./notifications";
-import { Boundary, codeKey, ErrorText } from "./parts";
+import { Boundary, codeKey, Dialog, ErrorText } from "./parts";
 import { Search } from "./search";
 import { Settings } from "./settings";
 
 /** The console of moderators: others never fetch it. */
 const Console = lazy(() => import("./admin/console"));
+/** Screens that are seldom seen are loaded when they are. */
+const NotificationSettings = lazy(() => import("./notification-settings"));
 
 export function Messenger({ onSignOut }: { onSignOut: () => Promise<void> }): ReactNode {
     const t = useText();
@@ -56,12 +58,40 @@ export function Messenger({ onSignOut }: { onSignOut: () => Promise<void> }): Re
                 <Chat key={place.chat} place={place as Place & { chat: string }} />
             )}
             {panel === "settings" && <Settings onClose={closePanel} onSignOut={onSignOut} />}
+            {panel === "notifications" && (
+                <Later title={t("notices.title")} onClose={closePanel}>
+                    <NotificationSettings onClose={closePanel} />
+                </Later>
+            )}
             {panel === "new" && <NewChat onClose={closePanel} />}
             {panel === "search" && <Search onClose={closePanel} />}
             {panel === "members" && place.chat !== undefined && (
                 <Members chat={place.chat} onClose={closePanel} />
             )}
         </div>
+    );
+}
+
+/** A panel that is loaded first. It may not come: without a connection, and after a release that has another one. */
+function Later({
+    title,
+    onClose,
+    children,
+}: {
+    title: string;
+    onClose: () => void;
+    children: ReactNode;
+}): ReactNode {
+    const t = useText();
+    const frame = (text: string) => (
+        <Dialog title={title} onClose={onClose}>
+            <p role="status">{text}</p>
+        </Dialog>
+    );
+    return (
+        <Boundary fallback={frame(t("error.offline"))}>
+            <Suspense fallback={frame(t("loading"))}>{children}</Suspense>
+        </Boundary>
     );
 }
 
@@ -135,7 +165,12 @@ function useModerator(): void {
 function usePresence(): void {
     const workspace = useWorkspace();
     useEffect(() => {
-        const say = () => workspace.activity(document.visibilityState === "visible" ? "online" : "away");
+        const say = () => {
+            const isSeen = document.visibilityState === "visible";
+            workspace.activity(isSeen ? "online" : "away");
+            // A page that is not seen may be gone without a word.
+            if (!isSeen) workspace.rest();
+        };
         document.addEventListener("visibilitychange", say);
         say();
         return () => document.removeEventListener("visibilitychange", say);

@@ -1,11 +1,13 @@
 // Settings of this browser and of the account.
 import type { auth } from "@posthouse/client";
 import { useEffect, useId, useState, type ReactNode } from "react";
+import { go, usePlace } from "../place";
 import { THEMES, type Theme } from "../preferences";
 import { useSource } from "../state/source";
 import { LANGUAGE_TAGS, Texts } from "../text/texts";
 import { usePage, useText, useWorkspace } from "./context";
 import { useUserName } from "./names";
+import { NotifyHere } from "./notify-here";
 import { Dialog, ErrorText, Field, useCall } from "./parts";
 
 export function Settings({
@@ -18,6 +20,7 @@ export function Settings({
     const t = useText();
     const { texts, preferences } = usePage();
     useSource(preferences);
+    const place = usePlace();
     const { isBusy, error, run } = useCall();
     const [language, theme] = [useId(), useId()];
     return (
@@ -53,7 +56,10 @@ export function Settings({
                         ))}
                     </select>
                 </div>
-                <Notifications />
+                <NotifyHere />
+                <button type="button" onClick={() => go({ ...place, panel: "notifications" })}>
+                    {t("notices.open")}
+                </button>
             </section>
             <Sessions />
             <ErrorText error={error} />
@@ -99,32 +105,6 @@ function Profile(): ReactNode {
                 <span role="status">{isSaved && t("saved")}</span>
             </div>
         </form>
-    );
-}
-
-/** The browser asks the user when they are switched on, and its answer stands. */
-function Notifications(): ReactNode {
-    const t = useText();
-    const { preferences } = usePage();
-    const isPossible = "Notification" in window;
-    const [permission, setPermission] = useState(isPossible ? Notification.permission : "denied");
-    const set = async (notifies: boolean) => {
-        if (notifies && permission === "default") setPermission(await Notification.requestPermission());
-        preferences.set({ notifies });
-    };
-    return (
-        <div className="field">
-            <label className="check">
-                <input
-                    type="checkbox"
-                    checked={preferences.notifies && permission === "granted"}
-                    disabled={permission === "denied"}
-                    onChange={(event) => void set(event.target.checked)}
-                />
-                {t("notifications")}
-            </label>
-            {permission === "denied" && <small className="hint">{t("notificationsDenied")}</small>}
-        </div>
     );
 }
 

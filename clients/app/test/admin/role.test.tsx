@@ -19,17 +19,17 @@ async function opened(messenger: FakeMessenger, services = ["moderation"]): Prom
     await screen.findByRole("link", { name: /Harbour/ });
 }
 
-const moderating = (moderates: boolean) => [200, { moderates, sanctions: [], appeals: [] }] as const;
-const REFUSED = [
+const moderating = (moderates: boolean): [number, unknown] => [200, { moderates, sanctions: [], appeals: [] }];
+const REFUSED: [number, unknown] = [
     403,
     {
         ...{ type: "urn:posthouse:error:permission_denied", title: "", status: 403, code: "permission_denied" },
     },
-] as const;
+];
 
 test("a plain user sees nothing of the console, and its address says so", async () => {
     const messenger = new FakeMessenger();
-    messenger.answers["GET /api/moderation/own"] = moderating(false);
+    messenger.answers.set("GET /api/moderation/own", () => moderating(false));
     history.replaceState(null, "", "/#/admin/users");
     await opened(messenger);
     expect((await screen.findByRole("alert")).textContent).toContain("no moderator");
@@ -49,7 +49,7 @@ test("a messenger without moderators asks no one and has no console", async () =
 
 test("a moderator opens the console, goes from screen to screen, and back to the chats", async () => {
     const messenger = new FakeMessenger();
-    messenger.answers["GET /api/moderation/own"] = moderating(true);
+    messenger.answers.set("GET /api/moderation/own", () => moderating(true));
     await opened(messenger);
     await userEvent.click(await screen.findByRole("button", { name: "Administration" }));
     expect(location.hash).toBe("#/admin/queue");
@@ -66,9 +66,9 @@ test("a moderator opens the console, goes from screen to screen, and back to the
 
 test("who chooses a group by the keyboard stays in the list of groups", async () => {
     const messenger = new FakeMessenger();
-    messenger.answers["GET /api/moderation/own"] = moderating(true);
+    messenger.answers.set("GET /api/moderation/own", () => moderating(true));
     const chat = { chat_id: CHAT, kind: "group", role: "owner", title: "Harbour", member_count: 2 };
-    messenger.answers["GET /api/chats"] = [200, { items: [{ ...chat, created_at_ms: 1 }] }];
+    messenger.answers.set("GET /api/chats", () => [200, { items: [{ ...chat, created_at_ms: 1 }] }]);
     await opened(messenger);
     await screen.findByRole("button", { name: "Administration" });
     act(() => {
@@ -86,8 +86,8 @@ test("who chooses a group by the keyboard stays in the list of groups", async ()
 
 test("who is no moderator any more reads so with the first refusal, and the console goes", async () => {
     const messenger = new FakeMessenger();
-    messenger.answers["GET /api/moderation/own"] = moderating(true);
-    messenger.answers["GET /api/moderation/reports"] = REFUSED;
+    messenger.answers.set("GET /api/moderation/own", () => moderating(true));
+    messenger.answers.set("GET /api/moderation/reports", () => REFUSED);
     await opened(messenger);
     await userEvent.click(await screen.findByRole("button", { name: "Administration" }));
     await waitFor(() => expect(screen.getByRole("alert").textContent).toContain("You are no moderator here."), {
