@@ -4,6 +4,7 @@
  * A session reconnects by itself, repeats what was not stored under the same key, and hands out every entry of a followed chat once
  * and in order, whatever the push path lost or doubled.
  */
+export * as account from "./account.js";
 export { addChange, deletions, type Change, type Deletion } from "./changes.js";
 export { ChatList } from "./chats.js";
 export type { Encoding } from "./codec.js";
@@ -16,6 +17,7 @@ export * as notification from "./generated/notification.js";
 export * as search from "./generated/search.js";
 export * as socket from "./generated/socket.js";
 export * as user from "./generated/user.js";
+export * as groups from "./groups.js";
 export { BackOff, ending, Pulse, type Ending } from "./link.js";
 export {
     Machine,
@@ -29,7 +31,9 @@ export {
 export { CallError, Identity, Messenger, type Issuer } from "./messenger.js";
 export { MemoryOutbox, type Outbox } from "./outbox.js";
 export type { Post } from "./post.js";
+export * as people from "./people.js";
 export { Realm, type Begun } from "./realm.js";
+export * as reports from "./reports.js";
 export { QueryError, SendError, Session, type Receipt, type SessionOptions } from "./session.js";
 export { Timeline } from "./timeline.js";
 export { View } from "./view.js";
