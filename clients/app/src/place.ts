@@ -1,7 +1,10 @@
 // Where the user is in the page: the fragment of its address, so that links, the back button and a reload lead there. A server never sees it.
 import { useSyncExternalStore } from "react";
 
-export const PANELS = ["settings", "new", "search", "members"] as const;
+export const PANELS = [
+    ...(["settings", "new", "search", "members"] as const),
+    ...(["about", "invites", "pins", "scheduled", "people", "user"] as const),
+] as const;
 export type Panel = (typeof PANELS)[number];
 
 export type Place = {
@@ -11,10 +14,15 @@ export type Place = {
     /** The message whose replies are shown. */
     thread?: number;
     panel?: Panel;
+    /** The user whom the panel is about. */
+    user?: string;
+    /** The code of an invite link that was followed. */
+    invite?: string;
 };
 
 /** Returns the address of a place. */
-export function href({ chat, ...rest }: Place): string {
+export function href({ chat, invite, ...rest }: Place): string {
+    if (invite !== undefined) return `#/join/${invite}`;
     const query = new URLSearchParams(
         Object.entries(rest).flatMap(([name, value]) => (value === undefined ? [] : [[name, String(value)]])),
     );
@@ -24,6 +32,8 @@ export function href({ chat, ...rest }: Place): string {
 
 /** Returns the place of a fragment; what is not known of it is left out. */
 export function placeOf(fragment: string): Place {
+    const [, invite] = /^#\/join\/([\w-]{1,64})$/.exec(fragment) ?? [];
+    if (invite !== undefined) return { invite };
     const [, chat, search] = /^#\/(?:chat\/([0-9a-f-]{36}))?(?:\?(.*))?$/.exec(fragment) ?? [];
     const query = new URLSearchParams(search ?? "");
     const number = (name: string) => {
@@ -35,11 +45,13 @@ export function placeOf(fragment: string): Place {
         number("thread"),
         PANELS.find((known) => known === query.get("panel")),
     ];
+    const user = /^[0-9a-f-]{36}$/.exec(query.get("user") ?? "")?.[0];
     return {
         ...(chat !== undefined && { chat }),
         ...(at !== undefined && { at }),
         ...(thread !== undefined && { thread }),
         ...(panel !== undefined && { panel }),
+        ...(user !== undefined && { user }),
     };
 }
 

@@ -1,7 +1,9 @@
 // All that a signed-in page knows of the messenger. Each part has one home here, and components read it there.
 import {
     ChatList,
+    account,
     CallError,
+    groups,
     Session,
     type Identity,
     type Post,
@@ -11,12 +13,18 @@ import {
     type socket,
     type user,
 } from "@posthouse/client";
+import { Avatars } from "./avatars";
 import { Chats, Connection } from "./chats";
 import { Drafts } from "./drafts";
 import { Files } from "./files";
 import { Kept } from "./kept";
+import { People } from "./people";
+import { Pins } from "./pins";
+import { Previews } from "./previews";
 import { Room } from "./room";
+import { Self } from "./self";
 import { Sends } from "./sends";
+import { Standing } from "./standing";
 import { Users } from "./users";
 
 /** Users whose presence is watched beside those of the chat that is open. */
@@ -38,6 +46,12 @@ export class Workspace {
     readonly files: Files;
     readonly sends: Sends;
     readonly drafts: Drafts;
+    readonly self: Self;
+    readonly avatars: Avatars;
+    readonly people: People;
+    readonly pins: Pins;
+    readonly previews: Previews;
+    readonly standing: Standing;
     onNews: (news: News) => void = () => undefined;
     readonly #session: Session;
     readonly #rooms = new Map<string, Room>();
@@ -47,16 +61,21 @@ export class Workspace {
 
     private constructor(
         readonly identity: Identity,
-        readonly me: user.OwnProfile,
+        me: user.OwnProfile,
         kept: Kept,
         earlier: Awaited<ReturnType<typeof keptOf>>,
     ) {
         this.chats = new Chats(identity.user);
         this.users = new Users(identity);
-        this.users.take(me);
+        this.avatars = new Avatars(identity);
+        this.self = new Self(identity, me, this.users, this.avatars);
+        this.people = new People(identity);
+        this.previews = new Previews(identity);
+        this.standing = new Standing(identity);
         this.files = new Files(identity);
         this.drafts = new Drafts(identity, kept, earlier.drafts);
         this.#session = new Session(identity, { device: device(), outbox: kept, encoding: "cbor" });
+        this.pins = new Pins(this.#session);
         this.sends = new Sends(this.#session, kept, earlier);
         this.#listen();
         this.#timer = setInterval(() => this.#expire(), EXPIRE_EVERY_MS);
@@ -73,6 +92,10 @@ export class Workspace {
         return this.identity.user;
     }
 
+    get me(): user.OwnProfile {
+        return this.self.profile;
+    }
+
     /** Ends the session of this page. */
     close(): void {
         clearInterval(this.#timer);
@@ -82,6 +105,13 @@ export class Workspace {
     /** Ends the session at the messenger, and forgets what this browser kept of the user. */
     async signOut(): Promise<void> {
         await this.identity.signOut();
+        this.close();
+        await Kept.forget(this.user);
+    }
+
+    /** Deletes the account, and what this browser kept of it. `self.receipt` says so to the page. */
+    async deleteAccount(password: string): Promise<void> {
+        await this.self.delete(password);
         this.close();
         await Kept.forget(this.user);
     }
@@ -134,31 +164,34 @@ export class Workspace {
         return chat_id;
     }
 
-    async members(id: string): Promise<chat.ChatMember[]> {
-        const members: chat.ChatMember[] = [];
-        let cursor: string | null | undefined;
-        do {
-            const query: string = cursor ? `&cursor=${encodeURIComponent(cursor)}` : "";
-            const page: chat.Page_ChatMember = await this.identity.call(
-                "GET",
-                `/api/chats/${id}/members?limit=100${query}`,
-            );
-            members.push(...page.items);
-            cursor = page.next_cursor;
-        } while (cursor);
-        return members;
+    /** Joins a public chat, which the list has in a moment. */
+    async join(id: string): Promise<void> {
+        await groups.join(this.identity, id);
+        this.#session.sync();
+    }
+
+    /** Joins by an invite link. Returns the chat, and nothing where an owner or admin decides about it. */
+    async joinByInvite(code: string): Promise<string | undefined> {
+        const joined = await groups.joinByInvite(this.identity, code);
+        if (!("kind" in joined)) return undefined;
+        this.#session.sync();
+        return joined.chat_id;
+    }
+
+    members(id: string): Promise<chat.ChatMember[]> {
+        return groups.members(this.identity, id);
     }
 
     addMembers(id: string, users: string[]): Promise<chat.AddedMembers> {
-        return this.identity.call("POST", `/api/chats/${id}/members`, { user_ids: users });
+        return groups.addMembers(this.identity, id, users);
     }
 
-    async removeMember(id: string, user: string): Promise<void> {
-        await this.identity.call("DELETE", `/api/chats/${id}/members/${user}`);
+    removeMember(id: string, user: string): Promise<void> {
+        return groups.removeMember(this.identity, id, user);
     }
 
-    async leave(id: string): Promise<void> {
-        await this.identity.call("POST", `/api/chats/${id}/leave`);
+    leave(id: string): Promise<void> {
+        return groups.leave(this.identity, id);
     }
 
     async updateOwn(id: string, request: chat.UpdateOwnChatStateRequest): Promise<void> {
@@ -199,21 +232,16 @@ export class Workspace {
         }
     }
 
-    async rename(displayName: string): Promise<void> {
-        this.users.take(await this.identity.call("PATCH", "/api/users/me", { display_name: displayName }));
+    sessions(): Promise<auth.AuthSession[]> {
+        return account.sessions(this.identity);
     }
 
-    async sessions(): Promise<auth.AuthSession[]> {
-        const page: auth.Page_AuthSession = await this.identity.call("GET", "/api/auth/sessions");
-        return page.items;
+    endSession(session: string): Promise<void> {
+        return account.endSession(this.identity, session);
     }
 
-    async endSession(session: string): Promise<void> {
-        await this.identity.call("DELETE", `/api/auth/sessions/${session}`);
-    }
-
-    async endOtherSessions(): Promise<void> {
-        await this.identity.call("DELETE", "/api/auth/sessions");
+    endOtherSessions(): Promise<void> {
+        return account.endOtherSessions(this.identity);
     }
 
     #listen(): void {
@@ -222,9 +250,12 @@ export class Workspace {
         session.on("connected", () => {
             this.connection.set("online");
             this.users.doubt();
+            this.pins.reload();
+            void this.people.load();
+            void this.standing.load();
         });
-        session.on("disconnected", ({ why }) => this.connection.set("offline", why));
-        session.on("ended", ({ why }) => this.connection.set("ended", why));
+        session.on("disconnected", ({ why }) => this.connection.set("offline", why, session.closeCode));
+        session.on("ended", ({ why }) => this.connection.set("ended", why, session.closeCode));
         session.on("synced", ({ page }) => this.#synced(page));
         session.on("own_state", ({ ownState }) => this.drafts.take(ownState.chat, ownState.own));
         session.on("entry", ({ message }) => {
@@ -233,7 +264,12 @@ export class Workspace {
         });
         session.on("elsewhere", ({ message }) => this.#came(message));
         session.on("unreadable", ({ chat, code }) => this.#rooms.get(chat)?.lose(code));
-        session.on("send", (event) => this.sends.take(event, this.#rooms.has(event.chat)));
+        session.on("send", (event) => {
+            this.sends.take(event, this.#rooms.has(event.chat));
+            // It may be of a moderator, which no frame says.
+            if (event.state.state === "failed" && event.state.code === "permission_denied")
+                void this.standing.load();
+        });
         session.on("presence", ({ users }) => this.users.takePresence(users));
         session.on("typing", ({ typing }) => {
             if (typing.user !== this.user) this.users.takeTyping(typing);
@@ -251,6 +287,7 @@ export class Workspace {
     }
 
     #came(message: socket.Message): void {
+        this.pins.take(message);
         if (message.sender === this.user) {
             this.sends.settle(message.key);
             return;

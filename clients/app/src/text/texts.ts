@@ -20,6 +20,12 @@ export const LANGUAGE_TAGS: readonly string[] = [
 
 const MINUTE_MS = 60_000;
 const DAY_MS = 86_400_000;
+const UNITS = [
+    ["week", 604_800],
+    ["day", 86_400],
+    ["hour", 3_600],
+    ["minute", 60],
+] as const;
 const RIGHT_TO_LEFT = new Set(["ar", "arc", "ckb", "dv", "fa", "he", "nqo", "ps", "sd", "ug", "ur", "yi"]);
 
 /** The texts of one language, and how it writes numbers, times and lists. */
@@ -123,6 +129,27 @@ export class Texts {
         return new Intl.NumberFormat(this.language, { ...style, unit: units[power]! }).format(
             bytes / 1000 ** power,
         );
+    }
+
+    /** Returns a time span in the largest unit that it is a whole number of. */
+    span(seconds: number): string {
+        const [unit, size] = UNITS.find(([, size]) => seconds >= size && seconds % size === 0) ?? ["second", 1];
+        const style = { style: "unit", unitDisplay: "long", unit } as const;
+        return new Intl.NumberFormat(this.language, style).format(seconds / size);
+    }
+
+    /** Returns how long a film or a sound is, as players show it. */
+    length(ms: number): string {
+        const seconds = Math.round(ms / 1_000);
+        const two = (value: number) => String(value).padStart(2, "0");
+        const [hours, minutes] = [Math.floor(seconds / 3_600), Math.floor(seconds / 60) % 60];
+        const rest = two(seconds % 60);
+        return hours > 0 ? `${hours}:${two(minutes)}:${rest}` : `${minutes}:${rest}`;
+    }
+
+    /** Returns the day and the time of day. */
+    date(atMs: number): string {
+        return this.#format({ dateStyle: "medium", timeStyle: "short" }).format(atMs);
     }
 
     /** Returns the name of a language in that language. */

@@ -6,7 +6,9 @@ import { SignIn } from "../sign-in";
 import { useSource } from "../state/source";
 import { Workspace } from "../state/workspace";
 import { bestLanguage, Texts } from "../text/texts";
+import { closingKey } from "./closings";
 import { PageProvider, usePage, useText, WorkspaceProvider } from "./context";
+import { Farewell } from "./farewell";
 import { Messenger } from "./messenger";
 import { Boundary, ErrorText } from "./parts";
 import { SignInScreen } from "./sign-in-screen";
@@ -97,7 +99,8 @@ function Failed({ error }: { error: unknown }): ReactNode {
 function Open({ workspace, onOver }: { workspace: Workspace; onOver: () => void }): ReactNode {
     const t = useText();
     const { say } = usePage();
-    const { state } = useSource(workspace.connection);
+    const { state, closeCode } = useSource(workspace.connection);
+    const { receipt } = useSource(workspace.self);
     // In development an effect ends and begins again at once, and a session that is closed stays so.
     const closing = useRef<ReturnType<typeof setTimeout>>(undefined);
     useEffect(() => {
@@ -115,10 +118,15 @@ function Open({ workspace, onOver }: { workspace: Workspace; onOver: () => void 
         if (state !== "connecting") say(t(`connection.${state}`));
         // What is said depends on the state, and not on how.
     }, [state]);
+    useEffect(() => {
+        if (receipt !== undefined) SignIn.forget();
+    }, [receipt]);
+    if (receipt !== undefined) return <Farewell receipt={receipt} />;
     if (state === "ended") {
         return (
             <main className="centre">
-                <p role="alert">{t("connection.ended")}</p>
+                <p role="alert">{t(closingKey(closeCode) ?? "connection.ended")}</p>
+                <p className="hint">{t("nothingLost")}</p>
                 <button type="button" className="primary" onClick={() => location.reload()}>
                     {t("signIn")}
                 </button>

@@ -4,6 +4,7 @@ import { go, usePlace, type Place } from "../place";
 import { useSource } from "../state/source";
 import { Chat } from "./chat";
 import { ChatListPanel } from "./chat-list";
+import { closingKey } from "./closings";
 import { usePage, useText, useWorkspace } from "./context";
 import { Members } from "./members";
 import { NewChat } from "./new-chat";
@@ -63,9 +64,14 @@ function skipTo(event: React.MouseEvent): void {
 /** Says that there is no connection; what is sent meanwhile waits. */
 function ConnectionBar(): ReactNode {
     const t = useText();
-    const { state } = useSource(useWorkspace().connection);
+    const { state, closeCode } = useSource(useWorkspace().connection);
     if (state !== "offline") return null;
-    return <div className="connection">{t("connection.offline")}</div>;
+    const why = closingKey(closeCode);
+    return (
+        <div className="connection">
+            {t("connection.offline")} {why && <small>{t(why)}</small>}
+        </div>
+    );
 }
 
 /** The user is away while the page is not seen. */

@@ -76,7 +76,7 @@ function Profile(): ReactNode {
                 event.preventDefault();
                 const displayName = String(new FormData(event.currentTarget).get("display_name") ?? "").trim();
                 run(async () => {
-                    await workspace.rename(displayName);
+                    await workspace.self.update({ display_name: displayName });
                     setIsSaved(true);
                 });
             }}

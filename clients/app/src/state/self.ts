@@ -1,0 +1,61 @@
+// The user's own profile, with the settings that no one else sees.
+import { account, files, people, type auth, type Identity, type user } from "@posthouse/client";
+import type { Avatars } from "./avatars";
+import { Source } from "./source";
+import type { Users } from "./users";
+
+export class Self extends Source {
+    profile: user.OwnProfile;
+    /** What shows what is erased of an account that was deleted on this page. */
+    receipt: string | undefined;
+    readonly #identity: Identity;
+    readonly #users: Users;
+    readonly #avatars: Avatars;
+
+    constructor(identity: Identity, profile: user.OwnProfile, users: Users, avatars: Avatars) {
+        super();
+        this.#identity = identity;
+        this.#users = users;
+        this.#avatars = avatars;
+        this.profile = profile;
+        users.take(profile);
+    }
+
+    /** Changes the profile; absent fields stay. */
+    async update(request: user.UpdateProfileRequest): Promise<void> {
+        this.profile = await people.updateProfile(this.#identity, request);
+        this.#users.take(this.profile);
+        this.changed();
+    }
+
+    /** Shows another picture to everyone. Throws a `FileError` when the messenger does not take it. */
+    async setPicture(picture: File): Promise<void> {
+        const before = await this.#picture();
+        await files.upload(this.#identity, "avatar", picture, picture.name);
+        // The last one counts: one of before would be there again when that is removed.
+        if (before !== undefined) await files.deleteFile(this.#identity, before);
+        this.#avatars.renew({ user: this.#identity.user });
+    }
+
+    async removePicture(): Promise<void> {
+        const picture = await this.#picture();
+        if (picture !== undefined) await files.deleteFile(this.#identity, picture);
+        this.#avatars.renew({ user: this.#identity.user });
+    }
+
+    /** Deletes the account, for good. */
+    async delete(password: string): Promise<void> {
+        const { receipt }: auth.AccountDeleted = await account.deleteAccount(
+            this.#identity,
+            this.profile.username,
+            password,
+        );
+        this.receipt = receipt;
+        this.changed("at once");
+    }
+
+    async #picture(): Promise<string | undefined> {
+        const found = await files.avatar(this.#identity, this.#identity.user).catch(() => undefined);
+        return found?.id;
+    }
+}
