@@ -28,11 +28,7 @@ export async function setEmail(identity: Identity, address: string, password: st
 }
 
 /** Deletes the account, for good. A wrong password is `unauthenticated`. The receipt is given here and nowhere else. */
-export function deleteAccount(
-    identity: Identity,
-    username: string,
-    password: string,
-): Promise<AccountDeleted> {
+export function deleteAccount(identity: Identity, username: string, password: string): Promise<AccountDeleted> {
     const body = { username, password };
     return identity.messenger.call("POST", "/api/auth/delete-account", { body });
 }

@@ -3,6 +3,7 @@ import {
     ChatList,
     account,
     CallError,
+    files,
     groups,
     Session,
     type Identity,
@@ -176,6 +177,12 @@ export class Workspace {
         if (!("kind" in joined)) return undefined;
         this.#session.sync();
         return joined.chat_id;
+    }
+
+    /** Shows another picture of a group to its members. Throws a `FileError` when the messenger does not take it. */
+    async setChatPicture(id: string, picture: File): Promise<void> {
+        const file = await files.upload(this.identity, { chat_picture: id }, picture, picture.name);
+        await groups.update(this.identity, id, { avatar: file.id });
     }
 
     members(id: string): Promise<chat.ChatMember[]> {

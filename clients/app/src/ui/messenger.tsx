@@ -1,5 +1,5 @@
 // The messenger of a signed-in user: the list, the open chat, and what opens above them.
-import { useEffect, type ReactNode } from "react";
+import { lazy, Suspense, useEffect, type ReactNode } from "react";
 import { go, usePlace, type Place } from "../place";
 import { useSource } from "../state/source";
 import { Chat } from "./chat";
@@ -10,8 +10,17 @@ import { Members } from "./members";
 import { NewChat } from "./new-chat";
 import { useNotifications } from "./notifications";
 import { codeKey } from "./parts";
+import { PinsPanel } from "./pins";
 import { Search } from "./search";
 import { Settings } from "./settings";
+
+// Screens that are seldom seen come with their first use.
+const AboutChat = lazy(() => import("./about-chat"));
+const Invites = lazy(() => import("./invites"));
+const Join = lazy(() => import("./join"));
+const PeoplePanel = lazy(() => import("./people"));
+const Scheduled = lazy(() => import("./scheduled"));
+const UserPanel = lazy(() => import("./user-panel"));
 
 export function Messenger({ onSignOut }: { onSignOut: () => Promise<void> }): ReactNode {
     const t = useText();
@@ -19,7 +28,7 @@ export function Messenger({ onSignOut }: { onSignOut: () => Promise<void> }): Re
     const workspace = useWorkspace();
     const { config, say } = usePage();
     const { unread } = useSource(workspace.chats);
-    const { panel, ...base } = place;
+    const { panel, user, invite: _, ...base } = place;
     const closePanel = () => go(base);
     useEffect(() => workspace.attend(place.chat), [workspace, place.chat]);
     useEffect(() => {
@@ -51,6 +60,23 @@ export function Messenger({ onSignOut }: { onSignOut: () => Promise<void> }): Re
             {panel === "members" && place.chat !== undefined && (
                 <Members chat={place.chat} onClose={closePanel} />
             )}
+            {panel === "pins" && place.chat !== undefined && (
+                <PinsPanel chat={place.chat} onClose={closePanel} />
+            )}
+            <Suspense>
+                {place.invite !== undefined && <Join code={place.invite} />}
+                {panel === "people" && <PeoplePanel place={base} onClose={closePanel} />}
+                {panel === "user" && user !== undefined && <UserPanel user={user} onClose={closePanel} />}
+                {panel === "about" && place.chat !== undefined && (
+                    <AboutChat chat={place.chat} onClose={closePanel} />
+                )}
+                {panel === "invites" && place.chat !== undefined && (
+                    <Invites chat={place.chat} onClose={closePanel} />
+                )}
+                {panel === "scheduled" && place.chat !== undefined && (
+                    <Scheduled chat={place.chat} onClose={closePanel} />
+                )}
+            </Suspense>
         </div>
     );
 }

@@ -4,6 +4,7 @@ import { useState, type ReactNode } from "react";
 import { go } from "../place";
 import { useText, useWorkspace } from "./context";
 import { Dialog, ErrorText, Field, useCall } from "./parts";
+import { PublicChats } from "./public-chats";
 import { UserPicker } from "./user-picker";
 
 export function NewChat({ onClose }: { onClose: () => void }): ReactNode {
@@ -43,6 +44,7 @@ export function NewChat({ onClose }: { onClose: () => void }): ReactNode {
                     {isGroup ? t("createGroup") : t("startChat")}
                 </button>
             </form>
+            <PublicChats />
         </Dialog>
     );
 }

@@ -1,12 +1,17 @@
 // Settings of this browser and of the account.
 import type { auth } from "@posthouse/client";
-import { useEffect, useId, useState, type ReactNode } from "react";
+import { lazy, Suspense, useEffect, useId, useState, type ReactNode } from "react";
 import { THEMES, type Theme } from "../preferences";
 import { useSource } from "../state/source";
 import { LANGUAGE_TAGS, Texts } from "../text/texts";
 import { usePage, useText, useWorkspace } from "./context";
 import { useUserName } from "./names";
 import { Dialog, ErrorText, Field, useCall } from "./parts";
+
+const ProfileDetails = lazy(async () => ({ default: (await import("./account")).ProfileDetails }));
+const Privacy = lazy(async () => ({ default: (await import("./account")).Privacy }));
+const Sanctions = lazy(async () => ({ default: (await import("./account")).Sanctions }));
+const Access = lazy(async () => ({ default: (await import("./account")).Access }));
 
 export function Settings({
     onClose,
@@ -23,6 +28,11 @@ export function Settings({
     return (
         <Dialog title={t("settings")} onClose={onClose}>
             <Profile />
+            <Suspense>
+                <ProfileDetails />
+                <Sanctions />
+                <Privacy />
+            </Suspense>
             <section>
                 <h3>{t("appearance")}</h3>
                 <div className="field">
@@ -56,6 +66,9 @@ export function Settings({
                 <Notifications />
             </section>
             <Sessions />
+            <Suspense>
+                <Access />
+            </Suspense>
             <ErrorText error={error} />
             <button type="button" className="danger" disabled={isBusy} onClick={() => run(onSignOut)}>
                 {t("signOut")}
