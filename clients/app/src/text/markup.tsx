@@ -24,7 +24,6 @@ export function safeHref(href: string): string | undefined {
 
 /** Returns the first link of a text that leads to a page, where links are looked for. */
 export function firstLink(text: string): string | undefined {
-    if (!text.includes("http")) return undefined;
     const links = linksOf(tokensOf(text) ?? []);
     return links.find((href) => /^https?:/.test(href));
 }
