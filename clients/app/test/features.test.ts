@@ -184,7 +184,13 @@ test("an invite link and a user are places, and back", () => {
 test("every code of a refusal and of a closed connection has a text of its own", async () => {
     const english = await Texts.load("en");
     const codes = [
-        ...(["malformed", "invalid_argument", "unauthenticated", "token_expired", "permission_denied"] as const),
+        ...([
+            "malformed",
+            "invalid_argument",
+            "unauthenticated",
+            "token_expired",
+            "permission_denied",
+        ] as const),
         ...(["not_a_member", "consent_required", "not_found", "no_such_file", "not_configured"] as const),
         ...(["method_not_allowed", "unsupported_media_type", "conflict", "cursor_expired"] as const),
         ...(["limit_reached", "idempotency_conflict", "too_large", "rate_limited", "slow_mode"] as const),

@@ -119,7 +119,9 @@ function TextEntry({ chat, room, message, isFollowUp, isActive, isTabbable, onAc
                 {message.attachments && (
                     <Attachments attachments={message.attachments} tabIndex={isActive ? 0 : -1} />
                 )}
-                {isAlive && message.body.includes("://") && <LinkPreview text={message.body} tabIndex={isActive ? 0 : -1} />}
+                {isAlive && message.body.includes("://") && (
+                    <LinkPreview text={message.body} tabIndex={isActive ? 0 : -1} />
+                )}
                 <footer>
                     {isPinned && (
                         <span>
