@@ -277,7 +277,7 @@ test("a message is scheduled in place of being sent, and its draft is gone then"
     Object.assign(on.workspace.identity, { schedule });
     on.show(<Written on={on} />);
     await userEvent.type(screen.getByRole("textbox", { name: "Message" }), "good morning");
-    await choose("Other ways to send", "Send later…");
+    await choose("Delivery options", "Send later…");
     await userEvent.click(await screen.findByRole("button", { name: "Tomorrow morning" }));
     await userEvent.click(screen.getByRole("button", { name: "Schedule" }));
     await waitFor(() => expect(on.workspace.drafts.get(CHAT).body).toBe(""));
@@ -290,7 +290,7 @@ test("a message is sent without a notification", async () => {
     const on = await stand();
     on.show(<Written on={on} />);
     await userEvent.type(screen.getByRole("textbox", { name: "Message" }), "psst");
-    await choose("Other ways to send", "Send without a notification");
+    await choose("Delivery options", "Send without a notification");
     expect(on.sent.map(({ post }) => post)).toEqual([{ kind: "text", body: "psst", silent: true }]);
 });
 

@@ -1,5 +1,5 @@
 // The user's own profile, with the settings that no one else sees.
-import { account, files, people, type auth, type Identity, type user } from "@posthouse/client";
+import { account, CallError, files, people, type auth, type Identity, type user } from "@posthouse/client";
 import type { Avatars } from "./avatars";
 import { Source } from "./source";
 import type { Users } from "./users";
@@ -32,9 +32,9 @@ export class Self extends Source {
     async setPicture(picture: File): Promise<void> {
         const before = await this.#picture();
         await files.upload(this.#identity, "avatar", picture, picture.name);
+        this.#avatars.renew({ user: this.#identity.user });
         // The last one counts: one of before would be there again when that is removed.
         if (before !== undefined) await files.deleteFile(this.#identity, before);
-        this.#avatars.renew({ user: this.#identity.user });
     }
 
     async removePicture(): Promise<void> {
@@ -55,7 +55,11 @@ export class Self extends Source {
     }
 
     async #picture(): Promise<string | undefined> {
-        const found = await files.avatar(this.#identity, this.#identity.user).catch(() => undefined);
-        return found?.id;
+        try {
+            return (await files.avatar(this.#identity, this.#identity.user)).id;
+        } catch (error) {
+            if (error instanceof CallError && error.code === "not_found") return undefined;
+            throw error;
+        }
     }
 }

@@ -32,6 +32,7 @@ import { Users } from "./users";
 const MAX_WATCHED = 100;
 const EXPIRE_EVERY_MS = 1_000;
 const TYPING_EVERY_MS = 3_000;
+const REFRESH_EVERY_MS = 300_000;
 const DEVICE_KEY = "posthouse.device";
 
 /** A message of another user that the page did not show. */
@@ -59,13 +60,17 @@ export class Workspace {
     readonly #timer: ReturnType<typeof setInterval>;
     #open: string | undefined;
     #typedAt = -Infinity;
+    #refreshedAt = -Infinity;
+    readonly #services: readonly string[];
 
     private constructor(
         readonly identity: Identity,
         me: user.OwnProfile,
         kept: Kept,
         earlier: Awaited<ReturnType<typeof keptOf>>,
+        services: readonly string[],
     ) {
+        this.#services = services;
         this.chats = new Chats(identity.user);
         this.users = new Users(identity);
         this.avatars = new Avatars(identity);
@@ -82,11 +87,11 @@ export class Workspace {
         this.#timer = setInterval(() => this.#expire(), EXPIRE_EVERY_MS);
     }
 
-    /** Opens the messenger for a user who is signed in. */
-    static async open(identity: Identity): Promise<Workspace> {
+    /** Opens the messenger for a user who is signed in. `services` are those that the tenant has. */
+    static async open(identity: Identity, services: readonly string[]): Promise<Workspace> {
         const me: user.OwnProfile = await identity.call("GET", "/api/users/me");
         const kept = await Kept.open(identity.user);
-        return new Workspace(identity, me, kept, await keptOf(kept));
+        return new Workspace(identity, me, kept, await keptOf(kept), services);
     }
 
     get user(): string {
@@ -258,8 +263,7 @@ export class Workspace {
             this.connection.set("online");
             this.users.doubt();
             this.pins.reload();
-            void this.people.load();
-            void this.standing.load();
+            this.#refresh();
         });
         session.on("disconnected", ({ why }) => this.connection.set("offline", why, session.closeCode));
         session.on("ended", ({ why }) => this.connection.set("ended", why, session.closeCode));
@@ -275,12 +279,25 @@ export class Workspace {
             this.sends.take(event, this.#rooms.has(event.chat));
             // It may be of a moderator, which no frame says.
             if (event.state.state === "failed" && event.state.code === "permission_denied")
-                void this.standing.load();
+                this.#loadStanding();
         });
         session.on("presence", ({ users }) => this.users.takePresence(users));
         session.on("typing", ({ typing }) => {
             if (typing.user !== this.user) this.users.takeTyping(typing);
         });
+    }
+
+    /** Fetches what nothing is pushed of: again with a connection, and not with each of those that follow one another. */
+    #refresh(): void {
+        const now = performance.now();
+        if (now - this.#refreshedAt < REFRESH_EVERY_MS) return;
+        this.#refreshedAt = now;
+        void this.people.load();
+        this.#loadStanding();
+    }
+
+    #loadStanding(): void {
+        if (this.#services.includes("moderation")) void this.standing.load();
     }
 
     #synced(page: socket.SyncPage): void {

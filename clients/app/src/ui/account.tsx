@@ -239,7 +239,10 @@ export function Sanctions(): ReactNode {
     const t = useText();
     const { standing } = useWorkspace();
     const { sanctions } = useSource(standing);
-    useEffect(() => void standing.load(), [standing]);
+    const isPossible = usePage().config.services.includes("moderation");
+    useEffect(() => {
+        if (isPossible) void standing.load();
+    }, [standing, isPossible]);
     if (sanctions.length === 0) return null;
     return (
         <section>

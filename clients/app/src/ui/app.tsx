@@ -49,12 +49,15 @@ function Entrance({ signIn }: { signIn: SignIn }): ReactNode {
     const t = useText();
     const [state, setState] = useState<State>({ is: "resuming" });
     const hasBegun = useRef(false);
-    const open = useCallback((identity: Identity) => {
-        Workspace.open(identity).then(
-            (workspace) => setState({ is: "open", workspace }),
-            (error: unknown) => setState({ is: "failed", error }),
-        );
-    }, []);
+    const open = useCallback(
+        (identity: Identity) => {
+            Workspace.open(identity, signIn.config.services).then(
+                (workspace) => setState({ is: "open", workspace }),
+                (error: unknown) => setState({ is: "failed", error }),
+            );
+        },
+        [signIn],
+    );
     useEffect(() => {
         // A code is good once, and an effect runs twice in development.
         if (hasBegun.current) return;

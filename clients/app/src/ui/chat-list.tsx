@@ -26,11 +26,6 @@ export function ChatListPanel({ place }: { place: Place }): ReactNode {
                     label={t("search")}
                     onClick={() => go({ ...place, panel: "search" })}
                 />
-                <IconButton
-                    icon="members"
-                    label={t("people.title")}
-                    onClick={() => go({ ...place, panel: "people" })}
-                />
                 <IconButton icon="new" label={t("newChat")} onClick={() => go({ ...place, panel: "new" })} />
                 <IconButton
                     icon="settings"

@@ -192,6 +192,17 @@ function Status({ chat }: { chat: ChatState }): ReactNode {
     if (chat.other === undefined)
         return <p className="status">{chat.topic ?? t("members", { count: chat.member_count })}</p>;
     const presence = users.presence(chat.other);
+    const status = users.get(chat.other)?.status;
+    if (status && (status.expires_at_ms ?? Infinity) > Date.now()) {
+        return (
+            <p className="status">
+                {presence?.state === "online" && `${t("presence.online")} · `}
+                <bdi>
+                    {status.emoji} {status.text}
+                </bdi>
+            </p>
+        );
+    }
     if (presence?.state === "online") return <p className="status">{t("presence.online")}</p>;
     if (presence?.state === "away") return <p className="status">{t("presence.away")}</p>;
     const seen = presence?.state === "offline" ? presence.last_seen_ms : undefined;
