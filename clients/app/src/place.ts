@@ -3,7 +3,7 @@ import { useSyncExternalStore } from "react";
 
 export const PANELS = [
     ...(["settings", "new", "search", "members"] as const),
-    ...(["about", "invites", "pins", "scheduled", "people", "user"] as const),
+    ...(["about", "invites", "pins", "scheduled", "contacts", "user"] as const),
 ] as const;
 export type Panel = (typeof PANELS)[number];
 

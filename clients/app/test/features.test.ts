@@ -1,9 +1,9 @@
-// What the parts of the state decide that stand behind screens: rights, sanctions, pins, people, pictures, moments.
+// What the parts of the state decide that stand behind screens: rights, sanctions, pins, contacts, pictures, moments.
 import { CallError, socket, type Identity, type moderation } from "@posthouse/client";
 import { expect, test, vi } from "vitest";
 import { href, placeOf } from "../src/place";
 import { Avatars } from "../src/state/avatars";
-import { People } from "../src/state/people";
+import { Contacts } from "../src/state/contacts";
 import { Pins } from "../src/state/pins";
 import { Previews } from "../src/state/previews";
 import { Standing } from "../src/state/standing";
@@ -46,7 +46,7 @@ test("roles allow what the service chat allows them", () => {
     expect([maySetExpiry(chatState()), maySetExpiry(chatState({ role: "admin" }))]).toEqual([false, true]);
 });
 
-test("of several mutes the one that lasts longest is told, and one that is over or taken back is none", async () => {
+test("of several mutes the one that lasts longest counts, and one that is over or taken back is none", async () => {
     const lifted = { at_ms: 5, note: "" };
     const own = {
         sanctions: [
@@ -103,15 +103,15 @@ test("contacts and blocks of many pages are all there, and a change is known at 
         "GET /api/blocks?limit=100": { items: [{ user_id: ME, blocked_at_ms: 0 }] },
         [`PUT /api/blocks/${ANNA}`]: null,
     });
-    const people = new People(identity);
-    await people.load();
-    expect([people.contact(ANNA)?.name, people.isBlocked(ME), people.isBlocked(ANNA)]).toEqual([
+    const contacts = new Contacts(identity);
+    await contacts.load();
+    expect([contacts.get(ANNA)?.name, contacts.isBlocked(ME), contacts.isBlocked(ANNA)]).toEqual([
         ...["Captain", true, false],
     ]);
-    await people.block(ANNA);
-    expect(people.isBlocked(ANNA)).toBe(true);
-    await expect(people.unblock(ANNA)).rejects.toThrow(CallError);
-    expect(people.isBlocked(ANNA)).toBe(true);
+    await contacts.block(ANNA);
+    expect(contacts.isBlocked(ANNA)).toBe(true);
+    await expect(contacts.unblock(ANNA)).rejects.toThrow(CallError);
+    expect(contacts.isBlocked(ANNA)).toBe(true);
 });
 
 test("a picture is asked for once, and an address that shows nothing once more", async () => {
@@ -205,7 +205,7 @@ test("every code of a refusal and of a closed connection has a text of its own",
     ]);
 });
 
-test("time spans and lengths are written as people read them", async () => {
+test("time spans and lengths are written as contacts read them", async () => {
     const russian = await Texts.load("ru");
     expect([60, 3_600, 90_000, 604_800].map((seconds) => russian.span(seconds))).toEqual([
         ...["1 минута", "1 час", "25 часов", "1 неделя"],

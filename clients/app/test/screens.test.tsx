@@ -233,7 +233,7 @@ async function writingPlace(state = chatState(), sanctions: object[] = []): Prom
     return on;
 }
 
-test("who is muted by moderators is told so, until when and why, and writes again when it is over", async () => {
+test("who is muted by moderators reads so, until when and why, and writes again when it is over", async () => {
     const until = Date.now() + 400;
     const mute = { id: "s", user: ME, kind: "mute", note: "Three links", created_at_ms: 0, chat: CHAT };
     await writingPlace(chatState(), [{ ...mute, until_ms: until }]);
@@ -247,7 +247,7 @@ test("who is muted by moderators is told so, until when and why, and writes agai
 
 test("who blocks the other user writes again once the block is lifted", async () => {
     const on = await writingPlace(chatState({ kind: "direct", other: ANNA }));
-    await act(() => on.workspace.people.block(ANNA));
+    await act(() => on.workspace.contacts.block(ANNA));
     expect(await screen.findByText(/You block Anna/)).toBeDefined();
     await userEvent.click(screen.getByRole("button", { name: "Unblock" }));
     expect(await screen.findByText("the composer")).toBeDefined();
@@ -371,7 +371,7 @@ test("an account is deleted with the password and a second word, and not before"
 });
 
 test("a sanction is appealed against once", async () => {
-    const on = await stand();
+    const on = await stand(chatState(), [], { services: ["moderation"] });
     const sanctions = [{ id: "s", user: ME, kind: "warning", note: "Be kind", created_at_ms: 0 }];
     on.answers.set("GET /api/moderation/own", { sanctions, appeals: [], moderates: false });
     const appeal = { id: "a", sanction: "s", state: "open", text: "no", user: ME, created_at_ms: 0 };

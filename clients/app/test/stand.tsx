@@ -10,7 +10,7 @@ import { Chats, Connection } from "../src/state/chats";
 import { Drafts } from "../src/state/drafts";
 import { Files } from "../src/state/files";
 import { Kept } from "../src/state/kept";
-import { People } from "../src/state/people";
+import { Contacts } from "../src/state/contacts";
 import { Pins } from "../src/state/pins";
 import { Previews } from "../src/state/previews";
 import { Room, type Line } from "../src/state/room";
@@ -136,7 +136,7 @@ export async function stand(
     const workspace = {
         ...{ user: ME, identity, chats, users, me, avatars },
         self: new Self(identity, me, users, avatars),
-        people: new People(identity),
+        contacts: new Contacts(identity),
         pins: new Pins({ pins: async () => ({ chat: CHAT, messages: pinned, more: false }) }),
         previews: new Previews(identity),
         standing: new Standing(identity),

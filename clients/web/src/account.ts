@@ -1,4 +1,4 @@
-// The account: its password, address and sessions, and its end. All throw a `CallError`.
+// The account: its profile, password, address and sessions, and its end. All throw a `CallError`.
 import type {
     AccountDeleted,
     AuthSession,
@@ -6,7 +6,18 @@ import type {
     Page_AuthSession,
     PasswordChanged,
 } from "./generated/auth.js";
+import type { OwnProfile, UpdateProfileRequest } from "./generated/user.js";
 import type { Identity } from "./messenger.js";
+
+/** Returns the user's own profile, with the settings that no one else sees. */
+export function profile(identity: Identity): Promise<OwnProfile> {
+    return identity.call("GET", "/api/users/me");
+}
+
+/** Changes it; absent fields stay. */
+export function updateProfile(identity: Identity, request: UpdateProfileRequest): Promise<OwnProfile> {
+    return identity.call("PATCH", "/api/users/me", request);
+}
 
 /** Changes the password; all other sessions end. A wrong current one is `permission_denied`. */
 export function changePassword(

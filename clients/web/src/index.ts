@@ -8,6 +8,7 @@ export * as account from "./account.js";
 export { addChange, deletions, type Change, type Deletion } from "./changes.js";
 export { ChatList } from "./chats.js";
 export type { Encoding } from "./codec.js";
+export * as contacts from "./contacts.js";
 export * as files from "./files.js";
 export * as auth from "./generated/auth.js";
 export * as chat from "./generated/chat.js";
@@ -31,7 +32,6 @@ export {
 export { CallError, Identity, Messenger, type Issuer } from "./messenger.js";
 export { MemoryOutbox, type Outbox } from "./outbox.js";
 export type { Post } from "./post.js";
-export * as people from "./people.js";
 export { Realm, type Begun } from "./realm.js";
 export * as reports from "./reports.js";
 export { QueryError, SendError, Session, type Receipt, type SessionOptions } from "./session.js";

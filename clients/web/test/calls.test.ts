@@ -2,7 +2,7 @@
 import assert from "node:assert/strict";
 import { readdirSync, readFileSync } from "node:fs";
 import { test } from "node:test";
-import { account, files, groups, Identity, Messenger, people, reports } from "@posthouse/client";
+import { account, contacts, files, groups, Identity, Messenger, reports } from "@posthouse/client";
 
 type Schema = { $ref?: string; properties?: Record<string, unknown>; required?: string[]; allOf?: Schema[] };
 type Document = {
@@ -38,14 +38,14 @@ const CALLS: Array<[string, (user: Identity) => Promise<unknown>]> = [
     ["joinRequests", (user) => groups.joinRequests(user, ID)],
     ["accept", (user) => groups.accept(user, ID, ID)],
     ["decline", (user) => groups.decline(user, ID, ID)],
-    ["me", (user) => people.me(user)],
-    ["updateProfile", (user) => people.updateProfile(user, { about: "a", status: {}, read_receipts: true })],
-    ["contacts", (user) => people.contacts(user)],
-    ["putContact", (user) => people.putContact(user, ID, "Captain")],
-    ["removeContact", (user) => people.removeContact(user, ID)],
-    ["blocks", (user) => people.blocks(user)],
-    ["block", (user) => people.block(user, ID)],
-    ["unblock", (user) => people.unblock(user, ID)],
+    ["profile", (user) => account.profile(user)],
+    ["updateProfile", (user) => account.updateProfile(user, { about: "a", status: {}, read_receipts: true })],
+    ["contacts", (user) => contacts.list(user)],
+    ["putContact", (user) => contacts.put(user, ID, "Captain")],
+    ["removeContact", (user) => contacts.remove(user, ID)],
+    ["blocks", (user) => contacts.blocked(user)],
+    ["block", (user) => contacts.block(user, ID)],
+    ["unblock", (user) => contacts.unblock(user, ID)],
     ["changePassword", (user) => account.changePassword(user, "one", "other")],
     ["email", (user) => account.email(user)],
     ["setEmail", (user) => account.setEmail(user, "a@example.com", "password")],

@@ -43,7 +43,7 @@ test("the messenger", async ({ actors }, { project }) => {
         ["about", () => panel(anna!.page, "about")],
         ["pins", () => panel(anna!.page, "pins")],
         ["scheduled", () => panel(anna!.page, "scheduled")],
-        ["people", () => panel(anna!.page, "people")],
+        ["contacts", () => panel(anna!.page, "contacts")],
     ] as const) {
         await open();
         for (const as of LOOKS) {

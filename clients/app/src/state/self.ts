@@ -1,5 +1,5 @@
 // The user's own profile, with the settings that no one else sees.
-import { account, CallError, files, people, type auth, type Identity, type user } from "@posthouse/client";
+import { account, CallError, files, type auth, type Identity, type user } from "@posthouse/client";
 import type { Avatars } from "./avatars";
 import { Source } from "./source";
 import type { Users } from "./users";
@@ -23,7 +23,7 @@ export class Self extends Source {
 
     /** Changes the profile; absent fields stay. */
     async update(request: user.UpdateProfileRequest): Promise<void> {
-        this.profile = await people.updateProfile(this.#identity, request);
+        this.profile = await account.updateProfile(this.#identity, request);
         this.#users.take(this.profile);
         this.changed();
     }

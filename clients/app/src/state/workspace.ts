@@ -16,10 +16,10 @@ import {
 } from "@posthouse/client";
 import { Avatars } from "./avatars";
 import { Chats, Connection } from "./chats";
+import { Contacts } from "./contacts";
 import { Drafts } from "./drafts";
 import { Files } from "./files";
 import { Kept } from "./kept";
-import { People } from "./people";
 import { Pins } from "./pins";
 import { Previews } from "./previews";
 import { Room } from "./room";
@@ -50,7 +50,7 @@ export class Workspace {
     readonly drafts: Drafts;
     readonly self: Self;
     readonly avatars: Avatars;
-    readonly people: People;
+    readonly contacts: Contacts;
     readonly pins: Pins;
     readonly previews: Previews;
     readonly standing: Standing;
@@ -75,7 +75,7 @@ export class Workspace {
         this.users = new Users(identity);
         this.avatars = new Avatars(identity);
         this.self = new Self(identity, me, this.users, this.avatars);
-        this.people = new People(identity);
+        this.contacts = new Contacts(identity);
         this.previews = new Previews(identity);
         this.standing = new Standing(identity);
         this.files = new Files(identity);
@@ -292,7 +292,7 @@ export class Workspace {
         const now = performance.now();
         if (now - this.#refreshedAt < REFRESH_EVERY_MS) return;
         this.#refreshedAt = now;
-        void this.people.load();
+        void this.contacts.load();
         this.#loadStanding();
     }
 

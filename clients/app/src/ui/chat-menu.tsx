@@ -19,8 +19,8 @@ export function ChatMenu({ chat, place }: { chat: ChatState; place: Place }): Re
     const t = useText();
     const { say } = usePage();
     const workspace = useWorkspace();
-    const { people } = workspace;
-    useSource(people);
+    const { contacts } = workspace;
+    useSource(contacts);
     const nameOf = useUserName();
     const [isMuting, setIsMuting] = useState(false);
     const { chat: id, own, other } = chat;
@@ -53,13 +53,13 @@ export function ChatMenu({ chat, place }: { chat: ChatState; place: Place }): Re
         { label: t("about.title"), icon: "settings", onChosen: panel("about") },
         manages(chat) && { label: t("invites.title"), icon: "link", onChosen: panel("invites") },
         other !== undefined && {
-            label: t(people.isBlocked(other) ? "block.lift" : "block.add"),
+            label: t(contacts.isBlocked(other) ? "block.lift" : "block.add"),
             icon: "block",
-            isDanger: !people.isBlocked(other),
+            isDanger: !contacts.isBlocked(other),
             onChosen: () =>
-                people.isBlocked(other)
-                    ? run(people.unblock(other), t("block.lifted", { name: nameOf(other) }))
-                    : run(people.block(other), t("block.added", { name: nameOf(other) })),
+                contacts.isBlocked(other)
+                    ? run(contacts.unblock(other), t("block.lifted", { name: nameOf(other) }))
+                    : run(contacts.block(other), t("block.added", { name: nameOf(other) })),
         },
     ];
     return (

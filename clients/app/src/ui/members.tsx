@@ -55,7 +55,7 @@ export function Members({ chat: id, onClose }: { chat: string; onClose: () => vo
             ...rolesToGive(role, member.role).map((to): MenuItem => ({
                 label: t(`role.make.${to}`),
                 isDanger: to === "owner",
-                // Whoever gives the group away does not get it back by themselves.
+                // An owner who gives the group away has no way back to it.
                 onChosen: () =>
                     to === "owner" ? setHeir(member.user_id) : run(() => give(member.user_id, to)),
             })),

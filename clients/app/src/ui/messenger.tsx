@@ -18,7 +18,7 @@ import { Settings } from "./settings";
 const AboutChat = lazy(() => import("./about-chat"));
 const Invites = lazy(() => import("./invites"));
 const Join = lazy(() => import("./join"));
-const PeoplePanel = lazy(() => import("./people"));
+const ContactsPanel = lazy(() => import("./contacts"));
 const Scheduled = lazy(() => import("./scheduled"));
 const UserPanel = lazy(() => import("./user-panel"));
 
@@ -65,7 +65,7 @@ export function Messenger({ onSignOut }: { onSignOut: () => Promise<void> }): Re
             )}
             <Suspense>
                 {place.invite !== undefined && <Join code={place.invite} />}
-                {panel === "people" && <PeoplePanel place={base} onClose={closePanel} />}
+                {panel === "contacts" && <ContactsPanel place={base} onClose={closePanel} />}
                 {panel === "user" && user !== undefined && <UserPanel user={user} onClose={closePanel} />}
                 {panel === "about" && place.chat !== undefined && (
                     <AboutChat chat={place.chat} onClose={closePanel} />

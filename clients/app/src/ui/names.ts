@@ -5,15 +5,15 @@ import { useText, useWorkspace } from "./context";
 
 /** Returns what names a user: the own name for a contact, or the name that they give themselves. A deleted account, and one that is not known yet, have no name of their own. */
 export function useUserName(): (id: string) => string {
-    const { users, people } = useWorkspace();
+    const { users, contacts } = useWorkspace();
     useSource(users);
-    useSource(people);
+    useSource(contacts);
     const t = useText();
     return (id) => {
         const profile = users.get(id);
         if (!profile) return "…";
         if (profile.deleted) return t("deletedUser");
-        return people.contact(id)?.name ?? (profile.display_name || profile.username);
+        return contacts.get(id)?.name ?? (profile.display_name || profile.username);
     };
 }
 

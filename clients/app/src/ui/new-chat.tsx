@@ -26,7 +26,7 @@ export function NewChat({ onClose }: { onClose: () => void }): ReactNode {
     };
     return (
         <Dialog title={t("newChat")} onClose={onClose}>
-            <a href={href({ panel: "people" })}>{t("people.title")}</a>
+            <a href={href({ panel: "contacts" })}>{t("contacts.title")}</a>
             <form
                 onSubmit={(event) => {
                     event.preventDefault();

@@ -19,7 +19,7 @@ export default function Report({
     onClose: () => void;
 }): ReactNode {
     const t = useText();
-    const { identity, people } = useWorkspace();
+    const { identity, contacts } = useWorkspace();
     const nameOf = useUserName();
     const [reason, setReason] = useState<moderation.ReportReason>();
     const [comment, setComment] = useState("");
@@ -35,7 +35,7 @@ export default function Report({
             reason,
             ...(words !== "" && { comment: words }),
         });
-        if (blocks) await people.block(message.sender);
+        if (blocks) await contacts.block(message.sender);
         setIsSent(true);
     };
     if (isSent) {
@@ -85,7 +85,7 @@ export default function Report({
                         onChange={(event) => setComment(event.target.value)}
                     />
                 </div>
-                {!people.isBlocked(message.sender) && (
+                {!contacts.isBlocked(message.sender) && (
                     <label className="check">
                         <input
                             type="checkbox"

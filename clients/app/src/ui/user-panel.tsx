@@ -15,21 +15,21 @@ export default function UserPanel({ user, onClose }: { user: string; onClose: ()
     const t = useText();
     const { texts } = usePage();
     const workspace = useWorkspace();
-    const { people } = workspace;
+    const { contacts } = workspace;
     const users = useSource(workspace.users);
-    useSource(people);
+    useSource(contacts);
     const nameOf = useUserName();
     const { isBusy, error, run } = useCall();
     const [isSaved, setIsSaved] = useState(false);
     const profile = users.get(user);
     const name = nameOf(user);
-    const contact = people.contact(user);
-    const isBlocked = people.isBlocked(user);
+    const contact = contacts.get(user);
+    const isBlocked = contacts.isBlocked(user);
     const isMe = user === workspace.user;
     const presence = users.presence(user);
     const talk = async () =>
         go({ chat: await workspace.createChat({ kind: "direct", members: [user] }) }, true);
-    const toggleBlock = () => (isBlocked ? people.unblock(user) : people.block(user));
+    const toggleBlock = () => (isBlocked ? contacts.unblock(user) : contacts.block(user));
     return (
         <Dialog title={t("user.title")} onClose={onClose}>
             <div className="row">
@@ -64,7 +64,7 @@ export default function UserPanel({ user, onClose }: { user: string; onClose: ()
                         <button
                             type="button"
                             disabled={isBusy}
-                            onClick={() => run(() => (contact ? people.drop(user) : people.keep(user)))}
+                            onClick={() => run(() => (contact ? contacts.drop(user) : contacts.keep(user)))}
                         >
                             {t(contact ? "contact.remove" : "contact.add")}
                         </button>
@@ -87,7 +87,7 @@ export default function UserPanel({ user, onClose }: { user: string; onClose: ()
                                 const form = new FormData(event.currentTarget);
                                 const own = String(form.get("name")).trim();
                                 run(async () => {
-                                    await people.keep(user, own === "" ? undefined : own);
+                                    await contacts.keep(user, own === "" ? undefined : own);
                                     setIsSaved(true);
                                 });
                             }}

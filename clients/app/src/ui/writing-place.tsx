@@ -17,13 +17,13 @@ type Props = { chat: ChatState; place: Place; children: ReactNode };
 export function WritingPlace({ chat, place, children }: Props): ReactNode {
     const t = useText();
     const { texts } = usePage();
-    const { people, standing } = useWorkspace();
-    useSource(people);
+    const { contacts, standing } = useWorkspace();
+    useSource(contacts);
     useSource(standing);
     const mute = useMute(chat.chat);
     if (mute) return <Muted mute={mute} isHere={mute.chat != null} />;
     if (!mayWrite(chat)) return <p className="hint read-only">{t("readOnly")}</p>;
-    if (chat.other !== undefined && people.isBlocked(chat.other)) return <Blocked user={chat.other} />;
+    if (chat.other !== undefined && contacts.isBlocked(chat.other)) return <Blocked user={chat.other} />;
     if (chat.kind === "direct" && chat.member_count < 2) return <Left chat={chat} />;
     const { slow_mode_seconds: slow = 0, message_ttl_seconds: ttl = 0, own } = chat;
     const isSlow = slow > 0 && chat.role === "member";
@@ -86,14 +86,14 @@ function Muted({ mute, isHere }: { mute: moderation.Sanction; isHere: boolean })
 
 function Blocked({ user }: { user: string }): ReactNode {
     const t = useText();
-    const { people } = useWorkspace();
+    const { contacts } = useWorkspace();
     const nameOf = useUserName();
     const { isBusy, error, run } = useCall();
     return (
         <div className="read-only">
             <p>{t("block.here", { name: nameOf(user) })}</p>
             <ErrorText error={error} />
-            <button type="button" disabled={isBusy} onClick={() => run(() => people.unblock(user))}>
+            <button type="button" disabled={isBusy} onClick={() => run(() => contacts.unblock(user))}>
                 {t("block.lift")}
             </button>
         </div>

@@ -1,8 +1,8 @@
 // Whom the user has as a contact, and whom they block.
-import { CallError, people, type Identity, type user } from "@posthouse/client";
+import { CallError, contacts, type Identity, type user } from "@posthouse/client";
 import { Source } from "./source";
 
-export class People extends Source {
+export class Contacts extends Source {
     readonly #identity: Identity;
     #contacts = new Map<string, user.Contact>();
     #blocked = new Set<string>();
@@ -13,7 +13,7 @@ export class People extends Source {
     }
 
     /** The contacts by name. */
-    get contacts(): user.Contact[] {
+    get all(): user.Contact[] {
         const name = ({ name, profile }: user.Contact) => name ?? profile.display_name;
         return [...this.#contacts.values()].sort((one, other) => name(one).localeCompare(name(other)));
     }
@@ -22,7 +22,7 @@ export class People extends Source {
         return [...this.#blocked];
     }
 
-    contact(id: string): user.Contact | undefined {
+    get(id: string): user.Contact | undefined {
         return this.#contacts.get(id);
     }
 
@@ -33,11 +33,11 @@ export class People extends Source {
     /** Fetches both. Other devices change them, and nothing is pushed of it. */
     async load(): Promise<void> {
         try {
-            const [contacts, blocks] = await Promise.all([
-                people.contacts(this.#identity),
-                people.blocks(this.#identity),
+            const [all, blocks] = await Promise.all([
+                contacts.list(this.#identity),
+                contacts.blocked(this.#identity),
             ]);
-            this.#contacts = new Map(contacts.map((contact) => [contact.profile.user_id, contact]));
+            this.#contacts = new Map(all.map((contact) => [contact.profile.user_id, contact]));
             this.#blocked = new Set(blocks.map(({ user_id }) => user_id));
             this.changed();
         } catch (error) {
@@ -48,24 +48,24 @@ export class People extends Source {
 
     /** Puts a user into the contacts, or changes the user's own name for them. */
     async keep(id: string, name?: string): Promise<void> {
-        this.#contacts.set(id, await people.putContact(this.#identity, id, name));
+        this.#contacts.set(id, await contacts.put(this.#identity, id, name));
         this.changed();
     }
 
     async drop(id: string): Promise<void> {
-        await people.removeContact(this.#identity, id);
+        await contacts.remove(this.#identity, id);
         this.#contacts.delete(id);
         this.changed();
     }
 
     async block(id: string): Promise<void> {
-        await people.block(this.#identity, id);
+        await contacts.block(this.#identity, id);
         this.#blocked.add(id);
         this.changed();
     }
 
     async unblock(id: string): Promise<void> {
-        await people.unblock(this.#identity, id);
+        await contacts.unblock(this.#identity, id);
         this.#blocked.delete(id);
         this.changed();
     }

@@ -8,18 +8,18 @@ import { useUserName } from "./names";
 import { Dialog, ErrorText, Name, useCall } from "./parts";
 import { StatusText } from "./status";
 
-export default function PeoplePanel({ place, onClose }: { place: Place; onClose: () => void }): ReactNode {
+export default function ContactsPanel({ place, onClose }: { place: Place; onClose: () => void }): ReactNode {
     const t = useText();
     const workspace = useWorkspace();
-    const people = useSource(workspace.people);
+    const contacts = useSource(workspace.contacts);
     const nameOf = useUserName();
     const { isBusy, error, run } = useCall();
-    useEffect(() => void people.load(), [people]);
+    useEffect(() => void contacts.load(), [contacts]);
     return (
-        <Dialog title={t("people.title")} onClose={onClose}>
-            {people.contacts.length === 0 && <p className="hint">{t("people.none")}</p>}
+        <Dialog title={t("contacts.title")} onClose={onClose}>
+            {contacts.all.length === 0 && <p className="hint">{t("contacts.none")}</p>}
             <ul className="users">
-                {people.contacts.map(({ profile }) => (
+                {contacts.all.map(({ profile }) => (
                     <li key={profile.user_id}>
                         <UserAvatar
                             user={profile.user_id}
@@ -35,12 +35,12 @@ export default function PeoplePanel({ place, onClose }: { place: Place; onClose:
                 ))}
             </ul>
             <section>
-                <h3>{t("people.blocked")}</h3>
+                <h3>{t("contacts.blocked")}</h3>
                 <p className="hint">{t("block.explained")}</p>
-                {people.blocked.length === 0 && <p className="hint">{t("people.noneBlocked")}</p>}
+                {contacts.blocked.length === 0 && <p className="hint">{t("contacts.noneBlocked")}</p>}
                 <ErrorText error={error} />
                 <ul className="users">
-                    {people.blocked.map((user) => (
+                    {contacts.blocked.map((user) => (
                         <li key={user}>
                             <UserAvatar user={user} name={nameOf(user)} />
                             <Name text={nameOf(user)} />
@@ -49,7 +49,7 @@ export default function PeoplePanel({ place, onClose }: { place: Place; onClose:
                                 className="action"
                                 disabled={isBusy}
                                 aria-label={t("block.liftOf", { name: nameOf(user) })}
-                                onClick={() => run(() => people.unblock(user))}
+                                onClick={() => run(() => contacts.unblock(user))}
                             >
                                 {t("block.lift")}
                             </button>
