@@ -22,11 +22,11 @@ pub use messenger_cell::{
     SmtpTls,
 };
 pub use messenger_tenant::{
-    ByteLimit, CellRef, ClassifierSpec, ClientSecretRef, DEFAULT_ACCESS_TOKEN_LIFETIME, DEFAULT_PARTITIONS,
-    DEFAULT_RATE_LIMIT, DEFAULT_RETENTION, DeletionPolicy, Endpoints, FcmSpec, IdentityProvider,
-    IdentitySpec, KafkaQuotas, KafkaSpec, KafkaStatus, LimitsSpec, MediaSpec, MessengerTenant,
-    MessengerTenantSpec, ModerationSpec, NotificationsSpec, OptionalTopic, RateLimit, Registration,
-    RoutingSpec, SecretKeyRef, SendLimit, SmsSpec, StoreStatus, TenantStatus,
+    BrandingSpec, ByteLimit, CellRef, ClassifierSpec, ClientSecretRef, DEFAULT_ACCESS_TOKEN_LIFETIME,
+    DEFAULT_PARTITIONS, DEFAULT_RATE_LIMIT, DEFAULT_RETENTION, DeletionPolicy, Endpoints, FcmSpec,
+    IdentityProvider, IdentitySpec, KafkaQuotas, KafkaSpec, KafkaStatus, LimitsSpec, MediaSpec,
+    MessengerTenant, MessengerTenantSpec, ModerationSpec, NotificationsSpec, OptionalTopic, RateLimit,
+    Registration, RoutingSpec, SecretKeyRef, SendLimit, SmsSpec, StoreStatus, TenantStatus,
 };
 pub use names::{
     BucketName, CacheUser, DatabaseName, Host, KafkaUser, KeyspaceName, NameError, RealmName, SearchName,

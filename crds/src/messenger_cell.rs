@@ -265,6 +265,13 @@ pub struct CellKeycloak {
     #[schemars(length(max = 64), inner(length(max = 253)))]
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub provider_hosts: Option<Vec<String>>,
+    /// The theme of the pages on which users sign in, which is installed in Keycloak by who runs it. `posthouse` is the one of
+    /// `deploy/keycloak-theme`, which shows the colour and the logo of each tenant (`branding`). Default: Keycloak's own. May change at any
+    /// time. A theme that Keycloak does not have is as none.
+    #[x_kube(validation = Rule::new("self.matches('^[a-z0-9]([a-z0-9._-]*[a-z0-9])?$')").message("keycloak.loginTheme must be the name of a theme: lower-case letters, digits, dots, dashes and underscores"))]
+    #[schemars(length(max = 64))]
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub login_theme: Option<String>,
     /// Secret in the operator's own namespace with the keys `clientId` and `clientSecret` of a client of the master
     /// realm. It needs the role `create-realm` and no other.
     pub admin_secret_ref: SecretName,

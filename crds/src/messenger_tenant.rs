@@ -110,6 +110,11 @@ pub struct MessengerTenantSpec {
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub identity: Option<IdentitySpec>,
 
+    /// What users know the messenger by, in the browser and on the page of the realm. May change at any time, and the pods of the web
+    /// service are replaced then.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub branding: Option<BrandingSpec>,
+
     /// How the tenant is reached.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub routing: Option<RoutingSpec>,
@@ -351,6 +356,35 @@ impl Registration {
             Self::InviteOnly => "invite-only",
         }
     }
+}
+
+/// What users know the messenger by.
+#[derive(KubeSchema, Clone, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(rename_all = "camelCase")]
+pub struct BrandingSpec {
+    /// The name of the messenger, as users read it: one line of at most 64 characters. Default: the name of the resource.
+    #[x_kube(
+        validation = Rule::new(r"self.matches('^[^\x00-\x1f\x7f-\x9f\u2028-\u202e\u2066-\u2069]+$')").message("branding.displayName must be one line, without characters that turn the direction of text"),
+        validation = Rule::new("!self.startsWith(' ') && !self.endsWith(' ')").message("branding.displayName must not begin or end with a space")
+    )]
+    #[schemars(length(min = 1, max = 64))]
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub display_name: Option<String>,
+
+    /// The colour of buttons and links, as `#rrggbb`. It is made darker or lighter where text would not be readable in it or on it, so any
+    /// colour will do. The page of the realm has it where the cell has a theme that knows it (`keycloak.loginTheme`). Default: the
+    /// client's own blue.
+    #[x_kube(validation = Rule::new("self.matches('^#[0-9A-Fa-f]{6}$')").message("branding.color must be #rrggbb, six hexadecimal digits after a #"))]
+    #[schemars(length(max = 7))]
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub color: Option<String>,
+
+    /// A picture of at most 12 KiB that is shown beside the name where users sign in: PNG, JPEG or WebP as a `data:` URL in Base64. It
+    /// is no address, because browsers of users would show themselves to that server before they sign in. Default: none.
+    #[x_kube(validation = Rule::new("self.matches('^data:image/(png;base64,iVBORw0KGgo|jpeg;base64,/9j/|webp;base64,UklGR)[A-Za-z0-9+/]+={0,2}$')").message("branding.logo must be a PNG, JPEG or WebP picture as data:image/<type>;base64,<data>"))]
+    #[schemars(length(max = 16384))]
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub logo: Option<String>,
 }
 
 /// How the tenant is reached.

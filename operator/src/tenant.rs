@@ -5,9 +5,10 @@ use std::collections::{BTreeMap, BTreeSet};
 
 use catalog::{Backend, Service, Topic};
 use crds::{
-    CqlFlavor, DEFAULT_ACCESS_TOKEN_LIFETIME, DEFAULT_PARTITIONS, DEFAULT_RATE_LIMIT, DEFAULT_RETENTION,
-    Host, KafkaQuotas, LimitsSpec, MediaSpec, MessengerCell, MessengerCellSpec, MessengerTenant, NameError,
-    OptionalTopic, Period, RateLimit, Registration, Scheme, SmsSpec, TenantId, TopicName,
+    BrandingSpec, CqlFlavor, DEFAULT_ACCESS_TOKEN_LIFETIME, DEFAULT_PARTITIONS, DEFAULT_RATE_LIMIT,
+    DEFAULT_RETENTION, Host, KafkaQuotas, LimitsSpec, MediaSpec, MessengerCell, MessengerCellSpec,
+    MessengerTenant, NameError, OptionalTopic, Period, RateLimit, Registration, Scheme, SmsSpec, TenantId,
+    TopicName,
 };
 use k8s_openapi::apimachinery::pkg::apis::meta::v1::OwnerReference;
 use kube::Resource;
@@ -49,6 +50,8 @@ pub struct Tenant {
     pub access_token_lifetime: Period,
     /// External identity providers.
     pub(crate) providers: Providers,
+    /// What users know it by.
+    pub branding: BrandingSpec,
     pub rate_limit: RateLimit,
     /// How much its users may do.
     pub limits: LimitsSpec,
@@ -240,6 +243,7 @@ impl Tenant {
                 .collect(),
             registration: identity.registration.unwrap_or_default(),
             access_token_lifetime: identity.access_token_lifetime.unwrap_or(DEFAULT_ACCESS_TOKEN_LIFETIME),
+            branding: spec.branding.clone().unwrap_or_default(),
             rate_limit: routing.rate_limit.unwrap_or(DEFAULT_RATE_LIMIT),
             limits: spec.limits.clone().unwrap_or_default(),
             media: spec.media.clone().unwrap_or_default(),
@@ -278,6 +282,11 @@ impl Tenant {
     /// Returns `<name>-<suffix>`, the name of a child.
     pub fn child(&self, suffix: impl std::fmt::Display) -> String {
         format!("{}-{suffix}", self.name)
+    }
+
+    /// Returns what users read as its name.
+    pub fn display_name(&self) -> &str {
+        self.branding.display_name.as_deref().unwrap_or(&self.name)
     }
 
     /// Returns the `iss` of the tenant's tokens.

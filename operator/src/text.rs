@@ -30,6 +30,19 @@ pub(crate) fn root_cause<'a>(error: &'a (dyn Error + 'static)) -> &'a (dyn Error
     cause
 }
 
+/// Returns text as HTML that shows it.
+pub(crate) fn html(text: &str) -> String {
+    let escaped = text.chars().map(|character| match character {
+        '&' => "&amp;".to_owned(),
+        '<' => "&lt;".to_owned(),
+        '>' => "&gt;".to_owned(),
+        '"' => "&quot;".to_owned(),
+        '\'' => "&#39;".to_owned(),
+        other => other.to_string(),
+    });
+    escaped.collect()
+}
+
 /// Returns bytes in hexadecimal.
 pub(crate) fn hex(bytes: &[u8]) -> String {
     bytes.iter().map(|byte| format!("{byte:02x}")).collect()
@@ -50,6 +63,11 @@ mod tests {
     fn server_text_is_cut_to_one_short_line() {
         assert_eq!(one_line("first\nsecond"), "first");
         assert_eq!(one_line("x".repeat(500)).len(), MAX_QUOTE);
+    }
+
+    #[test]
+    fn what_means_something_in_html_is_shown() {
+        assert_eq!(html("<b>\"R&D\"</b>, it's Жук"), "&lt;b&gt;&quot;R&amp;D&quot;&lt;/b&gt;, it&#39;s Жук");
     }
 
     #[test]

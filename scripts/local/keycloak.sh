@@ -10,7 +10,8 @@ keycloak_up() {
     free_port keycloak $HOST_IP $KEYCLOAK_MANAGEMENT_PORT
     # The server writes below its home, and the cache is read-only to it: hence a home of links.
     mkdir -p "$STATE/data/keycloak/tmp" && chown "$(user_of keycloak):" "$STATE/data/keycloak/tmp"
-    ln -sfn -t "$STATE/data/keycloak" "$IN_CACHE/${KEYCLOAK_HOME#"$CACHE/"}"/{lib,conf,providers,themes}
+    ln -sfn -t "$STATE/data/keycloak" "$IN_CACHE/${KEYCLOAK_HOME#"$CACHE/"}"/{lib,conf,providers}
+    keycloak_themes
     # Passwords by environment: a command line is there for every process to read. Not through kc.sh, whose shell
     # would stay between the pid file and the server.
     KC_BOOTSTRAP_ADMIN_USERNAME=admin KC_BOOTSTRAP_ADMIN_PASSWORD=$(secret keycloak-admin) KC_DB_PASSWORD=$(secret postgres-keycloak) \
@@ -30,6 +31,15 @@ keycloak_up() {
         keycloak_operator
         touch "$STATE/data/keycloak/accounts"
     fi
+}
+
+# The theme of the pages on which users sign in. Keycloak keeps compressed copies of its files from one start to the next.
+keycloak_themes() {
+    local folder=$STATE/data/keycloak
+    rm -rf "$folder/themes" "$folder/data/tmp/kc-gzip-cache"
+    mkdir "$folder/themes"
+    cp -R "$ROOT/deploy/keycloak-theme/posthouse" "$folder/themes"
+    chown -R "$(user_of keycloak):" "$folder/themes"
 }
 
 # A client of the master realm that may make realms, and so manages those it made and no other. Lightweight tokens

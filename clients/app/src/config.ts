@@ -2,8 +2,12 @@
 
 /** `GET /app/config.json`, by the service web. */
 export type Config = {
-    /** The tenant. */
+    /** What users read as the name of the messenger. */
     name: string;
+    /** The tenant's colour, as `#rrggbb`. */
+    color?: string;
+    /** A picture beside the name, as a `data:` URL. */
+    logo?: string;
     /** The issuer of the realm, on whose page users sign in; absent where there is none, as in `posthouse dev`: then by name and password here. */
     realm?: string;
     /** The services that the tenant has. */

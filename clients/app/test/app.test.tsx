@@ -37,6 +37,20 @@ async function openChat(): Promise<HTMLElement> {
     return screen.findByRole("textbox", { name: "Message" });
 }
 
+test("a tenant is known by its name, its colour and its logo", async () => {
+    messenger.isSignedIn = false;
+    const logo = "data:image/png;base64,iVBORw0KGgo=";
+    const signIn = new SignIn({ name: "Umbrella & Söhne", color: "#1f5f8b", logo, services: [] });
+    const { container } = render(
+        <App signIn={signIn} preferences={new Preferences()} firstTexts={await Texts.load("en")} />,
+    );
+    expect((await screen.findByRole("heading")).textContent).toBe("Umbrella & Söhne");
+    expect(document.title).toBe("Umbrella & Söhne");
+    // It says nothing that the heading does not.
+    expect(container.querySelector("img.logo")).toMatchObject({ src: logo, alt: "" });
+    expect(document.documentElement.style.getPropertyValue("--accent")).toContain("#1f5f8b");
+});
+
 test("a wrong password is said so, and the form stays", async () => {
     messenger.isSignedIn = false;
     await opened();

@@ -1,6 +1,7 @@
 // The colours of base.css, by the formula of WCAG 2.2: text has a contrast of 4.5 on its ground, and a line of a control one of 3.
 import { readFileSync } from "node:fs";
 import { expect, test } from "vitest";
+import { accents } from "../src/branding";
 
 const CSS = readFileSync("src/styles/base.css", "utf8");
 
@@ -43,6 +44,24 @@ test.each([
                 contrast(one!, other!),
                 `${colour} on ${ground}, ${theme === 0 ? "light" : "dark"}`,
             ).toBeGreaterThanOrEqual(least);
+        }
+    }
+});
+
+test("a tenant's colour is seen on each ground, and text on it", () => {
+    const levels = ["00", "1f", "33", "66", "7b", "99", "cc", "ff"];
+    const colors = levels.flatMap((red) =>
+        levels.flatMap((green) => levels.map((blue) => `#${red}${green}${blue}`)),
+    );
+    for (const color of colors) {
+        const found = accents(color)!;
+        for (const [theme, { accent, onAccent }] of [found.light, found.dark].entries()) {
+            for (const ground of GROUNDS)
+                expect(
+                    contrast(accent, COLOURS.get(ground)![theme]!),
+                    `${color} as ${accent} on ${ground}`,
+                ).toBeGreaterThanOrEqual(4.5);
+            expect(contrast(accent, onAccent), `${onAccent} on ${accent}`).toBeGreaterThanOrEqual(4.5);
         }
     }
 });

@@ -44,7 +44,14 @@ pub const SERVICE_ROLES: [&str; 3] = ["manage-users", "query-users", "view-users
 pub struct KeycloakDesired {
     pub realm: String,
     pub owner: Owner,
+    /// What users read as the name of the messenger.
     pub display_name: String,
+    /// The tenant's colour, `#rrggbb`.
+    pub color: Option<String>,
+    /// The tenant's picture, as a `data:` URL.
+    pub logo: Option<String>,
+    /// The theme of the pages on which users sign in.
+    pub login_theme: Option<String>,
     pub access_token_seconds: i32,
     /// Where the app may be sent back to after sign-in.
     pub redirect_uris: Vec<String>,
@@ -66,7 +73,10 @@ impl KeycloakDesired {
         Self {
             realm: tenant.id.realm().to_string(),
             owner: Owner::of(tenant),
-            display_name: tenant.name.clone(),
+            display_name: tenant.display_name().to_owned(),
+            color: tenant.branding.color.clone(),
+            logo: tenant.branding.logo.clone(),
+            login_theme: tenant.cell.spec.keycloak.login_theme.clone(),
             access_token_seconds: i32::try_from(tenant.access_token_lifetime.as_secs())
                 .expect("the schema bounds it to an hour"),
             redirect_uris: origins.iter().map(|origin| format!("{origin}/*")).collect(),
@@ -356,7 +366,10 @@ mod tests {
         KeycloakDesired {
             realm: "acme".into(),
             owner: owner(),
-            display_name: "Acme".into(),
+            display_name: "Acme <R&D>".into(),
+            color: Some("#0a7b5c".into()),
+            logo: None,
+            login_theme: Some("posthouse".into()),
             access_token_seconds: 300,
             redirect_uris: vec!["http://acme.localhost:8000/*".into()],
             web_origins: vec!["http://acme.localhost:8000".into()],
@@ -480,6 +493,49 @@ mod tests {
                 "let no client register itself in realm acme",
             ],
         );
+    }
+
+    #[test]
+    fn a_realm_has_the_name_and_the_looks_of_the_tenant() {
+        let declared = desired();
+        let realm = representation::realm_fields(&declared);
+        assert_eq!(realm["displayName"], "Acme <R&D>");
+        assert_eq!(realm["displayNameHtml"], "Acme &lt;R&amp;D&gt;", "a name is no HTML");
+        assert_eq!(realm["loginTheme"], "posthouse");
+        assert_eq!(realm["attributes"][representation::COLOR], "#0a7b5c");
+        assert_eq!(realm["attributes"][representation::LOGO], "");
+        let clients = representation::client_fields(&declared);
+        for (client, fields) in &clients[..2] {
+            assert_eq!(fields["baseUrl"], "http://acme.localhost:8000/", "{client}");
+        }
+        // By an administrator, or by the tenant before.
+        check(
+            |observed| {
+                let realm = observed.realm.as_mut().unwrap();
+                realm["displayName"] = json!("Globex");
+                realm["loginTheme"] = json!("keycloak");
+                realm["attributes"][representation::COLOR] = json!("#ff0000");
+                realm["attributes"][representation::LOGO] = json!("A".repeat(9000));
+            },
+            &[&format!(
+                "set realm acme: attributes.posthouse.color #ff0000 -> #0a7b5c, attributes.posthouse.logo {}… -> , \
+                 displayName Globex -> Acme <R&D>, loginTheme keycloak -> posthouse",
+                "A".repeat(197)
+            )],
+        );
+    }
+
+    #[test]
+    fn a_cell_without_a_theme_and_a_tenant_without_looks_leave_none() {
+        let plain = KeycloakDesired { color: None, login_theme: None, ..desired() };
+        let differ = |found: Value| diff::differences(&representation::realm_fields(&plain), &found);
+        let mut found = representation::realm_fields(&plain);
+        // Keycloak does not return what is empty.
+        found.as_object_mut().unwrap().remove("loginTheme");
+        found["attributes"].as_object_mut().unwrap().remove(representation::COLOR);
+        assert_eq!(differ(found.clone()), []);
+        found["loginTheme"] = json!("posthouse");
+        assert_eq!(differ(found)[0].to_string(), "loginTheme posthouse -> ");
     }
 
     #[test]

@@ -249,6 +249,9 @@ fn setting_value(tenant: &Tenant, facts: &Facts, setting: Setting) -> Option<Str
         Setting::MediaQuotaBytes => Some(tenant.media.quota_bytes().to_string()),
         Setting::MaxFileBytes => Some(tenant.media.max_file_bytes().to_string()),
         Setting::UploadOrigin => Some(upload_origin(tenant)),
+        Setting::BrandName => Some(tenant.display_name().to_owned()),
+        Setting::BrandColor => Some(tenant.branding.color.clone().unwrap_or_default()),
+        Setting::BrandLogo => Some(tenant.branding.logo.clone().unwrap_or_default()),
         Setting::Clamd => Some(tenant.cell.spec.clamav.as_ref().map(CellClamav::address).unwrap_or_default()),
         Setting::Moderators => Some(tenant.moderators.join(",")),
         Setting::ClassifierUrl => Some(tenant.classifier_url.clone().unwrap_or_default()),
@@ -351,7 +354,7 @@ fn container(
         name: name.to_owned(),
         image: Some(format!("{}/{}:{}", images.repository, workload.name, images.tag)),
         image_pull_policy: Some(images.pull_policy.as_str().to_owned()),
-        args: Some([&[verb.to_owned()], arguments].concat()),
+        args: Some([verb].into_iter().chain(arguments.iter().map(String::as_str)).map(literal).collect()),
         env: Some(env.collect()),
         volume_mounts: present(workload.folders().iter().map(|folder| VolumeMount {
             name: folder.name.to_owned(),
@@ -367,6 +370,12 @@ fn container(
         }),
         ..Default::default()
     }
+}
+
+/// Returns an argument as the kubelet hands it over unchanged. It would replace `$(NAME)` by a variable of the container, so a name that
+/// a tenant declares could show a password.
+fn literal(argument: &str) -> String {
+    argument.replace('$', "$$")
 }
 
 /// Returns a folder that is empty when a pod begins. What is in it can be had elsewhere, so no claim outlives the pod.
@@ -497,6 +506,46 @@ mod tests {
                 assert_eq!(address, expected, "{} with {scanner}", workload.name);
             }
         }
+    }
+
+    #[test]
+    fn the_web_service_knows_the_name_and_the_looks_of_the_tenant() {
+        let flags = ["--brand-name", "--brand-color", "--brand-logo"];
+        for (branding, expected) in [
+            (json!(null), [Some("acme"), None, None]),
+            (json!({"color": "#0a7B5c"}), [Some("acme"), Some("#0a7B5c"), None]),
+            (
+                json!({"displayName": "-Acme, Inc.", "logo": "data:"}),
+                [Some("-Acme, Inc."), None, Some("data:")],
+            ),
+        ] {
+            let tenant = example("acme.yaml", |resource| {
+                resource.spec.branding = serde_json::from_value(branding.clone()).expect("a branding");
+            });
+            let known = Facts { send_topic_generation: Some("an id".to_owned()), ..Facts::default() };
+            for workload in &tenant.workloads {
+                let arguments = arguments(&tenant, workload, &known).expect("all is known");
+                let value = |flag: &str| {
+                    let flag = arguments.iter().position(|argument| argument == flag)?;
+                    Some(arguments[flag + 1].as_str())
+                };
+                let expected = if workload.name == "web" { expected } else { [None; 3] };
+                assert_eq!(flags.map(value), expected, "{} with {branding}", workload.name);
+            }
+        }
+    }
+
+    #[test]
+    fn no_text_of_a_tenant_is_replaced_by_a_variable_of_its_pods() {
+        let tenant = example("acme.yaml", |resource| {
+            let branding = json!({"displayName": "$(INTERNAL_TOKEN) $$"});
+            resource.spec.branding = serde_json::from_value(branding).expect("a branding");
+        });
+        let children = crate::rendered::testing::children(&tenant);
+        let web = children.iter().find(|child| child.name == "acme-web" && child.kind == Kind::Deployment);
+        let arguments = &web.expect("it runs").manifest["spec"]["template"]["spec"]["containers"][0]["args"];
+        let arguments = arguments.as_array().expect("arguments");
+        assert!(arguments.contains(&json!("$$(INTERNAL_TOKEN) $$$$")), "{arguments:?}");
     }
 
     #[test]

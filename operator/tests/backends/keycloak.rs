@@ -112,6 +112,9 @@ impl Fixture for Keycloak {
         let origin = format!("http://{realm}.localhost:8000");
         KeycloakDesired {
             display_name: format!("Tenant {realm}"),
+            color: Some("#0a7b5c".to_owned()),
+            logo: None,
+            login_theme: None,
             redirect_uris: vec![format!("{origin}/*"), "http://127.0.0.1/*".to_owned()],
             web_origins: vec![origin],
             roles: vec!["moderator".to_owned()],
@@ -305,6 +308,64 @@ async fn no_session_is_outlived_and_no_account_administered_past_the_auth_servic
         assert!(offline().await.is_err() && !account().await.is_success());
     };
     story(body, async { _ = admin.remove(&claim(&desired)).await }).await;
+}
+
+/// `make up` installs the theme.
+#[tokio::test]
+async fn users_sign_in_on_a_page_with_the_name_and_the_looks_of_their_tenant() {
+    let admin = admin();
+    let mut desired = KeycloakDesired {
+        display_name: "Acme <R&D>".to_owned(),
+        color: Some("#FFE600".to_owned()),
+        logo: Some("data:image/png;base64,iVBORw0KGgo=".to_owned()),
+        login_theme: Some("posthouse".to_owned()),
+        ..desired()
+    };
+    let claim = claim(&desired);
+    let page = async |realm: &str, origin: &str, language: &str| {
+        let url = format!("{}/realms/{realm}/protocol/openid-connect/auth", env("KEYCLOAK_URL"));
+        let redirect = format!("{origin}/");
+        let query = [
+            ("client_id", APP_CLIENT),
+            ("response_type", "code"),
+            ("scope", "openid"),
+            ("redirect_uri", redirect.as_str()),
+            ("code_challenge", "E9Melhoa2OwvFrEMTJguCHaoeK1t8URWbuGJSstw-cM"),
+            ("code_challenge_method", "S256"),
+            ("ui_locales", language),
+        ];
+        Client::new().get(url).query(&query).send().await.unwrap().text().await.unwrap()
+    };
+    let body = async {
+        converge(&admin, &desired).await;
+        assert_eq!(converge(&admin, &desired).await, [""; 0]);
+        let origin = desired.web_origins[0].clone();
+        let english = page(&desired.realm, &origin, "en").await;
+        for part in [
+            "css/posthouse.css",
+            "--posthouse-color: #ffe600;",
+            "--posthouse-on-color: #000000;",
+            "url(\"data:image/png;base64,iVBORw0KGgo=\")",
+            "Acme &lt;R&amp;D&gt;",
+            &format!("href=\"{origin}/\""),
+        ] {
+            assert!(english.contains(part), "{part} is not in {english}");
+        }
+        assert!(!english.contains("<R&D>"), "{english}");
+        let russian = page(&desired.realm, &origin, "ru").await;
+        assert!(russian.contains("Вернуться в «Acme"), "{russian}");
+
+        // The tenant has neither any more, and its cell no theme.
+        desired.color = None;
+        desired.logo = None;
+        desired.login_theme = None;
+        let changed = converge(&admin, &desired).await;
+        assert_eq!(changed.len(), 1, "{changed:#?}");
+        assert_eq!(converge(&admin, &desired).await, [""; 0]);
+        let plain = page(&desired.realm, &origin, "en").await;
+        assert!(!plain.contains("posthouse.css") && plain.contains("kc-form-login"), "{plain}");
+    };
+    story(body, async { _ = admin.remove(&claim).await }).await;
 }
 
 #[tokio::test]

@@ -97,6 +97,12 @@ pub enum Setting {
     MaxFileBytes,
     /// `--upload-origin`: where browsers send files.
     UploadOrigin,
+    /// `--brand-name`: what users read as the name of the messenger.
+    BrandName,
+    /// `--brand-color`: the tenant's colour.
+    BrandColor,
+    /// `--brand-logo`: the tenant's picture, as a `data:` URL.
+    BrandLogo,
     /// `--clamd`: where the cell's scanner of files is.
     Clamd,
     /// `--film-folder`: where the media service writes a film that ffmpeg reads, a folder of the pod.
@@ -151,6 +157,9 @@ impl Setting {
             Self::MediaQuotaBytes => "--media-quota-bytes",
             Self::MaxFileBytes => "--max-file-bytes",
             Self::UploadOrigin => "--upload-origin",
+            Self::BrandName => "--brand-name",
+            Self::BrandColor => "--brand-color",
+            Self::BrandLogo => "--brand-logo",
             Self::Clamd => "--clamd",
             Self::FilmFolder => "--film-folder",
             Self::Moderators => "--moderators",
@@ -274,10 +283,10 @@ table! {
         about: "Keeps the profiles of users and finds them.",
         is_optional: false,
         is_on_request: false,
-        backends: &[Backend::Postgres, Backend::Keycloak],
+        backends: &[Backend::Postgres, Backend::Redis, Backend::Keycloak],
         chosen_backends: &[],
         optional_backends: &[],
-        secrets: &[Secret::Postgres, Secret::Internal, Secret::Metrics],
+        secrets: &[Secret::Postgres, Secret::Redis, Secret::Internal, Secret::Metrics],
         peers: &[],
         optional_peers: &[],
         settings: &[],
@@ -424,12 +433,13 @@ table! {
         about: "Tells users of messages that no device of theirs took: by Web Push, Firebase, webhooks, mails and text messages.",
         is_optional: true,
         is_on_request: true,
-        backends: &[Backend::Postgres, Backend::Kafka, Backend::Keycloak],
+        backends: &[Backend::Postgres, Backend::Kafka, Backend::Redis, Backend::Keycloak],
         chosen_backends: &[],
         optional_backends: &[Backend::RabbitMq],
         secrets: &[
             Secret::Postgres,
             Secret::Kafka,
+            Secret::Redis,
             Secret::RabbitMq,
             Secret::Smtp,
             Secret::Fcm,
@@ -493,7 +503,13 @@ table! {
         secrets: &[Secret::Internal, Secret::Metrics],
         peers: &[Service::User],
         optional_peers: &[],
-        settings: &[Setting::UploadOrigin, Setting::TenantServices],
+        settings: &[
+            Setting::UploadOrigin,
+            Setting::TenantServices,
+            Setting::BrandName,
+            Setting::BrandColor,
+            Setting::BrandLogo,
+        ],
         path_prefixes: &["/app"],
         paths: &["/"],
         sticky_paths: &[],

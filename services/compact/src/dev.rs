@@ -14,6 +14,7 @@ use catalog::Service;
 use clap::Parser;
 use kit::{
     Hosted, Memory, Process, Surface,
+    cache::Shelf,
     config::{LogFormat, OidcArgs, ServiceArgs},
     log::Log,
     process::{Listeners, ProcessConfig},
@@ -82,7 +83,7 @@ impl Messenger {
         };
         let process = Process::start_with(config, verifier)?;
         let listeners = process.listen()?;
-        let surfaces = surfaces(&process, &Memory { log: Log::memory(), issuer })?;
+        let surfaces = surfaces(&process, &Memory { log: Log::memory(), shelf: Shelf::memory(), issuer })?;
         Ok(Self { process, listeners, surfaces })
     }
 

@@ -9,6 +9,7 @@ pub mod backoff;
 mod bearer;
 pub mod browser;
 pub mod bucket;
+pub mod cache;
 pub mod clock;
 pub mod config;
 #[cfg(feature = "cql")]
@@ -19,6 +20,7 @@ pub mod docs;
 mod edge;
 pub mod error;
 pub mod extract;
+pub mod flights;
 pub mod health;
 pub mod hook;
 pub mod idempotency;
@@ -50,6 +52,7 @@ pub mod telemetry;
 #[cfg(feature = "testing")]
 pub mod testing;
 pub mod text;
+pub mod users;
 
 pub use catalog;
 pub use process::Process;

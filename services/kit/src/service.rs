@@ -36,6 +36,8 @@ pub struct Memory {
     /// Stands for Kafka.
     #[cfg(feature = "kafka")]
     pub log: crate::log::Log,
+    /// Stands for the cache in Redis.
+    pub shelf: crate::cache::Shelf,
     /// Stands for the keys of the tenant's realm.
     #[cfg(feature = "signing")]
     pub issuer: std::sync::Arc<crate::signing::Issuer>,

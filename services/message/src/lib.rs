@@ -23,7 +23,6 @@ mod api;
 pub mod domain;
 mod error;
 mod events;
-mod flights;
 mod metrics;
 mod pages;
 mod receipts;

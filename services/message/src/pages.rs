@@ -4,11 +4,13 @@ use std::sync::Arc;
 
 use contracts::ChatId;
 use futures_util::future::BoxFuture;
-use kit::page::Span;
+use kit::{
+    flights::{Flights, How},
+    page::Span,
+};
 
 use crate::{
     domain::SeatId,
-    flights::{Flights, How},
     history::{Archive, Beginning, History},
     metrics::{Metrics, Page},
     store::StoreError,

@@ -1,7 +1,7 @@
 //! What the service reads from its command line.
 
 use clap::Args;
-use kit::config::{KafkaArgs, MailArgs, PostgresArgs, RabbitMqArgs, secret};
+use kit::config::{KafkaArgs, MailArgs, PostgresArgs, RabbitMqArgs, RedisArgs, secret};
 use secrecy::SecretString;
 use url::Url;
 
@@ -12,6 +12,8 @@ pub struct Settings {
     pub postgres: PostgresArgs,
     #[command(flatten)]
     pub kafka: KafkaArgs,
+    #[command(flatten)]
+    pub redis: RedisArgs,
     #[command(flatten)]
     pub rabbitmq: RabbitMqArgs,
     #[command(flatten)]

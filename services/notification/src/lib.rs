@@ -10,7 +10,8 @@
 //!
 //! # Consumes
 //! `message.delivered`: texts, and what users took. `chat.events`: who is in which chat (see [`events`]). gRPC: `ChatService`, `MessageService`
-//! and `UserService` for how a chat is at the moment at which its user is notified (see [`sending`]), and the list of deleted accounts.
+//! and `UserService` for how a chat is at the moment at which its user is notified (see [`sending`]), and the list of deleted accounts. Names of
+//! users come from the tenant's cache (see [`kit::users`]).
 //!
 //! # Publishes
 //! Nothing to the log. Web Push, pushes by Firebase, webhooks, mails and text messages (see [`mod@channels`]). Where the cell has RabbitMQ, jobs go from
@@ -37,7 +38,16 @@ use aws_lc_rs::rand;
 use base64::{Engine as _, prelude::BASE64_STANDARD};
 use chrono::TimeDelta;
 use contracts::api::NotificationChannel;
-use kit::{Memory, Scope, Service, Surface, catalog, catalog::Topic, deletions, log::Log, mail::Mailer};
+use kit::{
+    Memory, Scope, Service, Surface,
+    cache::{self, Cache, Shelf},
+    catalog,
+    catalog::Topic,
+    deletions,
+    log::Log,
+    mail::Mailer,
+    users::USERS,
+};
 use secrecy::SecretString;
 use tokio::sync::Notify;
 use tonic::service::Routes;
@@ -73,6 +83,7 @@ struct Parts {
     outside: Outside,
     store: Arc<dyn NotificationStore>,
     log: Log,
+    shelf: Shelf,
     /// What carries jobs to their senders, where the cell has it.
     broker: Option<Arc<dyn Broker>>,
     mail: Option<(Arc<Mailer>, String)>,
@@ -104,6 +115,7 @@ impl Notification {
         let Settings {
             postgres,
             kafka,
+            redis,
             rabbitmq,
             mail,
             public_origins,
@@ -140,6 +152,7 @@ impl Notification {
             outside,
             store: Arc::new(PostgresStore::new(SCHEMA.watched_pool(&postgres, scope))),
             log: Log::kafka(kafka),
+            shelf: Shelf::redis(&redis, scope.tenant()).context("failed to prepare the cache")?,
             broker: broker.map(|broker| Arc::new(broker) as Arc<dyn Broker>),
             mail,
             fcm,
@@ -171,6 +184,7 @@ impl Service for Notification {
             outside: internet()?,
             store: Arc::new(MemoryStore::default()),
             log: memory.log.clone(),
+            shelf: memory.shelf.clone(),
             broker: None,
             mail: None,
             fcm: None,
@@ -188,12 +202,13 @@ fn internet() -> anyhow::Result<Outside> {
 }
 
 fn surface(parts: Parts, scope: &Scope) -> anyhow::Result<Surface> {
-    let Parts { outside, store, log, broker, mail, fcm, sms, contact, secret, delay } = parts;
+    let Parts { outside, store, log, shelf, broker, mail, fcm, sms, contact, secret, delay } = parts;
     let metrics = scope.metrics(Metrics::register);
     let peers = Peers::new(
         scope.peer(catalog::Service::Chat)?,
         scope.peer(catalog::Service::Message)?,
         scope.peer(catalog::Service::User)?,
+        Cache::new(USERS, shelf, scope.metrics(cache::Metrics::register)),
     );
     let shutdown = || scope.shutdown().clone();
     let follower = Follower {

@@ -2,15 +2,16 @@
 
 use contracts::{
     ChatId, UserId,
+    api::UserProfile,
     convert::UnreadableField,
     event::ChatKind,
     rpc::{
-        EntriesRequest, EntryPlace, GetUsersRequest, ListMembershipsRequest, ListMembershipsResponse,
-        MarkRequest, Membership, SyncRequest, Watermarks, chat_service_client::ChatServiceClient,
+        EntriesRequest, EntryPlace, ListMembershipsRequest, ListMembershipsResponse, MarkRequest, Membership,
+        SyncRequest, Watermarks, chat_service_client::ChatServiceClient,
         message_service_client::MessageServiceClient, user_service_client::UserServiceClient,
     },
 };
-use kit::rpc::InternalChannel;
+use kit::{cache::Cache, rpc::InternalChannel, users::ShownUsers};
 use tonic::{Code, Status};
 use uuid::Uuid;
 
@@ -31,6 +32,8 @@ pub struct Peers {
     chats: ChatServiceClient<InternalChannel>,
     messages: MessageServiceClient<InternalChannel>,
     users: UserServiceClient<InternalChannel>,
+    /// By the cache: a name is shown to many users at once, and decides nothing.
+    shown: ShownUsers,
 }
 
 /// How a user has a chat.
@@ -47,12 +50,18 @@ pub(crate) struct Standing {
 }
 
 impl Peers {
-    /// Returns the services behind these channels.
-    pub fn new(chats: InternalChannel, messages: InternalChannel, users: InternalChannel) -> Self {
+    /// Returns the services behind these channels, and the users whom a cache of [`kit::users::USERS`] keeps.
+    pub fn new(
+        chats: InternalChannel,
+        messages: InternalChannel,
+        users: InternalChannel,
+        cache: Cache<UserProfile, Status>,
+    ) -> Self {
         Self {
             chats: ChatServiceClient::new(chats).max_decoding_message_size(MAX_LIST_BYTES),
             messages: MessageServiceClient::new(messages),
-            users: UserServiceClient::new(users),
+            users: UserServiceClient::new(users.clone()),
+            shown: ShownUsers::new(users, cache),
         }
     }
 
@@ -124,9 +133,8 @@ impl Peers {
             return Ok(None);
         }
         let sender: UserId = message.sender_id.parse().map_err(|_| UnreadableField("sender_id"))?;
-        let request = GetUsersRequest { user_ids: vec![message.sender_id] };
-        let found = self.users.clone().get_users(request).await.map_err(failed("user"))?.into_inner();
-        let name = found.users.into_iter().next().map(|user| user.display_name).unwrap_or_default();
+        let found = self.shown.user(sender).await.map_err(failed("user"))?;
+        let name = found.map(|user| user.display_name).unwrap_or_default();
         let (name, text) = (excerpt(&name), excerpt(&message.body));
         Ok(Some(NoticeText { sender, name, text, sent_at_ms: message.sent_at_ms }))
     }
@@ -147,7 +155,7 @@ impl Peers {
         let request =
             SyncRequest { user_id: user_id.to_string(), limit: DIGEST_CHATS, ..SyncRequest::default() };
         let synced = self.messages.clone().sync(request).await.map_err(failed("message"))?.into_inner();
-        let mut digest = Digest::default();
+        let mut missed = Vec::new();
         for state in synced.chats {
             let (Some(membership), Some(marks)) = (state.membership, state.watermarks) else { continue };
             let is_missed = marks.unread > 0 && taken_seq(&marks) < state.head_seq;
@@ -155,27 +163,48 @@ impl Peers {
                 continue;
             }
             let name = match membership.title.as_str() {
-                "" => self.name(&membership.other_id).await?,
-                title => title.to_owned(),
+                "" => Name::Of(membership.other_id.parse().ok()),
+                title => Name::Is(title.to_owned()),
             };
-            digest.unread += marks.unread;
             let is_direct = ChatKind::parse(&membership.kind) == Some(ChatKind::Direct);
-            let is_called = is_direct || marks.mentions > 0;
-            digest.chats.push(Missed { name, unread: marks.unread, is_called });
+            missed.push((name, marks.unread, is_direct || marks.mentions > 0));
+        }
+        let others: Vec<UserId> = missed.iter().filter_map(|(name, ..)| name.of()).collect();
+        let others = self.shown.users(&others).await.map_err(failed("user"))?;
+        let mut digest = Digest::default();
+        for (name, unread, is_called) in missed {
+            let name = match name {
+                Name::Is(title) => title,
+                Name::Of(user) => match user.and_then(|user| others.get(&user)) {
+                    Some(user) if !user.deleted => user.display_name.clone(),
+                    Some(_) | None => "a user who is gone".to_owned(),
+                },
+            };
+            digest.unread += unread;
+            digest.chats.push(Missed { name, unread, is_called });
         }
         Ok(digest)
-    }
-
-    async fn name(&self, user_id: &str) -> Result<String, Error> {
-        let request = GetUsersRequest { user_ids: vec![user_id.to_owned()] };
-        let found = self.users.clone().get_users(request).await.map_err(failed("user"))?.into_inner();
-        let user = found.users.into_iter().find(|user| !user.deleted);
-        Ok(user.map_or_else(|| "a user who is gone".to_owned(), |user| user.display_name))
     }
 
     /// Returns the user service.
     pub const fn users(&self) -> &UserServiceClient<InternalChannel> {
         &self.users
+    }
+}
+
+/// What a chat is called.
+enum Name {
+    Is(String),
+    /// As this user, if it has one.
+    Of(Option<UserId>),
+}
+
+impl Name {
+    fn of(&self) -> Option<UserId> {
+        match self {
+            Self::Is(_) => None,
+            Self::Of(user) => *user,
+        }
     }
 }
 

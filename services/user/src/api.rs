@@ -19,11 +19,12 @@ use kit::{
 use crate::{
     domain::{Newcomer, Profile, Status},
     error::Error,
+    shown::Shown,
     store::ProfileStore,
 };
 
 /// Returns the REST API with its state applied.
-pub fn router(store: Arc<dyn ProfileStore>) -> OpenApiRouter {
+pub fn router(shown: Shown) -> OpenApiRouter {
     docs::router()
         .routes(routes!(me::get, me::update))
         .routes(routes!(settings::get, settings::put))
@@ -32,7 +33,7 @@ pub fn router(store: Arc<dyn ProfileStore>) -> OpenApiRouter {
         .routes(routes!(erasures::get))
         .routes(routes!(users::get))
         .routes(routes!(users::search))
-        .with_state(store)
+        .with_state(shown)
 }
 
 /// Returns the caller's profile, which their first request creates. A caller whose account is deleted is refused, whatever

@@ -86,6 +86,8 @@ pub struct Profile {
     pub created_at: DateTime<Utc>,
     /// The account is deleted: the display name is the username, `about` is empty, and there is no status.
     pub is_deleted: bool,
+    /// Grows with each change, from 1 on.
+    pub version: i64,
 }
 
 /// What a user is doing at present: a text, an emoji, or both.
@@ -419,6 +421,7 @@ mod tests {
             status: Some(away),
             created_at: now,
             is_deleted: false,
+            version: 1,
         };
         assert!(profile.status_at(now + TimeDelta::seconds(59)).is_some());
         assert_eq!(profile.status_at(now + TimeDelta::seconds(60)), None);

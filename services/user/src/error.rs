@@ -1,5 +1,7 @@
 //! What a caller of this service may meet.
 
+use std::sync::Arc;
+
 use contracts::{ErrorCode, UserId};
 use kit::error::{InvalidField, ServiceError};
 
@@ -21,6 +23,9 @@ pub enum Error {
     Deleted,
     #[error(transparent)]
     Store(#[from] StoreError),
+    /// Several requests read together.
+    #[error(transparent)]
+    Read(#[from] Arc<StoreError>),
 }
 
 impl ServiceError for Error {
@@ -31,19 +36,24 @@ impl ServiceError for Error {
             Self::ContactOfOneself => ErrorCode::Conflict,
             Self::TooManyContacts => ErrorCode::LimitReached,
             Self::Deleted => ErrorCode::Unauthenticated,
-            Self::Store(error) => match error {
-                StoreError::TooLong(_) => ErrorCode::TooLarge,
-                // Like an account that is deleted: it opens nothing here.
-                StoreError::NameOfDeleted => ErrorCode::Unauthenticated,
-                StoreError::TooManySearches => ErrorCode::Unavailable,
-                StoreError::Settings { source, .. }
-                | StoreError::Contacts { source, .. }
-                | StoreError::Ensure { source, .. }
-                | StoreError::Update { source, .. }
-                | StoreError::Delete { source, .. }
-                | StoreError::Words(source)
-                | StoreError::Read(source) => kit::postgres::code(source),
-            },
+            Self::Store(error) => code(error),
+            Self::Read(error) => code(error),
         }
+    }
+}
+
+fn code(error: &StoreError) -> ErrorCode {
+    match error {
+        StoreError::TooLong(_) => ErrorCode::TooLarge,
+        // Like an account that is deleted: it opens nothing here.
+        StoreError::NameOfDeleted => ErrorCode::Unauthenticated,
+        StoreError::TooManySearches => ErrorCode::Unavailable,
+        StoreError::Settings { source, .. }
+        | StoreError::Contacts { source, .. }
+        | StoreError::Ensure { source, .. }
+        | StoreError::Update { source, .. }
+        | StoreError::Delete { source, .. }
+        | StoreError::Words(source)
+        | StoreError::Read(source) => kit::postgres::code(source),
     }
 }

@@ -3,7 +3,8 @@
 //! # Owns
 //! Schema `user_service` of the tenant's database: profiles, with who may reach and see a user, contacts, and settings that
 //! clients share. The words of names, by which users are found, follow from the profiles; a task writes those that are missing. The realm decides a user's id and username; the
-//! profile is created at the registration or from the first token that comes here, whichever is first.
+//! profile is created at the registration or from the first token that comes here, whichever is first. What others are shown of a profile is kept in
+//! the tenant's cache for a minute, where every service may find it (see [`kit::users`]).
 //!
 //! # Endpoints
 //! - `GET` and `PATCH /api/users/me`: one's own profile.
@@ -14,42 +15,56 @@
 //! - gRPC `posthouse.v1.UserService`: `EnsureUser`, `GetUsers`, `CheckPresence`, and the deletion of accounts.
 
 pub mod api;
+mod config;
 pub mod domain;
 pub mod error;
+pub mod shown;
 pub mod store;
 mod words;
 
 use std::sync::Arc;
 
+use anyhow::Context as _;
 use contracts::rpc::user_service_server::UserServiceServer;
-use kit::{Memory, Scope, Service, Surface, catalog, config::PostgresArgs};
+use kit::{
+    Memory, Scope, Service, Surface,
+    cache::{Metrics, Shelf},
+    catalog,
+};
 use tonic::service::Routes;
 
-use crate::store::{MemoryStore, PostgresStore, ProfileStore, SCHEMA};
+pub use config::Settings;
+
+use crate::{
+    shown::Shown,
+    store::{MemoryStore, PostgresStore, ProfileStore, SCHEMA},
+};
 
 /// The user service.
 pub struct User;
 
 impl Service for User {
     const ENTRY: catalog::Service = catalog::Service::User;
-    type Settings = PostgresArgs;
+    type Settings = Settings;
 
-    async fn build(postgres: PostgresArgs, scope: &Scope) -> anyhow::Result<Surface> {
+    async fn build(Settings { postgres, redis }: Settings, scope: &Scope) -> anyhow::Result<Surface> {
         let store = PostgresStore::new(SCHEMA.watched_pool(&postgres, scope));
         scope.spawn(words::follow(store.clone(), scope.shutdown().clone()));
-        Ok(surface(Arc::new(store)))
+        let shelf = Shelf::redis(&redis, scope.tenant()).context("failed to prepare the cache")?;
+        Ok(surface(Arc::new(store), shelf, scope))
     }
 
-    async fn migrate(postgres: PostgresArgs) -> anyhow::Result<()> {
-        Ok(SCHEMA.migrate(&postgres).await?)
+    async fn migrate(settings: Settings) -> anyhow::Result<()> {
+        Ok(SCHEMA.migrate(&settings.postgres).await?)
     }
 
-    fn in_memory(_: &Memory, _: &Scope) -> anyhow::Result<Surface> {
-        Ok(surface(Arc::new(MemoryStore::default())))
+    fn in_memory(memory: &Memory, scope: &Scope) -> anyhow::Result<Surface> {
+        Ok(surface(Arc::new(MemoryStore::default()), memory.shelf.clone(), scope))
     }
 }
 
-fn surface(store: Arc<dyn ProfileStore>) -> Surface {
-    let grpc = Routes::new(UserServiceServer::new(api::grpc::UserRpc::new(store.clone())));
-    Surface { api: api::router(store), grpc }
+fn surface(store: Arc<dyn ProfileStore>, shelf: Shelf, scope: &Scope) -> Surface {
+    let shown = Shown::new(store, shelf, scope.metrics(Metrics::register));
+    let grpc = Routes::new(UserServiceServer::new(api::grpc::UserRpc::new(shown.clone())));
+    Surface { api: api::router(shown), grpc }
 }

@@ -17,6 +17,7 @@ use kit::{
     extract::{Json, Path},
 };
 use serde::Serialize;
+use serde_json::Value;
 use utoipa::ToSchema;
 
 use crate::{
@@ -29,6 +30,12 @@ use crate::{
 pub(crate) struct PageConfig {
     /// What users read as the name of the messenger.
     pub name: String,
+    /// The tenant's colour, as `#rrggbb`. The page makes it darker or lighter where it would not be seen. Absent where the tenant has none.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub color: Option<String>,
+    /// A picture that is shown beside the name, as a `data:` URL. Absent where the tenant has none.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub logo: Option<String>,
     /// The issuer of the realm on whose page users sign in. Absent where there is none: then with `POST /api/auth/sign-in`.
     #[serde(skip_serializing_if = "Option::is_none")]
     pub realm: Option<String>,
@@ -39,6 +46,8 @@ pub(crate) struct PageConfig {
 pub(crate) struct WebState {
     assets: Assets,
     page: Asset,
+    /// What an installed page is called. Absent where the client was not built.
+    manifest: Option<String>,
     config: PageConfig,
     policy: HeaderValue,
 }
@@ -46,7 +55,8 @@ pub(crate) struct WebState {
 impl WebState {
     pub(crate) fn new(assets: Assets, config: PageConfig, policy: HeaderValue) -> anyhow::Result<Arc<Self>> {
         let page = assets.index().context("the build of the client has no page")?;
-        Ok(Arc::new(Self { assets, page, config, policy }))
+        let manifest = assets.get(MANIFEST).map(|asset| manifest(asset.bytes, &config)).transpose()?;
+        Ok(Arc::new(Self { assets, page, manifest, config, policy }))
     }
 }
 
@@ -57,11 +67,26 @@ const FOREVER: &str = "public, max-age=31536000, immutable";
 /// It is asked for each time, and sent when it has changed.
 const ASK: &str = "no-cache";
 
+const MANIFEST: &str = "manifest.webmanifest";
+
+/// Returns the client's manifest with the name and the colour of the tenant.
+fn manifest(built: &[u8], config: &PageConfig) -> anyhow::Result<String> {
+    let mut manifest: Value =
+        serde_json::from_slice(built).context("the manifest in the build of the client is no JSON")?;
+    manifest["name"] = config.name.clone().into();
+    manifest["short_name"] = config.name.clone().into();
+    if let Some(color) = &config.color {
+        manifest["theme_color"] = color.clone().into();
+    }
+    Ok(manifest.to_string())
+}
+
 /// Returns the public surface with its state applied.
 pub(crate) fn router(state: Arc<WebState>) -> OpenApiRouter {
     docs::router()
         .routes(routes!(config))
         .route("/", routing::get(page))
+        .route("/app/manifest.webmanifest", routing::get(installed))
         .route("/app/{*path}", routing::get(file))
         .with_state(state)
 }
@@ -85,6 +110,14 @@ async fn page(State(state): State<Arc<WebState>>, headers: HeaderMap) -> Respons
     // A page that this one opened, as by a link in a message, does not reach back.
     response.headers_mut().insert(OPENER_POLICY, HeaderValue::from_static("same-origin"));
     response
+}
+
+/// What the page is called where it is installed.
+async fn installed(State(state): State<Arc<WebState>>) -> Result<Response, ApiError> {
+    let manifest = state.manifest.clone();
+    let manifest = manifest.ok_or_else(|| ApiError::new(ErrorCode::NotFound, "the client was not built"))?;
+    let headers = [(header::CACHE_CONTROL, ASK), (header::CONTENT_TYPE, "application/manifest+json")];
+    Ok((headers, manifest).into_response())
 }
 
 async fn file(
@@ -126,13 +159,26 @@ mod tests {
 
     use super::*;
 
-    static FILES: [Asset; 2] = [
+    static FILES: [Asset; 3] = [
+        Asset {
+            path: MANIFEST,
+            tag: "\"3\"",
+            bytes: br##"{"name": "Posthouse", "theme_color": "#1f5f8b", "display": "standalone"}"##,
+            brotli: None,
+            gzip: None,
+        },
         Asset { path: "index.html", tag: "\"1\"", bytes: b"<!doctype html>", brotli: None, gzip: None },
         Asset { path: "assets/a-1.js", tag: "\"2\"", bytes: b"plain", brotli: Some(b"br"), gzip: None },
     ];
 
     async fn get(path: &str, headers: &[(HeaderName, &str)]) -> Response {
-        let config = PageConfig { name: "acme".to_owned(), realm: None, services: Vec::new() };
+        let config = PageConfig {
+            name: "Acme".to_owned(),
+            color: Some("#0a7b5c".to_owned()),
+            logo: None,
+            realm: None,
+            services: Vec::new(),
+        };
         let policy = crate::policy::policy(&[]).expect("a policy");
         let state = WebState::new(Assets::of(&FILES), config, policy).expect("it has a page");
         let (router, _) = router(state).split_for_parts();
@@ -153,6 +199,19 @@ mod tests {
         assert_eq!(file.headers()[header::CACHE_CONTROL], FOREVER);
         assert_eq!(file.headers()[header::CONTENT_ENCODING], "br");
         assert!(file.extensions().get::<PagePolicy>().is_none());
+    }
+
+    #[tokio::test]
+    async fn an_installed_page_has_the_name_and_the_colour_of_its_tenant() {
+        let response = get("/app/manifest.webmanifest", &[]).await;
+        assert_eq!(response.headers()[header::CONTENT_TYPE], "application/manifest+json");
+        let body = axum::body::to_bytes(response.into_body(), 1024).await.expect("a body");
+        let manifest: Value = serde_json::from_slice(&body).expect("JSON");
+        assert_eq!((&manifest["name"], &manifest["short_name"]), (&"Acme".into(), &"Acme".into()));
+        assert_eq!(
+            (&manifest["theme_color"], &manifest["display"]),
+            (&"#0a7b5c".into(), &"standalone".into())
+        );
     }
 
     #[tokio::test]

@@ -29,7 +29,7 @@ use crate::{
     policy::policy,
 };
 
-pub use config::{Settings, UploadOrigin};
+pub use config::{Logo, Settings, UploadOrigin};
 
 /// Where a messenger in memory takes files.
 const LOCAL_STORE: &str = "http://127.0.0.1:*";
@@ -42,12 +42,19 @@ impl Service for Web {
     type Settings = Settings;
 
     async fn build(settings: Settings, scope: &Scope) -> anyhow::Result<Surface> {
-        let Settings { oidc_issuer, upload_origin } = settings;
+        let Settings { oidc_issuer, upload_origin, brand_name, brand_color, brand_logo } = settings;
         let realm: Url =
             oidc_issuer.parse().with_context(|| format!("--oidc-issuer {oidc_issuer} is not a URL"))?;
         let elsewhere = [Some(realm), upload_origin.0];
         let elsewhere: Vec<_> = elsewhere.iter().flatten().map(policy::source).collect();
-        surface(config(scope, Some(oidc_issuer)), policy(&elsewhere)?)
+        let mut config = config(scope, Some(oidc_issuer));
+        if !brand_name.is_empty() {
+            config.name = brand_name;
+        }
+        surface(
+            PageConfig { color: brand_color, logo: brand_logo.map(|logo| logo.0), ..config },
+            policy(&elsewhere)?,
+        )
     }
 
     /// There is no realm with a page: users sign in by name and password. The store of the media service in memory has a port of the
@@ -60,6 +67,8 @@ impl Service for Web {
 fn config(scope: &Scope, realm: Option<String>) -> PageConfig {
     PageConfig {
         name: scope.tenant().to_owned(),
+        color: None,
+        logo: None,
         realm,
         services: scope.tenant_services().iter().map(|service| service.as_str().to_owned()).collect(),
     }

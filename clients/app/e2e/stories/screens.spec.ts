@@ -1,5 +1,6 @@
 // Every screen: no finding of axe, in both themes and from right to left, and a picture of each as an artifact.
 import { join } from "node:path";
+import { AxeBuilder } from "@axe-core/playwright";
 import type { Page } from "@playwright/test";
 import { Actor, expect, test } from "./stand";
 
@@ -21,6 +22,28 @@ test("the sign-in", async ({ page, browser }, { project }) => {
     }
     const actor = await Actor.register(browser);
     await actor.context.close();
+});
+
+test("the page of the realm, whose colours are the tenant's", async ({ page }, { project }) => {
+    await page.goto("/");
+    const config = (await (await page.request.get("/app/config.json")).json()) as {
+        name: string;
+        realm?: string;
+    };
+    // `posthouse dev` has none.
+    if (config.realm === undefined) return;
+    await page.getByRole("button", { name: "Sign in", exact: true }).click();
+    await expect(page.locator("#kc-login")).toBeVisible();
+    await expect(page.locator("#kc-header")).toHaveText(config.name);
+    for (const as of LOOKS) {
+        await look(page, as);
+        // The rest of the page is Keycloak's.
+        const { violations } = await new AxeBuilder({ page }).withRules(["color-contrast"]).analyze();
+        expect(violations).toEqual([]);
+        await page.screenshot({ path: join(OUT, "screens", `${project.name}-realm-${as}.png`) });
+    }
+    await page.getByRole("link", { name: `Go back to ${config.name}` }).click();
+    await expect(page.getByRole("button", { name: "Create an account" })).toBeVisible();
 });
 
 test("the messenger", async ({ actors }, { project }) => {

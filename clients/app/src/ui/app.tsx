@@ -1,6 +1,7 @@
 // The page as a whole: its language and theme, and whether a user is signed in.
 import type { Identity } from "@posthouse/client";
 import { useCallback, useEffect, useRef, useState, type ReactNode } from "react";
+import { paint } from "../branding";
 import type { Preferences } from "../preferences";
 import { SignIn } from "../sign-in";
 import { useSource } from "../state/source";
@@ -32,6 +33,10 @@ export function App({ signIn, preferences, firstTexts }: Props): ReactNode {
     useEffect(() => {
         document.documentElement.dataset["theme"] = theme;
     }, [theme]);
+    useEffect(() => {
+        document.title = signIn.config.name;
+        paint(signIn.config.color, document.documentElement.style);
+    }, [signIn]);
     return (
         <PageProvider config={signIn.config} texts={texts} preferences={preferences}>
             <Boundary fallback={<Failed error={undefined} />}>

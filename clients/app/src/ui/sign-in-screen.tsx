@@ -15,6 +15,9 @@ export function SignInScreen({ signIn, onSignedIn }: Props): ReactNode {
     const [mode, setMode] = useState<Mode>(mailLink()?.kind === "password_reset" ? "reset" : "signIn");
     const [notice, setNotice] = useState<string>();
     const { isBusy, error, run } = useCall();
+    useEffect(() => {
+        document.title = config.name;
+    }, [config.name]);
     const providers = useProviders(signIn);
     useConfirmedAddress(signIn, () => setNotice(t("addressConfirmed")));
 
@@ -56,6 +59,7 @@ export function SignInScreen({ signIn, onSignedIn }: Props): ReactNode {
     return (
         <main className="centre">
             <form className="card" onSubmit={submit} aria-busy={isBusy}>
+                {config.logo !== undefined && <img className="logo" src={config.logo} alt="" />}
                 <h1>{t("signInTo", { name: config.name })}</h1>
                 {notice !== undefined && <p role="status">{notice}</p>}
                 {asksName && (

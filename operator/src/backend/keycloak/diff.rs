@@ -4,7 +4,7 @@ use std::fmt;
 
 use serde_json::{Map, Value};
 
-use crate::backend::password::sha256;
+use crate::{backend::password::sha256, text::cut};
 
 /// One field that differs. `Display` shows no secret.
 #[derive(Clone, Debug, PartialEq)]
@@ -18,6 +18,8 @@ pub struct Difference {
 /// Fields that hold what is secret, or its hash.
 const SECRETS: [&str; 2] = [SECRET, "config.posthouse.secret"];
 const SECRET: &str = "secret";
+/// Most of a text that is shown, in bytes: a picture has thousands.
+const MAX_SHOWN: usize = 200;
 
 impl fmt::Display for Difference {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
@@ -34,7 +36,7 @@ impl fmt::Display for Shown<'_> {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         match self.0 {
             Value::Null => f.write_str("unset"),
-            Value::String(text) => f.write_str(text),
+            Value::String(text) => f.write_str(&cut(text, MAX_SHOWN)),
             other => write!(f, "{other}"),
         }
     }
@@ -63,6 +65,8 @@ fn compare(path: &str, declared: &Value, found: &Value, differences: &mut Vec<Di
         }
         // An empty list and none are the same to Keycloak.
         (Value::Array(declared), Value::Null) => declared.is_empty(),
+        // Nor does it tell an empty text from none everywhere: databases differ.
+        (Value::String(declared), Value::Null) => declared.is_empty(),
         (declared, found) => declared == found,
     };
     if !equal {
@@ -115,6 +119,19 @@ mod tests {
             &["attributes.x 2 -> 1"],
         );
         check(json!({"attributes": {"x": "1"}}), json!({}), &["attributes.x unset -> 1"]);
+    }
+
+    #[test]
+    fn an_empty_text_is_none() {
+        check(json!({"a": ""}), json!({}), &[]);
+        check(json!({"a": ""}), json!({"a": "x"}), &["a x -> "]);
+        check(json!({"a": "x"}), json!({"a": ""}), &["a  -> x"]);
+    }
+
+    #[test]
+    fn a_long_text_is_cut() {
+        let shown = differences(&json!({ "a": "я".repeat(9000) }), &json!({}))[0].to_string();
+        assert!(shown.starts_with("a unset -> яя") && shown.len() < 300, "{shown}");
     }
 
     #[test]

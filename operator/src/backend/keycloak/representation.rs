@@ -15,10 +15,16 @@ use serde_json::{Value, json};
 use sha2::{Digest, Sha256};
 
 use super::{ADMIN_CLIENT, APP_CLIENT, AUTH_CLIENT, KeycloakDesired, MANAGEMENT_CLIENT, SERVICE_ROLES};
-use crate::{providers::Provider, text::hex};
+use crate::{
+    providers::Provider,
+    text::{hex, html},
+};
 
 /// Realm attribute with the owner marker.
 pub(super) const OWNER: &str = "posthouse.owner";
+/// Realm attributes that the theme in `deploy/keycloak-theme` reads. Empty where the tenant declares none.
+pub(super) const COLOR: &str = "posthouse.color";
+pub(super) const LOGO: &str = "posthouse.logo";
 /// In the configuration of an identity provider: a hash of its client secret, which Keycloak never shows, and one of what its issuer
 /// declared. Who has them was made by the operator.
 pub(super) const SECRET: &str = "posthouse.secret";
@@ -82,6 +88,9 @@ pub(super) const REQUIRED_ACTIONS: [&str; 11] = [
 pub(super) const REGISTRATION_POLICY: &str =
     "org.keycloak.services.clientregistration.policy.ClientRegistrationPolicy";
 
+/// Languages of the pages on which users sign in: those of the web client, which says which one its user has.
+const LANGUAGES: [&str; 2] = ["en", "ru"];
+
 const PASSWORD_POLICY: &str = "length(8)";
 /// Users of a messenger stay signed in: 14 days away, 90 days in all.
 const SESSION_IDLE_SECONDS: i32 = 14 * 24 * 3600;
@@ -104,6 +113,13 @@ fn realm(desired: &KeycloakDesired) -> RealmRepresentation {
         realm: text(&desired.realm),
         enabled: Some(true),
         display_name: text(&desired.display_name),
+        // Without it Keycloak takes the name for HTML.
+        display_name_html: Some(html(&desired.display_name)),
+        // Empty is Keycloak's own.
+        login_theme: text(desired.login_theme.as_deref().unwrap_or_default()),
+        internationalization_enabled: Some(true),
+        supported_locales: Some(LANGUAGES.map(str::to_owned).into()),
+        default_locale: text(LANGUAGES[0]),
         // Users register with the auth service, which knows the rules for names. Keycloak's own form knows none of them.
         registration_allowed: Some(false),
         edit_username_allowed: Some(false),
@@ -138,7 +154,11 @@ fn realm(desired: &KeycloakDesired) -> RealmRepresentation {
         access_token_lifespan: Some(desired.access_token_seconds),
         sso_session_idle_timeout: Some(SESSION_IDLE_SECONDS),
         sso_session_max_lifespan: Some(SESSION_MAX_SECONDS),
-        attributes: map([(OWNER, &desired.owner.marker().to_string())]),
+        attributes: map([
+            (OWNER, &desired.owner.marker().to_string()),
+            (COLOR, desired.color.as_deref().unwrap_or_default()),
+            (LOGO, desired.logo.as_deref().unwrap_or_default()),
+        ]),
         ..Default::default()
     }
 }
@@ -175,6 +195,7 @@ fn app_client(desired: &KeycloakDesired) -> ClientRepresentation {
         service_accounts_enabled: Some(false),
         redirect_uris: Some(desired.redirect_uris.clone()),
         web_origins: Some(desired.web_origins.clone()),
+        base_url: home(desired),
         // Its tokens carry no role of their user.
         full_scope_allowed: Some(false),
         attributes: map([PKCE, NO_GRANTS[0], NO_GRANTS[1]]),
@@ -191,6 +212,7 @@ fn auth_client(desired: &KeycloakDesired) -> ClientRepresentation {
         secret: text(desired.auth_client_secret.expose_secret()),
         // The sign-in with an external provider comes back to the auth service, and to no other place.
         standard_flow_enabled: Some(!desired.providers.is_empty()),
+        base_url: home(desired),
         redirect_uris: Some(if desired.providers.is_empty() { Vec::new() } else { callbacks(desired) }),
         attributes: if desired.providers.is_empty() {
             map(NO_GRANTS)
@@ -205,6 +227,11 @@ fn auth_client(desired: &KeycloakDesired) -> ClientRepresentation {
         protocol_mappers: Some(vec![audience_mapper()]),
         ..Default::default()
     }
+}
+
+/// Returns where pages of the realm lead back to, as for an account or a password that it does not give: the messenger does.
+fn home(desired: &KeycloakDesired) -> Option<String> {
+    desired.web_origins.first().map(|origin| format!("{origin}/"))
 }
 
 fn callbacks(desired: &KeycloakDesired) -> Vec<String> {

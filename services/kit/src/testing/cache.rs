@@ -42,6 +42,11 @@ impl TestCache {
         admin(cmd("GET").arg(key)).await
     }
 
+    /// Returns the members of a sorted set of the tenant, from the lowest score on.
+    pub async fn members(&self, key: &str) -> Vec<String> {
+        admin(cmd("ZRANGE").arg(key).arg(0).arg(-1)).await
+    }
+
     /// Returns how many members a sorted set of the tenant has; 0 when there is none.
     pub async fn size(&self, key: &str) -> usize {
         admin(cmd("ZCARD").arg(key)).await

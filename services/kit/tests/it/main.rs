@@ -2,6 +2,7 @@
 
 #![allow(clippy::disallowed_methods, reason = "tests make names of their own")]
 
+mod cache;
 mod identity;
 mod log;
 mod profiles;

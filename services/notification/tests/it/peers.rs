@@ -43,6 +43,8 @@ struct Known {
     banned: Vec<String>,
     /// The user whose chats cannot be listed.
     unlistable: Option<String>,
+    /// Calls for names of users.
+    names_read: usize,
     is_down: bool,
     /// Calls while they were down.
     refused: usize,
@@ -100,6 +102,11 @@ impl Peers {
 
     pub fn name(&self, user: UserId, name: &str) {
         self.known().names.insert(user.to_string(), name.to_owned());
+    }
+
+    /// Returns how many calls there were for names of users.
+    pub fn names_read(&self) -> usize {
+        self.known().names_read
     }
 
     pub fn say(&self, chat: ChatId, seq: i64, sender: UserId, body: &str) {
@@ -322,10 +329,11 @@ impl UserService for Peers {
         &self,
         request: Request<GetUsersRequest>,
     ) -> Result<Response<GetUsersResponse>, Status> {
-        let known = self.up()?;
+        let mut known = self.up()?;
+        known.names_read += 1;
         let user = |user_id: String| {
             let display_name = known.names.get(&user_id).cloned().unwrap_or_else(|| "A user".to_owned());
-            User { user_id, display_name, ..User::default() }
+            User { user_id, display_name, version: 1, ..User::default() }
         };
         let users = request.into_inner().user_ids.into_iter().map(user).collect();
         Ok(Response::new(GetUsersResponse { users }))

@@ -135,6 +135,23 @@ async fn who_is_away_is_told_once_by_each_channel_and_who_is_online_is_not(stand
     assert_eq!(topics[0], topics[1], "the second takes the place of the first");
 }
 
+#[tokio::test(flavor = "multi_thread")]
+async fn the_name_of_a_sender_is_read_once_for_all_who_are_notified() {
+    let stand = Stand::start().await;
+    let ann = stand.realm.user("ann");
+    let mut away = Vec::new();
+    for name in ["ben", "eve", "kim", "lea"] {
+        away.push(Away::start(&stand, name).await);
+    }
+    let chat = stand.found(&away.iter().map(|one| one.user.id).chain([ann.id]).collect::<Vec<_>>());
+    stand.peers.name(ann.id, "Ann");
+    stand.say(chat, 1, ann.id, "hello", &[]);
+    for one in &away {
+        assert_eq!(one.next(1).await["message"]["name"], "Ann");
+    }
+    assert_eq!(stand.peers.names_read(), 1);
+}
+
 async fn a_provider_that_is_down_delays_its_own_channel_and_loses_nothing(stand: Stand) {
     let away = Away::start(&stand, "ben").await;
     let hook = Receiver::start().await;

@@ -9,12 +9,14 @@ use contracts::{
     event::{DeliveredRecord, DeliveryOutcome, EntryKind, MembershipRecord, Role},
 };
 use kit::{
+    cache::{self, Cache, Shelf},
     catalog::Topic,
     config::MailArgs,
     log::{Log, Producer},
     mail::Mailer,
     reach::Reach,
     testing::{TestApi, TestRealm, receivers::Receiver, smtp},
+    users::USERS,
 };
 use notification::{
     api::{self, AppState, ChannelFacts, Confirming, Tokens},
@@ -102,7 +104,8 @@ impl Stand {
             (TestRealm::start(TENANT).await, Peers::default(), CancellationToken::new());
         let (log, store, metrics) = (Log::memory(), Arc::new(MemoryStore::default()), Metrics::default());
         let channel = fake.channel().await;
-        let client = peers::Peers::new(channel.clone(), channel.clone(), channel);
+        let names = Cache::new(USERS, Shelf::memory(), cache::Metrics::default());
+        let client = peers::Peers::new(channel.clone(), channel.clone(), channel, names);
         let mail = smtp::MailServer::start().await;
         let args = MailArgs {
             smtp_url: Some(format!("smtp://{}", mail.address).parse().expect("a URL")),

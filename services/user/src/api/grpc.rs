@@ -23,6 +23,7 @@ use tonic::{Request, Response, Status, async_trait};
 use crate::{
     domain::{ChatsErased, Deletion, DeletionPosition, Newcomer, Profile, ReceiptHash, Search},
     error::Error,
+    shown::Shown,
     store::{ProfileStore, StoreError},
 };
 
@@ -34,11 +35,12 @@ const FOUND: PageSizes = PageSizes { default: 20, max: 100 };
 /// Serves from the store.
 pub struct UserRpc {
     store: Arc<dyn ProfileStore>,
+    shown: Shown,
 }
 
 impl UserRpc {
-    pub fn new(store: Arc<dyn ProfileStore>) -> Self {
-        Self { store }
+    pub fn new(shown: Shown) -> Self {
+        Self { store: shown.store().clone(), shown }
     }
 }
 
@@ -115,6 +117,7 @@ impl UserService for UserRpc {
         // As precise as the store, so that a place in the order reads back.
         let now = DateTime::from_timestamp_micros(Utc::now().timestamp_micros()).expect("a moment");
         self.store.delete(user_id, receipt, now).await.map_err(|error| status(Error::from(error)))?;
+        self.shown.erased(user_id).await.map_err(status)?;
         Ok(Response::new(DeleteUserResponse {}))
     }
 
@@ -126,6 +129,8 @@ impl UserService for UserRpc {
         let user_id: UserId = id("user_id", &request.into_inner().user_id)?;
         let finished = self.store.finish_deletion(user_id, Utc::now()).await;
         finished.map_err(|error| status(Error::from(error)))?;
+        // Once more: the cache may not have answered when the deletion began.
+        self.shown.erased(user_id).await.map_err(status)?;
         Ok(Response::new(FinishDeletionResponse {}))
     }
 
@@ -183,6 +188,13 @@ impl From<Profile> for User {
             deleted: profile.is_deleted,
             contactable_by: profile.contactable_by.as_str().to_owned(),
             hides_read_receipts: !profile.read_receipts,
+            about: profile.about,
+            status: profile.status.map(|status| rpc::UserStatus {
+                text: status.text.unwrap_or_default(),
+                emoji: status.emoji.unwrap_or_default(),
+                expires_at_ms: status.expires_at.map(|at| at.timestamp_millis()),
+            }),
+            version: profile.version,
         }
     }
 }

@@ -13,7 +13,7 @@ use kit::{
 };
 
 use super::ensured;
-use crate::{domain::ProfileUpdate, error::Error, store::ProfileStore};
+use crate::{domain::ProfileUpdate, error::Error, shown::Shown, store::ProfileStore};
 
 /// Returns the caller's profile.
 #[utoipa::path(
@@ -51,11 +51,13 @@ pub(super) async fn get(
 #[expect(clippy::disallowed_methods, reason = "an edge: the time of the request")]
 pub(super) async fn update(
     caller: Caller,
-    State(store): State<Arc<dyn ProfileStore>>,
+    State(shown): State<Shown>,
     Json(request): Json<UpdateProfileRequest>,
 ) -> Result<Json<OwnProfile>, ApiError> {
     let update = ProfileUpdate::parse(request, Utc::now()).map_err(Error::from)?;
-    ensured(&store, &caller).await?;
-    let profile = store.update(caller.user_id, &update).await.map_err(Error::from)?;
-    Ok(Json(profile.ok_or(Error::NotFound(caller.user_id))?.into()))
+    ensured(shown.store(), &caller).await?;
+    let profile = shown.store().update(caller.user_id, &update).await.map_err(Error::from)?;
+    let profile = profile.ok_or(Error::NotFound(caller.user_id))?;
+    shown.changed(&profile).await;
+    Ok(Json(profile.into()))
 }

@@ -22,6 +22,7 @@ use super::ensured;
 use crate::{
     domain::{Cursor, Search},
     error::Error,
+    shown::Shown,
     store::ProfileStore,
 };
 
@@ -44,12 +45,15 @@ const PAGE_SIZES: PageSizes = PageSizes { default: 20, max: 100 };
 )]
 pub(super) async fn get(
     caller: Caller,
-    State(store): State<Arc<dyn ProfileStore>>,
+    State(shown): State<Shown>,
     Path(user_id): Path<UserId>,
 ) -> Result<Json<UserProfile>, ApiError> {
-    ensured(&store, &caller).await?;
-    let profile = store.profile(user_id).await.map_err(Error::from)?;
-    Ok(Json(profile.ok_or(Error::NotFound(user_id))?.into()))
+    let own = ensured(shown.store(), &caller).await?;
+    if own.user_id == user_id {
+        return Ok(Json(own.into()));
+    }
+    let profile = shown.profile(user_id).await?;
+    Ok(Json(profile.ok_or(Error::NotFound(user_id))?))
 }
 
 #[derive(Debug, Deserialize, IntoParams)]

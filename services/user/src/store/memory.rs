@@ -103,8 +103,12 @@ impl ProfileStore for MemoryStore {
             status: None,
             created_at: at,
             is_deleted: false,
+            version: 1,
         });
-        newcomer.username.as_str().clone_into(&mut profile.username);
+        if profile.username != name {
+            name.clone_into(&mut profile.username);
+            profile.version += 1;
+        }
         Ok(profile.clone())
     }
 
@@ -139,6 +143,7 @@ impl ProfileStore for MemoryStore {
         if let Some(status) = &update.status {
             profile.status.clone_from(status);
         }
+        profile.version += 1;
         Ok(Some(profile.clone()))
     }
 
@@ -242,6 +247,7 @@ impl ProfileStore for MemoryStore {
         let profile = profiles.get_mut(&user_id).filter(|profile| !profile.is_deleted);
         let Some(profile) = profile else { return Ok(()) };
         profile.is_deleted = true;
+        profile.version += 1;
         profile.about.clear();
         profile.status = None;
         self.all_settings().remove(&user_id);

@@ -38,13 +38,14 @@ pub const SCHEMA: Schema = Schema {
         ("0009_round_erasures", include_str!("../../migrations/0009_round_erasures.sql")),
         ("0010_create_name_words", include_str!("../../migrations/0010_create_name_words.sql")),
         ("0011_index_users_without_key", include_str!("../../migrations/0011_index_users_without_key.sql")),
+        ("0012_add_version", include_str!("../../migrations/0012_add_version.sql")),
     ],
 };
 
 /// The columns of a [`ProfileRow`].
 macro_rules! profile_columns {
     () => {
-        "user_id, username, display_name, about, contactable_by, presence_visible_to, read_receipts, status_text, status_emoji, status_expires_at, created_at, deleted_at"
+        "user_id, username, display_name, about, contactable_by, presence_visible_to, read_receipts, status_text, status_emoji, status_expires_at, created_at, deleted_at, version"
     };
 }
 
@@ -132,6 +133,7 @@ kit::row! {
         status_expires_at: Option<DateTime<Utc>>,
         created_at: DateTime<Utc>,
         deleted_at: Option<DateTime<Utc>>,
+        version: i64,
     }
 }
 
@@ -780,6 +782,7 @@ impl TryFrom<ProfileRow> for Profile {
             status,
             created_at: row.created_at,
             is_deleted: row.deleted_at.is_some(),
+            version: row.version,
         })
     }
 }

@@ -10,11 +10,15 @@ use contracts::{
         user_service_server::UserService as _,
     },
 };
-use kit::testing::{Answer, TestApi, TestRealm, TestUser, wait_for};
+use kit::{
+    cache::{Metrics, Outcome, Shelf},
+    testing::{Answer, TestApi, TestRealm, TestUser, wait_for},
+    users::USERS,
+};
 use serde_json::{Value, json};
 use sha2::{Digest as _, Sha256};
 use tonic::{Code, Request};
-use user::{api::grpc::UserRpc, store::MemoryStore};
+use user::{api::grpc::UserRpc, shown::Shown, store::MemoryStore};
 
 struct App {
     api: TestApi,
@@ -25,9 +29,14 @@ struct App {
 impl App {
     async fn start() -> Self {
         let realm = TestRealm::start("acme").await;
-        let store = Arc::new(MemoryStore::default());
-        let rpc = UserRpc::new(store.clone());
-        Self { api: TestApi::new(user::api::router(store), &realm), rpc, realm }
+        Self::of(realm, &Arc::default(), &Shelf::memory(), Metrics::default())
+    }
+
+    /// Returns a replica on a store and a shelf.
+    fn of(realm: TestRealm, store: &Arc<MemoryStore>, shelf: &Shelf, metrics: Metrics) -> Self {
+        let shown = Shown::new(store.clone(), shelf.clone(), metrics);
+        let rpc = UserRpc::new(shown.clone());
+        Self { api: TestApi::new(user::api::router(shown), &realm), rpc, realm }
     }
 
     async fn patch_me(&self, user: &TestUser, body: Value) -> Answer {
@@ -91,6 +100,49 @@ async fn users_change_their_own_profile_and_others_find_it() {
     let second = app.api.get(&bob, &format!("/api/users?limit=1&cursor={cursor}")).await.ok(200);
     assert_eq!(second["items"][0]["username"], "bob");
     assert!(second.get("next_cursor").is_none());
+}
+
+#[tokio::test]
+async fn a_profile_that_many_look_at_is_read_once_and_a_change_is_shown_by_every_replica() {
+    let (store, shelf) = (Arc::<MemoryStore>::default(), Shelf::memory());
+    let (here, there) = (Metrics::default(), Metrics::default());
+    let one = App::of(TestRealm::start("acme").await, &store, &shelf, here.clone());
+    let other = App::of(TestRealm::start("acme").await, &store, &shelf, there.clone());
+    let (ann, bob, cid) = (one.realm.user("ann"), one.realm.user("bob"), other.realm.user("cid"));
+    one.patch_me(&ann, json!({"display_name": "Annabel", "about": "Baker"})).await.ok(200);
+    let path = format!("/api/users/{}", ann.id);
+    let seen = async |field: &str| {
+        let (one, other) = (one.api.get(&bob, &path).await.ok(200), other.api.get(&cid, &path).await.ok(200));
+        assert_eq!(one, other, "every replica shows the same");
+        one[field].clone()
+    };
+    for _ in 0..5 {
+        assert_eq!(seen("display_name").await, "Annabel");
+    }
+    let count = |metrics: &Metrics, outcome| metrics.counted(USERS.name, outcome);
+    assert_eq!((count(&here, Outcome::Hit), count(&there, Outcome::Hit)), (5, 5), "the change was kept");
+    assert_eq!((count(&here, Outcome::Miss), count(&there, Outcome::Miss)), (0, 0));
+
+    one.patch_me(&ann, json!({"display_name": "Änn"})).await.ok(200);
+    assert_eq!(seen("display_name").await, "Änn");
+    let status = json!({"text": "away", "expires_in_seconds": 1});
+    one.patch_me(&ann, json!({"status": status})).await.ok(200);
+    let is_over = async || other.api.get(&cid, &path).await.ok(200)["status"].is_null().then_some(());
+    wait_for("the end of a status that is kept", Duration::from_secs(20), is_over).await;
+
+    let request = DeleteUserRequest { receipt: Vec::new(), user_id: ann.id.to_string() };
+    other.rpc.delete_user(Request::new(request)).await.expect("a deletion");
+    assert_eq!((seen("deleted").await, seen("display_name").await), (true.into(), "ann".into()));
+    // That there is no user is not kept: there may be one in the next moment.
+    let unborn = UserId::generate();
+    assert_eq!(one.api.get(&bob, &format!("/api/users/{unborn}")).await.code(), "not_found");
+    let request = EnsureUserRequest {
+        user_id: unborn.to_string(),
+        username: "dan".to_owned(),
+        display_name: "Dan".to_owned(),
+    };
+    other.rpc.ensure_user(Request::new(request)).await.expect("a profile");
+    assert_eq!(one.api.get(&bob, &format!("/api/users/{unborn}")).await.ok(200)["username"], "dan");
 }
 
 #[tokio::test]
@@ -366,7 +418,8 @@ async fn without_a_token_of_this_tenant_there_is_nothing() {
 
 #[tokio::test]
 async fn the_description_names_every_endpoint_and_its_problems() {
-    let api = user::api::router(Arc::new(MemoryStore::default()));
+    let store = Arc::new(MemoryStore::default());
+    let api = user::api::router(Shown::new(store, Shelf::none(), Metrics::default()));
     let description = serde_json::to_value(api.get_openapi()).expect("json");
     let patch = &description["paths"]["/api/users/me"]["patch"];
     let statuses: Vec<_> = patch["responses"].as_object().expect("responses").keys().collect();

@@ -47,6 +47,7 @@ suite![
     a_profile_is_created_once_and_follows_the_realms_username,
     the_name_of_a_deleted_account_gets_no_other_profile,
     an_update_changes_what_it_names,
+    each_change_of_a_profile_makes_its_version_greater,
     a_search_finds_both_names_in_any_case,
     a_search_finds_a_name_by_what_another_keyboard_sends,
     a_username_is_found_whatever_comes_before_it,
@@ -66,7 +67,7 @@ suite![
 ];
 
 /// Returns a database with the tables of this service.
-async fn database() -> (TestDatabase, PgPool) {
+pub async fn database() -> (TestDatabase, PgPool) {
     let database = TestDatabase::create().await;
     SCHEMA.migrate(&database.args()).await.expect("the migrations apply");
     let pool = SCHEMA.pool(&database.args());
@@ -121,7 +122,7 @@ async fn a_profile_is_created_once_and_follows_the_realms_username(store: Store)
     let from_token = Newcomer::parse(ann.user_id, "ann", "").expect("a new user");
     assert_eq!(store.ensure(&from_token, at(9)).await.expect("a profile"), created);
     let renamed = Newcomer::parse(ann.user_id, "anna", "").expect("a new user");
-    let expected = Profile { username: "anna".to_owned(), ..created };
+    let expected = Profile { username: "anna".to_owned(), version: 2, ..created };
     assert_eq!(store.ensure(&renamed, at(9)).await.expect("a profile"), expected);
     assert_eq!(store.profile(ann.user_id).await.expect("a read"), Some(expected.clone()));
     let unknown = UserId::generate();
@@ -220,7 +221,7 @@ async fn an_update_changes_what_it_names(store: Store) {
     let ann = add(&store, "ann", "Ann").await;
     let about = update(None, Some("Baker"));
     let after = store.update(ann.user_id, &about).await.expect("a write").expect("a profile");
-    assert_eq!(after, Profile { about: "Baker".to_owned(), ..ann.clone() });
+    assert_eq!(after, Profile { about: "Baker".to_owned(), version: 2, ..ann.clone() });
     let name = update(Some("Zoe\u{308}"), None);
     let after = store.update(ann.user_id, &name).await.expect("a write").expect("a profile");
     assert_eq!((after.display_name.as_str(), after.about.as_str()), ("Zo\u{eb}", "Baker"));
@@ -424,6 +425,26 @@ async fn presence_is_shown_by_setting_and_contacts(store: Store) {
         PresenceShown::Never,
     ];
     assert_eq!(shown, expected);
+}
+
+async fn each_change_of_a_profile_makes_its_version_greater(store: Store) {
+    let ann = add(&store, "ann", "Ann").await;
+    assert_eq!(ann.version, 1);
+    assert_eq!(add(&store, "bob", "Bob").await.version, 1, "a user's own");
+    let mut before = ann.version;
+    for name in ["Anna", "Anna", "Änn"] {
+        let update = update(Some(name), None);
+        let after = store.update(ann.user_id, &update).await.expect("a write").expect("a profile");
+        assert!(after.version > before, "{name}");
+        before = after.version;
+    }
+    let renamed = Newcomer::parse(ann.user_id, "anna", "").expect("a user");
+    let after = store.ensure(&renamed, at(1)).await.expect("a profile").version;
+    assert!(after > before, "renamed in the realm");
+    assert_eq!(store.ensure(&renamed, at(2)).await.expect("a profile").version, after, "it is so already");
+    store.delete(ann.user_id, None, at(3)).await.expect("a deletion");
+    let deleted = store.profile(ann.user_id).await.expect("a read").expect("a profile");
+    assert!(deleted.version > after, "deleted");
 }
 
 async fn a_search_finds_both_names_in_any_case(store: Store) {

@@ -451,6 +451,11 @@ async fn a_redis_user_reaches_no_key_or_channel_of_another_tenant() {
             &["SET", "mt:globex:secret", "ours"],
             &["SETEX", "mt:globex:secret", "60", "ours"],
             &["DEL", "mt:globex:secret"],
+            // What is kept of their users, and in its place something of ours.
+            &["ZRANGE", "mt:globex:cache:users.1:ann", "0", "0", "REV"],
+            &["ZADD", "mt:globex:cache:users.1:ann", "9", "ours"],
+            &["ZREMRANGEBYSCORE", "mt:globex:cache:users.1:ann", "-inf", "9"],
+            &["PEXPIREAT", "mt:globex:cache:users.1:ann", "1"],
             &["EVAL", "return redis.call('GET', ARGV[1])", "0", "mt:globex:secret"],
             &["SETRANGE", "mt:acme:large", "125000000", "x"],
             &["CLIENT", "TRACKING", "ON", "BCAST"],

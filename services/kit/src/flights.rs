@@ -13,7 +13,7 @@ use futures_util::{
 
 /// Reads on their way, by what they read. What a request receives was read after the request came: one that comes while a read runs
 /// waits for the next one, with all who come until that begins. So however many ask, there are two reads at a time.
-pub(crate) struct Flights<K, V: Clone> {
+pub struct Flights<K, V: Clone> {
     by_key: Mutex<HashMap<K, Flight<V>>>,
 }
 
@@ -29,7 +29,7 @@ struct Flight<V: Clone> {
 
 /// How an answer came about.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub(crate) enum How {
+pub enum How {
     /// It was read for this request.
     Read,
     /// It was read for another one.
@@ -44,7 +44,7 @@ impl<K, V: Clone> Default for Flights<K, V> {
 
 impl<K: Clone + Eq + Hash, V: Clone + Send + Sync + 'static> Flights<K, V> {
     /// Returns what `read` reads, or what the same read for another request returns that begins from now on.
-    pub(crate) async fn share(&self, key: K, read: impl FnOnce() -> BoxFuture<'static, V>) -> (V, How) {
+    pub async fn share(&self, key: K, read: impl FnOnce() -> BoxFuture<'static, V>) -> (V, How) {
         let (answer, how) = self.join(&key, read);
         let _request = Request { flights: self, key };
         (answer.await, how)
