@@ -9,6 +9,7 @@ import { App } from "./ui/app";
 import "./styles/base.css";
 import "./styles/chat.css";
 import "./styles/panels.css";
+import "./styles/features.css";
 
 const preferences = new Preferences();
 const root = document.getElementById("root")!;

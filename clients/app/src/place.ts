@@ -1,7 +1,10 @@
 // Where the user is in the page: the fragment of its address, so that links, the back button and a reload lead there. A server never sees it.
 import { useSyncExternalStore } from "react";
 
-export const PANELS = ["settings", "notifications", "new", "search", "members"] as const;
+export const PANELS = [
+    ...(["settings", "notifications", "new", "search", "members"] as const),
+    ...(["about", "invites", "pins", "scheduled", "contacts", "user"] as const),
+] as const;
 export type Panel = (typeof PANELS)[number];
 
 /** Screens of the console, which moderators alone see. */
@@ -28,10 +31,15 @@ export type Place = {
     /** The message whose replies are shown. */
     thread?: number;
     panel?: Panel;
+    /** The user whom the panel is about. */
+    user?: string;
+    /** The code of an invite link that was followed. */
+    invite?: string;
 };
 
 /** Returns the address of a place. */
-export function href({ chat, admin, ...rest }: Place): string {
+export function href({ chat, admin, invite, ...rest }: Place): string {
+    if (invite !== undefined) return `#/join/${invite}`;
     const query = new URLSearchParams(
         Object.entries(rest).flatMap(([name, value]) => (value === undefined ? [] : [[name, String(value)]])),
     );
@@ -41,6 +49,8 @@ export function href({ chat, admin, ...rest }: Place): string {
 
 /** Returns the place of a fragment; what is not known of it is left out. */
 export function placeOf(fragment: string): Place {
+    const [, invite] = /^#\/join\/([\w-]{1,64})$/.exec(fragment) ?? [];
+    if (invite !== undefined) return { invite };
     const [, chat, screen, search] =
         /^#\/(?:chat\/([0-9a-f-]{36})|admin(?:\/([a-z]*))?)?(?:\?(.*))?$/.exec(fragment) ?? [];
     const query = new URLSearchParams(search ?? "");
@@ -58,6 +68,7 @@ export function placeOf(fragment: string): Place {
         ? (ADMIN_SCREENS.find((known) => known === screen) ?? ADMIN_SCREENS[0])
         : undefined;
     const [of] = /^[0-9a-f-]{36}$/.exec(query.get("of") ?? "") ?? [];
+    const user = /^[0-9a-f-]{36}$/.exec(query.get("user") ?? "")?.[0];
     return {
         ...(chat !== undefined && { chat }),
         ...(admin !== undefined && { admin }),
@@ -65,6 +76,7 @@ export function placeOf(fragment: string): Place {
         ...(at !== undefined && { at }),
         ...(thread !== undefined && { thread }),
         ...(panel !== undefined && { panel }),
+        ...(user !== undefined && { user }),
     };
 }
 

@@ -11,11 +11,14 @@ export class Connection extends Source {
     state: ConnectionState = "connecting";
     /** For the reader of a log. */
     why = "";
+    /** What the last connection was closed with. */
+    closeCode: number | undefined;
 
-    set(state: ConnectionState, why = ""): void {
+    set(state: ConnectionState, why = "", closeCode?: number): void {
         // An attempt that fails before the first connection is news, and one after another is not.
         this.state = state;
         this.why = why;
+        this.closeCode = closeCode;
         this.changed();
     }
 }

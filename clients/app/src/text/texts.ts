@@ -20,6 +20,13 @@ export const LANGUAGE_TAGS: readonly string[] = [
 
 const MINUTE_MS = 60_000;
 const DAY_MS = 86_400_000;
+const UNITS = [
+    ["year", 365 * 86_400],
+    ["week", 604_800],
+    ["day", 86_400],
+    ["hour", 3_600],
+    ["minute", 60],
+] as const;
 const RIGHT_TO_LEFT = new Set(["ar", "arc", "ckb", "dv", "fa", "he", "nqo", "ps", "sd", "ug", "ur", "yi"]);
 
 /** The texts of one language, and how it writes numbers, times and lists. `K` names the texts: those of the page, or of a part that is loaded later. */
@@ -130,16 +137,23 @@ export class Texts<K extends string = Key> {
 
     /** Returns a time span in the largest unit that it is a whole number of. */
     span(seconds: number): string {
-        const units = [
-            ["year", 365 * 86_400],
-            ["day", 86_400],
-            ["hour", 3_600],
-            ["minute", 60],
-        ] as const;
-        const [unit, size] = units.find(([, size]) => seconds >= size && seconds % size === 0) ?? ["second", 1];
-        return new Intl.NumberFormat(this.language, { style: "unit", unit, unitDisplay: "long" }).format(
-            seconds / size,
-        );
+        const [unit, size] = UNITS.find(([, size]) => seconds >= size && seconds % size === 0) ?? ["second", 1];
+        const style = { style: "unit", unitDisplay: "long", unit } as const;
+        return new Intl.NumberFormat(this.language, style).format(seconds / size);
+    }
+
+    /** Returns how long a film or a sound is, as players show it. */
+    length(ms: number): string {
+        const seconds = Math.round(ms / 1_000);
+        const two = (value: number) => String(value).padStart(2, "0");
+        const [hours, minutes] = [Math.floor(seconds / 3_600), Math.floor(seconds / 60) % 60];
+        const rest = two(seconds % 60);
+        return hours > 0 ? `${hours}:${two(minutes)}:${rest}` : `${minutes}:${rest}`;
+    }
+
+    /** Returns the day and the time of day. */
+    date(atMs: number): string {
+        return this.#format({ dateStyle: "medium", timeStyle: "short" }).format(atMs);
     }
 
     /** Returns the name of a language in that language. */

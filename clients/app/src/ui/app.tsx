@@ -8,7 +8,9 @@ import { mailLink, SignIn } from "../sign-in";
 import { useSource } from "../state/source";
 import { Workspace } from "../state/workspace";
 import { bestLanguage, Texts } from "../text/texts";
+import { closingKey } from "./closings";
 import { PageProvider, usePage, useText, WorkspaceProvider } from "./context";
+import { Farewell } from "./farewell";
 import { MailLinkScreen } from "./mail-link";
 import { Messenger } from "./messenger";
 import { Boundary, ErrorText } from "./parts";
@@ -70,12 +72,15 @@ function Entrance({ signIn }: { signIn: SignIn }): ReactNode {
     const t = useText();
     const [state, setState] = useState<State>({ is: "resuming" });
     const hasBegun = useRef(false);
-    const open = useCallback((identity: Identity) => {
-        Workspace.open(identity).then(
-            (workspace) => setState({ is: "open", workspace }),
-            (error: unknown) => setState({ is: "failed", error }),
-        );
-    }, []);
+    const open = useCallback(
+        (identity: Identity) => {
+            Workspace.open(identity, signIn.config.services).then(
+                (workspace) => setState({ is: "open", workspace }),
+                (error: unknown) => setState({ is: "failed", error }),
+            );
+        },
+        [signIn],
+    );
     useEffect(() => {
         // A code is good once, and an effect runs twice in development.
         if (hasBegun.current) return;
@@ -134,7 +139,8 @@ function Open({ signIn, workspace, onOver }: OpenProps): ReactNode {
         return () => over.abort();
     }, [signIn]);
     const { say, preferences } = usePage();
-    const { state } = useSource(workspace.connection);
+    const { state, closeCode } = useSource(workspace.connection);
+    const { receipt } = useSource(workspace.self);
     // In development an effect ends and begins again at once, and a session that is closed stays so.
     const closing = useRef<ReturnType<typeof setTimeout>>(undefined);
     useEffect(() => {
@@ -143,21 +149,29 @@ function Open({ signIn, workspace, onOver }: OpenProps): ReactNode {
             closing.current = setTimeout(() => workspace.close());
         };
     }, [workspace]);
-    const signOut = async () => {
-        await workspace.signOut();
+    const forget = async () => {
         preferences.set({ notifies: false });
         await installed.forget();
         SignIn.forget();
+    };
+    const signOut = async () => {
+        await workspace.signOut();
+        await forget();
         onOver();
     };
     useEffect(() => {
         if (state !== "connecting") say(t(`connection.${state}`));
         // What is said depends on the state, and not on how.
     }, [state]);
+    useEffect(() => {
+        if (receipt !== undefined) void forget();
+    }, [receipt]);
+    if (receipt !== undefined) return <Farewell receipt={receipt} />;
     if (state === "ended") {
         return (
             <main className="centre">
-                <p role="alert">{t("connection.ended")}</p>
+                <p role="alert">{t(closingKey(closeCode) ?? "connection.ended")}</p>
+                <p className="hint">{t("nothingLost")}</p>
                 <button type="button" className="primary" onClick={() => location.reload()}>
                     {t("signIn")}
                 </button>

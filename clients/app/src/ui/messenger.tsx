@@ -4,18 +4,27 @@ import { go, usePlace, type AdminScreen, type Place } from "../place";
 import { useSource } from "../state/source";
 import { Chat } from "./chat";
 import { ChatListPanel } from "./chat-list";
+import { closingKey } from "./closings";
 import { usePage, useText, useWorkspace } from "./context";
+import { Later } from "./later";
 import { Members } from "./members";
 import { NewChat } from "./new-chat";
 import { useNotifications } from "./notifications";
-import { Boundary, codeKey, Dialog, ErrorText } from "./parts";
+import { Boundary, codeKey, ErrorText } from "./parts";
+import { PinsPanel } from "./pins";
 import { Search } from "./search";
 import { Settings } from "./settings";
 
 /** The console of moderators: others never fetch it. */
 const Console = lazy(() => import("./admin/console"));
-/** Screens that are seldom seen are loaded when they are. */
+// Screens that are seldom seen come with their first use.
+const AboutChat = lazy(() => import("./about-chat"));
+const ContactsPanel = lazy(() => import("./contacts"));
+const Invites = lazy(() => import("./invites"));
+const Join = lazy(() => import("./join"));
 const NotificationSettings = lazy(() => import("./notification-settings"));
+const Scheduled = lazy(() => import("./scheduled"));
+const UserPanel = lazy(() => import("./user-panel"));
 
 export function Messenger({ onSignOut }: { onSignOut: () => Promise<void> }): ReactNode {
     const t = useText();
@@ -23,7 +32,7 @@ export function Messenger({ onSignOut }: { onSignOut: () => Promise<void> }): Re
     const workspace = useWorkspace();
     const { config, say } = usePage();
     const { unread } = useSource(workspace.chats);
-    const { panel, ...base } = place;
+    const { panel, user, invite: _, ...base } = place;
     const closePanel = () => go(base);
     useEffect(() => workspace.attend(place.chat), [workspace, place.chat]);
     useEffect(() => {
@@ -34,7 +43,6 @@ export function Messenger({ onSignOut }: { onSignOut: () => Promise<void> }): Re
             say(t("changeRefused", { what: t(`change.${kind}`), why: t(codeKey(code)) }));
     });
     usePresence();
-    useModerator();
     useNotifications();
     return (
         <div
@@ -58,40 +66,50 @@ export function Messenger({ onSignOut }: { onSignOut: () => Promise<void> }): Re
                 <Chat key={place.chat} place={place as Place & { chat: string }} />
             )}
             {panel === "settings" && <Settings onClose={closePanel} onSignOut={onSignOut} />}
-            {panel === "notifications" && (
-                <Later title={t("notices.title")} onClose={closePanel}>
-                    <NotificationSettings onClose={closePanel} />
-                </Later>
-            )}
             {panel === "new" && <NewChat onClose={closePanel} />}
             {panel === "search" && <Search onClose={closePanel} />}
             {panel === "members" && place.chat !== undefined && (
                 <Members chat={place.chat} onClose={closePanel} />
             )}
+            {panel === "pins" && place.chat !== undefined && (
+                <PinsPanel chat={place.chat} onClose={closePanel} />
+            )}
+            {panel === "notifications" && (
+                <Later title={t("notices.title")} onClose={closePanel}>
+                    <NotificationSettings onClose={closePanel} />
+                </Later>
+            )}
+            {place.invite !== undefined && (
+                <Later title={t("join.title")} onClose={closePanel}>
+                    <Join code={place.invite} />
+                </Later>
+            )}
+            {panel === "contacts" && (
+                <Later title={t("contacts.title")} onClose={closePanel}>
+                    <ContactsPanel place={base} onClose={closePanel} />
+                </Later>
+            )}
+            {panel === "user" && user !== undefined && (
+                <Later title={t("user.title")} onClose={closePanel}>
+                    <UserPanel user={user} onClose={closePanel} />
+                </Later>
+            )}
+            {panel === "about" && place.chat !== undefined && (
+                <Later title={t("about.title")} onClose={closePanel}>
+                    <AboutChat chat={place.chat} onClose={closePanel} />
+                </Later>
+            )}
+            {panel === "invites" && place.chat !== undefined && (
+                <Later title={t("invites.title")} onClose={closePanel}>
+                    <Invites chat={place.chat} onClose={closePanel} />
+                </Later>
+            )}
+            {panel === "scheduled" && place.chat !== undefined && (
+                <Later title={t("scheduled.title")} onClose={closePanel}>
+                    <Scheduled chat={place.chat} onClose={closePanel} />
+                </Later>
+            )}
         </div>
-    );
-}
-
-/** A panel that is loaded first. It may not come: without a connection, and after a release that has another one. */
-function Later({
-    title,
-    onClose,
-    children,
-}: {
-    title: string;
-    onClose: () => void;
-    children: ReactNode;
-}): ReactNode {
-    const t = useText();
-    const frame = (text: string) => (
-        <Dialog title={title} onClose={onClose}>
-            <p role="status">{text}</p>
-        </Dialog>
-    );
-    return (
-        <Boundary fallback={frame(t("error.offline"))}>
-            <Suspense fallback={frame(t("loading"))}>{children}</Suspense>
-        </Boundary>
     );
 }
 
@@ -104,19 +122,24 @@ function skipTo(event: React.MouseEvent): void {
 /** Says that there is no connection; what is sent meanwhile waits. */
 function ConnectionBar(): ReactNode {
     const t = useText();
-    const { state } = useSource(useWorkspace().connection);
+    const { state, closeCode } = useSource(useWorkspace().connection);
     if (state !== "offline") return null;
-    return <div className="connection">{t("connection.offline")}</div>;
+    const why = closingKey(closeCode);
+    return (
+        <div className="connection">
+            {t("connection.offline")} {why && <small>{t(why)}</small>}
+        </div>
+    );
 }
 
 /** The console, for whom the messenger names a moderator, and a plain word for everyone else. */
 function Administration({ place }: { place: Place & { admin: AdminScreen } }): ReactNode {
     const t = useText();
     const { config } = usePage();
-    const { moderator } = useWorkspace();
-    const { is, error } = useSource(moderator);
-    const isKnown = !config.services.includes("moderation") || is === false;
-    if (is === true) {
+    const { standing } = useWorkspace();
+    const { moderates, error } = useSource(standing);
+    const isKnown = !config.services.includes("moderation") || moderates === false;
+    if (moderates === true) {
         return (
             <Boundary fallback={<Told text={t("error.fault")} />}>
                 <Suspense fallback={<Told text={t("loading")} />}>
@@ -130,7 +153,7 @@ function Administration({ place }: { place: Place & { admin: AdminScreen } }): R
         <main className="centre" aria-busy={error === undefined}>
             {error === undefined ? <p>{t("loading")}</p> : <ErrorText error={error} />}
             {error !== undefined && (
-                <button type="button" onClick={() => void moderator.look()}>
+                <button type="button" onClick={() => void standing.load()}>
                     {t("tryAgain")}
                 </button>
             )}
@@ -148,17 +171,6 @@ function Told({ text, isAlert = false }: { text: string; isAlert?: boolean }): R
             </button>
         </main>
     );
-}
-
-/** Asks with each connection whether the user is a moderator: the manifest may have changed. */
-function useModerator(): void {
-    const { config } = usePage();
-    const { connection, moderator } = useWorkspace();
-    const { state } = useSource(connection);
-    const hasModerators = config.services.includes("moderation");
-    useEffect(() => {
-        if (hasModerators && state === "online") void moderator.look();
-    }, [moderator, hasModerators, state]);
 }
 
 /** The user is away while the page is not seen. */

@@ -1,6 +1,6 @@
 // Settings of this browser and of the account.
 import type { auth } from "@posthouse/client";
-import { useEffect, useId, useState, type ReactNode } from "react";
+import { lazy, Suspense, useEffect, useId, useState, type ReactNode } from "react";
 import { go, usePlace } from "../place";
 import { THEMES, type Theme } from "../preferences";
 import { useSource } from "../state/source";
@@ -8,7 +8,12 @@ import { LANGUAGE_TAGS, Texts } from "../text/texts";
 import { usePage, useText, useWorkspace } from "./context";
 import { useUserName } from "./names";
 import { NotifyHere } from "./notify-here";
-import { Dialog, ErrorText, Field, useCall } from "./parts";
+import { Boundary, Dialog, ErrorText, Field, useCall } from "./parts";
+
+const ProfileDetails = lazy(async () => ({ default: (await import("./account")).ProfileDetails }));
+const Privacy = lazy(async () => ({ default: (await import("./account")).Privacy }));
+const Sanctions = lazy(async () => ({ default: (await import("./account")).Sanctions }));
+const Access = lazy(async () => ({ default: (await import("./account")).Access }));
 
 export function Settings({
     onClose,
@@ -26,6 +31,13 @@ export function Settings({
     return (
         <Dialog title={t("settings")} onClose={onClose}>
             <Profile />
+            <Boundary fallback={<p role="status">{t("error.offline")}</p>}>
+                <Suspense>
+                    <ProfileDetails />
+                    <Sanctions />
+                    <Privacy />
+                </Suspense>
+            </Boundary>
             <section>
                 <h3>{t("appearance")}</h3>
                 <div className="field">
@@ -62,6 +74,11 @@ export function Settings({
                 </button>
             </section>
             <Sessions />
+            <Boundary fallback={null}>
+                <Suspense>
+                    <Access />
+                </Suspense>
+            </Boundary>
             <ErrorText error={error} />
             <button type="button" className="danger" disabled={isBusy} onClick={() => run(onSignOut)}>
                 {t("signOut")}
@@ -82,7 +99,7 @@ function Profile(): ReactNode {
                 event.preventDefault();
                 const displayName = String(new FormData(event.currentTarget).get("display_name") ?? "").trim();
                 run(async () => {
-                    await workspace.rename(displayName);
+                    await workspace.self.update({ display_name: displayName });
                     setIsSaved(true);
                 });
             }}

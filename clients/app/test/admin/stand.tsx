@@ -2,7 +2,7 @@
 import { CallError, type Identity, type moderation } from "@posthouse/client";
 import type { ReactNode } from "react";
 import { Admin } from "../../src/state/admin/admin";
-import { Moderator } from "../../src/state/moderator";
+import { Standing } from "../../src/state/standing";
 import { loadAdminTexts } from "../../src/text/admin";
 import { AdminProvider } from "../../src/ui/admin/context";
 import { ANNA, CHAT, ME, profile, stand, type Stand } from "../stand";
@@ -69,20 +69,20 @@ export const BAN: moderation.Sanction = {
     created_at_ms: 1_700_000_000_000,
 };
 
-export type AdminStand = Stand & { admin: Admin; service: FakeService; moderator: Moderator };
+export type AdminStand = Stand & { admin: Admin; service: FakeService; standing: Standing };
 
 /** Shows screens of the console as a moderator has them. */
 export async function adminStand(answers: Record<string, Answer>): Promise<AdminStand> {
     const on = await stand();
     const service = new FakeService(answers);
     const identity = service as unknown as Identity;
-    const moderator = new Moderator(identity);
-    moderator.is = true;
+    const standing = new Standing(identity);
+    standing.moderates = true;
     on.workspace.users.take(profile(ANNA, "anna", "Anna"));
     const page = {
-        admin: new Admin(identity, moderator, on.workspace.users),
+        admin: new Admin(identity, standing, on.workspace.users),
         texts: await loadAdminTexts("en"),
     };
     const show = (children: ReactNode) => on.show(<AdminProvider value={page}>{children}</AdminProvider>);
-    return { ...on, admin: page.admin, service, moderator, show };
+    return { ...on, admin: page.admin, service, standing, show };
 }

@@ -3,7 +3,7 @@ import { afterEach, expect, test, vi } from "vitest";
 import { Admin } from "../../src/state/admin/admin";
 import { Listing } from "../../src/state/admin/listing";
 import { draftOf, newRule, problemOf, requestOf } from "../../src/state/admin/rule-draft";
-import { Moderator } from "../../src/state/moderator";
+import { Standing } from "../../src/state/standing";
 import type { Users } from "../../src/state/users";
 import { auditFilter } from "../../src/ui/admin/audit";
 import { ANNA, ME } from "../stand";
@@ -13,9 +13,9 @@ const NOBODY = { take: () => undefined } as unknown as Users;
 
 function admin(answers: ConstructorParameters<typeof FakeService>[0]) {
     const service = new FakeService(answers);
-    const moderator = new Moderator(service);
-    moderator.is = true;
-    return { service, moderator, admin: new Admin(service, moderator, NOBODY) };
+    const standing = new Standing(service);
+    standing.moderates = true;
+    return { service, standing, admin: new Admin(service, standing, NOBODY) };
 }
 
 afterEach(() => void vi.useRealTimers());
@@ -26,11 +26,11 @@ test("who is a moderator the messenger says, and a messenger without the service
         [{ moderates: false, sanctions: [], appeals: [] }, false],
         [undefined, false],
     ] as const) {
-        const moderator = new Moderator(
+        const standing = new Standing(
             new FakeService(answer === undefined ? {} : { "GET /api/moderation/own": answer }),
         );
-        await moderator.look();
-        expect(moderator.is).toBe(expected);
+        await standing.load();
+        expect(standing.moderates).toBe(expected);
     }
 });
 
@@ -40,15 +40,15 @@ test("a service that does not answer takes the role from no one, and gives it to
             throw refusal("unavailable");
         },
     });
-    const moderator = new Moderator(service);
-    await moderator.look();
-    expect([moderator.is, moderator.error]).toEqual([undefined, expect.anything()]);
-    moderator.is = true;
-    await moderator.look();
-    expect(moderator.is).toBe(true);
+    const standing = new Standing(service);
+    await standing.load();
+    expect([standing.moderates, standing.error]).toEqual([undefined, expect.anything()]);
+    standing.moderates = true;
+    await standing.load();
+    expect(standing.moderates).toBe(true);
     service.answers["GET /api/moderation/own"] = { moderates: false };
-    await moderator.look();
-    expect([moderator.is, moderator.error]).toEqual([false, undefined]);
+    await standing.load();
+    expect([standing.moderates, standing.error]).toEqual([false, undefined]);
 });
 
 test("a list is read page by page, and what moved between two pages stands there once", async () => {
@@ -104,7 +104,7 @@ test("a page that does not come leaves those before it, and is asked for again",
 test("who is refused as no moderator is none from then on; a chat that refuses says nothing of it", async () => {
     const {
         admin: console,
-        moderator,
+        standing,
         service,
     } = admin({
         "GET /api/chats/c/invites": () => {
@@ -115,9 +115,9 @@ test("who is refused as no moderator is none from then on; a chat that refuses s
         },
     });
     await expect(console.invites("c")).rejects.toMatchObject({ code: "permission_denied" });
-    expect(moderator.is).toBe(true);
+    expect(standing.moderates).toBe(true);
     await console.reports.open();
-    expect(moderator.is).toBe(false);
+    expect(standing.moderates).toBe(false);
     expect(console.reports.error).toMatchObject({ code: "permission_denied" });
     expect(service.calls).toHaveLength(2);
 });

@@ -7,7 +7,7 @@ import {
     type moderation,
     type user as users,
 } from "@posthouse/client";
-import type { Moderator } from "../moderator";
+import type { Standing } from "../standing";
 import type { Users } from "../users";
 import { Exports } from "./exports";
 import { Listing } from "./listing";
@@ -46,7 +46,7 @@ export class Admin {
     /** A repeated request has the key of the first: what was done while its answer was lost is not done twice. */
     readonly #keys = new Map<string, string>();
 
-    constructor(identity: Caller, moderator: Moderator, users: Users) {
+    constructor(identity: Caller, standing: Standing, users: Users) {
         this.#caller = {
             async call<T>(
                 method: string,
@@ -58,7 +58,7 @@ export class Admin {
                 } catch (error) {
                     // In a chat it means something else.
                     const isRefusal = error instanceof CallError && error.code === "permission_denied";
-                    if (isRefusal && path.startsWith(ROOT)) moderator.lose();
+                    if (isRefusal && path.startsWith(ROOT)) standing.loseRole();
                     throw error;
                 }
             },

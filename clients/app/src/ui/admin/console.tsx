@@ -23,11 +23,11 @@ type Props = { place: Place & { admin: AdminScreen } };
 
 export default function Console({ place }: Props): ReactNode {
     const t = useText();
-    const { identity, moderator, users } = useWorkspace();
+    const { identity, standing, users } = useWorkspace();
     const language = usePage().texts.language;
     const [texts, setTexts] = useState<Texts<AdminKey>>();
     // What it has read is read again when it is opened again: others decide, too.
-    const admin = useMemo(() => new Admin(identity, moderator, users), [identity, moderator, users]);
+    const admin = useMemo(() => new Admin(identity, standing, users), [identity, standing, users]);
     useEffect(() => {
         let isCurrent = true;
         void loadAdminTexts(language).then((loaded) => isCurrent && setTexts(loaded));
