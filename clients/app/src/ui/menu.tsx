@@ -94,6 +94,7 @@ function List({ label, items, anchor, onClose }: ListProps): ReactNode {
             onKeyDown={key}
             // What is in a portal is below the row or the dialog in the tree of components.
             onClick={(event) => event.stopPropagation()}
+            onFocus={(event) => event.stopPropagation()}
             onBlur={(event) => {
                 const to = event.relatedTarget;
                 if (!event.currentTarget.contains(to) && !anchor.current?.contains(to)) onClose(false);

@@ -1,7 +1,7 @@
 // A new chat: with one user it is a direct one, with several or with a title a group.
 import type { chat, search } from "@posthouse/client";
 import { useState, type ReactNode } from "react";
-import { go, href } from "../place";
+import { go, href, usePlace } from "../place";
 import { useText, useWorkspace } from "./context";
 import { Dialog, ErrorText, Field, useCall } from "./parts";
 import { PublicChats } from "./public-chats";
@@ -9,6 +9,7 @@ import { UserPicker } from "./user-picker";
 
 export function NewChat({ onClose }: { onClose: () => void }): ReactNode {
     const t = useText();
+    const place = usePlace();
     const workspace = useWorkspace();
     const [chosen, setChosen] = useState<search.FoundUser[]>([]);
     const [title, setTitle] = useState("");
@@ -26,7 +27,7 @@ export function NewChat({ onClose }: { onClose: () => void }): ReactNode {
     };
     return (
         <Dialog title={t("newChat")} onClose={onClose}>
-            <a href={href({ panel: "contacts" })}>{t("contacts.title")}</a>
+            <a href={href({ ...place, panel: "contacts" })}>{t("contacts.title")}</a>
             <form
                 onSubmit={(event) => {
                     event.preventDefault();

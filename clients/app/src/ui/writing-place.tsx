@@ -21,7 +21,7 @@ export function WritingPlace({ chat, place, children }: Props): ReactNode {
     useSource(contacts);
     useSource(standing);
     const mute = useMute(chat.chat);
-    if (mute) return <Muted mute={mute} isHere={mute.chat != null} />;
+    if (mute) return <Muted mute={mute} place={place} />;
     if (!mayWrite(chat)) return <p className="hint read-only">{t("readOnly")}</p>;
     if (chat.other !== undefined && contacts.isBlocked(chat.other)) return <Blocked user={chat.other} />;
     if (chat.kind === "direct" && chat.member_count < 2) return <Left chat={chat} />;
@@ -67,7 +67,7 @@ function useMute(chat: string): moderation.Sanction | undefined {
     return mute;
 }
 
-function Muted({ mute, isHere }: { mute: moderation.Sanction; isHere: boolean }): ReactNode {
+function Muted({ mute, place }: { mute: moderation.Sanction; place: Place }): ReactNode {
     const t = useText();
     const { texts } = usePage();
     const { until_ms, note } = mute;
@@ -75,11 +75,11 @@ function Muted({ mute, isHere }: { mute: moderation.Sanction; isHere: boolean })
     return (
         <div className="read-only" role="status">
             <p>
-                {isHere ? t("sanction.muteHere") : t("sanction.muteEverywhere")}{" "}
+                {mute.chat != null ? t("sanction.muteHere") : t("sanction.muteEverywhere")}{" "}
                 {until === undefined ? t("sanction.forGood") : t("sanction.until", { when: until })}
             </p>
             {note !== "" && <p className="hint">{t("sanction.note", { note })}</p>}
-            <a href={href({ panel: "settings" })}>{t("sanction.appealInSettings")}</a>
+            <a href={href({ ...place, panel: "settings" })}>{t("sanction.appealInSettings")}</a>
         </div>
     );
 }
