@@ -61,6 +61,8 @@ impl WebState {
 }
 
 const PERMISSIONS_POLICY: HeaderName = HeaderName::from_static("permissions-policy");
+/// The service worker of the client.
+const WORKER: &str = "sw.js";
 /// Lets a service worker be in charge of pages that are not below its own folder.
 const WORKER_ALLOWED: HeaderName = HeaderName::from_static("service-worker-allowed");
 const OPENER_POLICY: HeaderName = HeaderName::from_static("cross-origin-opener-policy");
@@ -131,7 +133,7 @@ async fn file(
     // A page that is older than the service asks for files of its own build.
     let found = found.ok_or_else(|| ApiError::new(ErrorCode::NotFound, "no such file of the client"))?;
     let mut response = asset(&found, &headers);
-    if found.is_worker() {
+    if path == WORKER {
         response.headers_mut().insert(WORKER_ALLOWED, HeaderValue::from_static("/"));
     }
     Ok(response)
@@ -175,7 +177,7 @@ mod tests {
         },
         Asset { path: "index.html", tag: "\"1\"", bytes: b"<!doctype html>", brotli: None, gzip: None },
         Asset { path: "assets/a-1.js", tag: "\"2\"", bytes: b"plain", brotli: Some(b"br"), gzip: None },
-        Asset { path: "sw.js", tag: "\"4\"", bytes: b"worker", brotli: None, gzip: None },
+        Asset { path: WORKER, tag: "\"4\"", bytes: b"worker", brotli: None, gzip: None },
     ];
 
     async fn get(path: &str, headers: &[(HeaderName, &str)]) -> Response {

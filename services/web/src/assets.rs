@@ -20,8 +20,6 @@ static EMBEDDED: &[Asset] = include!(concat!(env!("OUT_DIR"), "/files.rs"));
 
 /// The page.
 const INDEX: &str = "index.html";
-/// The service worker. It is in charge of the page, which is above its folder.
-const WORKER: &str = "sw.js";
 /// Files below it have a hash of what is in them in their names, and never change.
 const IMMUTABLE: &str = "assets/";
 
@@ -69,11 +67,6 @@ impl Asset {
     /// Whether it is the same forever under its name.
     pub(crate) fn is_immutable(&self) -> bool {
         self.path.starts_with(IMMUTABLE)
-    }
-
-    /// Whether it is the service worker.
-    pub(crate) fn is_worker(&self) -> bool {
-        self.path == WORKER
     }
 
     /// Returns the media type, by the end of the name.
