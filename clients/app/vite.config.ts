@@ -66,7 +66,9 @@ function serviceWorker(): Plugin {
             order: "post",
             async handler(_options, bundle) {
                 const files = Object.keys(bundle).filter((name) => /^assets\/.*\.(js|css|woff2)$/.test(name));
-                const entry = Object.values(bundle).find((file) => file.type === "chunk" && file.isEntry);
+                const entry = Object.values(bundle).find(
+                    (file) => file.type === "chunk" && file.isEntry && file.name === "index",
+                );
                 const paths = files.sort().map((name) => `/app/${name}`);
                 const id = createHash("sha256").update(paths.join()).digest("hex").slice(0, 12);
                 const known = { id, files: paths, entry: `/app/${entry?.fileName}` };

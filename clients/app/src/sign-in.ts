@@ -9,6 +9,7 @@ const KNOWN_KEY = "posthouse.signed-in";
 
 const ID = /^[0-9a-f-]{36}$/;
 const LOOK_AGAIN_MS = 5_000;
+const REALM_TIMEOUT_MS = 5_000;
 /** Who has pressed a key within this time writes. */
 const WRITING_MS = 3_000;
 
@@ -41,7 +42,7 @@ export type MailLink = { kind: (typeof LINKS)[number]; token: string };
 
 export class SignIn {
     readonly messenger = new Messenger(location.origin);
-    /** Whether the messenger did not answer when the page was opened: the user sees what this browser keeps, and has no tokens. */
+    /** Whether the messenger or its realm did not answer when the page was opened: the user sees what this browser keeps, and has no tokens. */
     isAway = false;
     readonly #realm: Realm | undefined;
 
@@ -78,7 +79,7 @@ export class SignIn {
         }
         const known = localStorage.getItem(KNOWN_KEY);
         if (known === null || mailLink()) return undefined;
-        if (this.config.isKept && ID.test(known)) {
+        if (ID.test(known) && (this.config.isKept || !(await this.#isRealmThere()))) {
             this.isAway = true;
             return new Identity(this.messenger, known, NO_TOKENS, new Away());
         }
@@ -109,9 +110,19 @@ export class SignIn {
             await pause(LOOK_AGAIN_MS, signal);
             if (signal.aborted || performance.now() - wroteAt < WRITING_MS) continue;
             const config = await loadConfig().catch(() => undefined);
-            if (!config || config.isKept || signal.aborted) continue;
+            if (!config || config.isKept || !(await this.#isRealmThere()) || signal.aborted) continue;
             return this.goToRealm({ isSilent: true });
         }
+    }
+
+    /** Whether the realm answers at all: a browser that goes there otherwise shows a page of its own, and does not come back. */
+    async #isRealmThere(): Promise<boolean> {
+        const url = `${this.config.realm}/.well-known/openid-configuration`;
+        const asked = { mode: "no-cors", signal: AbortSignal.timeout(REALM_TIMEOUT_MS) } as const;
+        return fetch(url, asked).then(
+            () => true,
+            () => false,
+        );
     }
 
     /** The user has signed out: the next load asks. */

@@ -102,6 +102,20 @@ test("without a messenger a known user is here without tokens, and the browser d
     await expect((identity as Identity).token()).rejects.toMatchObject({ status: 0, isTemporary: true });
 });
 
+test("a realm that does not answer is not gone to", async () => {
+    localStorage.setItem("posthouse.signed-in", ME);
+    vi.stubGlobal(
+        "fetch",
+        vi.fn(async () => {
+            throw new TypeError("failed to fetch");
+        }),
+    );
+    const signIn = new SignIn(CONFIG);
+    expect(await signIn.resume()).toMatchObject({ user: ME });
+    expect(signIn.isAway).toBe(true);
+    expect(assign).not.toHaveBeenCalled();
+});
+
 test("once the messenger answers the user is signed in silently, but not while they write", async () => {
     vi.useFakeTimers();
     localStorage.setItem("posthouse.signed-in", ME);

@@ -59,13 +59,13 @@ impl WebState {
 }
 
 const PERMISSIONS_POLICY: HeaderName = HeaderName::from_static("permissions-policy");
+/// The service worker of the client.
+const WORKER: &str = "sw.js";
 /// Lets a service worker be in charge of pages that are not below its own folder.
 const WORKER_ALLOWED: HeaderName = HeaderName::from_static("service-worker-allowed");
 const OPENER_POLICY: HeaderName = HeaderName::from_static("cross-origin-opener-policy");
 
 const MANIFEST: &str = "manifest.webmanifest";
-/// The service worker. It is in charge of the page, which is above its folder.
-const WORKER: &str = "sw.js";
 
 /// Returns the client's manifest with the name and the colour of the tenant.
 fn manifest(built: &[u8], config: &PageConfig) -> anyhow::Result<String> {
@@ -127,7 +127,7 @@ async fn file(
     // A page that is older than the service asks for files of its own build.
     let found = found.ok_or_else(|| ApiError::new(ErrorCode::NotFound, "no such file of the client"))?;
     let mut response = found.response(&headers);
-    if found.path == WORKER {
+    if path == WORKER {
         response.headers_mut().insert(WORKER_ALLOWED, HeaderValue::from_static("/"));
     }
     Ok(response)

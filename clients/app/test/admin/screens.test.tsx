@@ -35,7 +35,7 @@ test("a report shows what was reported as text, and what is decided goes out as 
     expect(on.service.calls[0]!.path).toBe("/api/moderation/reports?state=open");
     await userEvent.click(report.getByLabelText("Delete the message, for good"));
     await userEvent.selectOptions(report.getByLabelText("Sanction"), "Mute");
-    await userEvent.selectOptions(report.getByLabelText("For how long"), "7 days");
+    await userEvent.selectOptions(report.getByLabelText("For how long"), "1 week");
     await userEvent.click(report.getByLabelText(/whole messenger/));
     await userEvent.type(report.getByLabelText("Note"), "adverts");
     await userEvent.click(report.getByRole("button", { name: "Uphold" }));
