@@ -56,6 +56,15 @@ function pushTexts(): Record<string, Record<string, unknown>> {
     );
 }
 
+/** Returns the files of the moderators' console: it does nothing without a connection, and other users never fetch it. */
+function ofModerators(bundle: (Rollup.OutputChunk | Rollup.OutputAsset)[]): Set<string> {
+    const chunks = bundle.filter((file) => file.type === "chunk");
+    const own = chunks.filter(
+        ({ moduleIds }) => moduleIds.length > 0 && moduleIds.every((id) => /\/admin(\/|\.\w+$)/.test(id)),
+    );
+    return new Set(own.flatMap((chunk) => [chunk.fileName, ...(chunk.viteMetadata?.importedCss ?? [])]));
+}
+
 /** Makes `sw.js`, one script that knows the files of this build. */
 function serviceWorker(): Plugin {
     return {
@@ -65,7 +74,10 @@ function serviceWorker(): Plugin {
         generateBundle: {
             order: "post",
             async handler(_options, bundle) {
-                const files = Object.keys(bundle).filter((name) => /^assets\/.*\.(js|css|woff2)$/.test(name));
+                const others = ofModerators(Object.values(bundle));
+                const files = Object.keys(bundle).filter(
+                    (name) => /^assets\/.*\.(js|css|woff2)$/.test(name) && !others.has(name),
+                );
                 const entry = Object.values(bundle).find(
                     (file) => file.type === "chunk" && file.isEntry && file.name === "index",
                 );
