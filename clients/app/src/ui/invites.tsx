@@ -1,6 +1,6 @@
 // The invite links of a group, and who asks to come in.
 import { groups, type chat } from "@posthouse/client";
-import { useEffect, useId, useState, type ReactNode } from "react";
+import { useEffect, useId, useRef, useState, type ReactNode } from "react";
 import { href } from "../place";
 import { UserAvatar } from "./avatar";
 import { usePage, useText, useWorkspace } from "./context";
@@ -13,14 +13,25 @@ const FIRST_LIFE = 604_800;
 /** By the messenger. */
 const MAX_USES = 10_000;
 
-export default function Invites({ chat: id, onClose }: { chat: string; onClose: () => void }): ReactNode {
+export default function Invites({ chat, onClose }: { chat: string; onClose: () => void }): ReactNode {
+    const t = useText();
+    return (
+        <Dialog title={t("invites.title")} onClose={onClose}>
+            <InvitesOf chat={chat} />
+        </Dialog>
+    );
+}
+
+/** All of it for one group, as the console has it, too. */
+export function InvitesOf({ chat: id }: { chat: string }): ReactNode {
     const t = useText();
     const { texts, say } = usePage();
     const { identity } = useWorkspace();
     const nameOf = useUserName();
     const [invites, setInvites] = useState<chat.Invite[]>();
     const [requests, setRequests] = useState<chat.JoinRequest[]>([]);
-    const [made, setMade] = useState<string>();
+    const [made, setMade] = useState<{ invite: string; address: string }>();
+    const heading = useRef<HTMLHeadingElement>(null);
     const { isBusy, error, run } = useCall();
     const lifeId = useId();
     const load = async () => {
@@ -34,22 +45,25 @@ export default function Invites({ chat: id, onClose }: { chat: string; onClose: 
     useEffect(() => run(load), [identity, id]);
     const make = async (form: FormData) => {
         const [life, uses] = [Number(form.get("life")), Number(form.get("uses") || 0)];
-        const { code } = await groups.makeInvite(identity, id, {
+        const { code, invite_id } = await groups.makeInvite(identity, id, {
             ...(life > 0 && { expires_in_seconds: life }),
             ...(uses > 0 && { max_uses: uses }),
             ...(form.get("approval") !== null && { needs_approval: true }),
         });
-        setMade(`${location.origin}/${href({ invite: code })}`);
+        setMade({ invite: invite_id, address: `${location.origin}/${href({ invite: code })}` });
         await load();
     };
+    // The button that had the focus goes.
+    const goOn = () => heading.current?.focus();
     const decide = (user: string, isWelcome: boolean) =>
         run(async () => {
             if (isWelcome) await groups.accept(identity, id, user);
             else await groups.decline(identity, id, user);
             await load();
+            goOn();
         });
     return (
-        <Dialog title={t("invites.title")} onClose={onClose}>
+        <>
             <form
                 aria-busy={isBusy}
                 onSubmit={(event) => {
@@ -89,12 +103,12 @@ export default function Invites({ chat: id, onClose }: { chat: string; onClose: 
                     <p>{t("invites.made")}</p>
                     <div className="row">
                         <code className="address" dir="ltr">
-                            {made}
+                            {made.address}
                         </code>
                         <button
                             type="button"
                             onClick={() =>
-                                void navigator.clipboard.writeText(made).then(
+                                void navigator.clipboard.writeText(made.address).then(
                                     () => say(t("copied")),
                                     () => say(t("notCopied")),
                                 )
@@ -132,7 +146,9 @@ export default function Invites({ chat: id, onClose }: { chat: string; onClose: 
                 </section>
             )}
             <section aria-busy={invites === undefined}>
-                <h3>{t("invites.links")}</h3>
+                <h3 ref={heading} tabIndex={-1}>
+                    {t("invites.links")}
+                </h3>
                 {invites?.length === 0 && <p className="hint">{t("invites.none")}</p>}
                 <ul className="sessions">
                     {invites?.map((invite) => (
@@ -158,7 +174,9 @@ export default function Invites({ chat: id, onClose }: { chat: string; onClose: 
                                 onClick={() =>
                                     run(async () => {
                                         await groups.revokeInvite(identity, id, invite.invite_id);
+                                        if (made?.invite === invite.invite_id) setMade(undefined);
                                         await load();
+                                        goOn();
                                     })
                                 }
                             >
@@ -168,6 +186,6 @@ export default function Invites({ chat: id, onClose }: { chat: string; onClose: 
                     ))}
                 </ul>
             </section>
-        </Dialog>
+        </>
     );
 }

@@ -362,7 +362,7 @@ function Secret({ name, secret }: { name: string; secret: string }): ReactNode {
                 >
                     {t("notices.copy")}
                 </button>
-                <span role="status">{isCopied && t("notices.copied")}</span>
+                <span role="status">{isCopied && t("copied")}</span>
             </div>
         </div>
     );

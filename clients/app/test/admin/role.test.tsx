@@ -78,7 +78,7 @@ test("who chooses a group by the keyboard stays in the list of groups", async ()
     const groups = await screen.findByLabelText("Group or channel", {}, { timeout: 5_000 });
     groups.focus();
     await userEvent.selectOptions(groups, "Harbour");
-    await screen.findByText("No link is good.");
+    await screen.findByText("There is none.");
     expect(location.hash).toBe(`#/admin/invitations?of=${CHAT}`);
     expect(document.activeElement).toBe(screen.getByLabelText("Group or channel"));
     expect(groups.isConnected).toBe(true);

@@ -107,14 +107,14 @@ test("who is refused as no moderator is none from then on; a chat that refuses s
         standing,
         service,
     } = admin({
-        "GET /api/chats/c/invites": () => {
+        "GET /api/chats": () => {
             throw refusal("permission_denied");
         },
         "GET /api/moderation/reports": () => {
             throw refusal("permission_denied", "you are no moderator");
         },
     });
-    await expect(console.invites("c")).rejects.toMatchObject({ code: "permission_denied" });
+    await expect(console.managedChats()).rejects.toMatchObject({ code: "permission_denied" });
     expect(standing.moderates).toBe(true);
     await console.reports.open();
     expect(standing.moderates).toBe(false);

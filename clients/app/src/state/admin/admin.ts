@@ -150,32 +150,6 @@ export class Admin {
         return managed;
     }
 
-    async invites(chat: string): Promise<chats.Invite[]> {
-        const page: chats.Page_Invite = await this.#caller.call("GET", `/api/chats/${chat}/invites`);
-        return page.items;
-    }
-
-    invite(chat: string, request: chats.CreateInviteRequest): Promise<chats.CreatedInvite> {
-        return this.#once(`/api/chats/${chat}/invites`, request);
-    }
-
-    async revokeInvite(chat: string, invite: string): Promise<void> {
-        await this.#caller.call("DELETE", `/api/chats/${chat}/invites/${invite}`);
-    }
-
-    joinRequests(chat: string): Listing<chats.JoinRequest> {
-        return new Listing<chats.JoinRequest>(
-            this.#caller,
-            `/api/chats/${chat}/requests`,
-            ({ user_id }) => user_id,
-        );
-    }
-
-    /** Lets a user in who asks to join, or does not. */
-    async decideJoin(chat: string, user: string, letsIn: boolean): Promise<void> {
-        await this.#caller.call(letsIn ? "PUT" : "DELETE", `/api/chats/${chat}/requests/${user}`);
-    }
-
     /** Decides once. Where another moderator was first, what they decided is read, and the refusal goes on to who tried. */
     async #decided<T>(path: string, request: unknown, list: Listing<T>): Promise<T> {
         try {
