@@ -161,3 +161,23 @@ test("no token is in what the browser keeps", async () => {
     await screen.findByRole("link", { name: /Harbour/ });
     expect(JSON.stringify([{ ...localStorage }, { ...sessionStorage }])).not.toMatch(/"(a|r)"|token/);
 });
+
+test("of an account that was deleted here this browser keeps nothing, and the receipt is shown", async () => {
+    messenger.answers.set("POST /api/auth/delete-account", () => [200, { receipt: "the-receipt" }]);
+    await opened();
+    const kept = await Kept.open(ME);
+    await screen.findByRole("link", { name: /Harbour/ });
+    await waitFor(async () => expect(await kept.me()).toBeDefined());
+    await userEvent.click(screen.getByRole("button", { name: "Settings" }));
+    await userEvent.click(
+        await screen.findByRole("button", { name: "Delete the account…" }, { timeout: 5_000 }),
+    );
+    const form = within(screen.getByRole("button", { name: "Delete the account" }).closest("form")!);
+    await userEvent.type(form.getByLabelText("Current password"), "a password");
+    await userEvent.click(form.getByLabelText(/no way back/));
+    await userEvent.click(form.getByRole("button", { name: "Delete the account" }));
+    expect((await screen.findByRole("link", { name: /the-receipt/ })).getAttribute("href")).toContain(
+        "/erasures/",
+    );
+    await waitFor(async () => expect(await (await Kept.open(ME)).me()).toBeUndefined());
+});
