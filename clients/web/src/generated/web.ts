@@ -5,6 +5,10 @@ export type ErrorCode = ("malformed" | "invalid_argument" | "unauthenticated" | 
 
 /** What the page has to know of the tenant, the same for every user. */
 export type PageConfig = {
+    /** The tenant's colour, as `#rrggbb`. The page makes it darker or lighter where it would not be seen. Absent where the tenant has none. */
+    color?: (string | null);
+    /** A picture that is shown beside the name, as a `data:` URL. Absent where the tenant has none. */
+    logo?: (string | null);
     /** What users read as the name of the messenger. */
     name: string;
     /** The issuer of the realm on whose page users sign in. Absent where there is none: then with `POST /api/auth/sign-in`. */
