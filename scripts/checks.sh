@@ -35,6 +35,7 @@ quick_lints() {
     check format cargo fmt --all --check
     check 'format of clients/web' web_format clients/web
     check 'format of clients/app' web_format clients/app
+    check 'format of clients/console' web_format clients/console
     check 'shell scripts' shell_scripts
     check words words
 }
@@ -145,7 +146,7 @@ derived() {
         && node "$ROOT/clients/web/generate.mjs" "$1"
 }
 
-# web_format FOLDER: both clients have one formatter, and lock files that name no registry.
+# web_format FOLDER: all clients have one formatter, and lock files that name no registry.
 web_format() {
     web_tool && node "$WEB_HOME/node_modules/prettier/bin/prettier.cjs" --check "$ROOT/$1" --ignore-path "$ROOT/$1/.prettierignore" \
         && ! grep -n '"resolved"' "$ROOT/$1/package-lock.json"

@@ -1,7 +1,12 @@
 //! Arguments of the operator. Each is also read from the environment variable of the same name in upper case.
 
-use std::{net::SocketAddr, time::Duration};
+use std::{
+    net::{Ipv6Addr, SocketAddr},
+    path::PathBuf,
+    time::Duration,
+};
 
+use anyhow::Context as _;
 use clap::{Parser, ValueEnum};
 use secrecy::SecretString;
 
@@ -55,6 +60,44 @@ pub enum Command {
         /// http://host:port/path
         url: url::Url,
     },
+    /// Serves the host's console. It has no rights: each call has those of its caller.
+    Console(ConsoleSettings),
+}
+
+/// Where the console is served, and where it finds the API server.
+#[derive(Clone, Debug, clap::Args)]
+pub struct ConsoleSettings {
+    /// Where the page and its calls are served.
+    #[arg(long, env, default_value = "0.0.0.0:8083")]
+    pub console_addr: SocketAddr,
+
+    /// URL of the API server. Defaults to what Kubernetes tells a pod.
+    #[arg(long, env)]
+    pub api_server: Option<http::Uri>,
+
+    /// Certificates in PEM by which the API server is known, a file that is read again when it changes. Defaults to the public ones.
+    #[arg(long, env)]
+    pub api_ca: Option<PathBuf>,
+
+    #[arg(long, env, hide = true)]
+    pub kubernetes_service_host: Option<String>,
+
+    #[arg(long, env, hide = true, default_value_t = 443)]
+    pub kubernetes_service_port: u16,
+}
+
+impl ConsoleSettings {
+    /// Returns the URL of the API server.
+    pub fn server(&self) -> anyhow::Result<http::Uri> {
+        if let Some(server) = &self.api_server {
+            return Ok(server.clone());
+        }
+        let host = self.kubernetes_service_host.as_deref();
+        let host = host.context("--api-server is required outside of a pod, as in https://host:6443")?;
+        let host = if host.parse::<Ipv6Addr>().is_ok() { format!("[{host}]") } else { host.to_owned() };
+        let url = format!("https://{host}:{}", self.kubernetes_service_port);
+        url.parse::<http::Uri>().with_context(|| format!("{url} is not a URL"))
+    }
 }
 
 /// The images of the services.
@@ -134,6 +177,29 @@ mod tests {
     fn a_check_is_a_command_of_its_own() {
         let config = Config::try_parse_from(["operator", "check", "http://posthouse-operator:8081/readyz"]);
         assert!(matches!(config.expect("a check").command, Some(Command::Check { .. })));
+    }
+
+    #[test]
+    fn a_console_finds_the_api_server_as_a_pod_does_or_where_it_is_said() {
+        let server = |arguments: &[&str]| {
+            let all = ["operator", "--log-format", "text", "console"].iter().chain(arguments);
+            let config = Config::try_parse_from(all).expect("arguments");
+            let Some(Command::Console(settings)) = config.command else { panic!("another command") };
+            settings.server().map(|server| server.to_string())
+        };
+        let host = "--kubernetes-service-host";
+        for (arguments, expected) in [
+            (&[host, "10.0.0.1"][..], "https://10.0.0.1:443/"),
+            (&[host, "fd00::1", "--kubernetes-service-port", "6443"][..], "https://[fd00::1]:6443/"),
+            (
+                &[host, "10.0.0.1", "--api-server", "https://api.example:6443"][..],
+                "https://api.example:6443/",
+            ),
+        ] {
+            assert_eq!(server(arguments).expect("an address"), expected);
+        }
+        let missing = server(&[]).expect_err("there is none");
+        assert!(missing.to_string().contains("--api-server is required"), "{missing}");
     }
 
     #[test]

@@ -15,6 +15,7 @@ mod apply;
 pub mod backend;
 pub mod config;
 mod consent;
+pub mod console;
 mod contested;
 pub mod controller;
 mod desired;

@@ -9,8 +9,8 @@ use tokio_util::sync::CancellationToken;
 use tracing::{info, warn};
 
 use crate::{
-    config::{Config, LogFormat},
-    controller,
+    config::{Config, ConsoleSettings, LogFormat},
+    console, controller,
     leader::{Candidate, Fence},
     management::{self, Readiness},
     metrics::Metrics,
@@ -20,6 +20,8 @@ use crate::{
 /// Passes that are under way get this long to end after SIGTERM; what they left undone the next leader does.
 const GRACE: Duration = Duration::from_secs(20);
 
+/// Users of the console wait for it.
+const CONSOLE_READ_TIMEOUT: Duration = Duration::from_secs(60);
 const CHECK_TIMEOUT: Duration = Duration::from_secs(5);
 /// A server that vanished without a word sends nothing that would end a wait. Watches end on their own after 290 s.
 const READ_TIMEOUT: Duration = Duration::from_secs(300);
@@ -89,6 +91,22 @@ pub async fn run(config: Config) -> anyhow::Result<()> {
     if lost_lease {
         bail!("another replica leads now");
     }
+    info!("ended");
+    Ok(())
+}
+
+/// Serves the console until SIGTERM. It has no credentials, even where some could be found.
+pub async fn console(log_format: LogFormat, settings: ConsoleSettings) -> anyhow::Result<()> {
+    start_logging(log_format);
+    _ = rustls::crypto::aws_lc_rs::default_provider().install_default();
+    let mut server = kube::Config::new(settings.server()?);
+    server.root_cert_file = settings.api_ca;
+    server.read_timeout = Some(CONSOLE_READ_TIMEOUT);
+    server.reset_reader_on_write = true;
+    // Users see a refusal, and call again.
+    server.default_retry = false;
+    let client = Client::try_from(server).context("failed to prepare the connection to the API server")?;
+    console::serve(settings.console_addr, client, on_signal()?).await?;
     info!("ended");
     Ok(())
 }

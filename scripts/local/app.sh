@@ -1,7 +1,6 @@
-# The web client: its tools, its build, which the service web embeds, and its tests.
+# The web client and the console: their tools, their builds, which the service web and the operator embed, and their tests.
 APP=$ROOT/clients/app
-APP_HOME=$CACHE/tools/app-$(cat "$APP"/package{,-lock}.json | sha256sum | head -c 12)
-APP_RESULT=$STATE/app-tests.json
+CONSOLE=$ROOT/clients/console
 
 # npm_packages FOLDER HOME: the packages of a lock file, in the cache, linked where programs look for them. What a developer has installed
 # there stays.
@@ -17,42 +16,56 @@ npm_packages() {
     if [ -L "$folder/node_modules" ] || [ ! -e "$folder/node_modules" ]; then ln -sfn "$home/node_modules" "$folder/node_modules"; fi
 }
 
-app_tool() { npm_packages "$APP" "$APP_HOME"; }
+# client_tool FOLDER: the packages of a client.
+client_tool() { npm_packages "$1" "$CACHE/tools/app-$(cat "$1"/package{,-lock}.json | sha256sum | head -c 12)"; }
 
-# A hash of all that goes into the build.
-app_sources() {
-    (cd "$ROOT" && git ls-files -co --exclude-standard clients/app clients/web/src ':!clients/app/e2e' ':!clients/app/test' |
-        sort | xargs -d '\n' sha256sum | sha256sum | head -c 16)
+# client_build FOLDER PATHSPEC...: builds a client when what goes into its build has changed. Unchanged it takes no time, and what embeds it is
+# not compiled again.
+client_build() {
+    local folder=$1 sources; shift
+    sources=$(cd "$ROOT" && git ls-files -co --exclude-standard "$@" | sort | xargs -d '\n' sha256sum | sha256sum | head -c 16)
+    if [ "$(cat "$folder/dist/.sources" 2> /dev/null)" = "$sources" ]; then return; fi
+    client_tool "$folder" && (cd "$folder" && node node_modules/vite/bin/vite.js build --logLevel warn) && echo "$sources" > "$folder/dist/.sources"
 }
 
-# Builds what has changed. Unchanged it takes no time, and the service web is not compiled again. Without Node the service has a page that
-# says so, and the rest of the stack misses nothing.
+# Without Node there are pages that say so, and the rest of the stack misses nothing.
 app_build() {
-    local sources
     if ! command -v npm > /dev/null; then
-        echo 'npm is missing: the web client is not built'
+        echo 'npm is missing: the web client and the console are not built'
         return
     fi
-    sources=$(app_sources)
-    if [ "$(cat "$APP/dist/.sources" 2> /dev/null)" = "$sources" ]; then return; fi
-    app_tool && (cd "$APP" && node node_modules/vite/bin/vite.js build --logLevel warn) && echo "$sources" > "$APP/dist/.sources"
+    client_build "$APP" clients/app clients/web/src ':!clients/app/e2e' ':!clients/app/test' \
+        && client_build "$CONSOLE" clients/console clients/app/src/state/source.ts clients/app/src/styles/base.css ':!clients/console/test'
 }
 
-# Types and tests. They need neither the stack nor a compiled service, and run beside tests that wait most of the time.
+client_result() { echo "$STATE/$(basename "$1")-tests.json"; }
+
+# client_tests FOLDER: types and tests of a client.
+client_tests() {
+    rm -f "$(client_result "$1")"
+    client_tool "$1" && cd "$1" && nice npm run --silent check \
+        && nice node node_modules/vitest/vitest.mjs run --reporter=default --reporter=json --outputFile.json="$(client_result "$1")"
+}
+
+# They need neither the stack nor a compiled service, and run beside tests that wait most of the time. One client's failure hides no other's.
 app_tests_run() {
-    rm -f "$APP_RESULT"
-    app_tool && cd "$APP" && nice node node_modules/typescript/bin/tsc \
-        && nice node node_modules/vitest/vitest.mjs run --reporter=default --reporter=json --outputFile.json="$APP_RESULT"
+    local status=0
+    (client_tests "$APP") || status=1
+    (client_tests "$CONSOLE") || status=1
+    return $status
 }
 
 # app_tests_counted STEP: waits for them, and counts them.
 app_tests_counted() {
-    local status=0 began=${STEP_BEGAN[$1]} passed=0 failed=0
+    local status=0 began=${STEP_BEGAN[$1]} passed=0 failed=0 folder more less
     wait "${STEP_PID[$1]}" || status=$?
     unset "STEP_PID[$1]"
-    if [ -f "$APP_RESULT" ]; then
-        read -r passed failed < <(node -p 'const r = JSON.parse(require("fs").readFileSync(process.argv[1])); r.numPassedTests + " " + r.numFailedTests' "$APP_RESULT")
-    fi
+    for folder in "$APP" "$CONSOLE"; do
+        if [ -f "$(client_result "$folder")" ]; then
+            read -r more less < <(node -p 'const r = JSON.parse(require("fs").readFileSync(process.argv[1])); r.numPassedTests + " " + r.numFailedTests' "$(client_result "$folder")")
+            passed=$((passed + more)) failed=$((failed + less))
+        fi
+    done
     if [ $status != 0 ] && [ "$failed" = 0 ]; then failed=1; fi
     if [ "$failed" != 0 ]; then cat "$STATE/log/steps/${1// /-}.log"; fi
     count "$1" "$passed" "$failed" "$began"

@@ -10,7 +10,7 @@ apply() { kubectl apply --server-side --force-conflicts --field-manager=local-st
 
 # The whole workspace is selected, as in `make test`, so that features are resolved alike and nothing is compiled twice. Cargo adds the features
 # that tests need where an example is among what is built; the images of a real cluster do without.
-# The client first: the service web embeds it.
+# The clients first: the service web and the operator embed them.
 build_binaries() {
     local tests=(--example bot)
     [ "$PROFILE" = dev ] || tests=()

@@ -1,4 +1,5 @@
 // What the address says of its messenger.
+import { KEPT_HEADER } from "./worker/shell";
 
 /** `GET /app/config.json`, by the service web. */
 export type Config = {
@@ -12,10 +13,13 @@ export type Config = {
     realm?: string;
     /** The services that the tenant has. */
     services: string[];
+    /** The messenger does not answer, and this is what it said at an earlier time. */
+    isKept?: true;
 };
 
 export async function loadConfig(): Promise<Config> {
     const response = await fetch("/app/config.json", { signal: AbortSignal.timeout(10_000) });
     if (!response.ok) throw new Error(`/app/config.json: status ${response.status}`);
-    return (await response.json()) as Config;
+    const config = (await response.json()) as Config;
+    return response.headers.has(KEPT_HEADER) ? { ...config, isKept: true } : config;
 }

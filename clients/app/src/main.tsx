@@ -1,6 +1,7 @@
 import { StrictMode } from "react";
 import { createRoot } from "react-dom/client";
 import { loadConfig } from "./config";
+import { installed } from "./installed";
 import { Preferences } from "./preferences";
 import { SignIn } from "./sign-in";
 import { bestLanguage, Texts } from "./text/texts";
@@ -8,6 +9,7 @@ import { App } from "./ui/app";
 import "./styles/base.css";
 import "./styles/chat.css";
 import "./styles/panels.css";
+import "./styles/features.css";
 
 const preferences = new Preferences();
 const root = document.getElementById("root")!;
@@ -29,3 +31,7 @@ async function start(): Promise<void> {
 }
 
 void start();
+// A page that the browser has kept and comes back to has left its work to others.
+window.addEventListener("pageshow", ({ persisted }) => persisted && location.reload());
+// What is being developed is not kept.
+if (import.meta.env.PROD) void installed.install();

@@ -6,10 +6,10 @@ const KEY = "posthouse.preferences";
 export const THEMES = ["system", "light", "dark"] as const;
 export type Theme = (typeof THEMES)[number];
 
-type Values = { language?: string; theme: Theme; notifies: boolean };
+type Values = { language?: string; theme: Theme; notifies: boolean; showsPreviews: boolean };
 
 export class Preferences extends Source {
-    #values: Values = { theme: "system", notifies: false };
+    #values: Values = { theme: "system", notifies: false, showsPreviews: true };
 
     constructor() {
         super();
@@ -36,6 +36,11 @@ export class Preferences extends Source {
         return this.#values.notifies;
     }
 
+    /** Whether messages show what the pages behind their links say. */
+    get showsPreviews(): boolean {
+        return this.#values.showsPreviews;
+    }
+
     set(values: Partial<Values>): void {
         this.#values = { ...this.#values, ...values };
         localStorage.setItem(KEY, JSON.stringify(this.#values));
@@ -44,14 +49,14 @@ export class Preferences extends Source {
 
     #read(): void {
         try {
-            const { language, theme, notifies } = JSON.parse(localStorage.getItem(KEY) ?? "{}") as Record<
-                string,
-                unknown
-            >;
+            const { language, theme, notifies, showsPreviews } = JSON.parse(
+                localStorage.getItem(KEY) ?? "{}",
+            ) as Record<string, unknown>;
             this.#values = {
                 ...(typeof language === "string" && { language }),
                 theme: THEMES.find((known) => known === theme) ?? "system",
                 notifies: notifies === true,
+                showsPreviews: showsPreviews !== false,
             };
         } catch {
             // What is not readable is as if it was not there.

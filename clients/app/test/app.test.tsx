@@ -1,17 +1,20 @@
 // The page as a whole, over the library, against a messenger that speaks the protocol.
 import { act, render, screen, waitFor, within, type RenderResult } from "@testing-library/react";
 import userEvent from "@testing-library/user-event";
-import { beforeEach, expect, test } from "vitest";
+import { beforeEach, expect, test, vi } from "vitest";
 import { Preferences } from "../src/preferences";
 import { SignIn } from "../src/sign-in";
+import { Kept } from "../src/state/kept";
 import { Texts } from "../src/text/texts";
 import { App } from "../src/ui/app";
 import { FakeMessenger } from "./messenger";
-import { CHAT } from "./stand";
+import { CHAT, entry, ME } from "./stand";
 
 let messenger: FakeMessenger;
 
-beforeEach(() => {
+beforeEach(async () => {
+    // What the user of another test kept.
+    await Kept.forget(ME);
     messenger = new FakeMessenger();
     messenger.install();
 });
@@ -115,8 +118,66 @@ test("settings change the language at once, and it stays", async () => {
     expect(new Preferences().language).toBe("ru");
 });
 
+test("a page that opens without a connection shows the list of before, and keeps what is written", async () => {
+    messenger.say("first");
+    const page = await opened();
+    await screen.findByRole("link", { name: /Harbour/ });
+    // A page that is closed writes what it has.
+    page.unmount();
+    await vi.waitFor(async () => expect((await (await Kept.open(ME)).list())?.chats).toHaveLength(1));
+    messenger.down();
+    localStorage.setItem("posthouse.signed-in", ME);
+    history.replaceState(null, "", "/");
+    const realm = "http://id.localhost/realms/acme";
+    const signIn = new SignIn({ name: "Acme", services: [], realm, isKept: true });
+    render(<App signIn={signIn} preferences={new Preferences()} firstTexts={await Texts.load("en")} />);
+    const chat = await screen.findByRole("link", { name: /Harbour/ });
+    expect(chat.textContent).toContain("Anna: first");
+    await screen.findByText(/No connection/, { selector: ".connection" });
+    await userEvent.type(await openChat(), "from the tunnel{Enter}");
+    await vi.waitFor(async () => expect(await (await Kept.open(ME)).load()).toHaveLength(1));
+    expect(messenger.log).toHaveLength(1);
+});
+
+test("a chat that has grown since the list was kept is opened at its end", async () => {
+    messenger.say("first");
+    const page = await opened();
+    await screen.findByRole("link", { name: /Harbour/ });
+    page.unmount();
+    await vi.waitFor(async () => expect((await (await Kept.open(ME)).list())?.chats).toHaveLength(1));
+    for (let count = 0; count < 300; count += 1) messenger.log.push(entry(messenger.log.length + 1));
+    history.replaceState(null, "", `/#/chat/${CHAT}`);
+    messenger.isDeaf = true;
+    messenger.histories.length = 0;
+    await opened();
+    await screen.findByRole("textbox", { name: "Message" });
+    messenger.isDeaf = false;
+    await waitFor(() => expect(messenger.histories.length).toBeGreaterThan(0), { timeout: 5_000 });
+    expect(Math.min(...messenger.histories)).toBeGreaterThan(100);
+});
+
 test("no token is in what the browser keeps", async () => {
     await opened();
     await screen.findByRole("link", { name: /Harbour/ });
     expect(JSON.stringify([{ ...localStorage }, { ...sessionStorage }])).not.toMatch(/"(a|r)"|token/);
+});
+
+test("of an account that was deleted here this browser keeps nothing, and the receipt is shown", async () => {
+    messenger.answers.set("POST /api/auth/delete-account", () => [200, { receipt: "the-receipt" }]);
+    await opened();
+    const kept = await Kept.open(ME);
+    await screen.findByRole("link", { name: /Harbour/ });
+    await waitFor(async () => expect(await kept.me()).toBeDefined());
+    await userEvent.click(screen.getByRole("button", { name: "Settings" }));
+    await userEvent.click(
+        await screen.findByRole("button", { name: "Delete the account…" }, { timeout: 5_000 }),
+    );
+    const form = within(screen.getByRole("button", { name: "Delete the account" }).closest("form")!);
+    await userEvent.type(form.getByLabelText("Current password"), "a password");
+    await userEvent.click(form.getByLabelText(/no way back/));
+    await userEvent.click(form.getByRole("button", { name: "Delete the account" }));
+    expect((await screen.findByRole("link", { name: /the-receipt/ })).getAttribute("href")).toContain(
+        "/erasures/",
+    );
+    await waitFor(async () => expect(await (await Kept.open(ME)).me()).toBeUndefined());
 });

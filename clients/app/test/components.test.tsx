@@ -1,13 +1,14 @@
 import { act, fireEvent, screen, waitFor, within } from "@testing-library/react";
 import userEvent from "@testing-library/user-event";
 import { CallError, type Identity } from "@posthouse/client";
-import { useState } from "react";
+import { lazy, useState, type ReactNode } from "react";
 import { expect, test, vi } from "vitest";
 import { placeOf } from "../src/place";
 import { Workspace } from "../src/state/workspace";
 import { ChatListPanel } from "../src/ui/chat-list";
 import { Composer, type Writing } from "../src/ui/composer";
 import { Entry, SendingEntry } from "../src/ui/entry";
+import { Later } from "../src/ui/later";
 import { Search } from "../src/ui/search";
 import { UserPicker } from "../src/ui/user-picker";
 import { ANNA, CHAT, chatState, entry, ME, stand, type Stand } from "./stand";
@@ -18,6 +19,27 @@ function Written({ on, first = { is: "new" } }: { on: Stand; first?: Writing }) 
         <Composer chat={on.workspace.chats.get(CHAT)!} id="composer" writing={writing} onWriting={setWriting} />
     );
 }
+
+test("a dialog whose file does not come says so, and the page goes on", async () => {
+    const on = await stand();
+    const Lost = lazy(() => Promise.reject<{ default: () => ReactNode }>(new TypeError("failed to fetch")));
+    const silent = vi.spyOn(console, "error").mockImplementation(() => undefined);
+    const onClose = vi.fn();
+    on.show(
+        <>
+            <p>the page</p>
+            <Later title="Invite links" onClose={onClose}>
+                <Lost />
+            </Later>
+        </>,
+    );
+    await screen.findByText(/does not respond/);
+    const dialog = within(screen.getByRole("dialog", { name: "Invite links" }));
+    await userEvent.click(dialog.getByRole("button", { name: "Close" }));
+    expect(onClose).toHaveBeenCalledOnce();
+    screen.getByText("the page");
+    silent.mockRestore();
+});
 
 test("Enter sends, Shift+Enter breaks the line, and the draft is gone once it is sent", async () => {
     const on = await stand();

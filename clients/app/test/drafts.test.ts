@@ -49,3 +49,14 @@ test("a draft that no device shares stays over a reload", async () => {
     const later = new Drafts({ updateOwnState }, kept, await kept.drafts());
     expect(later.get(CHAT)).toEqual({ body: "hello", replyTo: 4 });
 });
+
+test("after a reload a draft that is emptied here is taken away from all devices, and one that is emptied there from here", () => {
+    const drafts = new Drafts({ updateOwnState }, kept, [{ chat: CHAT, body: "hello" }]);
+    drafts.recall([{ chat: CHAT, own: own(2, "hello") }]);
+    drafts.clear(CHAT);
+    expect(updateOwnState.mock.calls).toEqual([[CHAT, { draft: { body: "" } }]]);
+    const later = new Drafts({ updateOwnState }, kept, [{ chat: CHAT, body: "hello" }]);
+    later.recall([{ chat: CHAT, own: own(2, "hello") }]);
+    later.take(CHAT, own(3));
+    expect(later.get(CHAT).body).toBe("");
+});

@@ -8,13 +8,19 @@ type Frame = { id?: number } & Partial<socket.Commands>;
 /** Keeps one chat's log and answers one user. */
 export class FakeMessenger {
     readonly log: socket.Message[] = [];
+    /** After which entry histories were asked for. */
+    readonly histories: number[] = [];
     /** Calls of the REST API, as `METHOD path`. */
     readonly calls: string[] = [];
+    /** What a test answers, by `METHOD path`. */
+    readonly answers = new Map<string, (body: unknown) => [number, unknown]>();
     /** Whether a token is taken. */
     isSignedIn = true;
     #socket: FakeSocket | undefined;
     /** While it is not reachable. */
     isDown = false;
+    /** While it takes no connections, and answers calls. */
+    isDeaf = false;
 
     install(): void {
         const messenger = this;
@@ -71,6 +77,7 @@ export class FakeMessenger {
             answer({ synced: { chats: [state], cursor: "c", more: false, unread: 0, mentions: 0 } });
         } else if (frame.history) {
             const { after, before } = frame.history;
+            this.histories.push(after ?? 0);
             const messages = this.log.filter(({ seq }) => seq > (after ?? 0) && seq < (before ?? Infinity));
             answer({ history: { chat: CHAT, messages, head_seq: this.log.length, from_seq: 1 } });
         } else if (frame.send) {
@@ -85,14 +92,16 @@ export class FakeMessenger {
         else if (frame.id !== undefined) answer({ accepted: {} });
     }
 
-    async #fetch(url: URL, { method = "GET" }: RequestInit): Promise<Response> {
+    async #fetch(url: URL, { method = "GET", body: sent }: RequestInit): Promise<Response> {
         this.calls.push(`${method} ${url.pathname}`);
         if (this.isDown) throw new TypeError("failed to fetch");
-        const [status, body] = this.#answer(method, url.pathname);
-        return new Response(JSON.stringify(body), { status, headers: { "content-type": "application/json" } });
+        const given: unknown = typeof sent === "string" ? JSON.parse(sent) : undefined;
+        const [status, body] = this.#answer(method, url.pathname, given);
+        const text = status === 204 ? null : JSON.stringify(body);
+        return new Response(text, { status, headers: { "content-type": "application/json" } });
     }
 
-    #answer(method: string, path: string): [number, unknown] {
+    #answer(method: string, path: string, body: unknown): [number, unknown] {
         const problem = {
             type: "urn:posthouse:error:unauthenticated",
             title: "",
@@ -118,6 +127,12 @@ export class FakeMessenger {
             ];
         if (path === "/api/users/me") return [200, profile(ME, "me", "Me Myself")];
         if (path === `/api/users/${ANNA}`) return [200, profile(ANNA, "anna", "Anna")];
+        const answer = this.answers.get(`${method} ${path}`);
+        if (answer) return answer(body);
+        if (path === "/api/notifications/channels")
+            return [200, { email: true, fcm: false, sms: true, web_push_key: "BAAA" }];
+        if (path === "/api/notifications/preferences")
+            return [200, method === "PUT" ? body : { level: "all", shows_text: true }];
         if (path.endsWith("/members")) return [200, { items: [{ user_id: ANNA, role: "member" }] }];
         return [200, method === "PATCH" ? chatState().own : { items: [] }];
     }
@@ -136,7 +151,7 @@ class FakeSocket {
     constructor(messenger: FakeMessenger) {
         this.#messenger = messenger;
         queueMicrotask(() => {
-            if (messenger.isDown) return this.drop();
+            if (messenger.isDown || messenger.isDeaf) return this.drop();
             messenger.connect(this);
             this.onopen();
         });

@@ -1,3 +1,4 @@
+import type { Identity } from "@posthouse/client";
 import { beforeEach, expect, test, vi } from "vitest";
 import { mailLink, SignIn } from "../src/sign-in";
 import { CHAT, ME, profile } from "./stand";
@@ -73,4 +74,68 @@ test("a link of a mail is not taken for a place, and keeps the browser here", as
     expect(mailLink()).toEqual({ kind: "password_reset", token: "abc" });
     expect(await new SignIn(CONFIG).resume()).toBeUndefined();
     expect(assign).not.toHaveBeenCalled();
+});
+
+test("every link of a mail is known, and nothing else is one", () => {
+    for (const kind of [
+        "password_reset",
+        "email_confirmation",
+        "notifications_confirmation",
+        "notifications_end",
+    ]) {
+        history.replaceState(null, "", `/#${kind}=a.b-c_d`);
+        expect(mailLink()).toEqual({ kind, token: "a.b-c_d" });
+    }
+    for (const hash of ["#other=abc", "#password_reset=", "#/password_reset=abc", ""]) {
+        history.replaceState(null, "", `/${hash}`);
+        expect(mailLink(), hash).toBeUndefined();
+    }
+});
+
+test("without a messenger a known user is here without tokens, and the browser does not go to the realm", async () => {
+    localStorage.setItem("posthouse.signed-in", ME);
+    const signIn = new SignIn({ ...CONFIG, isKept: true });
+    const identity = await signIn.resume();
+    expect(identity).toMatchObject({ user: ME });
+    expect(signIn.isAway).toBe(true);
+    expect(assign).not.toHaveBeenCalled();
+    await expect((identity as Identity).token()).rejects.toMatchObject({ status: 0, isTemporary: true });
+});
+
+test("a realm that does not answer is not gone to", async () => {
+    localStorage.setItem("posthouse.signed-in", ME);
+    vi.stubGlobal(
+        "fetch",
+        vi.fn(async () => {
+            throw new TypeError("failed to fetch");
+        }),
+    );
+    const signIn = new SignIn(CONFIG);
+    expect(await signIn.resume()).toMatchObject({ user: ME });
+    expect(signIn.isAway).toBe(true);
+    expect(assign).not.toHaveBeenCalled();
+});
+
+test("once the messenger answers the user is signed in silently, but not while they write", async () => {
+    vi.useFakeTimers();
+    localStorage.setItem("posthouse.signed-in", ME);
+    const signIn = new SignIn({ ...CONFIG, isKept: true });
+    await signIn.resume();
+    let isUp = false;
+    vi.stubGlobal(
+        "fetch",
+        vi.fn(async () => Response.json(CONFIG, isUp ? {} : { headers: { "posthouse-kept": "yes" } })),
+    );
+    const over = new AbortController();
+    void signIn.comeBack(over.signal);
+    await vi.advanceTimersByTimeAsync(20_000);
+    expect(assign).not.toHaveBeenCalled();
+    isUp = true;
+    window.dispatchEvent(new Event("input"));
+    window.dispatchEvent(new Event("online"));
+    await vi.advanceTimersByTimeAsync(1_000);
+    expect(assign).not.toHaveBeenCalled();
+    await vi.advanceTimersByTimeAsync(10_000);
+    vi.useRealTimers();
+    await vi.waitFor(() => expect(String(assign.mock.calls.at(-1)?.[0])).toContain("prompt=none"));
 });

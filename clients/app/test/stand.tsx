@@ -5,12 +5,20 @@ import type { ReactNode } from "react";
 import { vi, type Mock } from "vitest";
 import type { Config } from "../src/config";
 import { Preferences } from "../src/preferences";
+import { Avatars } from "../src/state/avatars";
 import { Chats, Connection } from "../src/state/chats";
 import { Drafts } from "../src/state/drafts";
 import { Files } from "../src/state/files";
 import { Kept } from "../src/state/kept";
+import { Notices } from "../src/state/notices";
+import { Push } from "../src/state/push";
+import { Contacts } from "../src/state/contacts";
+import { Pins } from "../src/state/pins";
+import { Previews } from "../src/state/previews";
 import { Room, type Line } from "../src/state/room";
+import { Self } from "../src/state/self";
 import { Sends } from "../src/state/sends";
+import { Standing } from "../src/state/standing";
 import { Users } from "../src/state/users";
 import type { Workspace } from "../src/state/workspace";
 import { Texts } from "../src/text/texts";
@@ -82,6 +90,10 @@ export type Stand = {
     /** What was sent, in order. */
     sent: Array<{ chat: string; post: Post; key: string }>;
     room: Room;
+    /** What was asked by REST, as `METHOD path`, with the body. */
+    calls: Array<{ call: string; body: unknown }>;
+    /** Answers by `METHOD path`; a `CallError` is a refusal. Everything else is an empty list. */
+    answers: Map<string, unknown>;
     show: (children: ReactNode) => RenderResult;
 };
 
@@ -92,9 +104,17 @@ export async function stand(
     here = log.length,
 ): Promise<Stand> {
     const sent: Stand["sent"] = [];
+    const calls: Stand["calls"] = [];
+    const answers: Stand["answers"] = new Map();
     const identity = {
         user: ME,
-        call: vi.fn(async () => ({ items: [] })),
+        call: vi.fn(async (method: string, path: string, body?: unknown) => {
+            const call = `${method} ${path.replace(/\?limit=100$/, "")}`;
+            calls.push({ call, body });
+            const answer = answers.get(call) ?? { items: [] };
+            if (answer instanceof Error) throw answer;
+            return answer;
+        }),
         updateOwnState: vi.fn(async () => state.own),
     } as unknown as Identity;
     const session: Pick<Session, "send"> = {
@@ -112,12 +132,22 @@ export async function stand(
     room.open(1, log.length);
     for (const message of log.slice(-here)) room.take(message);
     const sends = new Sends(session, kept, { outgoing: [], refused: [] });
+    const me: user.OwnProfile = { ...profile(ME, "me", "Me Myself"), contactable_by: "everyone" };
+    const avatars = new Avatars(identity);
+    const pinned = log.filter(({ changes }) => changes?.pinned_seq !== undefined).reverse();
     const workspace = {
-        ...{ user: ME, identity, chats, users, me: profile(ME, "me", "Me Myself") },
+        ...{ user: ME, identity, chats, users, me, avatars },
+        self: new Self(identity, me, users, avatars),
+        contacts: new Contacts(identity),
+        pins: new Pins({ pins: async () => ({ chat: CHAT, messages: pinned, more: false }) }),
+        previews: new Previews(identity),
+        standing: new Standing(identity),
         connection: new Connection(),
         files: new Files(identity),
         sends,
         drafts: new Drafts(identity, kept, []),
+        notices: new Notices(identity),
+        push: new Push(identity, async () => undefined),
         room: () => room,
         read: vi.fn(),
         typing: vi.fn(),
@@ -128,6 +158,7 @@ export async function stand(
             { user_id: ANNA, role: "member" },
         ]),
         send: (chat: string, post: Post) => sends.send(chat, post),
+        updateOwn: vi.fn(async () => undefined),
     } as unknown as Workspace;
     const page = {
         config: { name: "Acme", services: ["media", "search"], ...config },
@@ -140,5 +171,5 @@ export async function stand(
                 <WorkspaceProvider value={workspace}>{children}</WorkspaceProvider>
             </PageProvider>,
         );
-    return { workspace, sent, room, show };
+    return { workspace, sent, room, calls, answers, show };
 }

@@ -1,5 +1,5 @@
 // Files: uploads that go straight to the object store, and downloads by links.
-import type { CreateFileRequest, File as StoredFile, FilePurpose } from "./generated/media.js";
+import type { CreateFileRequest, File as StoredFile, FilePurpose, LinkPreview } from "./generated/media.js";
 import { CallError, type Identity } from "./messenger.js";
 
 export type { FilePurpose, StoredFile };
@@ -89,6 +89,16 @@ export async function link(
     const path = found.links?.[variant];
     if (!path) throw new FileError(found);
     return identity.messenger.url(path);
+}
+
+/** Returns the picture of a user; `not_found` when there is none. */
+export function avatar(identity: Identity, user: string): Promise<StoredFile> {
+    return identity.call("GET", `/api/media/avatars/${user}`);
+}
+
+/** Returns what the page behind a link says of itself; `not_found` where there is nothing to show. The messenger fetches it, and not this device. */
+export function preview(identity: Identity, url: string): Promise<LinkPreview> {
+    return identity.call("POST", "/api/media/previews", { url });
 }
 
 /** Deletes a file of the user that no message has. */

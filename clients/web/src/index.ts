@@ -4,9 +4,11 @@
  * A session reconnects by itself, repeats what was not stored under the same key, and hands out every entry of a followed chat once
  * and in order, whatever the push path lost or doubled.
  */
+export * as account from "./account.js";
 export { addChange, deletions, type Change, type Deletion } from "./changes.js";
 export { ChatList } from "./chats.js";
 export type { Encoding } from "./codec.js";
+export * as contacts from "./contacts.js";
 export * as files from "./files.js";
 export * as auth from "./generated/auth.js";
 export * as chat from "./generated/chat.js";
@@ -16,6 +18,7 @@ export * as notification from "./generated/notification.js";
 export * as search from "./generated/search.js";
 export * as socket from "./generated/socket.js";
 export * as user from "./generated/user.js";
+export * as groups from "./groups.js";
 export { BackOff, ending, Pulse, type Ending } from "./link.js";
 export {
     Machine,
@@ -30,6 +33,7 @@ export { CallError, Identity, Messenger, type Issuer } from "./messenger.js";
 export { MemoryOutbox, type Outbox } from "./outbox.js";
 export type { Post } from "./post.js";
 export { Realm, type Begun } from "./realm.js";
+export * as reports from "./reports.js";
 export { QueryError, SendError, Session, type Receipt, type SessionOptions } from "./session.js";
 export { Timeline } from "./timeline.js";
 export { View } from "./view.js";

@@ -92,6 +92,12 @@ export class Session {
     #tick: ReturnType<typeof setInterval> | undefined;
     #isFresh = false;
     #isOver = false;
+    #closeCode: number | undefined;
+
+    /** The code that the last connection was closed with, by the server or by the network; `CLOSE_CODES` has those of the server. */
+    get closeCode(): number | undefined {
+        return this.#closeCode;
+    }
 
     /** Opens a session; connecting is part of it, and so is connecting again. */
     constructor(identity: Identity, options: SessionOptions = {}) {
@@ -255,8 +261,11 @@ export class Session {
             socket.send(this.#codec.encode({ id: CONNECT_ID, connect }));
         };
         socket.onmessage = ({ data }) => isCurrent() && this.#onMessage(data);
-        socket.onclose = ({ code, reason }) =>
-            isCurrent() && this.#lost(`closed: ${code} ${reason}`, ending(code));
+        socket.onclose = ({ code, reason }) => {
+            if (!isCurrent()) return;
+            this.#closeCode = code;
+            this.#lost(`closed: ${code} ${reason}`, ending(code));
+        };
         // `close` follows.
         socket.onerror = () => undefined;
     }
@@ -288,6 +297,7 @@ export class Session {
         clearTimeout(this.#connectTimer);
         this.#isFresh = false;
         this.#connectedAt = now();
+        this.#closeCode = undefined;
         this.#pulse = new Pulse(connected, now());
         this.#machine.connected(connected, now());
         this.#deliver();

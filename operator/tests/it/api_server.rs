@@ -27,12 +27,12 @@ use serde_json::json;
 /// A busy machine takes 20 s; a quiet one 3 s.
 const START_TIMEOUT: Duration = Duration::from_secs(120);
 /// Token of an administrator.
-const TOKEN: &str = "operator-tests";
+pub const TOKEN: &str = "operator-tests";
 /// Token of the operator's ServiceAccount.
 const OPERATOR_TOKEN: &str = "operator-tests-operator";
 
 /// Token of a user who has only what a test gives it.
-const USER_TOKEN: &str = "operator-tests-user";
+pub const USER_TOKEN: &str = "operator-tests-user";
 
 /// The operator's own namespace.
 pub const SYSTEM: &str = "posthouse-system";
@@ -42,6 +42,8 @@ pub struct ApiServer {
     pub client: Client,
     /// Has exactly the rights that the chart gives the operator.
     pub operator: Client,
+    /// Has no identity: each of its requests brings one, or is anonymous.
+    pub anonymous: Client,
     user: Client,
     folder: PathBuf,
     processes: Vec<Child>,
@@ -109,10 +111,11 @@ impl ApiServer {
                 )
             },
         ];
-        let operator = client(api, OPERATOR_TOKEN).await;
-        let user = client(api, USER_TOKEN).await;
-        let client = client(api, TOKEN).await;
-        let server = Self { client, operator, user, folder, processes };
+        let operator = client(api, Some(OPERATOR_TOKEN)).await;
+        let anonymous = client(api, None).await;
+        let user = client(api, Some(USER_TOKEN)).await;
+        let client = client(api, Some(TOKEN)).await;
+        let server = Self { client, operator, anonymous, user, folder, processes };
         server.wait_until_ready().await;
         server.install_crds().await;
         server.namespace(SYSTEM).await;
@@ -125,6 +128,7 @@ impl ApiServer {
         let rendered = Command::new(programs().join("helm"))
             .args(["template", "posthouse", "--namespace", SYSTEM])
             .args(["--show-only", "templates/rbac.yaml", "--show-only", "templates/admission.yaml"])
+            .args(["--show-only", "templates/users.yaml"])
             .arg(crate::repository().join("charts/posthouse"))
             .output()
             .expect("helm");
@@ -217,6 +221,21 @@ impl ApiServer {
         self.user.clone()
     }
 
+    /// Gives the user the chart's role for those who look after tenants, in one namespace, and waits until it has an effect.
+    pub async fn tenant_editor(&self, namespace: &str) {
+        let binding = json!({"metadata": {"name": "editor"}, "subjects": [{"kind": "User", "name": "user"}],
+            "roleRef": {"apiGroup": "rbac.authorization.k8s.io", "kind": "ClusterRole", "name": "posthouse-tenant-editor"}});
+        let binding: RoleBinding = serde_json::from_value(binding).expect("a binding");
+        let bindings: Api<RoleBinding> = Api::namespaced(self.client.clone(), namespace);
+        bindings.create(&PostParams::default(), &binding).await.expect("the binding is taken");
+        let tenants: Api<crds::MessengerTenant> = Api::namespaced(self.user.clone(), namespace);
+        let began = Instant::now();
+        while tenants.list(&ListParams::default()).await.is_err() {
+            assert!(began.elapsed() < START_TIMEOUT, "the user's role has no effect");
+            tokio::time::sleep(Duration::from_millis(50)).await;
+        }
+    }
+
     pub async fn namespace(&self, name: &str) {
         let namespace = json!({"apiVersion": "v1", "kind": "Namespace", "metadata": {"name": name,
             "labels": {"pod-security.kubernetes.io/enforce": "restricted"}}});
@@ -273,14 +292,14 @@ fn free_ports() -> [u16; 3] {
     listeners.map(|listener| listener.local_addr().expect("bound").port())
 }
 
-async fn client(port: u16, token: &str) -> Client {
+async fn client(port: u16, token: Option<&str>) -> Client {
     _ = rustls::crypto::aws_lc_rs::default_provider().install_default();
     let kubeconfig: Kubeconfig = serde_json::from_value(json!({
         "apiVersion": "v1", "kind": "Config", "current-context": "it",
         // It signed its own certificate a moment ago.
         "clusters": [{"name": "it", "cluster": {"server": format!("https://127.0.0.1:{port}"),
             "insecure-skip-tls-verify": true}}],
-        "users": [{"name": "it", "user": {"token": token}}],
+        "users": [{"name": "it", "user": token.map_or_else(|| json!({}), |token| json!({"token": token}))}],
         "contexts": [{"name": "it", "context": {"cluster": "it", "user": "it"}}],
     }))
     .expect("a kubeconfig");

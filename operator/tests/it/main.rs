@@ -4,6 +4,7 @@ mod admission;
 mod api_server;
 mod cells;
 mod confinement;
+mod console;
 mod deletion;
 mod edits;
 mod failures;

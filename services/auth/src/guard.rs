@@ -301,10 +301,16 @@ impl Guard {
         let user_id = caller.user_id;
         self.attempts(|attempts| attempts.session_request(user_id, Instant::now()))
             .map_err(Error::Limited)?;
-        let mut sessions = self.listed(user_id).await?;
+        let sessions = self.sessions_of(user_id).await?;
         if !sessions.iter().any(|session| session.id == caller.id) {
             return Err(Error::SessionOver(user_id));
         }
+        Ok(sessions)
+    }
+
+    /// Returns the sessions of a user that go on, the last used one first, for the tenant's other services; none of an unknown user.
+    pub(crate) async fn sessions_of(&self, user_id: UserId) -> Result<Vec<ListedSession>, Error> {
+        let mut sessions = self.listed(user_id).await?;
         sessions
             .sort_by(|one, other| (other.last_used_at_ms, &other.id).cmp(&(one.last_used_at_ms, &one.id)));
         Ok(sessions)
@@ -322,6 +328,15 @@ impl Guard {
             return Err(Error::NoSession);
         }
         let (guard, user_id) = (self.clone(), caller.user_id);
+        self.to_the_end(async move { guard.ended(user_id, vec![id]).await }).await
+    }
+
+    /// Ends one session of a user for the tenant's other services, and returns once the event log has its end.
+    pub(crate) async fn end_of(&self, user_id: UserId, id: SessionId) -> Result<(), Error> {
+        if !self.listed(user_id).await?.iter().any(|session| session.id == id) {
+            return Err(Error::NoSession);
+        }
+        let guard = self.clone();
         self.to_the_end(async move { guard.ended(user_id, vec![id]).await }).await
     }
 

@@ -18,7 +18,7 @@ pub use self::{
         DecideReportRequest, Decision, Evidence, Figures, LiftRequest, LinksRule, OwnModeration, PatternRule,
         RateRule, Report, ReportReason, ReportState, Rule, RuleAction, RuleFigures, RuleSet, RuleSetState,
         RuleTest, Sample, Sanction, SanctionKind, SanctionTerms, ShadowRequest, ShadowRun, ShadowState,
-        WordsRule,
+        TenantUsage, UserSession, WordsRule,
     },
     notifications::{
         ConfirmNumberRequest, ConfirmSubscriptionRequest, CreateSubscriptionRequest, EmailTarget, FcmTarget,

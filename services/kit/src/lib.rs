@@ -7,7 +7,6 @@
 pub mod auth;
 pub mod backoff;
 mod bearer;
-pub mod browser;
 pub mod bucket;
 pub mod cache;
 pub mod clock;
@@ -55,6 +54,7 @@ pub mod text;
 pub mod users;
 
 pub use catalog;
+pub use pages::browser;
 pub use process::Process;
 pub use program::Program;
 pub use scope::Scope;

@@ -7,6 +7,8 @@ mod problems;
 mod reports;
 mod rule_sets;
 mod sanctions;
+mod usage;
+mod users;
 
 use std::sync::Arc;
 
@@ -70,6 +72,9 @@ pub fn router(state: AppState) -> OpenApiRouter {
         .routes(routes!(appeals::decide))
         .routes(routes!(appeals::own))
         .routes(routes!(audit::list))
+        .routes(routes!(users::list_sessions))
+        .routes(routes!(users::end_session))
+        .routes(routes!(usage::get))
         .with_state(state)
 }
 

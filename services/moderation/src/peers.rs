@@ -1,11 +1,12 @@
 //! What the other services carry out.
 
 use contracts::{
-    ChatId, UserId,
-    api::Evidence,
+    ChatId, SessionId, UserId,
+    api::{Evidence, UserSession},
     event::EntryKind,
     rpc::{
-        EntryRequest, GetAccountClosedRequest, RestrictRequest, SetAccountClosedRequest,
+        AccountSession, CountUsersRequest, EndSessionRequest, EntryRequest, GetAccountClosedRequest,
+        ListSessionsRequest, RestrictRequest, SetAccountClosedRequest,
         account_service_client::AccountServiceClient, chat_restrictions_client::ChatRestrictionsClient,
         message_service_client::MessageServiceClient, user_service_client::UserServiceClient,
     },
@@ -80,6 +81,34 @@ impl Peers {
         let request = GetAccountClosedRequest { user_id: user.to_string() };
         let answer = self.accounts.clone().get_account_closed(request).await;
         Ok(answer.map_err(|status| failed("auth", status))?.into_inner().closed)
+    }
+
+    /// Returns the sessions of a user that go on, the last used one first.
+    pub(crate) async fn sessions(&self, user: UserId) -> Result<Vec<UserSession>, Error> {
+        let request = ListSessionsRequest { user_id: user.to_string() };
+        let answer = self.accounts.clone().list_sessions(request).await;
+        let sessions = answer.map_err(|status| failed("auth", status))?.into_inner().sessions;
+        let session = |session: AccountSession| {
+            let AccountSession { session_id, started_at_ms, last_used_at_ms } = session;
+            UserSession { session_id, started_at_ms, last_used_at_ms }
+        };
+        Ok(sessions.into_iter().map(session).collect())
+    }
+
+    /// Ends a session of a user; one that has ended already stays so.
+    pub(crate) async fn end_session(&self, user: UserId, session: &SessionId) -> Result<(), Error> {
+        let request = EndSessionRequest { user_id: user.to_string(), session_id: session.to_string() };
+        match self.accounts.clone().end_session(request).await {
+            Ok(_) => Ok(()),
+            Err(status) if status.code() == Code::NotFound => Ok(()),
+            Err(status) => Err(failed("auth", status)),
+        }
+    }
+
+    /// Returns how many users there are whose accounts are not deleted.
+    pub(crate) async fn count_users(&self) -> Result<i64, Error> {
+        let answer = self.users.clone().count_users(CountUsersRequest {}).await;
+        Ok(answer.map_err(|status| failed("user", status))?.into_inner().users)
     }
 
     /// Returns a message as a user reads it at this moment.

@@ -98,8 +98,16 @@ pub trait ModerationStore: Send + Sync + 'static {
         limit: usize,
     ) -> Result<Vec<(i64, Appeal)>, StoreError>;
 
-    /// Returns what was done, the newest first, before a place.
-    async fn audit(&self, before: i64, limit: usize) -> Result<Vec<AuditEntry>, StoreError>;
+    /// Returns what was done, as a filter wants it, the newest first, before a place.
+    async fn audit(
+        &self,
+        filter: &AuditFilter,
+        before: i64,
+        limit: usize,
+    ) -> Result<Vec<AuditEntry>, StoreError>;
+
+    /// Returns how much there is at a time, in milliseconds since the epoch.
+    async fn counts(&self, now_ms: i64) -> Result<Counts, StoreError>;
 
     /// Claims posts that wait for the classifier and that no process has at a time, in milliseconds since the epoch, those first that wait for the longest
     /// time.
@@ -175,6 +183,33 @@ pub trait ModerationStore: Send + Sync + 'static {
 /// Returns what is said of a sanction that is lifted because its user's account is deleted.
 fn lifted_with_account(now_ms: i64) -> Decision {
     Decision { by: None, at_ms: now_ms, note: "the account is deleted".to_owned() }
+}
+
+/// What narrows the audit log. What is absent does not.
+#[derive(Clone, Debug, Default, PartialEq, Eq)]
+pub struct AuditFilter {
+    /// Who did it.
+    pub by: Option<UserId>,
+    /// Whom it concerns.
+    pub user: Option<UserId>,
+    pub action: Option<String>,
+    /// Done at this time or later, in milliseconds since the epoch.
+    pub from_ms: Option<i64>,
+    /// Done before this time, likewise.
+    pub to_ms: Option<i64>,
+}
+
+/// How much there is of what moderators have to do with.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub struct Counts {
+    pub open_reports: i64,
+    pub open_appeals: i64,
+    /// Users who are muted everywhere; likewise the next.
+    pub muted_users: i64,
+    pub banned_users: i64,
+    pub enforced_rule_sets: i64,
+    /// Posts with a verdict that is kept.
+    pub caught: i64,
 }
 
 /// What one step over the log has judged.

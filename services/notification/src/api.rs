@@ -54,7 +54,7 @@ pub fn router(state: AppState) -> OpenApiRouter {
         .routes(routes!(subscriptions::remove))
         .routes(routes!(numbers::confirm))
         .routes(routes!(subscriptions::confirm))
-        .routes(routes!(subscriptions::end))
+        .routes(routes!(subscriptions::end, subscriptions::show_end))
         .routes(routes!(preferences::get, preferences::set))
         .with_state(state)
 }

@@ -72,6 +72,9 @@ pub trait ProfileStore: Send + Sync + 'static {
     /// Returns the profiles that the search finds, by username and id.
     async fn search(&self, search: &Search) -> Result<Vec<Profile>, StoreError>;
 
+    /// Returns how many users there are whose accounts are not deleted.
+    async fn count(&self) -> Result<i64, StoreError>;
+
     /// Begins the deletion of a user who exists. One that has begun already stays as it is, and gets another receipt beside those that
     /// were given for it.
     async fn delete(

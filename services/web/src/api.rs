@@ -5,7 +5,7 @@ use std::sync::Arc;
 use anyhow::Context as _;
 use axum::{
     extract::State,
-    http::{HeaderMap, HeaderName, HeaderValue, StatusCode, header},
+    http::{HeaderMap, HeaderName, HeaderValue, header},
     response::{IntoResponse as _, Response},
     routing,
 };
@@ -16,14 +16,12 @@ use kit::{
     error::ApiError,
     extract::{Json, Path},
 };
+use pages::assets::{ASK, Asset, Assets};
 use serde::Serialize;
 use serde_json::Value;
 use utoipa::ToSchema;
 
-use crate::{
-    assets::{Asset, Assets},
-    policy::PERMISSIONS,
-};
+use crate::policy::PERMISSIONS;
 
 /// What the page has to know of the tenant, the same for every user.
 #[derive(Clone, Debug, Serialize, ToSchema)]
@@ -61,11 +59,11 @@ impl WebState {
 }
 
 const PERMISSIONS_POLICY: HeaderName = HeaderName::from_static("permissions-policy");
+/// The service worker of the client.
+const WORKER: &str = "sw.js";
+/// Lets a service worker be in charge of pages that are not below its own folder.
+const WORKER_ALLOWED: HeaderName = HeaderName::from_static("service-worker-allowed");
 const OPENER_POLICY: HeaderName = HeaderName::from_static("cross-origin-opener-policy");
-/// A year, which is the most that caches are said to take (RFC 9111 has no limit).
-const FOREVER: &str = "public, max-age=31536000, immutable";
-/// It is asked for each time, and sent when it has changed.
-const ASK: &str = "no-cache";
 
 const MANIFEST: &str = "manifest.webmanifest";
 
@@ -104,7 +102,7 @@ async fn config(State(state): State<Arc<WebState>>) -> ([(HeaderName, &'static s
 }
 
 async fn page(State(state): State<Arc<WebState>>, headers: HeaderMap) -> Response {
-    let mut response = asset(&state.page, &headers);
+    let mut response = state.page.response(&headers);
     response.extensions_mut().insert(PagePolicy(state.policy.clone()));
     response.headers_mut().insert(PERMISSIONS_POLICY, HeaderValue::from_static(PERMISSIONS));
     // A page that this one opened, as by a link in a message, does not reach back.
@@ -128,38 +126,25 @@ async fn file(
     let found = state.assets.get(&path);
     // A page that is older than the service asks for files of its own build.
     let found = found.ok_or_else(|| ApiError::new(ErrorCode::NotFound, "no such file of the client"))?;
-    Ok(asset(&found, &headers))
-}
-
-fn asset(asset: &Asset, request: &HeaderMap) -> Response {
-    let text = |name: HeaderName| request.get(name).and_then(|value| value.to_str().ok()).unwrap_or_default();
-    let caching = if asset.is_immutable() { FOREVER } else { ASK };
-    let known = [
-        (header::CACHE_CONTROL, HeaderValue::from_static(caching)),
-        (header::ETAG, HeaderValue::from_static(asset.tag)),
-        (header::VARY, HeaderValue::from_static("accept-encoding")),
-    ];
-    let is_known =
-        text(header::IF_NONE_MATCH).split(',').any(|tag| tag.trim().trim_start_matches("W/") == asset.tag);
-    if is_known {
-        return (StatusCode::NOT_MODIFIED, known).into_response();
+    let mut response = found.response(&headers);
+    if path == WORKER {
+        response.headers_mut().insert(WORKER_ALLOWED, HeaderValue::from_static("/"));
     }
-    let (bytes, encoding) = asset.form(text(header::ACCEPT_ENCODING));
-    let mut response = (known, [(header::CONTENT_TYPE, asset.media_type())], bytes).into_response();
-    if let Some(encoding) = encoding {
-        response.headers_mut().insert(header::CONTENT_ENCODING, HeaderValue::from_static(encoding));
-    }
-    response
+    Ok(response)
 }
 
 #[cfg(test)]
 mod tests {
-    use axum::{body::Body, http::Request};
+    use axum::{
+        body::Body,
+        http::{Request, StatusCode},
+    };
+    use pages::assets::FOREVER;
     use tower::ServiceExt as _;
 
     use super::*;
 
-    static FILES: [Asset; 3] = [
+    static FILES: [Asset; 4] = [
         Asset {
             path: MANIFEST,
             tag: "\"3\"",
@@ -169,6 +154,7 @@ mod tests {
         },
         Asset { path: "index.html", tag: "\"1\"", bytes: b"<!doctype html>", brotli: None, gzip: None },
         Asset { path: "assets/a-1.js", tag: "\"2\"", bytes: b"plain", brotli: Some(b"br"), gzip: None },
+        Asset { path: WORKER, tag: "\"4\"", bytes: b"worker", brotli: None, gzip: None },
     ];
 
     async fn get(path: &str, headers: &[(HeaderName, &str)]) -> Response {
@@ -199,6 +185,15 @@ mod tests {
         assert_eq!(file.headers()[header::CACHE_CONTROL], FOREVER);
         assert_eq!(file.headers()[header::CONTENT_ENCODING], "br");
         assert!(file.extensions().get::<PagePolicy>().is_none());
+    }
+
+    #[tokio::test]
+    async fn the_service_worker_is_in_charge_of_the_page_and_is_asked_for_each_time() {
+        let worker = get("/app/sw.js", &[]).await;
+        assert_eq!(worker.headers()[WORKER_ALLOWED], "/");
+        assert_eq!(worker.headers()[header::CACHE_CONTROL], ASK);
+        assert_eq!(worker.headers()[header::CONTENT_TYPE], "text/javascript; charset=utf-8");
+        assert!(!get("/app/assets/a-1.js", &[]).await.headers().contains_key(WORKER_ALLOWED));
     }
 
     #[tokio::test]

@@ -1,127 +1,21 @@
-//! The files of the client, and which form of one a browser is sent. No I/O.
+//! The files of the client.
 
-use std::collections::BTreeMap;
-
-/// A file of the built client.
-#[derive(Clone, Copy, Debug)]
-pub(crate) struct Asset {
-    /// Below the folder of the build, with `/` between its parts.
-    pub path: &'static str,
-    /// Entity tag of the file, whatever its form is: it is compared weakly.
-    pub tag: &'static str,
-    pub bytes: &'static [u8],
-    /// The same, compressed. Absent where that is no smaller.
-    pub brotli: Option<&'static [u8]>,
-    pub gzip: Option<&'static [u8]>,
-}
+use pages::assets::{Asset, Assets};
 
 /// What `build.rs` found.
 static EMBEDDED: &[Asset] = include!(concat!(env!("OUT_DIR"), "/files.rs"));
 
-/// The page.
-const INDEX: &str = "index.html";
-/// Files below it have a hash of what is in them in their names, and never change.
-const IMMUTABLE: &str = "assets/";
-
-/// The files by their paths.
-#[derive(Debug)]
-pub(crate) struct Assets(BTreeMap<&'static str, Asset>);
-
-impl Assets {
-    /// Returns those of the binary.
-    pub(crate) fn embedded() -> Self {
-        Self::of(EMBEDDED)
-    }
-
-    pub(crate) fn of(assets: &[Asset]) -> Self {
-        Self(assets.iter().map(|asset| (asset.path, *asset)).collect())
-    }
-
-    /// Returns the page.
-    pub(crate) fn index(&self) -> Option<Asset> {
-        self.0.get(INDEX).copied()
-    }
-
-    /// Returns a file beside the page.
-    pub(crate) fn get(&self, path: &str) -> Option<Asset> {
-        self.0.get(path).copied().filter(|asset| asset.path != INDEX)
-    }
-}
-
-impl Asset {
-    /// Returns the smallest form that a browser takes by its `accept-encoding`, and the name of that form.
-    pub(crate) fn form(&self, accept_encoding: &str) -> (&'static [u8], Option<&'static str>) {
-        let takes = |name: &str| {
-            accept_encoding.split(',').any(|coding| {
-                let (coding, weight) = coding.split_once(';').unwrap_or((coding, ""));
-                let is_refused = matches!(weight.trim(), "q=0" | "q=0.0" | "q=0.00" | "q=0.000");
-                coding.trim().eq_ignore_ascii_case(name) && !is_refused
-            })
-        };
-        let forms = [("br", self.brotli), ("gzip", self.gzip)];
-        let found =
-            forms.into_iter().find_map(|(name, bytes)| Some((bytes?, Some(name))).filter(|_| takes(name)));
-        found.unwrap_or((self.bytes, None))
-    }
-
-    /// Whether it is the same forever under its name.
-    pub(crate) fn is_immutable(&self) -> bool {
-        self.path.starts_with(IMMUTABLE)
-    }
-
-    /// Returns the media type, by the end of the name.
-    pub(crate) fn media_type(&self) -> &'static str {
-        match self.path.rsplit_once('.').map(|(_, ending)| ending) {
-            Some("html") => "text/html; charset=utf-8",
-            Some("js") => "text/javascript; charset=utf-8",
-            Some("css") => "text/css; charset=utf-8",
-            Some("json") => "application/json",
-            Some("webmanifest") => "application/manifest+json",
-            Some("svg") => "image/svg+xml",
-            Some("png") => "image/png",
-            Some("woff2") => "font/woff2",
-            _ => "application/octet-stream",
-        }
-    }
+/// Returns the files that are part of the binary.
+pub(crate) fn embedded() -> Assets {
+    Assets::of(EMBEDDED)
 }
 
 #[cfg(test)]
 mod tests {
     use super::*;
 
-    const ASSET: Asset = Asset {
-        path: "assets/index-1a2b.js",
-        tag: "\"1\"",
-        bytes: b"plain",
-        brotli: Some(b"br"),
-        gzip: Some(b"gz"),
-    };
-
-    #[test]
-    fn a_browser_is_sent_the_smallest_form_that_it_takes() {
-        for (accepted, expected) in [
-            ("gzip, deflate, br, zstd", Some("br")),
-            ("gzip;q=1.0, br;q=0", Some("gzip")),
-            ("GZIP", Some("gzip")),
-            ("deflate", None),
-            ("", None),
-        ] {
-            assert_eq!(ASSET.form(accepted).1, expected, "{accepted}");
-        }
-        let small = Asset { brotli: None, gzip: None, ..ASSET };
-        assert_eq!(small.form("br"), (&b"plain"[..], None));
-    }
-
-    #[test]
-    fn the_page_is_no_file_beside_itself() {
-        let page = Asset { path: INDEX, ..ASSET };
-        let assets = Assets::of(&[page, ASSET]);
-        assert!(assets.get(INDEX).is_none() && assets.index().is_some());
-        assert!(assets.get(ASSET.path).is_some_and(|asset| asset.is_immutable()));
-    }
-
     #[test]
     fn there_is_a_page_whatever_was_built() {
-        assert!(Assets::embedded().index().is_some());
+        assert!(embedded().index().is_some());
     }
 }

@@ -25,7 +25,6 @@ use url::Url;
 
 use crate::{
     api::{PageConfig, WebState},
-    assets::Assets,
     policy::policy,
 };
 
@@ -75,6 +74,6 @@ fn config(scope: &Scope, realm: Option<String>) -> PageConfig {
 }
 
 fn surface(config: PageConfig, policy: HeaderValue) -> anyhow::Result<Surface> {
-    let state = WebState::new(Assets::embedded(), config, policy)?;
+    let state = WebState::new(assets::embedded(), config, policy)?;
     Ok(Surface { api: api::router(state), grpc: Routes::default() })
 }

@@ -5,10 +5,11 @@ use axum::http::HeaderValue;
 use url::Url;
 
 /// Scripts and styles are files of this address alone, and no text becomes one: the client makes no HTML of strings, which
-/// `require-trusted-types-for` holds it to. `blob:` and `data:` are pictures that the page made, before they are sent or while they load.
+/// `require-trusted-types-for` holds it to. Its one policy of trusted types names its service worker (`clients/app/src/installed.ts`).
+/// `blob:` and `data:` are pictures that the page made, before they are sent or while they load.
 const FIXED: &str = "default-src 'none'; script-src 'self'; style-src 'self'; img-src 'self' blob: data:; media-src 'self'; \
-                     manifest-src 'self'; base-uri 'none'; form-action 'none'; frame-ancestors 'none'; \
-                     require-trusted-types-for 'script'; trusted-types 'none'";
+                     manifest-src 'self'; worker-src 'self'; base-uri 'none'; form-action 'none'; frame-ancestors 'none'; \
+                     require-trusted-types-for 'script'; trusted-types posthouse-worker";
 
 /// What a messenger needs of the device, and nothing else. Notifications and the clipboard ask by themselves.
 pub(crate) const PERMISSIONS: &str = "accelerometer=(), camera=(), display-capture=(), geolocation=(), gyroscope=(), hid=(), \

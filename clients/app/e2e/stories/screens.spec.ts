@@ -63,6 +63,11 @@ test("the messenger", async ({ actors }, { project }) => {
         ["search", () => panel(anna!.page, "search")],
         ["new", () => panel(anna!.page, "new")],
         ["settings", () => panel(anna!.page, "settings")],
+        ["notifications", () => panel(anna!.page, "notifications")],
+        ["about", () => panel(anna!.page, "about")],
+        ["pins", () => panel(anna!.page, "pins")],
+        ["scheduled", () => panel(anna!.page, "scheduled")],
+        ["contacts", () => panel(anna!.page, "contacts")],
     ] as const) {
         await open();
         for (const as of LOOKS) {
@@ -84,3 +89,33 @@ async function openThread(actor: Actor): Promise<void> {
     await actor.message("Hello").getByRole("button", { name: "Open the thread" }).click();
     await expect(actor.page.getByRole("complementary", { name: "Thread" })).toBeVisible();
 }
+
+test("a group, its members and its links", async ({ actors }, { project }) => {
+    const [anna, boris] = await actors(2);
+    await anna!.page.getByRole("button", { name: "New chat" }).click();
+    await anna!.page.getByLabel("Find users").fill(boris!.name);
+    await anna!.page.getByRole("button", { name: `@${boris!.name}` }).click();
+    await anna!.page.getByLabel("Title of the group").fill("Harbour watch");
+    await anna!.page.getByRole("button", { name: "Create the group" }).click();
+    await anna!.say("Who has the key?");
+    await anna!.message("Who has the key?").focus();
+    await anna!.message("Who has the key?").getByRole("button", { name: "More" }).click();
+    await anna!.page.getByRole("menuitem", { name: "Pin" }).click();
+    await expect(anna!.page.getByRole("region", { name: "Pinned messages" })).toBeVisible();
+    for (const name of ["about", "members", "invites", "pins"]) {
+        await panel(anna!.page, name);
+        for (const as of LOOKS) {
+            await look(anna!.page, as);
+            await anna!.hasNoFindings();
+            await anna!.page.screenshot({ path: join(OUT, "screens", `${project.name}-${name}-${as}.png`) });
+        }
+    }
+    // A link lets a third user in, who has nothing but its address.
+    await panel(anna!.page, "invites");
+    await anna!.page.getByRole("button", { name: "Make a link" }).click();
+    const link = await anna!.page.locator("code.address").textContent();
+    const [vera] = (await actors(1)).slice(-1);
+    await vera!.page.evaluate((hash) => (location.hash = hash), new URL(link!).hash);
+    await vera!.page.getByRole("button", { name: "Join" }).click();
+    await expect(vera!.page.getByRole("heading", { name: "Harbour watch" })).toBeVisible();
+});

@@ -11,6 +11,11 @@ export function newName(): string {
     return `s${Date.now().toString(36)}${count}`;
 }
 
+/** A browser calls each 404 an error. Here it is the answer: a user has no picture, or a page shows nothing of itself. */
+function isAnswer(url: string): boolean {
+    return /\/api\/media\/(avatars|previews)/.test(url);
+}
+
 /** One user in a browser of their own. */
 export class Actor {
     private constructor(
@@ -20,14 +25,19 @@ export class Actor {
         readonly errors: string[],
     ) {}
 
-    /** Registers a user and signs them in, on the page of the realm where there is one. */
-    static async register(browser: Browser, name = newName()): Promise<Actor> {
+    /** Registers a user and signs them in, on the page of the realm where there is one; `prepare` comes before the first request. */
+    static async register(
+        browser: Browser,
+        name = newName(),
+        prepare: (context: BrowserContext) => Promise<void> = async () => undefined,
+    ): Promise<Actor> {
         const context = await browser.newContext();
+        await prepare(context);
         const page = await context.newPage();
         const errors: string[] = [];
         page.on("pageerror", (error) => errors.push(error.message));
         page.on("console", (message) => {
-            if (message.type() === "error") errors.push(message.text());
+            if (message.type() === "error" && !isAnswer(message.location().url)) errors.push(message.text());
         });
         await page.goto("/");
         await page.getByRole("button", { name: "Create an account" }).click();
@@ -79,7 +89,9 @@ export class Actor {
     }
 
     async open(other: Actor): Promise<void> {
-        await this.page.getByRole("link", { name: new RegExp(other.name) }).click();
+        // The name leads to the user's page in the chat, and to the chat in the list.
+        const chats = this.page.getByRole("navigation", { name: "Chats" });
+        await chats.getByRole("link", { name: new RegExp(other.name) }).click();
     }
 
     /** No finding, of WCAG 2.2 AA and of best practice. */

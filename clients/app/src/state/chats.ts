@@ -11,11 +11,14 @@ export class Connection extends Source {
     state: ConnectionState = "connecting";
     /** For the reader of a log. */
     why = "";
+    /** What the last connection was closed with. */
+    closeCode: number | undefined;
 
-    set(state: ConnectionState, why = ""): void {
+    set(state: ConnectionState, why = "", closeCode?: number): void {
         // An attempt that fails before the first connection is news, and one after another is not.
         this.state = state;
         this.why = why;
+        this.closeCode = closeCode;
         this.changed();
     }
 }
@@ -48,6 +51,14 @@ export class Chats extends Source {
                 one.chat.localeCompare(other.chat),
         );
         return this.#sorted;
+    }
+
+    /** Takes the list that an earlier page kept. What has changed since comes with the sync from `cursor`. */
+    recall({ chats, cursor }: { chats: ChatState[]; cursor: string }, nowMs: number): void {
+        const page = { chats, cursor, more: false, unread: 0, mentions: 0 };
+        this.#list.apply({ type: "synced", page });
+        this.isComplete = true;
+        this.expire(nowMs);
     }
 
     take(event: Event): void {

@@ -18,6 +18,8 @@ export class Drafts extends Source {
     readonly #timers = new Map<string, ReturnType<typeof setTimeout>>();
     /** Chats of which the messenger has a draft. */
     readonly #shared = new Set<string>();
+    /** What another tab of this browser is to show, too. */
+    onChange: (chat: string, draft: Draft) => void = () => undefined;
 
     constructor(
         identity: Pick<Identity, "updateOwnState">,
@@ -30,12 +32,18 @@ export class Drafts extends Source {
         this.#drafts = new Map(earlier.map(({ chat, ...draft }) => [chat, draft]));
     }
 
+    /** Takes of which chats the messenger had a draft, from the list of an earlier page. The drafts themselves are here. */
+    recall(chats: ReadonlyArray<Pick<socket.ChatState, "chat" | "own">>): void {
+        for (const { chat, own } of chats) if (own.draft) this.#shared.add(chat);
+    }
+
     get(chat: string): Draft {
         return this.#drafts.get(chat) ?? EMPTY;
     }
 
     set(chat: string, draft: Draft): void {
         this.#here(chat, draft);
+        this.onChange(chat, draft);
         clearTimeout(this.#timers.get(chat));
         this.#timers.set(
             chat,
@@ -46,6 +54,7 @@ export class Drafts extends Source {
     /** The draft was sent. */
     clear(chat: string): void {
         this.#here(chat, EMPTY);
+        this.onChange(chat, EMPTY);
         clearTimeout(this.#timers.get(chat));
         this.#share(chat);
     }
@@ -64,9 +73,21 @@ export class Drafts extends Source {
         );
     }
 
-    #here(chat: string, draft: Draft): void {
+    /** Shows what is written in another tab of this browser, which keeps it and shares it. */
+    show(chat: string, draft: Draft): void {
+        clearTimeout(this.#timers.get(chat));
+        this.#timers.delete(chat);
+        this.#set(chat, draft);
+        this.changed("at once");
+    }
+
+    #set(chat: string, draft: Draft): void {
         if (isEmpty(draft)) this.#drafts.delete(chat);
         else this.#drafts.set(chat, draft);
+    }
+
+    #here(chat: string, draft: Draft): void {
+        this.#set(chat, draft);
         const kept = isEmpty(draft) ? this.#kept.dropDraft(chat) : this.#kept.keepDraft(chat, draft);
         // Where the browser keeps nothing, it is in this page.
         kept.catch(() => undefined);

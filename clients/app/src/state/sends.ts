@@ -1,5 +1,5 @@
 // What the user has sent and is not yet an entry, with the state that is true of it.
-import type { ErrorCode, Event, Post, Session } from "@posthouse/client";
+import type { ErrorCode, Event, Outgoing, Post, Session } from "@posthouse/client";
 import type { Kept, Refused } from "./kept";
 import { Source } from "./source";
 
@@ -55,6 +55,11 @@ export class Sends extends Source {
         this.#session.send(chat, post, key).catch((error: unknown) => {
             if (!(error instanceof Error) || error.name !== "SendError") this.#refused(key, "internal");
         });
+    }
+
+    /** Sends what a tab that is gone has left. */
+    adopt(left: readonly Outgoing[]): void {
+        for (const { chat, key, post } of left) this.send(chat, post, key);
     }
 
     /** Sends what was refused once more: as another message, since the first one is refused for good. */

@@ -34,6 +34,17 @@ export class Users extends Source {
         return this.#profiles.get(id);
     }
 
+    /** Returns the profile of a user if it is here. */
+    known(id: string): Profile | undefined {
+        return this.#profiles.get(id);
+    }
+
+    /** Takes profiles of an earlier page, which are looked up again. */
+    recall(profiles: readonly Profile[]): void {
+        for (const profile of profiles) this.#profiles.set(profile.user_id, profile);
+        this.changed();
+    }
+
     /** Takes a profile that came by another way. */
     take(...profiles: readonly Profile[]): void {
         for (const profile of profiles) {

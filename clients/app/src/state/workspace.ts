@@ -1,7 +1,10 @@
 // All that a signed-in page knows of the messenger. Each part has one home here, and components read it there.
 import {
     ChatList,
+    account,
     CallError,
+    files,
+    groups,
     Session,
     type Identity,
     type Post,
@@ -11,18 +14,29 @@ import {
     type socket,
     type user,
 } from "@posthouse/client";
+import { Avatars } from "./avatars";
 import { Chats, Connection } from "./chats";
+import { Contacts } from "./contacts";
 import { Drafts } from "./drafts";
 import { Files } from "./files";
 import { Kept } from "./kept";
+import { ListKeeper } from "./list-keeper";
+import { Notices } from "./notices";
+import { Pins } from "./pins";
+import { Previews } from "./previews";
+import { Push } from "./push";
 import { Room } from "./room";
+import { Self } from "./self";
 import { Sends } from "./sends";
+import { Standing } from "./standing";
+import { Tabs } from "./tabs";
 import { Users } from "./users";
 
 /** Users whose presence is watched beside those of the chat that is open. */
 const MAX_WATCHED = 100;
 const EXPIRE_EVERY_MS = 1_000;
 const TYPING_EVERY_MS = 3_000;
+const REFRESH_EVERY_MS = 300_000;
 const DEVICE_KEY = "posthouse.device";
 
 /** A message of another user that the page did not show. */
@@ -38,52 +52,128 @@ export class Workspace {
     readonly files: Files;
     readonly sends: Sends;
     readonly drafts: Drafts;
+    readonly notices: Notices;
+    readonly push: Push;
+    readonly self: Self;
+    readonly avatars: Avatars;
+    readonly contacts: Contacts;
+    readonly pins: Pins;
+    readonly previews: Previews;
+    readonly standing: Standing;
     onNews: (news: News) => void = () => undefined;
     readonly #session: Session;
+    readonly #kept: Kept;
+    readonly #tabs: Tabs;
+    readonly #keeper: ListKeeper;
     readonly #rooms = new Map<string, Room>();
     readonly #timer: ReturnType<typeof setInterval>;
     #open: string | undefined;
+    /** Whether the list is that of this connection, and not the one of an earlier page, whose chats may have grown by thousands of entries. */
+    #isCurrent: boolean;
     #typedAt = -Infinity;
+    #refreshedAt = -Infinity;
+    readonly #services: readonly string[];
 
     private constructor(
         readonly identity: Identity,
-        readonly me: user.OwnProfile,
+        me: user.OwnProfile,
         kept: Kept,
+        tabs: Tabs,
         earlier: Awaited<ReturnType<typeof keptOf>>,
+        services: readonly string[],
     ) {
+        this.#kept = kept;
+        this.#tabs = tabs;
+        this.#services = services;
         this.chats = new Chats(identity.user);
         this.users = new Users(identity);
-        this.users.take(me);
+        this.avatars = new Avatars(identity);
+        this.self = new Self(identity, me, this.users, this.avatars);
+        this.#isCurrent = earlier.list === undefined;
+        if (earlier.list) {
+            this.users.recall(earlier.list.profiles);
+            this.chats.recall(earlier.list, Date.now());
+        }
+        this.#keeper = new ListKeeper(kept, this.chats, this.users, tabs);
+        this.contacts = new Contacts(identity);
+        this.previews = new Previews(identity);
+        this.standing = new Standing(identity);
         this.files = new Files(identity);
+        this.notices = new Notices(identity);
+        this.push = new Push(identity);
         this.drafts = new Drafts(identity, kept, earlier.drafts);
-        this.#session = new Session(identity, { device: device(), outbox: kept, encoding: "cbor" });
+        this.drafts.recall(earlier.list?.chats ?? []);
+        this.#session = new Session(identity, {
+            ...{ device: device(), outbox: kept, encoding: "cbor" },
+            ...(earlier.list && { cursor: earlier.list.cursor }),
+        });
+        this.pins = new Pins(this.#session);
         this.sends = new Sends(this.#session, kept, earlier);
         this.#listen();
         this.#timer = setInterval(() => this.#expire(), EXPIRE_EVERY_MS);
     }
 
-    /** Opens the messenger for a user who is signed in. */
-    static async open(identity: Identity): Promise<Workspace> {
-        const me: user.OwnProfile = await identity.call("GET", "/api/users/me");
-        const kept = await Kept.open(identity.user);
-        return new Workspace(identity, me, kept, await keptOf(kept));
+    /** Opens the messenger for a user who is signed in. `services` are those that the tenant has. */
+    static async open(identity: Identity, services: readonly string[]): Promise<Workspace> {
+        const tabs = await Tabs.open(identity.user);
+        const kept = await Kept.open(identity.user, tabs);
+        const known = await kept.me().catch(() => undefined);
+        const asked: Promise<user.OwnProfile> = identity.call("GET", "/api/users/me");
+        asked.catch(() => undefined);
+        const me = known ?? (await asked);
+        const workspace = new Workspace(identity, me, kept, tabs, await keptOf(kept), services);
+        // Where the list is here, nothing waits for the messenger.
+        asked.then(
+            (me) => {
+                workspace.self.take(me);
+                kept.keepMe(me).catch(() => undefined);
+            },
+            () => undefined,
+        );
+        return workspace;
     }
 
     get user(): string {
         return this.identity.user;
     }
 
+    get me(): user.OwnProfile {
+        return this.self.profile;
+    }
+
     /** Ends the session of this page. */
     close(): void {
         clearInterval(this.#timer);
         this.#session.close();
+        this.#leave();
+    }
+
+    /** Writes what is kept, before the page goes away. */
+    rest(): void {
+        void this.#keeper.flush();
     }
 
     /** Ends the session at the messenger, and forgets what this browser kept of the user. */
     async signOut(): Promise<void> {
+        // While there is a token: a browser without a user gets no pushes.
+        await this.push.end().catch(() => undefined);
         await this.identity.signOut();
+        await this.#forget();
+    }
+
+    /** Ends this page, and removes what this browser kept of the user. */
+    async #forget(): Promise<void> {
+        // It would write the list once more.
+        this.#keeper.close();
         this.close();
         await Kept.forget(this.user);
+    }
+
+    /** Deletes the account, and what this browser kept of it. `self.receipt` says so to the page. */
+    async deleteAccount(password: string): Promise<void> {
+        await this.self.delete(password);
+        await this.push.end().catch(() => undefined);
+        await this.#forget();
     }
 
     /** Returns a chat as it is read; it is empty until the list has the chat. */
@@ -91,7 +181,7 @@ export class Workspace {
         const room = this.#rooms.get(id) ?? new Room(id, this.user, this.#session);
         this.#rooms.set(id, room);
         const state = this.chats.get(id);
-        if (state) room.open(state.from_seq, state.head_seq);
+        if (state && this.#isCurrent) room.open(state.from_seq, state.head_seq);
         return room;
     }
 
@@ -134,31 +224,40 @@ export class Workspace {
         return chat_id;
     }
 
-    async members(id: string): Promise<chat.ChatMember[]> {
-        const members: chat.ChatMember[] = [];
-        let cursor: string | null | undefined;
-        do {
-            const query: string = cursor ? `&cursor=${encodeURIComponent(cursor)}` : "";
-            const page: chat.Page_ChatMember = await this.identity.call(
-                "GET",
-                `/api/chats/${id}/members?limit=100${query}`,
-            );
-            members.push(...page.items);
-            cursor = page.next_cursor;
-        } while (cursor);
-        return members;
+    /** Joins a public chat, which the list has in a moment. */
+    async join(id: string): Promise<void> {
+        await groups.join(this.identity, id);
+        this.#session.sync();
+    }
+
+    /** Joins by an invite link. Returns the chat, and nothing where an owner or admin decides about it. */
+    async joinByInvite(code: string): Promise<string | undefined> {
+        const joined = await groups.joinByInvite(this.identity, code);
+        if (!("kind" in joined)) return undefined;
+        this.#session.sync();
+        return joined.chat_id;
+    }
+
+    /** Shows another picture of a group to its members. Throws a `FileError` when the messenger does not take it. */
+    async setChatPicture(id: string, picture: File): Promise<void> {
+        const file = await files.upload(this.identity, { chat_picture: id }, picture, picture.name);
+        await groups.update(this.identity, id, { avatar: file.id });
+    }
+
+    members(id: string): Promise<chat.ChatMember[]> {
+        return groups.members(this.identity, id);
     }
 
     addMembers(id: string, users: string[]): Promise<chat.AddedMembers> {
-        return this.identity.call("POST", `/api/chats/${id}/members`, { user_ids: users });
+        return groups.addMembers(this.identity, id, users);
     }
 
-    async removeMember(id: string, user: string): Promise<void> {
-        await this.identity.call("DELETE", `/api/chats/${id}/members/${user}`);
+    removeMember(id: string, user: string): Promise<void> {
+        return groups.removeMember(this.identity, id, user);
     }
 
-    async leave(id: string): Promise<void> {
-        await this.identity.call("POST", `/api/chats/${id}/leave`);
+    leave(id: string): Promise<void> {
+        return groups.leave(this.identity, id);
     }
 
     async updateOwn(id: string, request: chat.UpdateOwnChatStateRequest): Promise<void> {
@@ -199,32 +298,47 @@ export class Workspace {
         }
     }
 
-    async rename(displayName: string): Promise<void> {
-        this.users.take(await this.identity.call("PATCH", "/api/users/me", { display_name: displayName }));
+    sessions(): Promise<auth.AuthSession[]> {
+        return account.sessions(this.identity);
     }
 
-    async sessions(): Promise<auth.AuthSession[]> {
-        const page: auth.Page_AuthSession = await this.identity.call("GET", "/api/auth/sessions");
-        return page.items;
+    endSession(session: string): Promise<void> {
+        return account.endSession(this.identity, session);
     }
 
-    async endSession(session: string): Promise<void> {
-        await this.identity.call("DELETE", `/api/auth/sessions/${session}`);
+    endOtherSessions(): Promise<void> {
+        return account.endOtherSessions(this.identity);
     }
 
-    async endOtherSessions(): Promise<void> {
-        await this.identity.call("DELETE", "/api/auth/sessions");
+    /** What this tab has not sent, another one may, and go on with the list. */
+    #leave(): void {
+        void this.#keeper.flush().then(() => {
+            this.#keeper.close();
+            this.#tabs.close();
+        });
     }
 
     #listen(): void {
         const session = this.#session;
+        this.#tabs.onWord = ({ chat, draft }) => this.drafts.show(chat, draft);
+        this.drafts.onChange = (chat, draft) => this.#tabs.tell({ chat, draft });
+        this.#tabs.onGone = () =>
+            void this.#kept.adopt().then(
+                (left) => this.sends.adopt(left),
+                () => undefined,
+            );
         for (const type of ChatList.EVENTS) session.on(type, (event) => this.chats.take(event));
         session.on("connected", () => {
             this.connection.set("online");
             this.users.doubt();
+            this.pins.reload();
+            this.#refresh();
         });
-        session.on("disconnected", ({ why }) => this.connection.set("offline", why));
-        session.on("ended", ({ why }) => this.connection.set("ended", why));
+        session.on("disconnected", ({ why }) => this.connection.set("offline", why, session.closeCode));
+        session.on("ended", ({ why }) => {
+            this.connection.set("ended", why, session.closeCode);
+            this.#leave();
+        });
         session.on("synced", ({ page }) => this.#synced(page));
         session.on("own_state", ({ ownState }) => this.drafts.take(ownState.chat, ownState.own));
         session.on("entry", ({ message }) => {
@@ -233,11 +347,30 @@ export class Workspace {
         });
         session.on("elsewhere", ({ message }) => this.#came(message));
         session.on("unreadable", ({ chat, code }) => this.#rooms.get(chat)?.lose(code));
-        session.on("send", (event) => this.sends.take(event, this.#rooms.has(event.chat)));
+        session.on("send", (event) => {
+            this.sends.take(event, this.#rooms.has(event.chat));
+            // It may be of a moderator, which no frame says.
+            if (event.state.state === "failed" && event.state.code === "permission_denied")
+                this.#loadStanding();
+        });
         session.on("presence", ({ users }) => this.users.takePresence(users));
         session.on("typing", ({ typing }) => {
             if (typing.user !== this.user) this.users.takeTyping(typing);
         });
+    }
+
+    /** Fetches what nothing is pushed of: again with a connection, and not with each of those that follow one another. */
+    #refresh(): void {
+        const now = performance.now();
+        const isKnown = this.standing.error === undefined;
+        if (isKnown && now - this.#refreshedAt < REFRESH_EVERY_MS) return;
+        this.#refreshedAt = now;
+        void this.contacts.load();
+        this.#loadStanding();
+    }
+
+    #loadStanding(): void {
+        if (this.#services.includes("moderation")) void this.standing.load();
     }
 
     #synced(page: socket.SyncPage): void {
@@ -247,10 +380,24 @@ export class Workspace {
             // One that was opened before the list had it.
             if (this.#rooms.has(chat)) this.room(chat);
         }
-        if (!page.more) this.#watch();
+        this.#keeper.synced(page);
+        if (page.more) return;
+        this.#watch();
+        if (!this.#isCurrent) this.#caughtUp();
+    }
+
+    /** The list of an earlier page is that of now. What did not change since was not among the pages of the sync. */
+    #caughtUp(): void {
+        this.#isCurrent = true;
+        for (const { chat, head_seq, watermarks } of this.chats.sorted) {
+            // The earlier page may have been closed before it said so.
+            if (head_seq > watermarks.delivered_seq) this.#session.delivered(chat, head_seq);
+        }
+        for (const id of this.#rooms.keys()) this.room(id);
     }
 
     #came(message: socket.Message): void {
+        this.pins.take(message);
         if (message.sender === this.user) {
             this.sends.settle(message.key);
             return;
@@ -282,8 +429,12 @@ export class Workspace {
 }
 
 async function keptOf(kept: Kept) {
-    const [outgoing, refused, drafts] = await Promise.all([kept.load(), kept.refused(), kept.drafts()]);
-    return { outgoing, refused, drafts };
+    const [outgoing, refused, drafts, list] = await Promise.all([
+        ...([kept.load(), kept.refused(), kept.drafts()] as const),
+        // Without it the list is fetched.
+        kept.list().catch(() => undefined),
+    ]);
+    return { outgoing, refused, drafts, list };
 }
 
 /** One installation: this browser. It is no secret, and says nothing of the user. */

@@ -22,6 +22,22 @@ export function safeHref(href: string): string | undefined {
     }
 }
 
+/** Returns the first link of a text that leads to a page, where links are looked for. */
+export function firstLink(text: string): string | undefined {
+    const links = linksOf(tokensOf(text) ?? []);
+    return links.find((href) => /^https?:/.test(href));
+}
+
+function linksOf(tokens: readonly Token[], depth = 0): string[] {
+    if (depth > MAX_DEPTH) return [];
+    return tokens.flatMap((token) => {
+        if (token.type === "link") return safeHref((token as Tokens.Link).href) ?? [];
+        if (token.type === "list")
+            return (token as Tokens.List).items.flatMap((item) => linksOf(item.tokens, depth + 1));
+        return linksOf(("tokens" in token && token.tokens) || [], depth + 1);
+    });
+}
+
 /** Returns a name without the characters that would turn or hide what stands beside it. */
 export function plainName(name: string): string {
     return name.replace(TRICKY, "").trim();

@@ -2,7 +2,7 @@
 import en from "./languages/en.json";
 
 /** A text, or one for each category of a number (CLDR: one, few, many, other). */
-type Text = string | Partial<Record<Intl.LDMLPluralRule, string>>;
+export type Text = string | Partial<Record<Intl.LDMLPluralRule, string>>;
 
 export type Key = keyof typeof en;
 export type Values = Record<string, string | number>;
@@ -20,11 +20,19 @@ export const LANGUAGE_TAGS: readonly string[] = [
 
 const MINUTE_MS = 60_000;
 const DAY_MS = 86_400_000;
+const UNITS = [
+    ["year", 365 * 86_400],
+    ["week", 604_800],
+    ["day", 86_400],
+    ["hour", 3_600],
+    ["minute", 60],
+] as const;
 const RIGHT_TO_LEFT = new Set(["ar", "arc", "ckb", "dv", "fa", "he", "nqo", "ps", "sd", "ug", "ur", "yi"]);
 
-/** The texts of one language, and how it writes numbers, times and lists. */
-export class Texts {
+/** The texts of one language, and how it writes numbers, times and lists. `K` names the texts: those of the page, or of a part that is loaded later. */
+export class Texts<K extends string = Key> {
     readonly #texts: Record<string, Text>;
+    readonly #english: Record<string, Text>;
     readonly #plural: Intl.PluralRules;
     readonly #number: Intl.NumberFormat;
     readonly #list: Intl.ListFormat;
@@ -33,8 +41,10 @@ export class Texts {
     constructor(
         readonly language: string,
         texts: Record<string, Text>,
+        english: Record<string, Text> = en,
     ) {
         this.#texts = texts;
+        this.#english = english;
         this.#plural = new Intl.PluralRules(language);
         this.#number = new Intl.NumberFormat(language);
         this.#list = new Intl.ListFormat(language);
@@ -50,9 +60,9 @@ export class Texts {
     }
 
     /** Returns a text with its `{values}`. The value `count` chooses among plurals. */
-    of(key: Key, values: Values = {}): string {
+    of(key: K, values: Values = {}): string {
         // A kind of entry of a later release has no text.
-        const text: Text = this.#texts[key] ?? en[key] ?? "";
+        const text: Text = this.#texts[key] ?? this.#english[key] ?? "";
         const count = Number(values["count"] ?? 0);
         const chosen =
             typeof text === "string"
@@ -123,6 +133,27 @@ export class Texts {
         return new Intl.NumberFormat(this.language, { ...style, unit: units[power]! }).format(
             bytes / 1000 ** power,
         );
+    }
+
+    /** Returns a time span in the largest unit that it is a whole number of. */
+    span(seconds: number): string {
+        const [unit, size] = UNITS.find(([, size]) => seconds >= size && seconds % size === 0) ?? ["second", 1];
+        const style = { style: "unit", unitDisplay: "long", unit } as const;
+        return new Intl.NumberFormat(this.language, style).format(seconds / size);
+    }
+
+    /** Returns how long a film or a sound is, as players show it. */
+    length(ms: number): string {
+        const seconds = Math.round(ms / 1_000);
+        const two = (value: number) => String(value).padStart(2, "0");
+        const [hours, minutes] = [Math.floor(seconds / 3_600), Math.floor(seconds / 60) % 60];
+        const rest = two(seconds % 60);
+        return hours > 0 ? `${hours}:${two(minutes)}:${rest}` : `${minutes}:${rest}`;
+    }
+
+    /** Returns the day and the time of day. */
+    date(atMs: number): string {
+        return this.#format({ dateStyle: "medium", timeStyle: "short" }).format(atMs);
     }
 
     /** Returns the name of a language in that language. */

@@ -2,15 +2,20 @@
 import type { Identity } from "@posthouse/client";
 import { useCallback, useEffect, useRef, useState, type ReactNode } from "react";
 import { paint } from "../branding";
+import { installed } from "../installed";
 import type { Preferences } from "../preferences";
-import { SignIn } from "../sign-in";
+import { mailLink, SignIn } from "../sign-in";
 import { useSource } from "../state/source";
 import { Workspace } from "../state/workspace";
 import { bestLanguage, Texts } from "../text/texts";
+import { closingKey } from "./closings";
 import { PageProvider, usePage, useText, WorkspaceProvider } from "./context";
+import { Farewell } from "./farewell";
+import { MailLinkScreen } from "./mail-link";
 import { Messenger } from "./messenger";
 import { Boundary, ErrorText } from "./parts";
 import { SignInScreen } from "./sign-in-screen";
+import { Updates } from "./updates";
 
 type Props = { signIn: SignIn; preferences: Preferences; firstTexts: Texts };
 
@@ -38,10 +43,25 @@ export function App({ signIn, preferences, firstTexts }: Props): ReactNode {
     return (
         <PageProvider config={signIn.config} texts={texts} preferences={preferences}>
             <Boundary fallback={<Failed error={undefined} />}>
-                <Entrance signIn={signIn} />
+                <Door signIn={signIn} />
             </Boundary>
+            <Updates />
         </PageProvider>
     );
+}
+
+/** Does first what a link in a mail wants. */
+function Door({ signIn }: { signIn: SignIn }): ReactNode {
+    const [link, setLink] = useState(mailLink);
+    useEffect(() => {
+        // In an open page the address changes without a load, and a link begins with one.
+        const look = () => mailLink() && location.reload();
+        window.addEventListener("hashchange", look);
+        return () => window.removeEventListener("hashchange", look);
+    }, []);
+    if (link === undefined || link.kind === "password_reset") return <Entrance signIn={signIn} />;
+    const { kind, token } = link;
+    return <MailLinkScreen signIn={signIn} kind={kind} token={token} onOver={() => setLink(undefined)} />;
 }
 
 type State =
@@ -52,12 +72,15 @@ function Entrance({ signIn }: { signIn: SignIn }): ReactNode {
     const t = useText();
     const [state, setState] = useState<State>({ is: "resuming" });
     const hasBegun = useRef(false);
-    const open = useCallback((identity: Identity) => {
-        Workspace.open(identity).then(
-            (workspace) => setState({ is: "open", workspace }),
-            (error: unknown) => setState({ is: "failed", error }),
-        );
-    }, []);
+    const open = useCallback(
+        (identity: Identity) => {
+            Workspace.open(identity, signIn.config.services).then(
+                (workspace) => setState({ is: "open", workspace }),
+                (error: unknown) => setState({ is: "failed", error }),
+            );
+        },
+        [signIn],
+    );
     useEffect(() => {
         // A code is good once, and an effect runs twice in development.
         if (hasBegun.current) return;
@@ -83,7 +106,13 @@ function Entrance({ signIn }: { signIn: SignIn }): ReactNode {
         case "signed-out":
             return <SignInScreen signIn={signIn} onSignedIn={open} />;
         case "open":
-            return <Open workspace={state.workspace} onOver={() => setState({ is: "signed-out" })} />;
+            return (
+                <Open
+                    signIn={signIn}
+                    workspace={state.workspace}
+                    onOver={() => setState({ is: "signed-out" })}
+                />
+            );
     }
 }
 
@@ -99,10 +128,19 @@ function Failed({ error }: { error: unknown }): ReactNode {
     );
 }
 
-function Open({ workspace, onOver }: { workspace: Workspace; onOver: () => void }): ReactNode {
+type OpenProps = { signIn: SignIn; workspace: Workspace; onOver: () => void };
+
+function Open({ signIn, workspace, onOver }: OpenProps): ReactNode {
     const t = useText();
-    const { say } = usePage();
-    const { state } = useSource(workspace.connection);
+    useEffect(() => {
+        if (!signIn.isAway) return undefined;
+        const over = new AbortController();
+        void signIn.comeBack(over.signal);
+        return () => over.abort();
+    }, [signIn]);
+    const { say, preferences } = usePage();
+    const { state, closeCode } = useSource(workspace.connection);
+    const { receipt } = useSource(workspace.self);
     // In development an effect ends and begins again at once, and a session that is closed stays so.
     const closing = useRef<ReturnType<typeof setTimeout>>(undefined);
     useEffect(() => {
@@ -111,19 +149,29 @@ function Open({ workspace, onOver }: { workspace: Workspace; onOver: () => void 
             closing.current = setTimeout(() => workspace.close());
         };
     }, [workspace]);
+    const forget = async () => {
+        preferences.set({ notifies: false });
+        await installed.forget();
+        SignIn.forget();
+    };
     const signOut = async () => {
         await workspace.signOut();
-        SignIn.forget();
+        await forget();
         onOver();
     };
     useEffect(() => {
         if (state !== "connecting") say(t(`connection.${state}`));
         // What is said depends on the state, and not on how.
     }, [state]);
+    useEffect(() => {
+        if (receipt !== undefined) void forget();
+    }, [receipt]);
+    if (receipt !== undefined) return <Farewell receipt={receipt} />;
     if (state === "ended") {
         return (
             <main className="centre">
-                <p role="alert">{t("connection.ended")}</p>
+                <p role="alert">{t(closingKey(closeCode) ?? "connection.ended")}</p>
+                <p className="hint">{t("nothingLost")}</p>
                 <button type="button" className="primary" onClick={() => location.reload()}>
                     {t("signIn")}
                 </button>

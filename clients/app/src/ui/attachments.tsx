@@ -104,7 +104,7 @@ function blurred(blur: string | undefined): string | undefined {
     }
 }
 
-function FileLink({ file, name, size, type }: Attachment): ReactNode {
+function FileLink({ file, name, size, type, duration_ms }: Attachment): ReactNode {
     const { texts } = usePage();
     const t = useText();
     const link = useLink(file, "content");
@@ -114,9 +114,20 @@ function FileLink({ file, name, size, type }: Attachment): ReactNode {
         </>
     );
     if (!link) return <span className="file">{inner}</span>;
-    if (type.startsWith("video/"))
-        return <video className="film" src={link} controls preload="metadata" aria-label={name} />;
-    if (type.startsWith("audio/")) return <audio src={link} controls preload="metadata" aria-label={name} />;
+    const isFilm = type.startsWith("video/");
+    if (isFilm || type.startsWith("audio/")) {
+        const length = duration_ms === undefined ? undefined : texts.length(duration_ms);
+        const label = length === undefined ? name : t("lasting", { name, length });
+        const player = { src: link, controls: true, preload: "metadata", "aria-label": label } as const;
+        return (
+            <figure className="player">
+                {isFilm ? <video className="film" {...player} /> : <audio {...player} />}
+                <figcaption>
+                    <bdi className="file-name">{name}</bdi> {length !== undefined && <small>{length}</small>}
+                </figcaption>
+            </figure>
+        );
+    }
     return (
         <a
             className="file"

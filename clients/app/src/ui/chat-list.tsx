@@ -3,14 +3,17 @@ import { useState, type ReactNode } from "react";
 import { go, href, type Place } from "../place";
 import type { ChatState } from "../state/chats";
 import { useSource } from "../state/source";
+import { ChatAvatar } from "./avatar";
 import { usePage, useText, useWorkspace } from "./context";
 import { useChatName, useUserName } from "./names";
-import { Avatar, Icon, IconButton, Name } from "./parts";
+import { Icon, IconButton, Name, type IconName } from "./parts";
+import { useSystemText } from "./system";
 
 export function ChatListPanel({ place }: { place: Place }): ReactNode {
     const t = useText();
     const { config } = usePage();
-    const { chats } = useWorkspace();
+    const { chats, standing } = useWorkspace();
+    const { moderates } = useSource(standing);
     const { sorted, isComplete } = useSource(chats);
     const [showsArchived, setShowsArchived] = useState(false);
     const archived = sorted.filter(({ own }) => own.archived);
@@ -25,6 +28,14 @@ export function ChatListPanel({ place }: { place: Place }): ReactNode {
                     onClick={() => go({ ...place, panel: "search" })}
                 />
                 <IconButton icon="new" label={t("newChat")} onClick={() => go({ ...place, panel: "new" })} />
+                {moderates && (
+                    <IconButton
+                        icon="shield"
+                        label={t("administration")}
+                        aria-current={place.admin === undefined ? undefined : "page"}
+                        onClick={() => go({ admin: "queue" })}
+                    />
+                )}
                 <IconButton
                     icon="settings"
                     label={t("settings")}
@@ -64,9 +75,11 @@ function ChatItem({ chat, isOpen }: { chat: ChatState; isOpen: boolean }): React
     return (
         <li>
             <a href={href({ chat: chat.chat })} aria-current={isOpen ? "page" : undefined} data-muted={isMuted}>
-                <Avatar id={chat.other ?? chat.chat} name={name} isOnline={isOnline} />
+                <ChatAvatar chat={chat} name={name} isOnline={isOnline} />
                 <span className="title">
+                    {chat.own.favourite && <Mark icon="star" label={t("favourite")} />}
                     <Name text={name} />
+                    {isMuted && <Mark icon="mute" label={t("muted")} />}
                     {isOnline && <span className="visually-hidden">{t("presence.online")}</span>}
                 </span>
                 {last && (
@@ -92,12 +105,23 @@ function ChatItem({ chat, isOpen }: { chat: ChatState; isOpen: boolean }): React
     );
 }
 
+/** How the user has a chat, said in words too. */
+function Mark({ icon, label }: { icon: IconName; label: string }): ReactNode {
+    return (
+        <>
+            {" "}
+            <Icon name={icon} /> <span className="visually-hidden">{label}</span>
+        </>
+    );
+}
+
 /** What stands below the name: who is typing, a draft, or the last message. */
 function Preview({ chat }: { chat: ChatState }): ReactNode {
     const t = useText();
     const { users, drafts, user } = useWorkspace();
     useSource(drafts);
     const nameOf = useUserName();
+    const systemText = useSystemText();
     const typing = users.typingIn(chat.chat);
     const draft = drafts.get(chat.chat);
     const last = chat.entries.at(-1);
@@ -115,14 +139,14 @@ function Preview({ chat }: { chat: ChatState }): ReactNode {
         );
     }
     if (!last) return <span className="preview" />;
-    const text =
-        last.kind !== "text"
-            ? t(`entry.${last.kind}`)
-            : last.body || (last.attachments ? t("sentFile") : t("messageDeleted"));
+    const isText = last.kind === "text";
+    const text = !isText
+        ? systemText(last)
+        : last.body || (last.attachments ? t("sentFile") : t("messageDeleted"));
     const sender = last.sender === user ? t("you") : nameOf(last.sender);
     return (
         <span className="preview">
-            {chat.kind !== "direct" && (
+            {chat.kind !== "direct" && isText && (
                 <>
                     <Name text={sender} />:{" "}
                 </>

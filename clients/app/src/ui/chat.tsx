@@ -1,15 +1,24 @@
 // One chat: who is in it, what was said, and where the user writes.
-import { useCallback, useEffect, useState, type DragEvent, type ReactNode } from "react";
+import type { socket } from "@posthouse/client";
+import { lazy, useCallback, useEffect, useState, type DragEvent, type ReactNode } from "react";
 import { go, href, type Place } from "../place";
 import type { ChatState } from "../state/chats";
 import { useSource } from "../state/source";
+import { ChatAvatar } from "./avatar";
+import { ChatMenu } from "./chat-menu";
 import { Composer, type Writing } from "./composer";
 import { usePage, useText, useWorkspace } from "./context";
 import type { Act } from "./entry";
+import { Later } from "./later";
 import { useChatName, useUserName } from "./names";
-import { Avatar, codeKey, Icon, Name } from "./parts";
+import { codeKey, Icon, Name } from "./parts";
+import { PinBar } from "./pins";
 import { Thread } from "./thread";
 import { Timeline } from "./timeline";
+import { WritingPlace } from "./writing-place";
+
+const Forward = lazy(() => import("./forward"));
+const Report = lazy(() => import("./report"));
 
 export function Chat({ place }: { place: Place & { chat: string } }): ReactNode {
     const t = useText();
@@ -42,7 +51,7 @@ function OpenChat({ chat, place }: { chat: ChatState; place: Place & { chat: str
     const [writing, setWriting] = useState<Writing>({ is: "new" });
     const [isDropped, setIsDropped] = useState(false);
     const takesFiles = config.services.includes("media");
-    const mayWrite = chat.kind !== "channel" || chat.role !== "member";
+    const [dialog, setDialog] = useState<{ is: "forward" | "report"; message: socket.Message }>();
     const id = chat.chat;
 
     const act: Act = useCallback(
@@ -67,6 +76,11 @@ function OpenChat({ chat, place }: { chat: ChatState; place: Place & { chat: str
                     });
                 case "thread":
                     return go({ chat: id, thread: message.target_seq ?? seq });
+                case "pin":
+                    return workspace.send(id, { kind: "pin", seq, ...(action.remove && { remove: true }) });
+                case "forward":
+                case "report":
+                    return setDialog({ is: action.do, message });
                 case "jump":
                     return go({ chat: id, at: action.seq });
             }
@@ -110,10 +124,19 @@ function OpenChat({ chat, place }: { chat: ChatState; place: Place & { chat: str
                     <a className="icon-button back" href="#/" aria-label={t("toChats")}>
                         <Icon name="back" />
                     </a>
-                    <Avatar id={chat.other ?? id} name={name} />
+                    <ChatAvatar chat={chat} name={name} />
                     <div className="about">
                         <h2>
-                            <Name text={name} />
+                            <a
+                                href={href({
+                                    ...place,
+                                    ...(chat.other === undefined
+                                        ? { panel: "about" }
+                                        : { panel: "user", user: chat.other }),
+                                })}
+                            >
+                                <Name text={name} />
+                            </a>
                         </h2>
                         <Status chat={chat} />
                     </div>
@@ -126,21 +149,31 @@ function OpenChat({ chat, place }: { chat: ChatState; place: Place & { chat: str
                             <Icon name="members" />
                         </a>
                     )}
+                    <ChatMenu chat={chat} place={place} />
                 </header>
+                <PinBar chat={chat} place={place} />
                 <Timeline
                     chat={chat}
                     {...(place.at !== undefined && { at: place.at })}
                     onArrived={onArrived}
                     act={act}
                 />
-                {mayWrite ? (
+                <WritingPlace chat={chat} place={place}>
                     <Composer chat={chat} writing={writing} onWriting={setWriting} id="composer" />
-                ) : (
-                    <p className="hint read-only">{t("readOnly")}</p>
-                )}
+                </WritingPlace>
             </main>
             {place.thread !== undefined && (
                 <Thread key={place.thread} chat={chat} seq={place.thread} act={act} />
+            )}
+            {dialog?.is === "forward" && (
+                <Later title={t("forward.title")} onClose={() => setDialog(undefined)}>
+                    <Forward message={dialog.message} onClose={() => setDialog(undefined)} />
+                </Later>
+            )}
+            {dialog?.is === "report" && (
+                <Later title={t("report.title")} onClose={() => setDialog(undefined)}>
+                    <Report message={dialog.message} onClose={() => setDialog(undefined)} />
+                </Later>
             )}
         </>
     );
@@ -162,6 +195,17 @@ function Status({ chat }: { chat: ChatState }): ReactNode {
     if (chat.other === undefined)
         return <p className="status">{chat.topic ?? t("members", { count: chat.member_count })}</p>;
     const presence = users.presence(chat.other);
+    const status = users.get(chat.other)?.status;
+    if (status && (status.expires_at_ms ?? Infinity) > Date.now()) {
+        return (
+            <p className="status">
+                {presence?.state === "online" && `${t("presence.online")} · `}
+                <bdi>
+                    {status.emoji} {status.text}
+                </bdi>
+            </p>
+        );
+    }
     if (presence?.state === "online") return <p className="status">{t("presence.online")}</p>;
     if (presence?.state === "away") return <p className="status">{t("presence.away")}</p>;
     const seen = presence?.state === "offline" ? presence.last_seen_ms : undefined;

@@ -1,5 +1,6 @@
 // Where the user writes: a draft that survives, files on their way, names of members to complete, and an edit of what was sent.
 import {
+    lazy,
     useEffect,
     useId,
     useLayoutEffect,
@@ -16,8 +17,12 @@ import { useSource } from "../state/source";
 import type { Profile } from "../state/users";
 import { completed, completions, mentionedIn, wordAt } from "../text/mentions";
 import { usePage, useText, useWorkspace } from "./context";
+import { Later } from "./later";
+import { Menu } from "./menu";
 import { useUserName } from "./names";
 import { Icon, IconButton, Name } from "./parts";
+
+const Schedule = lazy(() => import("./schedule"));
 
 /** By the messenger: `max_body_bytes` of every connection. */
 const MAX_BODY_BYTES = 16 * 1024;
@@ -65,6 +70,9 @@ export function Composer({ chat, id, writing, onWriting, thread }: Props): React
     const isUploading = uploads.some(({ state }) => state === "sending");
     const isReady = uploads.some(({ state }) => state === "ready");
     const maySend = !isTooLong && !isUploading && (body.trim() !== "" || isReady);
+    // Scheduled messages carry no files.
+    const maySchedule = maySend && keepsDraft && uploads.length === 0;
+    const [scheduled, setScheduled] = useState<Extract<Post, { kind: "text" }>>();
     const offered = isClosed ? [] : completions(wordAt(body, caret), members);
 
     useEffect(() => {
@@ -90,27 +98,37 @@ export function Composer({ chat, id, writing, onWriting, thread }: Props): React
         setOther("");
         onWriting({ is: "new" });
     };
-    const send = () => {
-        if (!maySend) return;
+    /** Returns the text as it is written; its files come when it is sent. */
+    const written = (): Extract<Post, { kind: "text" }> => {
         const text = body.trim();
-        if (isEdit) {
-            if (text !== writing.body)
-                workspace.send(chat.chat, { kind: "edit", seq: writing.seq, body: text });
-            return stop();
-        }
-        const attachments = thread === undefined ? files.takeReady(chat.chat) : [];
         const mentions = mentionedIn(text, members);
-        const post: Post = {
+        return {
             kind: "text",
             body: text,
             ...(replyTo !== undefined && { replyTo }),
-            ...(attachments.length > 0 && { attachments }),
             ...(mentions.length > 0 && { mentions }),
         };
-        workspace.send(chat.chat, post);
+    };
+    const clear = () => {
         if (keepsDraft) drafts.clear(chat.chat);
         else setOther("");
         field.current?.focus();
+    };
+    const send = (isSilent = false) => {
+        if (!maySend) return;
+        const post = written();
+        if (isEdit) {
+            if (post.body !== writing.body)
+                workspace.send(chat.chat, { kind: "edit", seq: writing.seq, body: post.body });
+            return stop();
+        }
+        const attachments = thread === undefined ? files.takeReady(chat.chat) : [];
+        workspace.send(chat.chat, {
+            ...post,
+            ...(attachments.length > 0 && { attachments }),
+            ...(isSilent && { silent: true }),
+        });
+        clear();
     };
     const complete = (profile: Profile) => {
         const next = completed(body, caret, profile.username);
@@ -141,7 +159,7 @@ export function Composer({ chat, id, writing, onWriting, thread }: Props): React
         event.preventDefault();
         files.add(chat.chat, event.clipboardData.files);
     };
-    return (
+    const form = (
         <form
             className="composer"
             onSubmit={(event) => {
@@ -229,6 +247,19 @@ export function Composer({ chat, id, writing, onWriting, thread }: Props): React
                 >
                     <Icon name={isEdit ? "tick" : "send"} />
                 </button>
+                {!isEdit && maySend && (
+                    <Menu
+                        label={t("sendHow")}
+                        items={[
+                            { label: t("sendSilently"), icon: "mute", onChosen: () => send(true) },
+                            maySchedule && {
+                                label: t("schedule.title"),
+                                icon: "clock",
+                                onChosen: () => setScheduled(written()),
+                            },
+                        ]}
+                    />
+                )}
             </div>
             {isTooLong && (
                 <p className="error" role="alert">
@@ -236,6 +267,24 @@ export function Composer({ chat, id, writing, onWriting, thread }: Props): React
                 </p>
             )}
         </form>
+    );
+    return (
+        <>
+            {form}
+            {scheduled && (
+                <Later title={t("schedule.title")} onClose={() => setScheduled(undefined)}>
+                    <Schedule
+                        chat={chat.chat}
+                        post={scheduled}
+                        onClose={() => setScheduled(undefined)}
+                        onScheduled={() => {
+                            setScheduled(undefined);
+                            clear();
+                        }}
+                    />
+                </Later>
+            )}
+        </>
     );
 }
 

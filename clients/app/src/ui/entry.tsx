@@ -1,6 +1,7 @@
 // One row of a timeline.
 import type { socket } from "@posthouse/client";
 import { memo, useEffect, useId, useRef, useState, type ReactNode } from "react";
+import { href } from "../place";
 import type { ChatState } from "../state/chats";
 import type { Room } from "../state/room";
 import type { Sending } from "../state/sends";
@@ -8,14 +9,19 @@ import { useSource } from "../state/source";
 import { Markup } from "../text/markup";
 import { Attachments } from "./attachments";
 import { usePage, useText, useWorkspace } from "./context";
+import { LinkPreview } from "./link-preview";
+import { Menu } from "./menu";
 import { useUserName } from "./names";
 import { codeKey, Icon, IconButton, Name } from "./parts";
+import { manages, mayWrite } from "./rights";
+import { useSystemText } from "./system";
 
 type Message = socket.Message;
 
 /** What a user does with a message. */
 export type Action =
-    | { do: "reply" | "edit" | "delete" | "thread" }
+    | { do: "reply" | "edit" | "delete" | "thread" | "forward" | "report" }
+    | { do: "pin"; remove: boolean }
     | { do: "react"; emoji: string; isOwn: boolean }
     | { do: "jump"; seq: number };
 export type Act = (action: Action, message: Message) => void;
@@ -41,7 +47,7 @@ export const Entry = memo(function Entry(props: Props): ReactNode {
 
 function TextEntry({ chat, room, message, isFollowUp, isActive, isTabbable, onActive, act }: Props): ReactNode {
     const t = useText();
-    const { texts } = usePage();
+    const { texts, config, say } = usePage();
     const workspace = useWorkspace();
     const { sends, users, user } = workspace;
     useSource(sends);
@@ -53,8 +59,14 @@ function TextEntry({ chat, room, message, isFollowUp, isActive, isTabbable, onAc
     const isDeleted = message.changes?.deleted_seq !== undefined;
     const isAlive = !isDeleted && message.expired !== true;
     const replies = message.changes?.replies ?? 0;
-    const mayDelete = isOwn || (chat.kind !== "direct" && chat.role !== "member");
+    const mayDelete = isOwn || manages(chat);
+    const isPinned = message.changes?.pinned_seq !== undefined;
     const usernames = (message.mentions ?? []).flatMap((id) => users.get(id)?.username.toLowerCase() ?? []);
+    const copy = (text: string) =>
+        void navigator.clipboard.writeText(text).then(
+            () => say(t("copied")),
+            () => say(t("notCopied")),
+        );
     // Who went here by the keyboard or by a link is here.
     useEffect(() => {
         const row = ref.current;
@@ -74,7 +86,16 @@ function TextEntry({ chat, room, message, isFollowUp, isActive, isTabbable, onAc
             onFocus={onActive}
         >
             <header id={nameId} className={isFollowUp ? "visually-hidden" : undefined}>
-                <Name text={isOwn ? t("you") : nameOf(message.sender)} />{" "}
+                {isOwn || isFollowUp ? (
+                    <Name text={isOwn ? t("you") : nameOf(message.sender)} />
+                ) : (
+                    <a
+                        href={href({ chat: chat.chat, panel: "user", user: message.sender })}
+                        tabIndex={isActive ? 0 : -1}
+                    >
+                        <Name text={nameOf(message.sender)} />
+                    </a>
+                )}{" "}
             </header>
             <div className="bubble">
                 {message.forwarded && (
@@ -98,7 +119,23 @@ function TextEntry({ chat, room, message, isFollowUp, isActive, isTabbable, onAc
                 {message.attachments && (
                     <Attachments attachments={message.attachments} tabIndex={isActive ? 0 : -1} />
                 )}
+                {isAlive && message.body.includes("://") && (
+                    <LinkPreview text={message.body} tabIndex={isActive ? 0 : -1} />
+                )}
                 <footer>
+                    {isPinned && (
+                        <span>
+                            <Icon name="pin" /> <span className="visually-hidden">{t("pins.pinned")}</span>
+                        </span>
+                    )}
+                    {message.expires_at_ms !== undefined && isAlive && (
+                        <span title={t("expiry.at", { when: texts.date(message.expires_at_ms) })}>
+                            <Icon name="alarm" />{" "}
+                            <span className="visually-hidden">
+                                {t("expiry.at", { when: texts.date(message.expires_at_ms) })}
+                            </span>
+                        </span>
+                    )}
                     {message.changes?.edited_seq !== undefined && isAlive && <span>{t("edited")}</span>}
                     {sends.isChanging(chat.chat, message.seq) && (
                         <span>
@@ -145,7 +182,7 @@ function TextEntry({ chat, room, message, isFollowUp, isActive, isTabbable, onAc
                         tabIndex={isActive ? 0 : -1}
                         onClick={() => act({ do: "thread" }, message)}
                     />
-                    {isOwn && !message.forwarded && (
+                    {isOwn && !message.forwarded && mayWrite(chat) && (
                         <IconButton
                             icon="edit"
                             label={t("edit")}
@@ -172,6 +209,40 @@ function TextEntry({ chat, room, message, isFollowUp, isActive, isTabbable, onAc
                             {t("deleteForAll")}
                         </button>
                     )}
+                    <Menu
+                        label={t("moreActions")}
+                        tabIndex={isActive ? 0 : -1}
+                        items={[
+                            mayWrite(chat) && {
+                                label: t(isPinned ? "pins.unpin" : "pins.pin"),
+                                icon: "pin",
+                                onChosen: () => act({ do: "pin", remove: isPinned }, message),
+                            },
+                            {
+                                label: t("forward.title"),
+                                icon: "forward",
+                                onChosen: () => act({ do: "forward" }, message),
+                            },
+                            message.body !== "" && {
+                                label: t("copyText"),
+                                icon: "file",
+                                onChosen: () => copy(message.body),
+                            },
+                            {
+                                label: t("copyLink"),
+                                icon: "link",
+                                onChosen: () =>
+                                    copy(`${location.origin}/${href({ chat: chat.chat, at: message.seq })}`),
+                            },
+                            !isOwn &&
+                                config.services.includes("moderation") && {
+                                    label: t("report.title"),
+                                    icon: "flag",
+                                    isDanger: true,
+                                    onChosen: () => act({ do: "report" }, message),
+                                },
+                        ]}
+                    />
                 </div>
             )}
         </article>
@@ -306,20 +377,7 @@ function ReactButton({
 
 /** An entry that is no message: who came, who left, what the group is called. */
 function SystemEntry({ message }: { message: Message }): ReactNode {
-    const t = useText();
-    const nameOf = useUserName();
-    const { sender, subject = sender, kind, body } = message;
-    const key =
-        kind === "member_removed" && subject === sender ? "entry.member_left" : (`entry.${kind}` as const);
-    return (
-        <p className="system">
-            {t(key === "entry.text" ? "entry.pin" : key, {
-                sender: nameOf(sender),
-                subject: nameOf(subject),
-                text: body,
-            })}
-        </p>
-    );
+    return <p className="system">{useSystemText()(message)}</p>;
 }
 
 /** A message that is on its way, with the state that is true of it. */
@@ -331,6 +389,7 @@ export function SendingEntry({ sending }: { sending: Sending }): ReactNode {
     return (
         <article className="entry" data-own="true" data-sending={state} aria-label={t("you")}>
             <div className="bubble">
+                {post.kind === "forward" && <p className="forwarded">{t("forward.sending")}</p>}
                 {post.kind === "text" && (
                     <div className="text" dir="auto">
                         <Markup text={post.body} />

@@ -1,16 +1,20 @@
 // The members of a group, with what the user may do about them.
-import type { chat, search } from "@posthouse/client";
+import { groups, type chat, type search } from "@posthouse/client";
 import { useEffect, useState, type ReactNode } from "react";
-import { go } from "../place";
+import { go, href } from "../place";
 import { useSource } from "../state/source";
+import { UserAvatar } from "./avatar";
+import { Confirm } from "./confirm";
 import { usePage, useText, useWorkspace } from "./context";
+import { Menu, type MenuItem } from "./menu";
 import { useUserName } from "./names";
-import { Avatar, Dialog, ErrorText, IconButton, Name, useCall } from "./parts";
+import { Dialog, ErrorText, Name, useCall } from "./parts";
+import { manages as managesChat, mayRemove, rolesToGive } from "./rights";
 import { UserPicker } from "./user-picker";
 
 export function Members({ chat: id, onClose }: { chat: string; onClose: () => void }): ReactNode {
     const t = useText();
-    const { texts } = usePage();
+    const { texts, say } = usePage();
     const workspace = useWorkspace();
     const state = useSource(workspace.chats).get(id);
     const { users, user } = workspace;
@@ -19,13 +23,13 @@ export function Members({ chat: id, onClose }: { chat: string; onClose: () => vo
     const [members, setMembers] = useState<chat.ChatMember[]>();
     const [chosen, setChosen] = useState<search.FoundUser[]>([]);
     const [refused, setRefused] = useState<string[]>([]);
+    const [heir, setHeir] = useState<string>();
     const { isBusy, error, run } = useCall();
-    const manages = state?.role === "owner" || state?.role === "admin";
-    // The count changes with every member who comes or goes, by whichever device.
-    useEffect(
-        () => run(async () => setMembers(await workspace.members(id))),
-        [workspace, id, state?.member_count],
-    );
+    const role = state?.role ?? "member";
+    const manages = state !== undefined && managesChat(state);
+    const load = async () => setMembers(await workspace.members(id));
+    // The count changes with every member who comes or goes, by whichever device, and the role when it is given away.
+    useEffect(() => run(load), [workspace, id, state?.member_count, role]);
 
     const add = async () => {
         const added = await workspace.addMembers(
@@ -34,7 +38,34 @@ export function Members({ chat: id, onClose }: { chat: string; onClose: () => vo
         );
         setRefused(added.refused.map(({ user_id }) => user_id));
         setChosen([]);
-        setMembers(await workspace.members(id));
+        await load();
+    };
+    const give = async (member: string, to: chat.Role) => {
+        await groups.setRole(workspace.identity, id, member, to);
+        say(t("role.given", { name: nameOf(member), role: t(`role.${to}`) }));
+        await load();
+    };
+    const actions = (member: chat.ChatMember): Array<MenuItem | false> => {
+        if (member.user_id === user) return [];
+        const remove = async () => {
+            await workspace.removeMember(id, member.user_id);
+            await load();
+        };
+        return [
+            ...rolesToGive(role, member.role).map((to): MenuItem => ({
+                label: t(`role.make.${to}`),
+                isDanger: to === "owner",
+                // An owner who gives the group away has no way back to it.
+                onChosen: () =>
+                    to === "owner" ? setHeir(member.user_id) : run(() => give(member.user_id, to)),
+            })),
+            mayRemove(role, member.role) && {
+                label: t("removeMember", { name: nameOf(member.user_id) }),
+                icon: "trash",
+                isDanger: true,
+                onChosen: () => run(remove),
+            },
+        ];
     };
     return (
         <Dialog title={t("members", { count: state?.member_count ?? 0 })} onClose={onClose}>
@@ -57,6 +88,7 @@ export function Members({ chat: id, onClose }: { chat: string; onClose: () => vo
                     )}
                 </form>
             )}
+            {manages && <a href={href({ chat: id, panel: "invites" })}>{t("invites.title")}</a>}
             {refused.length > 0 && (
                 <p role="alert" className="error">
                     {t("notAdded", { names: texts.list(refused.map(nameOf)) })}
@@ -64,31 +96,28 @@ export function Members({ chat: id, onClose }: { chat: string; onClose: () => vo
             )}
             <ErrorText error={error} />
             <ul className="users" aria-busy={members === undefined}>
-                {members?.map(({ user_id, role }) => (
-                    <li key={user_id}>
-                        <Avatar
-                            id={user_id}
-                            name={nameOf(user_id)}
-                            isOnline={users.presence(user_id)?.state === "online"}
-                        />
-                        <Name text={nameOf(user_id)} />{" "}
-                        <span className="username">@{users.get(user_id)?.username ?? "…"}</span>
-                        {role !== "member" && <span className="role">{t(`role.${role}`)}</span>}
-                        {manages && user_id !== user && role !== "owner" && (
-                            <IconButton
-                                icon="trash"
-                                label={t("removeMember", { name: nameOf(user_id) })}
-                                disabled={isBusy}
-                                onClick={() =>
-                                    run(async () => {
-                                        await workspace.removeMember(id, user_id);
-                                        setMembers(await workspace.members(id));
-                                    })
-                                }
+                {members?.map((member) => {
+                    const { user_id, role } = member;
+                    return (
+                        <li key={user_id}>
+                            <UserAvatar
+                                user={user_id}
+                                name={nameOf(user_id)}
+                                isOnline={users.presence(user_id)?.state === "online"}
                             />
-                        )}
-                    </li>
-                ))}
+                            <a href={href({ chat: id, panel: "user", user: user_id })}>
+                                <Name text={nameOf(user_id)} />
+                            </a>{" "}
+                            <span className="username">@{users.get(user_id)?.username ?? "…"}</span>
+                            {role !== "member" && <span className="role">{t(`role.${role}`)}</span>}
+                            <Menu
+                                label={t("memberActions", { name: nameOf(user_id) })}
+                                items={actions(member)}
+                                disabled={isBusy}
+                            />
+                        </li>
+                    );
+                })}
             </ul>
             <button
                 type="button"
@@ -103,6 +132,15 @@ export function Members({ chat: id, onClose }: { chat: string; onClose: () => vo
             >
                 {t("leave")}
             </button>
+            {heir !== undefined && (
+                <Confirm
+                    title={t("role.make.owner")}
+                    text={t("role.giveAway", { name: nameOf(heir) })}
+                    action={t("role.make.owner")}
+                    onConfirmed={() => give(heir, "owner")}
+                    onClose={() => setHeir(undefined)}
+                />
+            )}
         </Dialog>
     );
 }

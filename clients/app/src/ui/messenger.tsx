@@ -1,16 +1,30 @@
 // The messenger of a signed-in user: the list, the open chat, and what opens above them.
-import { useEffect, type ReactNode } from "react";
-import { go, usePlace, type Place } from "../place";
+import { lazy, Suspense, useEffect, type ReactNode } from "react";
+import { go, usePlace, type AdminScreen, type Place } from "../place";
 import { useSource } from "../state/source";
 import { Chat } from "./chat";
 import { ChatListPanel } from "./chat-list";
+import { closingKey } from "./closings";
 import { usePage, useText, useWorkspace } from "./context";
+import { Later } from "./later";
 import { Members } from "./members";
 import { NewChat } from "./new-chat";
 import { useNotifications } from "./notifications";
-import { codeKey } from "./parts";
+import { Boundary, codeKey, ErrorText } from "./parts";
+import { PinsPanel } from "./pins";
 import { Search } from "./search";
 import { Settings } from "./settings";
+
+/** The console of moderators: others never fetch it. */
+const Console = lazy(() => import("./admin/console"));
+// Screens that are seldom seen come with their first use.
+const AboutChat = lazy(() => import("./about-chat"));
+const ContactsPanel = lazy(() => import("./contacts"));
+const Invites = lazy(() => import("./invites"));
+const Join = lazy(() => import("./join"));
+const NotificationSettings = lazy(() => import("./notification-settings"));
+const Scheduled = lazy(() => import("./scheduled"));
+const UserPanel = lazy(() => import("./user-panel"));
 
 export function Messenger({ onSignOut }: { onSignOut: () => Promise<void> }): ReactNode {
     const t = useText();
@@ -18,7 +32,7 @@ export function Messenger({ onSignOut }: { onSignOut: () => Promise<void> }): Re
     const workspace = useWorkspace();
     const { config, say } = usePage();
     const { unread } = useSource(workspace.chats);
-    const { panel, ...base } = place;
+    const { panel, user, invite: _, ...base } = place;
     const closePanel = () => go(base);
     useEffect(() => workspace.attend(place.chat), [workspace, place.chat]);
     useEffect(() => {
@@ -31,13 +45,20 @@ export function Messenger({ onSignOut }: { onSignOut: () => Promise<void> }): Re
     usePresence();
     useNotifications();
     return (
-        <div className="messenger" data-open={place.chat === undefined ? "list" : "chat"}>
-            <a className="skip" href="#composer" onClick={skipTo}>
-                {t("skipToComposer")}
-            </a>
+        <div
+            className="messenger"
+            data-open={place.chat === undefined && place.admin === undefined ? "list" : "chat"}
+        >
+            {place.admin === undefined && (
+                <a className="skip" href="#composer" onClick={skipTo}>
+                    {t("skipToComposer")}
+                </a>
+            )}
             <ConnectionBar />
             <ChatListPanel place={place} />
-            {place.chat === undefined ? (
+            {place.admin !== undefined ? (
+                <Administration place={place as Place & { admin: AdminScreen }} />
+            ) : place.chat === undefined ? (
                 <main className="centre empty">
                     <p>{t("chooseChat")}</p>
                 </main>
@@ -49,6 +70,44 @@ export function Messenger({ onSignOut }: { onSignOut: () => Promise<void> }): Re
             {panel === "search" && <Search onClose={closePanel} />}
             {panel === "members" && place.chat !== undefined && (
                 <Members chat={place.chat} onClose={closePanel} />
+            )}
+            {panel === "pins" && place.chat !== undefined && (
+                <PinsPanel chat={place.chat} onClose={closePanel} />
+            )}
+            {panel === "notifications" && (
+                <Later title={t("notices.title")} onClose={closePanel}>
+                    <NotificationSettings onClose={closePanel} />
+                </Later>
+            )}
+            {place.invite !== undefined && (
+                <Later title={t("join.title")} onClose={closePanel}>
+                    <Join code={place.invite} />
+                </Later>
+            )}
+            {panel === "contacts" && (
+                <Later title={t("contacts.title")} onClose={closePanel}>
+                    <ContactsPanel place={base} onClose={closePanel} />
+                </Later>
+            )}
+            {panel === "user" && user !== undefined && (
+                <Later title={t("user.title")} onClose={closePanel}>
+                    <UserPanel user={user} onClose={closePanel} />
+                </Later>
+            )}
+            {panel === "about" && place.chat !== undefined && (
+                <Later title={t("about.title")} onClose={closePanel}>
+                    <AboutChat chat={place.chat} onClose={closePanel} />
+                </Later>
+            )}
+            {panel === "invites" && place.chat !== undefined && (
+                <Later title={t("invites.title")} onClose={closePanel}>
+                    <Invites chat={place.chat} onClose={closePanel} />
+                </Later>
+            )}
+            {panel === "scheduled" && place.chat !== undefined && (
+                <Later title={t("scheduled.title")} onClose={closePanel}>
+                    <Scheduled chat={place.chat} onClose={closePanel} />
+                </Later>
             )}
         </div>
     );
@@ -63,16 +122,67 @@ function skipTo(event: React.MouseEvent): void {
 /** Says that there is no connection; what is sent meanwhile waits. */
 function ConnectionBar(): ReactNode {
     const t = useText();
-    const { state } = useSource(useWorkspace().connection);
+    const { state, closeCode } = useSource(useWorkspace().connection);
     if (state !== "offline") return null;
-    return <div className="connection">{t("connection.offline")}</div>;
+    const why = closingKey(closeCode);
+    return (
+        <div className="connection">
+            {t("connection.offline")} {why && <small>{t(why)}</small>}
+        </div>
+    );
+}
+
+/** The console, for whom the messenger names a moderator, and a plain word for everyone else. */
+function Administration({ place }: { place: Place & { admin: AdminScreen } }): ReactNode {
+    const t = useText();
+    const { config } = usePage();
+    const { standing } = useWorkspace();
+    const { moderates, error } = useSource(standing);
+    const isKnown = !config.services.includes("moderation") || moderates === false;
+    if (moderates === true) {
+        return (
+            <Boundary fallback={<Told text={t("error.fault")} />}>
+                <Suspense fallback={<Told text={t("loading")} />}>
+                    <Console place={place} />
+                </Suspense>
+            </Boundary>
+        );
+    }
+    if (isKnown) return <Told text={t("notModerator")} isAlert />;
+    return (
+        <main className="centre" aria-busy={error === undefined}>
+            {error === undefined ? <p>{t("loading")}</p> : <ErrorText error={error} />}
+            {error !== undefined && (
+                <button type="button" onClick={() => void standing.load()}>
+                    {t("tryAgain")}
+                </button>
+            )}
+        </main>
+    );
+}
+
+function Told({ text, isAlert = false }: { text: string; isAlert?: boolean }): ReactNode {
+    const t = useText();
+    return (
+        <main className="centre">
+            <p role={isAlert ? "alert" : undefined}>{text}</p>
+            <button type="button" onClick={() => go({})}>
+                {t("toChats")}
+            </button>
+        </main>
+    );
 }
 
 /** The user is away while the page is not seen. */
 function usePresence(): void {
     const workspace = useWorkspace();
     useEffect(() => {
-        const say = () => workspace.activity(document.visibilityState === "visible" ? "online" : "away");
+        const say = () => {
+            const isSeen = document.visibilityState === "visible";
+            workspace.activity(isSeen ? "online" : "away");
+            // A page that is not seen may be gone without a word.
+            if (!isSeen) workspace.rest();
+        };
         document.addEventListener("visibilitychange", say);
         say();
         return () => document.removeEventListener("visibilitychange", say);

@@ -3,15 +3,17 @@ import type { ChatState } from "../state/chats";
 import { useSource } from "../state/source";
 import { useText, useWorkspace } from "./context";
 
-/** Returns what names a user; a deleted account, and one that is not known yet, have no name of their own. */
+/** Returns what names a user: the own name for a contact, or the name that they give themselves. A deleted account, and one that is not known yet, have no name of their own. */
 export function useUserName(): (id: string) => string {
-    const { users } = useWorkspace();
+    const { users, contacts } = useWorkspace();
     useSource(users);
+    useSource(contacts);
     const t = useText();
     return (id) => {
         const profile = users.get(id);
         if (!profile) return "…";
-        return profile.deleted ? t("deletedUser") : profile.display_name || profile.username;
+        if (profile.deleted) return t("deletedUser");
+        return contacts.get(id)?.name ?? (profile.display_name || profile.username);
     };
 }
 

@@ -1,13 +1,23 @@
-// Notifications while the page is open and not seen. Those of a closed page are Web Push, of the service notification.
+// Notifications of messages: by the page while it is open and not seen, and by pushes while none is (`worker/worker.ts`).
 import { useEffect } from "react";
+import { installed } from "../installed";
 import { go } from "../place";
+import { useSource } from "../state/source";
 import { plainName } from "../text/markup";
 import { usePage, useText, useWorkspace } from "./context";
 import { useChatName } from "./names";
 
 const MAX_SHOWN_CHARACTERS = 140;
+/** In this time all tabs of a browser have had a message. */
+const SETTLED_MS = 5_000;
 
 export function useNotifications(): void {
+    useNews();
+    usePushes();
+    useBadge();
+}
+
+function useNews(): void {
     const workspace = useWorkspace();
     const { preferences, say } = usePage();
     const t = useText();
@@ -28,17 +38,58 @@ export function useNotifications(): void {
                 Notification.permission !== "granted"
             )
                 return;
-            // Two tabs show one: the same tag replaces.
-            const options = { body: text, tag: `${message.chat}/${message.seq}` };
-            const notification = new Notification(
-                chat.kind === "direct" ? sender : `${sender} · ${nameOf(chat)}`,
-                options,
+            const { chat: id, seq } = message;
+            const title = chat.kind === "direct" ? sender : `${sender} · ${nameOf(chat)}`;
+            // A chat has one notification, whether the page shows it or a push.
+            const options = { body: text, tag: id, renotify: true, icon: "/app/icon-192.png" };
+            void onceInBrowser(`${id}/${seq}`, () =>
+                installed.show(title, { ...options, data: { chat: id, seq } }),
             );
-            notification.onclick = () => {
-                window.focus();
-                go({ chat: message.chat, at: message.seq });
-                notification.close();
-            };
         };
     });
+    useEffect(() => {
+        installed.onChosen = ({ chat, seq }) => go({ chat, at: seq });
+    }, []);
+}
+
+/** Does in one of the tabs what each of them would do. */
+async function onceInBrowser(name: string, what: () => Promise<void>): Promise<void> {
+    if (!navigator.locks) return what();
+    await navigator.locks.request(`posthouse/notice/${name}`, { ifAvailable: true }, async (lock) => {
+        if (!lock) return;
+        await what();
+        await new Promise((resolve) => setTimeout(resolve, SETTLED_MS));
+    });
+}
+
+/** Keeps this browser subscribed, as its user wants. */
+function usePushes(): void {
+    const { push } = useWorkspace();
+    const { preferences, config } = usePage();
+    const { registration } = useSource(installed);
+    useEffect(() => {
+        if (!registration || !config.services.includes("notification")) return;
+        const renew = async () => {
+            if (push.isOfAnother) {
+                // Who was here before did not sign out. What they wanted says nothing of this user.
+                await push.end();
+                preferences.set({ notifies: false });
+            } else if (preferences.notifies && Notification.permission === "granted") await push.begin();
+        };
+        // Without a connection the next page does it.
+        const renewQuietly = () => void renew().catch(() => undefined);
+        installed.onSubscription = renewQuietly;
+        renewQuietly();
+    }, [push, preferences, config, registration]);
+}
+
+/** Shows on the icon of the installed messenger what is unread, and takes away notifications of what is read. */
+function useBadge(): void {
+    const { chats } = useWorkspace();
+    const { unread, isComplete } = useSource(chats);
+    useEffect(() => {
+        if (!isComplete) return;
+        if ("setAppBadge" in navigator) navigator.setAppBadge(unread.unread).catch(() => undefined);
+        void installed.clear((chat) => chats.get(chat)?.watermarks.unread === 0).catch(() => undefined);
+    }, [chats, isComplete, unread.unread]);
 }

@@ -4,9 +4,10 @@ import { useRef, useState, type FormEvent, type ReactNode } from "react";
 import { go, href } from "../place";
 import { useSource } from "../state/source";
 import type { Named } from "../state/workspace";
+import { UserAvatar } from "./avatar";
 import { usePage, useText, useWorkspace } from "./context";
 import { useChatName, useUserName } from "./names";
-import { Avatar, Dialog, ErrorText, Field, Name, useCall } from "./parts";
+import { Dialog, ErrorText, Field, Name, useCall } from "./parts";
 
 type Found = {
     query: string;
@@ -94,7 +95,7 @@ export function Search({ onClose }: { onClose: () => void }): ReactNode {
                                     disabled={isBusy}
                                     onClick={() => run(() => talk(user_id))}
                                 >
-                                    <Avatar id={user_id} name={display_name} />
+                                    <UserAvatar user={user_id} name={display_name} />
                                     <Name text={display_name} /> <span className="username">@{username}</span>
                                 </button>
                             </li>

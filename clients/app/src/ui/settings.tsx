@@ -1,12 +1,19 @@
 // Settings of this browser and of the account.
 import type { auth } from "@posthouse/client";
-import { useEffect, useId, useState, type ReactNode } from "react";
+import { lazy, Suspense, useEffect, useId, useState, type ReactNode } from "react";
+import { go, usePlace } from "../place";
 import { THEMES, type Theme } from "../preferences";
 import { useSource } from "../state/source";
 import { LANGUAGE_TAGS, Texts } from "../text/texts";
 import { usePage, useText, useWorkspace } from "./context";
 import { useUserName } from "./names";
-import { Dialog, ErrorText, Field, useCall } from "./parts";
+import { NotifyHere } from "./notify-here";
+import { Boundary, Dialog, ErrorText, Field, useCall } from "./parts";
+
+const ProfileDetails = lazy(async () => ({ default: (await import("./account")).ProfileDetails }));
+const Privacy = lazy(async () => ({ default: (await import("./account")).Privacy }));
+const Sanctions = lazy(async () => ({ default: (await import("./account")).Sanctions }));
+const Access = lazy(async () => ({ default: (await import("./account")).Access }));
 
 export function Settings({
     onClose,
@@ -18,11 +25,19 @@ export function Settings({
     const t = useText();
     const { texts, preferences } = usePage();
     useSource(preferences);
+    const place = usePlace();
     const { isBusy, error, run } = useCall();
     const [language, theme] = [useId(), useId()];
     return (
         <Dialog title={t("settings")} onClose={onClose}>
             <Profile />
+            <Boundary fallback={<p role="status">{t("error.offline")}</p>}>
+                <Suspense>
+                    <ProfileDetails />
+                    <Sanctions />
+                    <Privacy />
+                </Suspense>
+            </Boundary>
             <section>
                 <h3>{t("appearance")}</h3>
                 <div className="field">
@@ -53,9 +68,17 @@ export function Settings({
                         ))}
                     </select>
                 </div>
-                <Notifications />
+                <NotifyHere />
+                <button type="button" onClick={() => go({ ...place, panel: "notifications" })}>
+                    {t("notices.open")}
+                </button>
             </section>
             <Sessions />
+            <Boundary fallback={null}>
+                <Suspense>
+                    <Access />
+                </Suspense>
+            </Boundary>
             <ErrorText error={error} />
             <button type="button" className="danger" disabled={isBusy} onClick={() => run(onSignOut)}>
                 {t("signOut")}
@@ -76,7 +99,7 @@ function Profile(): ReactNode {
                 event.preventDefault();
                 const displayName = String(new FormData(event.currentTarget).get("display_name") ?? "").trim();
                 run(async () => {
-                    await workspace.rename(displayName);
+                    await workspace.self.update({ display_name: displayName });
                     setIsSaved(true);
                 });
             }}
@@ -99,32 +122,6 @@ function Profile(): ReactNode {
                 <span role="status">{isSaved && t("saved")}</span>
             </div>
         </form>
-    );
-}
-
-/** The browser asks the user when they are switched on, and its answer stands. */
-function Notifications(): ReactNode {
-    const t = useText();
-    const { preferences } = usePage();
-    const isPossible = "Notification" in window;
-    const [permission, setPermission] = useState(isPossible ? Notification.permission : "denied");
-    const set = async (notifies: boolean) => {
-        if (notifies && permission === "default") setPermission(await Notification.requestPermission());
-        preferences.set({ notifies });
-    };
-    return (
-        <div className="field">
-            <label className="check">
-                <input
-                    type="checkbox"
-                    checked={preferences.notifies && permission === "granted"}
-                    disabled={permission === "denied"}
-                    onChange={(event) => void set(event.target.checked)}
-                />
-                {t("notifications")}
-            </label>
-            {permission === "denied" && <small className="hint">{t("notificationsDenied")}</small>}
-        </div>
     );
 }
 

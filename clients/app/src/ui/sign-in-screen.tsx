@@ -3,6 +3,7 @@ import { CallError, type auth, type Identity } from "@posthouse/client";
 import { useEffect, useState, type FormEvent, type ReactNode } from "react";
 import { mailLink, type SignIn } from "../sign-in";
 import { usePage, useText } from "./context";
+import { LinkError } from "./mail-link";
 import { ErrorText, Field, useCall } from "./parts";
 
 type Mode = "signIn" | "register" | "forgot" | "reset";
@@ -19,7 +20,6 @@ export function SignInScreen({ signIn, onSignedIn }: Props): ReactNode {
         document.title = config.name;
     }, [config.name]);
     const providers = useProviders(signIn);
-    useConfirmedAddress(signIn, () => setNotice(t("addressConfirmed")));
 
     const enter = async (username: string, password: string) => {
         if (signIn.isAtRealm)
@@ -97,7 +97,7 @@ export function SignInScreen({ signIn, onSignedIn }: Props): ReactNode {
                         autoFocus
                     />
                 )}
-                <SignInError error={error} />
+                {mode === "reset" ? <LinkError error={error} /> : <SignInError error={error} />}
                 <button type="submit" className="primary" disabled={isBusy}>
                     {t(`submit.${mode}`)}
                 </button>
@@ -160,17 +160,4 @@ function useProviders(signIn: SignIn): auth.AuthProvider[] {
         );
     }, [signIn]);
     return providers;
-}
-
-/** Confirms the address that a link in a mail is of. */
-function useConfirmedAddress(signIn: SignIn, onConfirmed: () => void): void {
-    useEffect(() => {
-        const link = mailLink();
-        if (link?.kind !== "email_confirmation") return;
-        history.replaceState(null, "", "/");
-        signIn.messenger
-            .call("POST", "/api/auth/email/confirm", { body: { token: link.token } })
-            .then(onConfirmed, () => undefined);
-        // A link is good once.
-    }, []);
 }

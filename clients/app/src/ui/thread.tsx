@@ -8,6 +8,7 @@ import { Composer } from "./composer";
 import { useText, useWorkspace } from "./context";
 import { Entry, SendingEntry, type Act } from "./entry";
 import { ErrorText, IconButton } from "./parts";
+import { WritingPlace } from "./writing-place";
 
 type Message = socket.Message;
 
@@ -56,13 +57,15 @@ export function Thread({ chat, seq, act }: { chat: ChatState; seq: number; act: 
                 ))}
             </div>
             <ErrorText error={error} />
-            <Composer
-                chat={chat}
-                id="thread-composer"
-                thread={seq}
-                writing={{ is: "new" }}
-                onWriting={() => undefined}
-            />
+            <WritingPlace chat={chat} place={{ chat: chat.chat, thread: seq }}>
+                <Composer
+                    chat={chat}
+                    id="thread-composer"
+                    thread={seq}
+                    writing={{ is: "new" }}
+                    onWriting={() => undefined}
+                />
+            </WritingPlace>
         </aside>
     );
 }

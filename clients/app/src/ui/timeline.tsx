@@ -39,6 +39,8 @@ export function Timeline({ chat, at, onArrived, act }: Props): ReactNode {
     const sends = useSource(workspace.sends);
     const list = useRef<VListHandle>(null);
     const isStuck = useRef(true);
+    /** Rows came before those that are seen. The list has moved on the screen, and learns where it is by the scroll of the next frame. */
+    const isMoving = useRef(false);
     const [active, setActive] = useState<string>();
     const [isFar, setIsFar] = useState(false);
     // Where the unread began when the chat was opened; it stays there while the chat is open.
@@ -63,17 +65,20 @@ export function Timeline({ chat, at, onArrived, act }: Props): ReactNode {
         setIsFar(!room.isAtEnd || left > handle.viewportSize);
         // Before its first scroll a list that belongs at its end is at its beginning.
         const isPlaced = !isStuck.current || left < STUCK_PX;
-        if (isPlaced && handle.scrollOffset < NEAR_PX) void room.loadEarlier();
+        // A page that came and is not shown yet moves what is seen.
+        const isCurrent = room.version === version && !isMoving.current;
+        if (isPlaced && isCurrent && handle.scrollOffset < NEAR_PX) void room.loadEarlier();
         if (left < NEAR_PX) void room.loadLater();
         if (document.visibilityState !== "visible" || !document.hasFocus()) return;
         const last = shown[handle.findItemIndex(handle.scrollOffset + handle.viewportSize - 1)];
         if (isStuck.current) workspace.read(chat.chat, room.lastSeq);
         else if (last && "message" in last) workspace.read(chat.chat, last.message.seq);
-    }, [room, shown, workspace, chat.chat]);
+    }, [room, version, shown, workspace, chat.chat]);
 
     const onScroll = (offset: number) => {
         const handle = list.current;
         if (!handle) return;
+        isMoving.current = false;
         isStuck.current = room.isAtEnd && handle.scrollSize - offset - handle.viewportSize < STUCK_PX;
         look();
     };
@@ -96,6 +101,16 @@ export function Timeline({ chat, at, onArrived, act }: Props): ReactNode {
     useLayoutEffect(() => {
         if (isStuck.current && at === undefined) toEnd();
     }, [shown, toEnd, at]);
+    useLayoutEffect(() => {
+        if (!isShift) return;
+        isMoving.current = true;
+        // Where there is nothing to scroll, no scroll follows.
+        requestAnimationFrame(() => {
+            isMoving.current = false;
+            look();
+        });
+        // With the shift, and not with what else the look depends on.
+    }, [isShift]);
     useEffect(look, [look]);
     useEffect(() => {
         window.addEventListener("focus", look);

@@ -1,8 +1,9 @@
 // Finds users by their names. Names may look alike: the username, which cannot, stands beside each.
 import type { search } from "@posthouse/client";
 import { useEffect, useState, type ReactNode } from "react";
+import { UserAvatar } from "./avatar";
 import { useText, useWorkspace } from "./context";
-import { Avatar, ErrorText, Field, IconButton, Name } from "./parts";
+import { ErrorText, Field, IconButton, Name } from "./parts";
 
 const PAUSE_MS = 250;
 
@@ -80,7 +81,7 @@ export function UserPicker({ chosen, onChosen, except }: Props): ReactNode {
                                 setQuery("");
                             }}
                         >
-                            <Avatar id={user.user_id} name={user.display_name} />
+                            <UserAvatar user={user.user_id} name={user.display_name} />
                             <Name text={user.display_name} /> <span className="username">@{user.username}</span>
                         </button>
                     </li>

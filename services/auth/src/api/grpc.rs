@@ -1,13 +1,21 @@
 //! `posthouse.v1.AccountService`, for the tenant's other services.
 
-use contracts::rpc::{
-    GetAccountClosedRequest, GetAccountClosedResponse, SetAccountClosedRequest, SetAccountClosedResponse,
-    account_service_server::AccountService,
+use contracts::{
+    SessionId,
+    rpc::{
+        AccountSession, EndSessionRequest, EndSessionResponse, GetAccountClosedRequest,
+        GetAccountClosedResponse, ListSessionsRequest, ListSessionsResponse, SetAccountClosedRequest,
+        SetAccountClosedResponse, account_service_server::AccountService,
+    },
 };
-use kit::{error::status, rpc::id};
+use kit::{
+    error::{InvalidField, status},
+    rpc::id,
+};
 use tonic::{Request, Response, Status, async_trait};
 
-use crate::guard::Guard;
+use super::sessions::MAX_LISTED;
+use crate::{domain::ListedSession, guard::Guard};
 
 /// Serves from the realm.
 pub struct AccountRpc {
@@ -38,5 +46,32 @@ impl AccountService for AccountRpc {
         let GetAccountClosedRequest { user_id } = request.into_inner();
         let closed = self.accounts.is_closed(id("user_id", &user_id)?).await.map_err(status)?;
         Ok(Response::new(GetAccountClosedResponse { closed }))
+    }
+
+    async fn list_sessions(
+        &self,
+        request: Request<ListSessionsRequest>,
+    ) -> Result<Response<ListSessionsResponse>, Status> {
+        let ListSessionsRequest { user_id } = request.into_inner();
+        let sessions = self.accounts.sessions_of(id("user_id", &user_id)?).await.map_err(status)?;
+        let session = |session: ListedSession| AccountSession {
+            session_id: session.id.to_string(),
+            started_at_ms: session.started_at_ms,
+            last_used_at_ms: session.last_used_at_ms,
+        };
+        let sessions = sessions.into_iter().take(MAX_LISTED).map(session).collect();
+        Ok(Response::new(ListSessionsResponse { sessions }))
+    }
+
+    async fn end_session(
+        &self,
+        request: Request<EndSessionRequest>,
+    ) -> Result<Response<EndSessionResponse>, Status> {
+        let EndSessionRequest { user_id, session_id } = request.into_inner();
+        let session = session_id.parse::<SessionId>();
+        let session =
+            session.map_err(|error| InvalidField { field: "session_id", problem: error.to_string() })?;
+        self.accounts.end_of(id("user_id", &user_id)?, session).await.map_err(status)?;
+        Ok(Response::new(EndSessionResponse {}))
     }
 }

@@ -22,7 +22,7 @@ use crate::{
 };
 
 /// Sessions in the response to a list.
-const MAX_LISTED: usize = 200;
+pub(super) const MAX_LISTED: usize = 200;
 
 /// Signs in with a username and a password.
 ///

@@ -3,7 +3,7 @@
 use std::sync::Arc;
 
 use auth::{
-    api::AppState,
+    api::{AppState, grpc::AccountRpc},
     config::Registration,
     deletions::Deletions,
     domain::attempts::AttemptRates,
@@ -94,6 +94,11 @@ impl App {
         let recovery = Recovery::new(self.state.accounts.clone(), mail, tickets, TaskTracker::new());
         let state = AppState { recovery, ..self.state };
         Self { api: TestApi::open(auth::api::router(state.clone())), state, ..self }
+    }
+
+    /// Returns what the tenant's other services call.
+    pub fn accounts(&self) -> AccountRpc {
+        AccountRpc::new(self.state.accounts.clone())
     }
 
     /// Sends a request with headers.

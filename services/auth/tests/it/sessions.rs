@@ -6,9 +6,14 @@ use auth::{
     config::Registration,
     store::{AccountStore, Keycloak, MemoryStore},
 };
-use contracts::event::Ended;
+use contracts::{
+    UserId,
+    event::Ended,
+    rpc::{EndSessionRequest, ListSessionsRequest, account_service_server::AccountService as _},
+};
 use kit::{auth::TokenVerifier, log::Log};
 use serde_json::{Value, json};
+use tonic::{Code, Request};
 
 use crate::{
     api::App,
@@ -169,4 +174,38 @@ fn nowhere() -> kit::config::KafkaArgs {
         kafka_password: "p".into(),
         schema_ids: Vec::new(),
     }
+}
+
+/// Moderators see and end sessions of users by the moderation service, which calls this one.
+#[tokio::test]
+async fn a_session_of_a_user_is_seen_and_ended_by_another_service() {
+    let log = Log::memory();
+    let (app, mut reader) = (in_memory(&log).await, Reader::start(&log).await);
+    let (phone, desk, bobs) = (app.sign_in("ann").await, app.sign_in("ann").await, app.sign_in("bob").await);
+    let ((ann, _), (bob, _)) = (session(&phone), session(&bobs));
+    let accounts = app.accounts();
+    let listed = async |user_id: UserId| {
+        let request = Request::new(ListSessionsRequest { user_id: user_id.to_string() });
+        let sessions = accounts.list_sessions(request).await.expect("a list").into_inner().sessions;
+        let mut ids: Vec<_> = sessions.into_iter().map(|session| session.session_id).collect();
+        ids.sort();
+        ids
+    };
+    let end = async |user_id: UserId, session_id: &str| {
+        let request = EndSessionRequest { user_id: user_id.to_string(), session_id: session_id.to_owned() };
+        accounts.end_session(Request::new(request)).await.map(drop).map_err(|status| status.code())
+    };
+    let mut both = vec![id_of(&phone), id_of(&desk)];
+    both.sort();
+    assert_eq!(listed(ann).await, both, "and none of bob");
+    assert!(listed(UserId::generate()).await.is_empty());
+
+    assert_eq!(end(bob, &id_of(&phone)).await, Err(Code::NotFound), "it is not one of bob's");
+    assert_eq!(end(ann, "no id").await, Err(Code::InvalidArgument));
+    assert_eq!(end(ann, &id_of(&phone)).await, Ok(()));
+    assert_eq!(reader.next().await, session(&phone), "nothing was published of what was refused");
+    assert_eq!(app.post("refresh", refresh_token(&phone)).await.code(), "unauthenticated");
+    assert_eq!(end(ann, &id_of(&phone)).await, Err(Code::NotFound), "it has ended");
+    assert_eq!(listed(ann).await, [id_of(&desk)]);
+    app.post("refresh", refresh_token(&desk)).await.ok(200);
 }

@@ -495,9 +495,34 @@ pub struct AuditEntry {
     pub by: Option<UserId>,
     /// Such as `sanction_created`.
     pub action: String,
-    /// The id of the report, sanction, appeal or rule set; of a message its chat and seq.
+    /// The id of the report, sanction, appeal, rule set or session; of a message its chat and seq.
     pub subject: String,
     /// The user whom it concerns, where there is one.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub user: Option<UserId>,
+}
+
+/// A session of a user that goes on, as moderators see it.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize, ToSchema)]
+pub struct UserSession {
+    pub session_id: String,
+    /// When it was signed in, in milliseconds since the epoch.
+    pub started_at_ms: i64,
+    /// When it was signed in or refreshed last, in milliseconds since the epoch.
+    pub last_used_at_ms: i64,
+}
+
+/// `GET /api/moderation/usage`: how much there is at this moment.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize, ToSchema)]
+pub struct TenantUsage {
+    /// Users whose accounts are not deleted.
+    pub users: i64,
+    pub open_reports: i64,
+    pub open_appeals: i64,
+    /// Users who are muted in the whole messenger; likewise the next.
+    pub muted_users: i64,
+    pub banned_users: i64,
+    pub enforced_rule_sets: i64,
+    /// Messages and edits that rules caught in the last 90 days.
+    pub caught: i64,
 }

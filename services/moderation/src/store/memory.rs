@@ -1,7 +1,7 @@
 //! The store of `posthouse dev`, and of the tests of the API.
 
 use std::{
-    collections::{BTreeMap, HashMap},
+    collections::{BTreeMap, BTreeSet, HashMap},
     sync::{Mutex, MutexGuard, PoisonError},
 };
 
@@ -15,7 +15,7 @@ use contracts::{
 use kit::deletions;
 use tonic::async_trait;
 
-use super::{Batch, ModerationStore, StoreError, lifted_with_account};
+use super::{AuditFilter, Batch, Counts, ModerationStore, StoreError, lifted_with_account};
 use crate::domain::{
     Audit, Change, Deletion, Place, Question, Scores, Standing, Tally, Verdict, Window, changes_of, end_ms,
     next_change_ms, standing,
@@ -356,9 +356,53 @@ impl ModerationStore for MemoryStore {
         Ok(found.take(limit).map(|(place, appeal)| (place, appeal.clone())).collect())
     }
 
-    async fn audit(&self, before: i64, limit: usize) -> Result<Vec<AuditEntry>, StoreError> {
+    async fn audit(
+        &self,
+        filter: &AuditFilter,
+        before: i64,
+        limit: usize,
+    ) -> Result<Vec<AuditEntry>, StoreError> {
+        let AuditFilter { by, user, action, from_ms, to_ms } = filter;
+        let is_wanted = |entry: &&AuditEntry| {
+            entry.id < before
+                && by.is_none_or(|by| entry.by == Some(by))
+                && user.is_none_or(|user| entry.user == Some(user))
+                && action.as_ref().is_none_or(|action| entry.action == *action)
+                && from_ms.is_none_or(|from_ms| entry.at_ms >= from_ms)
+                && to_ms.is_none_or(|to_ms| entry.at_ms < to_ms)
+        };
         let tables = self.tables();
-        Ok(tables.audit.iter().rev().filter(|entry| entry.id < before).take(limit).cloned().collect())
+        Ok(tables.audit.iter().rev().filter(is_wanted).take(limit).cloned().collect())
+    }
+
+    async fn counts(&self, now_ms: i64) -> Result<Counts, StoreError> {
+        let tables = self.tables();
+        let count = |items: usize| i64::try_from(items).unwrap_or(i64::MAX);
+        let users = |kind: SanctionKind| {
+            let is_in_force = |sanction: &&Sanction| {
+                sanction.kind == kind
+                    && sanction.chat.is_none()
+                    && sanction.lifted.is_none()
+                    && end_ms(sanction) > now_ms
+            };
+            let users = tables.sanctions.iter().filter(is_in_force).map(|sanction| sanction.user);
+            count(users.collect::<BTreeSet<_>>().len())
+        };
+        let posts = tables.verdicts.iter().map(|verdict| (verdict.chat, verdict.entry_seq));
+        Ok(Counts {
+            open_reports: count(
+                tables.reports.iter().filter(|report| report.state == ReportState::Open).count(),
+            ),
+            open_appeals: count(
+                tables.appeals.iter().filter(|appeal| appeal.state == AppealState::Open).count(),
+            ),
+            muted_users: users(SanctionKind::Mute),
+            banned_users: users(SanctionKind::Ban),
+            enforced_rule_sets: count(
+                tables.rule_sets.iter().filter(|set| set.state == RuleSetState::Enforced).count(),
+            ),
+            caught: count(posts.collect::<BTreeSet<_>>().len()),
+        })
     }
 
     async fn claim_questions(

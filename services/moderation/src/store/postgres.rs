@@ -24,8 +24,8 @@ use tonic::async_trait;
 use uuid::Uuid;
 
 use super::{
-    Batch, ModerationStore, StoreError, appeal_state, lifted_with_account, parse_sanction_kind, report_state,
-    rule_set_state, sanction_kind,
+    AuditFilter, Batch, Counts, ModerationStore, StoreError, appeal_state, lifted_with_account,
+    parse_sanction_kind, report_state, rule_set_state, sanction_kind,
 };
 use crate::domain::{
     Audit, Change, Deletion, Place, Question, Scope, Scores, Standing, Verdict, Window, changes_of, end_ms,
@@ -38,6 +38,7 @@ pub const SCHEMA: Schema = Schema {
     migrations: &[
         ("0001_create_moderation", include_str!("../../migrations/0001_create_moderation.sql")),
         ("0002_create_questions", include_str!("../../migrations/0002_create_questions.sql")),
+        ("0003_index_audit", include_str!("../../migrations/0003_index_audit.sql")),
     ],
 };
 
@@ -119,6 +120,17 @@ kit::row! {
         action: String,
         subject: String,
         user_id: Option<Uuid>,
+    }
+}
+
+kit::row! {
+    struct CountsRow {
+        open_reports: i64,
+        open_appeals: i64,
+        muted_users: i64,
+        banned_users: i64,
+        enforced_rule_sets: i64,
+        caught: i64,
     }
 }
 
@@ -358,13 +370,30 @@ impl ModerationStore for PostgresStore {
         self.placed(query).await
     }
 
-    async fn audit(&self, before: i64, limit: usize) -> Result<Vec<AuditEntry>, StoreError> {
+    async fn audit(
+        &self,
+        filter: &AuditFilter,
+        before: i64,
+        limit: usize,
+    ) -> Result<Vec<AuditEntry>, StoreError> {
+        let AuditFilter { by, user, action, from_ms, to_ms } = filter.clone();
         let rows: Vec<AuditRow> = sqlx::query_as(
-            "SELECT audit_id, at_ms, by_id, action, subject, user_id FROM audit WHERE audit_id < $1
+            "SELECT audit_id, at_ms, by_id, action, subject, user_id FROM audit
+             WHERE audit_id < $1
+               AND ($3::UUID IS NULL OR by_id = $3)
+               AND ($4::UUID IS NULL OR user_id = $4)
+               AND ($5::TEXT IS NULL OR action = $5)
+               AND ($6::BIGINT IS NULL OR at_ms >= $6)
+               AND ($7::BIGINT IS NULL OR at_ms < $7)
              ORDER BY audit_id DESC LIMIT $2",
         )
         .bind(before)
         .bind(rows_of(limit))
+        .bind(by.map(|user| user.0))
+        .bind(user.map(|user| user.0))
+        .bind(action)
+        .bind(from_ms)
+        .bind(to_ms)
         .fetch_all(&self.pool)
         .await
         .map_err(StoreError::Read)?;
@@ -377,6 +406,27 @@ impl ModerationStore for PostgresStore {
             user: row.user_id.map(UserId),
         };
         Ok(rows.into_iter().map(entry).collect())
+    }
+
+    async fn counts(&self, now_ms: i64) -> Result<Counts, StoreError> {
+        let row: CountsRow = sqlx::query_as(
+            "SELECT (SELECT count(*) FROM reports WHERE state = 'open') AS open_reports,
+                    (SELECT count(*) FROM appeals WHERE state = 'open') AS open_appeals,
+                    (SELECT count(DISTINCT user_id) FROM sanctions
+                     WHERE kind = 'mute' AND NOT is_lifted AND chat_id = $1 AND until_ms > $2) AS muted_users,
+                    (SELECT count(DISTINCT user_id) FROM sanctions
+                     WHERE kind = 'ban' AND NOT is_lifted AND chat_id = $1 AND until_ms > $2) AS banned_users,
+                    (SELECT count(*) FROM rule_sets WHERE state = 'enforced') AS enforced_rule_sets,
+                    (SELECT count(*) FROM (SELECT DISTINCT chat_id, entry_seq FROM verdicts) AS posts) AS caught",
+        )
+        .bind(scope_id(None))
+        .bind(now_ms)
+        .fetch_one(&self.pool)
+        .await
+        .map_err(StoreError::Read)?;
+        let CountsRow { open_reports, open_appeals, muted_users, banned_users, enforced_rule_sets, caught } =
+            row;
+        Ok(Counts { open_reports, open_appeals, muted_users, banned_users, enforced_rule_sets, caught })
     }
 
     async fn claim_questions(

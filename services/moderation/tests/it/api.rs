@@ -7,7 +7,10 @@ use contracts::{
     api::{RuleSet, RuleSetState, SanctionKind},
 };
 use kit::testing::{TestRealm, wait_for};
-use moderation::{domain::Change, store::ModerationStore as _};
+use moderation::{
+    domain::Change,
+    store::{AuditFilter, ModerationStore as _},
+};
 use serde_json::{Value, json};
 use uuid::Uuid;
 
@@ -236,13 +239,19 @@ async fn a_user_who_is_no_moderator_is_refused() {
         ("GET /api/moderation/appeals".to_owned(), None),
         (format!("POST /api/moderation/appeals/{any}/decision"), Some(json!({"accepted": true, "note": ""}))),
         ("GET /api/moderation/audit".to_owned(), None),
+        ("GET /api/moderation/usage".to_owned(), None),
+        (format!("GET /api/moderation/users/{any}/sessions"), None),
+        (format!("DELETE /api/moderation/users/{any}/sessions/one"), None),
     ] {
         let answer = stand.api.send(&line, Some(&eve.token), body).await;
         assert_eq!((answer.status, answer.code()), (403, "permission_denied"), "{line}");
     }
     assert_eq!(stand.get(&eve, "own").await["moderates"], false);
     assert_eq!(stand.get(&stand.moderator(), "own").await["moderates"], true);
-    assert!(stand.store.audit(i64::MAX, 10).await.expect("a read").is_empty(), "nothing was done");
+    assert!(
+        stand.store.audit(&AuditFilter::default(), i64::MAX, 10).await.expect("a read").is_empty(),
+        "nothing was done"
+    );
 }
 
 #[tokio::test]
@@ -262,7 +271,7 @@ async fn a_moderator_is_named_by_username_or_by_id() {
 #[tokio::test]
 async fn a_token_of_another_tenant_is_refused() {
     let stand = Stand::start().await;
-    for path in ["rule-sets", "reports", "sanctions", "appeals", "audit", "own"] {
+    for path in ["rule-sets", "reports", "sanctions", "appeals", "audit", "usage", "own"] {
         stand.api.refuses_strangers(&stand.realm, &format!("/api/moderation/{path}")).await;
     }
     // Also of a moderator there.
@@ -270,6 +279,77 @@ async fn a_token_of_another_tenant_is_refused() {
     let foreign = other.token(UserId::generate(), "mod");
     let answer = stand.api.send("GET /api/moderation/reports", Some(&foreign), None).await;
     assert_eq!((answer.status, answer.code()), (401, "unauthenticated"));
+}
+
+#[tokio::test]
+async fn a_moderator_ends_a_session_of_a_user_and_it_is_noted() {
+    let stand = Stand::start().await;
+    let (moderator, user, other) = (stand.moderator(), UserId::generate(), UserId::generate());
+    for (user, session) in [(user, "phone"), (user, "desk"), (other, "tablet")] {
+        stand.peers.sessions.lock().expect("no panic").push((user, session.to_owned()));
+    }
+    let path = format!("users/{user}/sessions");
+    let ids = |page: &Value| -> Vec<String> {
+        let items = page["items"].as_array().expect("items");
+        items.iter().map(|item| item["session_id"].as_str().expect("an id").to_owned()).collect()
+    };
+    assert_eq!(ids(&stand.get(&moderator, &path).await), ["phone", "desk"]);
+    let end = async |session: &str| {
+        let line = format!("DELETE /api/moderation/{path}/{session}");
+        stand.api.send(&line, Some(&moderator.token), None).await
+    };
+    assert_eq!(end("tablet").await.code(), "not_found", "it is of another user");
+    assert_eq!(end("phone").await.status, 204);
+    assert_eq!(end("phone").await.code(), "not_found", "it has ended");
+    assert_eq!(ids(&stand.get(&moderator, &path).await), ["desk"]);
+    let audit = stand.get(&moderator, "audit").await;
+    assert_eq!(audit["items"].as_array().map(Vec::len), Some(1), "what was refused is not noted: {audit}");
+    let entry = &audit["items"][0];
+    assert_eq!((&entry["action"], &entry["subject"]), (&"session_ended".into(), &"phone".into()));
+    assert_eq!((&entry["by"], &entry["user"]), (&json!(moderator.id), &json!(user)));
+
+    stand.peers.realm_is_down.store(true, Ordering::Relaxed);
+    assert_eq!(end("desk").await.code(), "unavailable");
+}
+
+#[tokio::test]
+async fn the_audit_log_is_narrowed_by_what_was_done_and_to_whom() {
+    let stand = Stand::start().await;
+    let (moderator, ann, ben) = (stand.moderator(), UserId::generate(), UserId::generate());
+    for (user, kind) in [(ann, "warning"), (ben, "mute"), (ann, "ban")] {
+        let sanction = json!({"user": user, "kind": kind, "note": ""});
+        stand.post(&moderator, "sanctions", sanction, 201).await;
+    }
+    let found = async |filter: &str| {
+        let page = stand.get(&moderator, &format!("audit?{filter}")).await;
+        page["items"].as_array().expect("items").len()
+    };
+    assert_eq!(found(&format!("user={ann}")).await, 2);
+    assert_eq!(found(&format!("user={ann}&action=sanction_created&by={}", moderator.id)).await, 2);
+    assert_eq!(found(&format!("by={ann}")).await, 0);
+    assert_eq!(found("action=sanction_lifted").await, 0);
+    assert_eq!(found("from_ms=1").await, 3);
+    assert_eq!(found("to_ms=1").await, 0);
+    for refused in ["action=", "action=Sanction", "action=a%00", "user=ann", "from_ms=today", "color=red"] {
+        let answer = stand.api.get(&moderator, &format!("/api/moderation/audit?{refused}")).await;
+        assert_eq!((answer.status, answer.code()), (400, "invalid_argument"), "{refused}");
+    }
+}
+
+#[tokio::test]
+async fn usage_is_counted() {
+    let stand = Stand::start().await;
+    let (moderator, user) = (stand.moderator(), UserId::generate());
+    for seconds in [Some(60), None] {
+        let mute = json!({"user": user, "kind": "mute", "note": "", "seconds": seconds});
+        stand.post(&moderator, "sanctions", mute, 201).await;
+    }
+    stand.enforce(words(&["scam"])).await;
+    let expected = json!({
+        "users": 12, "open_reports": 0, "open_appeals": 0, "muted_users": 1, "banned_users": 0,
+        "enforced_rule_sets": 1, "caught": 0,
+    });
+    assert_eq!(stand.get(&moderator, "usage").await, expected);
 }
 
 #[tokio::test]

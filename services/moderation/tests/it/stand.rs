@@ -15,11 +15,12 @@ use contracts::{
     api::{Figures, Rule, RuleSet, RuleSetState, Sanction, SanctionKind},
     event::{DeliveredRecord, DeliveryOutcome, EntryKind, SendRecord, VERSION},
     rpc::{
-        self, EntriesRequest, EntriesResponse, EntryRequest, EntryResponse, GetAccountClosedRequest,
+        self, AccountSession, CountUsersRequest, CountUsersResponse, EndSessionRequest, EndSessionResponse,
+        EntriesRequest, EntriesResponse, EntryRequest, EntryResponse, GetAccountClosedRequest,
         GetAccountClosedResponse, HistoryRequest, HistoryResponse, ListDeletionsRequest,
-        ListDeletionsResponse, ListResponse, MarkRequest, MovedRequest, MovedResponse, PinsRequest,
-        RepliesRequest, RestrictRequest, RestrictResponse, SetAccountClosedRequest, SetAccountClosedResponse,
-        SyncRequest, SyncResponse, Watermarks,
+        ListDeletionsResponse, ListResponse, ListSessionsRequest, ListSessionsResponse, MarkRequest,
+        MovedRequest, MovedResponse, PinsRequest, RepliesRequest, RestrictRequest, RestrictResponse,
+        SetAccountClosedRequest, SetAccountClosedResponse, SyncRequest, SyncResponse, Watermarks,
         account_service_server::{AccountService, AccountServiceServer},
         chat_restrictions_server::{ChatRestrictions, ChatRestrictionsServer},
         message_service_server::{MessageService, MessageServiceServer},
@@ -256,6 +257,8 @@ pub struct Peers {
     /// Whether accounts are closed, by user.
     pub closed: Arc<Mutex<BTreeMap<String, bool>>>,
     pub restricted: Arc<Mutex<Restrictions>>,
+    /// Sessions with their users.
+    pub sessions: Arc<Mutex<Vec<(UserId, String)>>>,
     messages: Arc<Mutex<Messages>>,
     /// Whether the chat service hangs, and how many calls did.
     hangs: Arc<AtomicBool>,
@@ -355,6 +358,32 @@ impl AccountService for Peers {
         let closed = self.closed.lock().expect("no panic").get(&user_id).copied().unwrap_or(false);
         Ok(Response::new(GetAccountClosedResponse { closed }))
     }
+
+    async fn list_sessions(
+        &self,
+        request: Request<ListSessionsRequest>,
+    ) -> Result<Response<ListSessionsResponse>, Status> {
+        self.realm_is_up()?;
+        let user_id = request.into_inner().user_id;
+        let all = self.sessions.lock().expect("no panic");
+        let session = |(_, id): &(UserId, String)| AccountSession {
+            session_id: id.clone(),
+            started_at_ms: 1,
+            last_used_at_ms: 2,
+        };
+        let sessions = all.iter().filter(|(user, _)| user.to_string() == user_id).map(session).collect();
+        Ok(Response::new(ListSessionsResponse { sessions }))
+    }
+
+    async fn end_session(
+        &self,
+        request: Request<EndSessionRequest>,
+    ) -> Result<Response<EndSessionResponse>, Status> {
+        let EndSessionRequest { user_id, session_id } = request.into_inner();
+        let mut all = self.sessions.lock().expect("no panic");
+        all.retain(|(user, id)| user.to_string() != user_id || *id != session_id);
+        Ok(Response::new(EndSessionResponse {}))
+    }
 }
 
 #[async_trait]
@@ -376,6 +405,13 @@ impl ChatRestrictions for Peers {
 
 #[async_trait]
 impl UserService for Peers {
+    async fn count_users(
+        &self,
+        _: Request<CountUsersRequest>,
+    ) -> Result<Response<CountUsersResponse>, Status> {
+        Ok(Response::new(CountUsersResponse { users: 12 }))
+    }
+
     async fn list_deletions(
         &self,
         request: Request<ListDeletionsRequest>,

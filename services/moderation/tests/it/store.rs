@@ -12,7 +12,9 @@ use contracts::{
 use kit::testing::TestDatabase;
 use moderation::{
     domain::{Audit, Change, Deletion, Question, Scores, Standing, Verdict, Window},
-    store::{Batch, MemoryStore, ModerationStore, PostgresStore, Refusal, SCHEMA, StoreError},
+    store::{
+        AuditFilter, Batch, Counts, MemoryStore, ModerationStore, PostgresStore, Refusal, SCHEMA, StoreError,
+    },
 };
 use sqlx::PgPool;
 use uuid::Uuid;
@@ -57,6 +59,8 @@ suite![
     what_is_carried_out_behind_a_claim_is_carried_out_again,
     a_deletion_is_claimed_by_one_process_at_a_time,
     lists_go_on_where_they_stopped,
+    the_audit_log_is_narrowed,
+    what_there_is_is_counted,
     what_is_old_is_forgotten,
     much_that_is_old_is_forgotten_at_once,
     rules_report_a_sender_once_until_it_is_decided,
@@ -156,7 +160,7 @@ async fn what_was_judged_is_written_once(store: Store) {
         assert_eq!(store.sanctions(Some(ann), i64::MAX, 10).await.expect("a read").len(), 2);
         // Both are of one sender, by the same rules: the report about the first is open.
         assert_eq!(store.reports(None, 0, 10).await.expect("a read").len(), 1);
-        assert_eq!(store.audit(i64::MAX, 100).await.expect("a read").len(), 5);
+        assert_eq!(store.audit(&AuditFilter::default(), i64::MAX, 100).await.expect("a read").len(), 5);
     }
     assert_eq!(store.positions(&[0, 3]).await.expect("a read"), HashMap::from([(0, None), (3, Some(8))]));
     // A window never goes back.
@@ -299,7 +303,10 @@ async fn changes_are_made_together_or_not_at_all(store: Store) {
         Change::Noted(Audit { at_ms: 1, by: Some(user), action: "x", subject: "y".to_owned(), user: None })
     };
     assert_eq!(refused(&store, &[audit(), Change::Appealed(again)]).await, Refusal::Appealed);
-    assert!(store.audit(i64::MAX, 10).await.expect("a read").is_empty(), "it is not noted either");
+    assert!(
+        store.audit(&AuditFilter::default(), i64::MAX, 10).await.expect("a read").is_empty(),
+        "it is not noted either"
+    );
     let accepted = Appeal { state: AppealState::Accepted, decision: Some(decision()), ..appeal.clone() };
     let lifted = Sanction { lifted: Some(decision()), ..of.clone() };
     let both = [Change::AppealDecided(accepted.clone()), Change::Lifted(lifted.clone()), audit()];
@@ -309,7 +316,7 @@ async fn changes_are_made_together_or_not_at_all(store: Store) {
     assert_eq!(store.appeal(appeal.id).await.expect("a read"), Some(accepted.clone()));
     assert_eq!(store.appeals_of(user, 10).await.expect("a read"), [accepted]);
     assert_eq!(store.sanction(of.id).await.expect("a read"), Some(lifted));
-    assert_eq!(store.audit(i64::MAX, 10).await.expect("a read").len(), 1);
+    assert_eq!(store.audit(&AuditFilter::default(), i64::MAX, 10).await.expect("a read").len(), 1);
 }
 
 async fn a_standing_is_the_sum_of_what_is_not_lifted(store: Store) {
@@ -582,6 +589,82 @@ async fn lists_go_on_where_they_stopped(store: Store) {
     assert_eq!(rest.iter().map(|(_, report)| report).collect::<Vec<_>>(), [&reports[2]]);
 }
 
+async fn the_audit_log_is_narrowed(store: Store) {
+    let [ann, ben, eve] = [0; 3].map(|_| UserId::generate());
+    let noted = |at_ms: i64, by: Option<UserId>, action: &'static str, user: UserId| {
+        Change::Noted(Audit { at_ms, by, action, subject: at_ms.to_string(), user: Some(user) })
+    };
+    act(&store, &[noted(1, Some(ann), "one", ben), noted(2, None, "two", eve)]).await;
+    act(&store, &[noted(3, Some(ann), "two", eve), noted(4, Some(ben), "one", eve)]).await;
+    let any = AuditFilter::default();
+    for (filter, expected) in [
+        (any.clone(), vec!["4", "3", "2", "1"]),
+        (AuditFilter { by: Some(ann), ..any.clone() }, vec!["3", "1"]),
+        (AuditFilter { user: Some(eve), ..any.clone() }, vec!["4", "3", "2"]),
+        (AuditFilter { action: Some("two".to_owned()), ..any.clone() }, vec!["3", "2"]),
+        (AuditFilter { action: Some("three".to_owned()), ..any.clone() }, vec![]),
+        (AuditFilter { from_ms: Some(2), to_ms: Some(4), ..any.clone() }, vec!["3", "2"]),
+        (AuditFilter { by: Some(ann), user: Some(eve), ..any.clone() }, vec!["3"]),
+    ] {
+        let found = store.audit(&filter, i64::MAX, 10).await.expect("a read");
+        let subjects: Vec<_> = found.iter().map(|entry| entry.subject.as_str()).collect();
+        assert_eq!(subjects, expected, "{filter:?}");
+    }
+    // A page goes on where the one before it stopped, under the same filter.
+    let filter = AuditFilter { user: Some(eve), ..any };
+    let page = store.audit(&filter, i64::MAX, 2).await.expect("a read");
+    let rest = store.audit(&filter, page[1].id, 2).await.expect("a read");
+    assert_eq!(rest.iter().map(|entry| entry.at_ms).collect::<Vec<_>>(), [2]);
+}
+
+async fn what_there_is_is_counted(store: Store) {
+    assert_eq!(store.counts(1_000).await.expect("a read"), Counts::default());
+    let [ann, ben, eve] = [0; 3].map(|_| UserId::generate());
+    let chat = ChatId::generate();
+    let over = sanction(ben, None, SanctionKind::Mute, Some(1_000));
+    let lifted = sanction(eve, None, SanctionKind::Ban, None);
+    let sanctions = [
+        sanction(ann, None, SanctionKind::Mute, Some(2_000)),
+        sanction(ann, None, SanctionKind::Mute, None),
+        sanction(ben, Some(chat), SanctionKind::Ban, None),
+        sanction(eve, None, SanctionKind::Warning, None),
+        sanction(eve, None, SanctionKind::Ban, Some(2_000)),
+        over,
+        lifted.clone(),
+    ];
+    act(&store, &sanctions.map(Change::Sanctioned)).await;
+    act(&store, &[Change::Lifted(Sanction { lifted: Some(decision()), ..lifted })]).await;
+    let (open, decided) = (report(ann, chat, 1), report(ann, chat, 2));
+    act(&store, &[Change::Reported(open), Change::Reported(decided.clone())]).await;
+    let decided = Report { state: ReportState::Dismissed, decision: Some(decision()), ..decided };
+    act(&store, &[Change::ReportDecided(decided)]).await;
+    let (draft, enforced) =
+        (rule_set(words(&["a"]), RuleSetState::Draft), rule_set(words(&["b"]), RuleSetState::Enforced));
+    act(&store, &[Change::RuleSetCreated(draft), Change::RuleSetCreated(enforced.clone())]).await;
+    // Two sets that catch one post caught one post.
+    let action = RuleAction { delete: false, report: false, sanction: None };
+    let other = RuleSetId::generate();
+    let verdicts = [(enforced.id, 1), (other, 1), (other, 2)]
+        .map(|(set, seq)| Verdict { action: action.clone(), ..verdict(set, chat, seq, ann) });
+    let batch = Batch { next_offset: 1, verdicts: verdicts.to_vec(), now_ms: 1_000, ..Batch::default() };
+    store.record(&batch).await.expect("it is written");
+    let expected = Counts {
+        open_reports: 1,
+        open_appeals: 0,
+        muted_users: 1,
+        banned_users: 1,
+        enforced_rule_sets: 1,
+        caught: 2,
+    };
+    assert_eq!(store.counts(1_000).await.expect("a read"), expected);
+    let later = Counts { banned_users: 0, ..expected };
+    assert_eq!(
+        store.counts(2_000).await.expect("a read"),
+        later,
+        "a ban for a time is over, and a mute for good is not"
+    );
+}
+
 async fn what_is_old_is_forgotten(store: Store) {
     let (set, chat, ann) = (RuleSetId::generate(), ChatId::generate(), UserId::generate());
     let batch = Batch {
@@ -636,7 +719,11 @@ async fn rules_report_a_sender_once_until_it_is_decided(store: Store) {
     act(&store, &[Change::ReportDecided(decided)]).await;
     assert_eq!(caught(22, &["a"], ann).await, 4, "it was decided about the first");
     assert_eq!(store.figures(set).await.expect("a read").reports, 22, "all of them are in the figures");
-    assert_eq!(store.audit(i64::MAX, 100).await.expect("a read").len(), 4, "what is not made is not noted");
+    assert_eq!(
+        store.audit(&AuditFilter::default(), i64::MAX, 100).await.expect("a read").len(),
+        4,
+        "what is not made is not noted"
+    );
 }
 
 async fn what_is_created_twice_is_refused_with_all_that_comes_with_it(store: Store) {
@@ -649,9 +736,13 @@ async fn what_is_created_twice_is_refused_with_all_that_comes_with_it(store: Sto
         [Change::RuleSetCreated(set), Change::Sanctioned(of), Change::Reported(report(user, chat, 3))]
     {
         act(&store, &[change.clone(), audit()]).await;
-        let before = store.audit(i64::MAX, 10).await.expect("a read").len();
+        let before = store.audit(&AuditFilter::default(), i64::MAX, 10).await.expect("a read").len();
         assert_eq!(refused(&store, &[change, audit()]).await, Refusal::Known);
-        assert_eq!(store.audit(i64::MAX, 10).await.expect("a read").len(), before, "it is not noted");
+        assert_eq!(
+            store.audit(&AuditFilter::default(), i64::MAX, 10).await.expect("a read").len(),
+            before,
+            "it is not noted"
+        );
     }
 }
 
@@ -723,7 +814,7 @@ async fn what_is_remembered_of_a_deleted_account_goes(store: Store) {
     let [(_, of_ben)] =
         store.sanctions(Some(ben), i64::MAX, 10).await.expect("a read").try_into().expect("one");
     assert_eq!(of_ben.lifted, None);
-    let noted = store.audit(i64::MAX, 10).await.expect("a read");
+    let noted = store.audit(&AuditFilter::default(), i64::MAX, 10).await.expect("a read");
     let noted: Vec<_> =
         noted.iter().map(|entry| (entry.action.as_str(), entry.subject.clone(), entry.user)).collect();
     assert_eq!(noted, [("sanction_lifted", of_ann.id.to_string(), Some(ann))], "once");

@@ -3,7 +3,10 @@
 use std::sync::Arc;
 
 use aws_lc_rs::rand;
-use axum::{extract::State, http::StatusCode};
+use axum::{
+    extract::State,
+    http::{HeaderName, StatusCode, header},
+};
 use base64::{Engine as _, prelude::BASE64_URL_SAFE_NO_PAD};
 use chrono::{DateTime, Utc};
 use contracts::{
@@ -249,6 +252,31 @@ pub(super) async fn end(
     let id = tokens.read_ending(&token).ok_or(Error::NoLink)?;
     store.unsubscribe(id, None).await.map_err(Error::from)?;
     Ok(StatusCode::NO_CONTENT)
+}
+
+/// Leads a browser to the page that ends mails: a mail client without RFC 8058 opens this address, and so does what only looks at links, by which
+/// nothing ends.
+#[utoipa::path(
+    get,
+    path = "/api/notifications/unsubscriptions/{token}",
+    operation_id = "show_end_of_subscription",
+    tag = "notifications",
+    params(("token" = String, Path, description = "The token of the mail")),
+    responses(
+        (status = SEE_OTHER, description = "To the page", headers(
+            ("location" = String, description = "Where the browser goes"),
+        )),
+        NoLinkProblems,
+        ParameterProblems,
+    )
+)]
+pub(super) async fn show_end(
+    State(tokens): State<Tokens>,
+    Path(token): Path<String>,
+) -> Result<(StatusCode, [(HeaderName, String); 1]), ApiError> {
+    // What is a token has no character that does anything in a header.
+    tokens.read_ending(&token).ok_or(Error::NoLink)?;
+    Ok((StatusCode::SEE_OTHER, [(header::LOCATION, format!("/#notifications_end={token}"))]))
 }
 
 /// Returns what the requests of a webhook are signed with.

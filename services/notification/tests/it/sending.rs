@@ -690,8 +690,17 @@ async fn a_mail_sums_up_what_was_missed_until_its_user_wants_no_more() {
     assert!(!mail.content.contains("a secret") && !mail.content.contains("\nBcc:"));
     assert!(mail.content.contains("List-Unsubscribe-Post: List-Unsubscribe=One-Click"));
     let token = mail.token("notifications_end");
-    let line = format!("POST /api/notifications/unsubscriptions/{token}");
-    stand.api.send(&line, None, None).await.ok(204);
+    // A browser that opens the address of the header is shown the page, and nothing ends by that.
+    let path = format!("/api/notifications/unsubscriptions/{token}");
+    let shown = stand.api.send(&format!("GET {path}"), None, None).await;
+    assert_eq!(shown.status, 303);
+    assert_eq!(shown.headers["location"], format!("/#notifications_end={token}"));
+    assert_eq!(stand.store.subscriptions(ben.id).await.expect("a list").len(), 1);
+    assert_eq!(
+        stand.api.send("GET /api/notifications/unsubscriptions/x", None, None).await.code(),
+        "not_found"
+    );
+    stand.api.send(&format!("POST {path}"), None, None).await.ok(204);
     assert!(stand.store.subscriptions(ben.id).await.expect("a list").is_empty());
 }
 

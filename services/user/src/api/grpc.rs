@@ -6,11 +6,11 @@ use chrono::{DateTime, Utc};
 use contracts::{
     UserId,
     rpc::{
-        self, CheckPresenceRequest, CheckPresenceResponse, DeleteUserRequest, DeleteUserResponse,
-        EnsureUserRequest, FindUsersRequest, FindUsersResponse, FinishDeletionRequest,
-        FinishDeletionResponse, GetUsersRequest, GetUsersResponse, IsNamedRequest, IsNamedResponse,
-        ListDeletionsRequest, ListDeletionsResponse, NoteChatsErasedRequest, NoteChatsErasedResponse, User,
-        user_service_server::UserService,
+        self, CheckPresenceRequest, CheckPresenceResponse, CountUsersRequest, CountUsersResponse,
+        DeleteUserRequest, DeleteUserResponse, EnsureUserRequest, FindUsersRequest, FindUsersResponse,
+        FinishDeletionRequest, FinishDeletionResponse, GetUsersRequest, GetUsersResponse, IsNamedRequest,
+        IsNamedResponse, ListDeletionsRequest, ListDeletionsResponse, NoteChatsErasedRequest,
+        NoteChatsErasedResponse, User, user_service_server::UserService,
     },
 };
 use kit::{
@@ -101,6 +101,14 @@ impl UserService for UserRpc {
         let shown = shown.map_err(|error| status(Error::from(error)))?;
         let shown = shown.into_iter().map(|shown| shown.as_str().to_owned()).collect();
         Ok(Response::new(CheckPresenceResponse { shown }))
+    }
+
+    async fn count_users(
+        &self,
+        _: Request<CountUsersRequest>,
+    ) -> Result<Response<CountUsersResponse>, Status> {
+        let users = self.store.count().await.map_err(|error| status(Error::from(error)))?;
+        Ok(Response::new(CountUsersResponse { users }))
     }
 
     #[expect(clippy::disallowed_methods, reason = "an edge: the time of the request")]

@@ -258,6 +258,11 @@ impl ProfileStore for MemoryStore {
         Ok(())
     }
 
+    async fn count(&self) -> Result<i64, StoreError> {
+        let count = self.profiles().values().filter(|profile| !profile.is_deleted).count();
+        Ok(i64::try_from(count).unwrap_or(i64::MAX))
+    }
+
     async fn finish_deletion(&self, user_id: UserId, at: DateTime<Utc>) -> Result<(), StoreError> {
         self.deletions().finished.insert(user_id);
         self.note(user_id, |erasure| erasure.account_at = erasure.account_at.or(Some(at)));

@@ -623,6 +623,14 @@ impl ProfileStore for PostgresStore {
         Ok(rows.into_iter().map(Deletion::from).collect())
     }
 
+    #[tracing::instrument(name = "user.store.count", skip_all)]
+    async fn count(&self) -> Result<i64, StoreError> {
+        sqlx::query_scalar("SELECT count(*) FROM users WHERE deleted_at IS NULL")
+            .fetch_one(&self.pool)
+            .await
+            .map_err(StoreError::Read)
+    }
+
     #[tracing::instrument(name = "user.store.unfinished_deletions", skip_all)]
     async fn unfinished_deletions(&self, limit: usize) -> Result<Vec<Deletion>, StoreError> {
         let rows: Vec<DeletionRow> = sqlx::query_as(

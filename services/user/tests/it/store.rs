@@ -56,6 +56,7 @@ suite![
     pages_follow_each_other_to_the_end,
     newcomers_at_once_are_one_profile,
     deletions_are_listed_in_their_order_until_they_are_finished,
+    deleted_accounts_are_not_counted,
     an_erasure_is_shown_by_its_receipt_until_nothing_of_the_user_is_left,
     privacy_and_status_are_kept_until_they_are_changed,
     settings_are_replaced_from_their_version_only,
@@ -425,6 +426,17 @@ async fn presence_is_shown_by_setting_and_contacts(store: Store) {
         PresenceShown::Never,
     ];
     assert_eq!(shown, expected);
+}
+
+async fn deleted_accounts_are_not_counted(store: Store) {
+    assert_eq!(store.count().await.expect("a count"), 0);
+    let ann = add(&store, "ann", "Ann").await;
+    add(&store, "bob", "Bob").await;
+    assert_eq!(store.count().await.expect("a count"), 2);
+    for _ in 0..2 {
+        store.delete(ann.user_id, None, at(1)).await.expect("the deletion begins");
+        assert_eq!(store.count().await.expect("a count"), 1);
+    }
 }
 
 async fn each_change_of_a_profile_makes_its_version_greater(store: Store) {

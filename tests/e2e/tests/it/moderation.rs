@@ -202,6 +202,9 @@ async fn strangers(world: &World, house: &Moderated, name: &str) -> anyhow::Resu
         ("GET appeals".to_owned(), None),
         (format!("POST appeals/{any}/decision"), Some(json!({ "accepted": true, "note": "" }))),
         ("GET audit".to_owned(), None),
+        ("GET usage".to_owned(), None),
+        (format!("GET users/{any}/sessions"), None),
+        (format!("DELETE users/{any}/sessions/one"), None),
     ] {
         let line = line.replacen(' ', " /api/moderation/", 1);
         for (token, status) in [(&own, StatusCode::FORBIDDEN), (&foreign, StatusCode::UNAUTHORIZED)] {

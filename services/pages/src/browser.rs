@@ -37,7 +37,7 @@ const TLS_ONLY: &str = "max-age=31536000";
 const FORWARDED_PROTO: HeaderName = HeaderName::from_static("x-forwarded-proto");
 
 /// Adds the headers to every response.
-pub(crate) async fn protect(request: Request, next: Next) -> Response {
+pub async fn protect(request: Request, next: Next) -> Response {
     let is_by_tls = is_by_tls(request.headers());
     let mut response = next.run(request).await;
     let is_content = response.extensions().get::<UserContent>().is_some();

@@ -1,0 +1,369 @@
+// Of what the user is notified, when, and where: in browsers, at a server of theirs, by mail and by text message.
+import { CallError, type notification } from "@posthouse/client";
+import { useEffect, useId, useState, type FormEvent, type ReactNode } from "react";
+import type { Preferences, Subscription } from "../state/notices";
+import { useSource } from "../state/source";
+import { usePage, useText, useWorkspace } from "./context";
+import { NotifyHere } from "./notify-here";
+import { Dialog, ErrorText, Field, IconButton, Name, useCall } from "./parts";
+
+const LEVELS: readonly notification.NotificationLevel[] = ["all", "mentions", "none"];
+/** What quiet hours are at first. */
+const NIGHT = { from: "22:00", to: "07:00" };
+
+export default function NotificationSettings({ onClose }: { onClose: () => void }): ReactNode {
+    const t = useText();
+    const { config } = usePage();
+    const { notices, push } = useWorkspace();
+    const { preferences } = useSource(notices);
+    const { own } = useSource(push);
+    const { error, run } = useCall();
+    const hasService = config.services.includes("notification");
+    useEffect(() => {
+        if (hasService) run(() => notices.load());
+        // A panel that is opened again looks again, and this browser may come or go meanwhile.
+    }, [notices, hasService, own]);
+    return (
+        <Dialog title={t("notices.title")} onClose={onClose}>
+            <section>
+                <h3>{t("notices.here")}</h3>
+                <NotifyHere />
+            </section>
+            <ErrorText error={error} />
+            {hasService && !preferences && error === undefined && <p className="hint">{t("loading")}</p>}
+            {preferences && <What preferences={preferences} />}
+            {preferences && <Where />}
+        </Dialog>
+    );
+}
+
+/** Of what and when. */
+function What({ preferences }: { preferences: Preferences }): ReactNode {
+    const t = useText();
+    const { notices } = useWorkspace();
+    const { isBusy, error, run } = useCall();
+    const [isQuiet, setIsQuiet] = useState(preferences.quiet != null);
+    const [isSaved, setIsSaved] = useState(false);
+    const [level, zone] = [useId(), useId()];
+    const here = Intl.DateTimeFormat().resolvedOptions().timeZone;
+    const quiet = preferences.quiet ?? { ...NIGHT, time_zone: here };
+    const submit = (event: FormEvent<HTMLFormElement>) => {
+        event.preventDefault();
+        const form = new FormData(event.currentTarget);
+        const field = (name: string) => String(form.get(name) ?? "");
+        const next: Preferences = {
+            level: LEVELS.find((known) => known === field("level")) ?? "all",
+            shows_text: form.has("shows_text"),
+            ...(isQuiet && { quiet: { from: field("from"), to: field("to"), time_zone: field("time_zone") } }),
+        };
+        run(async () => {
+            await notices.set(next);
+            setIsSaved(true);
+        });
+    };
+    return (
+        <form onSubmit={submit} onChange={() => setIsSaved(false)}>
+            <h3>{t("notices.what")}</h3>
+            <div className="field">
+                <label htmlFor={level}>{t("notices.level")}</label>
+                <select id={level} name="level" defaultValue={preferences.level}>
+                    {LEVELS.map((name) => (
+                        <option key={name} value={name}>
+                            {t(`level.${name}`)}
+                        </option>
+                    ))}
+                </select>
+            </div>
+            <div className="field">
+                <label className="check">
+                    <input type="checkbox" name="shows_text" defaultChecked={preferences.shows_text} />
+                    {t("notices.showsText")}
+                </label>
+                <small className="hint">{t("notices.showsTextHint")}</small>
+            </div>
+            <label className="check">
+                <input
+                    type="checkbox"
+                    checked={isQuiet}
+                    onChange={(event) => setIsQuiet(event.target.checked)}
+                />
+                {t("notices.quiet")}
+            </label>
+            {isQuiet && (
+                <>
+                    <div className="row">
+                        <Field
+                            label={t("notices.from")}
+                            name="from"
+                            type="time"
+                            required
+                            defaultValue={quiet.from}
+                        />
+                        <Field label={t("notices.to")} name="to" type="time" required defaultValue={quiet.to} />
+                    </div>
+                    <div className="field">
+                        <label htmlFor={zone}>{t("notices.zone")}</label>
+                        <select id={zone} name="time_zone" defaultValue={quiet.time_zone}>
+                            {zones(quiet.time_zone, here).map((name) => (
+                                <option key={name}>{name}</option>
+                            ))}
+                        </select>
+                    </div>
+                </>
+            )}
+            <ErrorText error={error} />
+            <div className="row">
+                <button type="submit" disabled={isBusy}>
+                    {t("save")}
+                </button>
+                <span role="status">{isSaved && t("saved")}</span>
+            </div>
+        </form>
+    );
+}
+
+/** Returns the names of time zones: those that the browser knows, and those that are needed anyway. */
+function zones(...needed: string[]): string[] {
+    return [...new Set([...Intl.supportedValuesOf("timeZone"), ...needed])].sort();
+}
+
+/** Where: the list, and what may be added. */
+function Where(): ReactNode {
+    const t = useText();
+    const { say } = usePage();
+    const { notices } = useWorkspace();
+    const { subscriptions, channels } = useSource(notices);
+    /** A new webhook, until this panel is closed. */
+    const [fresh, setFresh] = useState<Subscription>();
+    const { error, run, isBusy } = useCall();
+    const remove = (subscription: Subscription, name: string) =>
+        run(async () => {
+            await notices.remove(subscription.id);
+            if (fresh?.id === subscription.id) setFresh(undefined);
+            say(t("notices.removed", { name }));
+        });
+    return (
+        <section>
+            <h3>{t("notices.where")}</h3>
+            {subscriptions.length === 0 && <p className="hint">{t("notices.nowhere")}</p>}
+            <ul className="sessions">
+                {subscriptions.map((subscription) => (
+                    <Place
+                        key={subscription.id}
+                        subscription={subscription}
+                        isBusy={isBusy}
+                        onRemove={remove}
+                    />
+                ))}
+            </ul>
+            <ErrorText error={error} />
+            {fresh?.secret && <Secret name={fresh.name} secret={fresh.secret} />}
+            {channels?.email && (
+                <Adding
+                    title={t("notices.addEmail")}
+                    label={t("email")}
+                    type="email"
+                    target={(address) => ({ email: { address } })}
+                    onAdded={({ name, confirmed }) => !confirmed && say(t("notices.mailSent", { name }))}
+                />
+            )}
+            {channels?.sms && (
+                <Adding
+                    title={t("notices.addPhone")}
+                    label={t("notices.phone")}
+                    hint={t("notices.phoneHint")}
+                    type="tel"
+                    target={(number) => ({ sms: { number } })}
+                    onAdded={({ name, confirmed }) => !confirmed && say(t("notices.codeSent", { name }))}
+                />
+            )}
+            <Adding
+                title={t("notices.addWebhook")}
+                label={t("notices.url")}
+                hint={t("notices.urlHint")}
+                type="url"
+                target={(url) => ({ webhook: { url } })}
+                onAdded={setFresh}
+            />
+        </section>
+    );
+}
+
+type PlaceProps = {
+    subscription: Subscription;
+    isBusy: boolean;
+    onRemove: (subscription: Subscription, name: string) => void;
+};
+
+function Place({ subscription, isBusy, onRemove }: PlaceProps): ReactNode {
+    const t = useText();
+    const { texts, preferences } = usePage();
+    const { push, notices } = useWorkspace();
+    const { own } = useSource(push);
+    const { id, channel, confirmed, created_at_ms } = subscription;
+    const isOwn = id === own;
+    const name = isOwn ? t("notices.thisBrowser") : subscription.name;
+    const again = useCall();
+    /** The browser gives it up, too, and does not come back with the next page. */
+    const endHere = () => {
+        preferences.set({ notifies: false });
+        return push.end();
+    };
+    return (
+        <li>
+            <div className="place">
+                <span>
+                    {t(`channel.${channel}`)}: <Name text={name} />{" "}
+                    <small>{t("notices.since", { when: texts.day(created_at_ms, Date.now()) })}</small>
+                </span>
+                {!confirmed && channel === "email" && (
+                    <>
+                        <small className="hint">{t("notices.openMail")}</small>
+                        <button
+                            type="button"
+                            disabled={again.isBusy}
+                            onClick={() =>
+                                again.run(async () => {
+                                    await notices.add({ email: { address: subscription.name } });
+                                })
+                            }
+                        >
+                            {t("notices.sendAgain", { name })}
+                        </button>
+                        <ErrorText error={again.error} />
+                    </>
+                )}
+                {!confirmed && channel === "sms" && <Code subscription={subscription} />}
+            </div>
+            <IconButton
+                icon="trash"
+                label={t("remove", { name })}
+                disabled={isBusy}
+                onClick={() => (isOwn ? again.run(endHere) : onRemove(subscription, name))}
+            />
+        </li>
+    );
+}
+
+/** Takes the code of a text message. */
+function Code({ subscription: { id, name } }: { subscription: Subscription }): ReactNode {
+    const t = useText();
+    const { notices } = useWorkspace();
+    const { isBusy, error, run } = useCall();
+    return (
+        <form
+            onSubmit={(event) => {
+                event.preventDefault();
+                const code = String(new FormData(event.currentTarget).get("code") ?? "").trim();
+                run(() => notices.confirm(id, code));
+            }}
+        >
+            <Field
+                label={t("notices.code", { name })}
+                name="code"
+                inputMode="numeric"
+                autoComplete="one-time-code"
+                pattern="[0-9]{6}"
+                maxLength={6}
+                required
+            />
+            <CodeError error={error} />
+            <div className="row">
+                <button type="submit" disabled={isBusy}>
+                    {t("notices.confirm")}
+                </button>
+                <button
+                    type="button"
+                    className="link"
+                    disabled={isBusy}
+                    onClick={() =>
+                        run(async () => {
+                            await notices.add({ sms: { number: name } });
+                        })
+                    }
+                >
+                    {t("notices.sendAgain", { name })}
+                </button>
+            </div>
+        </form>
+    );
+}
+
+/** Refusals of a code have their own meaning. */
+function CodeError({ error }: { error: unknown }): ReactNode {
+    const t = useText();
+    const code = error instanceof CallError ? error.code : undefined;
+    if (code !== "permission_denied" && code !== "conflict") return <ErrorText error={error} />;
+    return (
+        <p className="error" role="alert">
+            {t(code === "conflict" ? "notices.codeOver" : "notices.wrongCode")}
+        </p>
+    );
+}
+
+type AddingProps = {
+    title: string;
+    label: string;
+    hint?: string;
+    type: string;
+    target: (value: string) => notification.CreateSubscriptionRequest;
+    onAdded: (added: Subscription) => void;
+};
+
+function Adding({ title, label, hint, type, target, onAdded }: AddingProps): ReactNode {
+    const t = useText();
+    const { notices } = useWorkspace();
+    const { isBusy, error, run } = useCall();
+    return (
+        <form
+            aria-label={title}
+            onSubmit={(event) => {
+                event.preventDefault();
+                const form = event.currentTarget;
+                const value = String(new FormData(form).get("value") ?? "").trim();
+                run(async () => {
+                    onAdded(await notices.add(target(value)));
+                    form.reset();
+                });
+            }}
+        >
+            <h4>{title}</h4>
+            <Field label={label} name="value" type={type} required {...(hint !== undefined && { hint })} />
+            <ErrorText error={error} />
+            <div className="row">
+                <button type="submit" disabled={isBusy}>
+                    {t("notices.add")}
+                </button>
+            </div>
+        </form>
+    );
+}
+
+/** What the requests of a new webhook are signed with. */
+function Secret({ name, secret }: { name: string; secret: string }): ReactNode {
+    const t = useText();
+    const [isCopied, setIsCopied] = useState(false);
+    const id = useId();
+    return (
+        <div className="secret" role="group" aria-labelledby={id}>
+            <strong id={id}>{t("notices.secret", { name })}</strong>
+            <code tabIndex={0}>{secret}</code>
+            <small className="hint">{t("notices.secretHint")}</small>
+            <div className="row">
+                <button
+                    type="button"
+                    onClick={() =>
+                        void navigator.clipboard.writeText(secret).then(
+                            () => setIsCopied(true),
+                            // It stands there to be copied by hand.
+                            () => undefined,
+                        )
+                    }
+                >
+                    {t("notices.copy")}
+                </button>
+                <span role="status">{isCopied && t("copied")}</span>
+            </div>
+        </div>
+    );
+}

@@ -1,0 +1,214 @@
+// What the parts of the state decide that stand behind screens: rights, sanctions, pins, contacts, pictures, moments.
+import { CallError, socket, type Identity, type moderation } from "@posthouse/client";
+import { expect, test, vi } from "vitest";
+import { href, placeOf } from "../src/place";
+import { Avatars } from "../src/state/avatars";
+import { Contacts } from "../src/state/contacts";
+import { Pins } from "../src/state/pins";
+import { Previews } from "../src/state/previews";
+import { Standing } from "../src/state/standing";
+import { firstLink } from "../src/text/markup";
+import { Texts } from "../src/text/texts";
+import { closingKey } from "../src/ui/closings";
+import { fromField, offeredMoments, toField } from "../src/ui/moments";
+import { isPossible } from "../src/ui/moment-field";
+import { codeKey } from "../src/ui/parts";
+import { manages, maySetExpiry, mayRemove, mayWrite, rolesToGive } from "../src/ui/rights";
+import { ANNA, CHAT, chatState, entry, ME, profile } from "./stand";
+
+/** A user whose calls have these answers, by `METHOD path`; everything else is refused as `not_found`. */
+function answering(answers: Record<string, unknown>): Identity & { call: ReturnType<typeof vi.fn> } {
+    const problem = { type: "", title: "", status: 404, code: "not_found" as const };
+    const call = vi.fn(async (method: string, path: string) => {
+        const answer = answers[`${method} ${path}`];
+        if (answer === undefined) throw new CallError("no", 404, problem);
+        return answer;
+    });
+    return { user: ME, call } as unknown as Identity & { call: typeof call };
+}
+
+const sanction = (fields: Partial<moderation.Sanction>): moderation.Sanction => ({
+    ...{ id: "s", user: ME, kind: "mute", note: "", created_at_ms: 0 },
+    ...fields,
+});
+
+test("roles allow what the service chat allows them", () => {
+    expect(rolesToGive("owner", "member")).toEqual(["admin", "owner"]);
+    expect(rolesToGive("owner", "admin")).toEqual(["member", "owner"]);
+    expect(rolesToGive("admin", "member")).toEqual([]);
+    expect([mayRemove("admin", "member"), mayRemove("admin", "admin"), mayRemove("owner", "admin")]).toEqual([
+        ...[true, false, true],
+    ]);
+    const channel = chatState({ kind: "channel", role: "member" });
+    expect([mayWrite(channel), mayWrite({ ...channel, role: "admin" })]).toEqual([false, true]);
+    const direct = chatState({ kind: "direct", other: ANNA });
+    expect([manages(direct), maySetExpiry(direct)]).toEqual([false, true]);
+    expect([maySetExpiry(chatState()), maySetExpiry(chatState({ role: "admin" }))]).toEqual([false, true]);
+});
+
+test("of several mutes the one that lasts longest counts, and one that is over or taken back is none", async () => {
+    const lifted = { at_ms: 5, note: "" };
+    const own = {
+        sanctions: [
+            sanction({ id: "over", until_ms: 1_000 }),
+            sanction({ id: "lifted", lifted }),
+            sanction({ id: "here", chat: CHAT, until_ms: 3_000 }),
+            sanction({ id: "everywhere", until_ms: 4_000 }),
+            sanction({ id: "elsewhere", chat: ANNA }),
+            sanction({ id: "warning", kind: "warning" }),
+        ],
+        appeals: [],
+        moderates: false,
+    };
+    const standing = new Standing(answering({ "GET /api/moderation/own": own }));
+    await standing.load();
+    expect(standing.muteIn(CHAT, 2_000)?.id).toBe("everywhere");
+    expect(standing.muteIn(CHAT, 4_000)).toBeUndefined();
+    expect(standing.muteIn(ANNA, 2_000)?.id).toBe("elsewhere");
+});
+
+test("a messenger without moderators has muted no one", async () => {
+    const standing = new Standing(answering({}));
+    await standing.load();
+    expect(standing.muteIn(CHAT, 0)).toBeUndefined();
+});
+
+test("pins are fetched again when an entry changes them, once for several, and for nothing else", async () => {
+    vi.useFakeTimers();
+    const pinned = [entry(3, { changes: { seq: 5, pinned_seq: 5 } })];
+    const session = { pins: vi.fn(async () => ({ chat: CHAT, messages: pinned, more: false })) };
+    const pins = new Pins(session);
+    pins.take(entry(5, { kind: "pin", target_seq: 3 }));
+    await vi.runAllTimersAsync();
+    expect(session.pins).not.toHaveBeenCalled();
+    await pins.open(CHAT);
+    expect(pins.of(CHAT)).toEqual(pinned);
+    pins.take(entry(6));
+    pins.take(entry(7, { kind: "delete", target_seq: 2 }));
+    pins.take(entry(8, { kind: "edit", target_seq: 2 }));
+    await vi.runAllTimersAsync();
+    expect(session.pins).toHaveBeenCalledTimes(1);
+    pins.take(entry(9, { kind: "unpin", target_seq: 3 }));
+    pins.take(entry(10, { kind: "pin", target_seq: 4 }));
+    await vi.runAllTimersAsync();
+    expect(session.pins).toHaveBeenCalledTimes(2);
+    vi.useRealTimers();
+});
+
+test("contacts and blocks of many pages are all there, and a change is known at once", async () => {
+    const contact = { added_at_ms: 0, name: "Captain", profile: profile(ANNA, "anna", "Anna") };
+    const identity = answering({
+        "GET /api/users/me/contacts?limit=100": { items: [], next_cursor: "a b" },
+        "GET /api/users/me/contacts?limit=100&cursor=a%20b": { items: [contact] },
+        "GET /api/blocks?limit=100": { items: [{ user_id: ME, blocked_at_ms: 0 }] },
+        [`PUT /api/blocks/${ANNA}`]: null,
+    });
+    const contacts = new Contacts(identity);
+    await contacts.load();
+    expect([contacts.get(ANNA)?.name, contacts.isBlocked(ME), contacts.isBlocked(ANNA)]).toEqual([
+        ...["Captain", true, false],
+    ]);
+    await contacts.block(ANNA);
+    expect(contacts.isBlocked(ANNA)).toBe(true);
+    await expect(contacts.unblock(ANNA)).rejects.toThrow(CallError);
+    expect(contacts.isBlocked(ANNA)).toBe(true);
+});
+
+test("a picture is asked for once, and an address that shows nothing once more", async () => {
+    const file = (at: number) => ({ links: { content: `/content/${at}`, expires_at_ms: 0 } });
+    const identity = answering({ [`GET /api/media/avatars/${ANNA}`]: file(1) });
+    const avatars = new Avatars(identity);
+    const of = { user: ANNA };
+    avatars.want(of);
+    avatars.want({ user: ANNA });
+    await vi.waitFor(() => expect(avatars.get(of)).toBe("/content/1"));
+    for (let attempt = 0; attempt < 3; attempt += 1) {
+        avatars.lose(of);
+        avatars.want(of);
+        await vi.waitFor(() => expect(identity.call).toHaveBeenCalledTimes(2));
+    }
+    expect(avatars.get(of)).toBeUndefined();
+    const none = { user: ME };
+    avatars.want(none);
+    await vi.waitFor(() => expect(identity.call).toHaveBeenCalledTimes(3));
+    avatars.want(none);
+    expect(identity.call).toHaveBeenCalledTimes(3);
+});
+
+test("a page that shows nothing has no preview, and is asked for once", async () => {
+    const identity = answering({});
+    const previews = new Previews(identity);
+    previews.want("https://example.com/");
+    await vi.waitFor(() => expect(identity.call).toHaveBeenCalledTimes(1));
+    previews.want("https://example.com/");
+    expect([identity.call.mock.calls.length, previews.get("https://example.com/")]).toEqual([1, undefined]);
+});
+
+test("the first link of a text is one that leads to a page, and never one in code", () => {
+    for (const [text, expected] of [
+        ["see https://a.example/x, and https://b.example", "https://a.example/x"],
+        ["write to mailto:me@a.example then http://b.example", "http://b.example/"],
+        ["`https://a.example`", undefined],
+        ["[click](javascript:alert(1))", undefined],
+        ["- one\n- **https://c.example**", "https://c.example/"],
+    ] as const) {
+        expect(firstLink(text), text).toBe(expected);
+    }
+});
+
+test("a moment is the same in its field and back, and only one to come can be chosen", () => {
+    const friday = new Date(2026, 10, 27, 22, 30).getTime();
+    expect(fromField(toField(friday))).toBe(friday);
+    expect(fromField("")).toBeUndefined();
+    const { hour, tomorrow, monday } = offeredMoments(friday);
+    expect([hour, tomorrow, monday].map((at) => toField(at))).toEqual([
+        ...["2026-11-27T23:30", "2026-11-28T09:00", "2026-11-30T09:00"],
+    ]);
+    // On a Monday the next one is a week ahead.
+    expect(toField(offeredMoments(new Date(2026, 10, 30, 8).getTime()).monday)).toBe("2026-12-07T09:00");
+    expect([friday - 1, friday, friday + 1].map((at) => isPossible(at, friday))).toEqual([false, false, true]);
+    expect(isPossible(friday + 367 * 86_400_000, friday)).toBe(false);
+});
+
+test("an invite link and a user are places, and back", () => {
+    for (const place of [
+        { invite: "4fT0b0m8Qx2d7cVq1sYw3A" },
+        { panel: "user", user: ANNA },
+        { chat: CHAT, panel: "about" },
+    ] as const) {
+        expect(placeOf(href(place))).toEqual(place);
+    }
+    expect(placeOf("#/join/../../x")).toEqual({});
+});
+
+test("every code of a refusal and of a closed connection has a text of its own", async () => {
+    const english = await Texts.load("en");
+    const codes = [
+        ...([
+            "malformed",
+            "invalid_argument",
+            "unauthenticated",
+            "token_expired",
+            "permission_denied",
+        ] as const),
+        ...(["not_a_member", "consent_required", "not_found", "no_such_file", "not_configured"] as const),
+        ...(["method_not_allowed", "unsupported_media_type", "conflict", "cursor_expired"] as const),
+        ...(["limit_reached", "idempotency_conflict", "too_large", "rate_limited", "slow_mode"] as const),
+        ...(["unavailable", "internal"] as const),
+    ];
+    const texts = codes.map((code) => english.of(codeKey(code)));
+    expect(new Set(texts).size).toBe(codes.length);
+    const closings = Object.keys(socket.CLOSE_CODES).map((code) => closingKey(Number(code)));
+    expect(new Set(closings.map((key) => english.of(key!))).size).toBe(closings.length);
+    expect([closingKey(1006), closingKey(4999), codeKey("of a later release" as never)]).toEqual([
+        ...[undefined, undefined, "error.fault"],
+    ]);
+});
+
+test("time spans and lengths are written as contacts read them", async () => {
+    const russian = await Texts.load("ru");
+    expect([60, 3_600, 90_000, 604_800].map((seconds) => russian.span(seconds))).toEqual([
+        ...["1 минута", "1 час", "25 часов", "1 неделя"],
+    ]);
+    expect([5_400, 65_000, 3_725_000].map((ms) => russian.length(ms))).toEqual(["0:05", "1:05", "1:02:05"]);
+});

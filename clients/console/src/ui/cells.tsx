@@ -1,0 +1,135 @@
+// The cells: how many tenants each carries and may carry, and what is the matter with it.
+import { Fragment, type ReactNode } from "react";
+import { useSource } from "../../../app/src/state/source";
+import { Refusal } from "../api";
+import { href } from "../place";
+import { byUrgency, manifestOf, readyOf, type Cell } from "../resources";
+import type { Session } from "../state/session";
+import { toYaml } from "../yaml";
+import { usePage, useText } from "./context";
+import { Age, Commands, ErrorText, Matter } from "./parts";
+
+export function Cells({ session }: { session: Session }): ReactNode {
+    const t = useText();
+    const { cells } = useSource(session);
+    const isForbidden = cells.error instanceof Refusal && cells.error.isForbidden;
+    return (
+        <>
+            <h1>{t("cells")}</h1>
+            {isForbidden ? <p role="status">{t("cells.forbidden")}</p> : <ErrorText error={cells.error} />}
+            {cells.value?.length === 0 && <p>{t("cells.none")}</p>}
+            {cells.value?.map((cell) => (
+                <CellCard key={cell.metadata.uid} cell={cell} session={session} />
+            ))}
+            <Commands commands={["kubectl get mcell", "kubectl describe mcell"]} />
+        </>
+    );
+}
+
+function CellCard({ cell, session }: { cell: Cell; session: Session }): ReactNode {
+    const t = useText();
+    const { texts } = usePage();
+    const { metadata, spec, status } = cell;
+    const [placed, capacity] = [status?.tenants ?? 0, spec.capacity.tenants];
+    const room = capacity - placed;
+    const roomText =
+        room > 0
+            ? t("cell.room", { count: room })
+            : room === 0
+              ? t("cell.full")
+              : t("cell.over", { count: -room });
+    const here = (session.tenants.value ?? []).filter((tenant) => tenant.status?.cell === metadata.name);
+    const ready = readyOf(cell);
+    const id = `cell-${metadata.uid}`;
+    return (
+        <section className="panel" aria-labelledby={id}>
+            <h2 id={id}>{metadata.name}</h2>
+            <p>
+                <span
+                    className="phase"
+                    data-phase={ready?.status === "True" ? "ready" : ready ? "attention" : "new"}
+                >
+                    {ready?.reason ?? t("phase.new")}
+                </span>
+            </p>
+            {byUrgency(status?.conditions ?? [])
+                .filter((condition) => condition.status !== "True")
+                .map((condition) => (
+                    <p key={condition.type}>
+                        <strong>{condition.type}</strong> <Matter condition={condition} />
+                    </p>
+                ))}
+            <dl>
+                <dt>{t("cell.capacity")}</dt>
+                <dd>
+                    <meter
+                        min={0}
+                        max={capacity}
+                        high={capacity * 0.9}
+                        value={placed}
+                        aria-label={t("cell.capacity")}
+                    >
+                        {t("cell.capacity.of", { tenants: placed, capacity })}
+                    </meter>{" "}
+                    {t("cell.capacity.of", { tenants: placed, capacity })} ({roomText})
+                </dd>
+                <dt>{t("cell.domain")}</dt>
+                <dd>{spec.routing.domain}</dd>
+                <dt>{t("cell.namespaces")}</dt>
+                <dd>
+                    {spec.allowedNamespaces ? texts.list(spec.allowedNamespaces) : t("cell.namespaces.all")}
+                </dd>
+                <dt>{t("column.age")}</dt>
+                <dd>
+                    <Age at={metadata.creationTimestamp} />
+                </dd>
+                {here.length > 0 && (
+                    <>
+                        <dt>{t("cell.tenants")}</dt>
+                        <dd>
+                            {here.map(({ metadata: { uid, name, namespace = "" } }, at) => (
+                                <Fragment key={uid}>
+                                    {at > 0 && ", "}
+                                    <a href={href({ at: "tenant", namespace, name })}>
+                                        {namespace}/{name}
+                                    </a>
+                                </Fragment>
+                            ))}
+                        </dd>
+                    </>
+                )}
+            </dl>
+            {status?.leftovers && status.leftovers.length > 0 && (
+                <>
+                    <h3>{t("cell.leftovers")}</h3>
+                    <ul>
+                        {status.leftovers.map(({ tenantId, namespace, name, deletionPolicy, backends }) => (
+                            <li key={`${namespace}/${name}/${tenantId}`}>
+                                {t("cell.leftover", {
+                                    tenant: tenantId,
+                                    namespace,
+                                    name,
+                                    policy: deletionPolicy,
+                                    backends: texts.list(backends),
+                                })}
+                            </li>
+                        ))}
+                    </ul>
+                </>
+            )}
+            <details>
+                <summary>{t("manifest")}</summary>
+                <pre role="group" tabIndex={0} aria-label={t("manifest")}>
+                    {toYaml(manifestOf(cell))}
+                </pre>
+            </details>
+            <Commands
+                commands={[
+                    `kubectl get mcell ${metadata.name} -o yaml`,
+                    `kubectl describe mcell ${metadata.name}`,
+                    `kubectl edit mcell ${metadata.name}`,
+                ]}
+            />
+        </section>
+    );
+}

@@ -1,0 +1,209 @@
+// Small parts that several screens have.
+import {
+    Component,
+    useEffect,
+    useId,
+    useRef,
+    useState,
+    type ComponentProps,
+    type InputHTMLAttributes,
+    type ReactNode,
+} from "react";
+import { Refusal, Unreachable } from "../api";
+import { stepOf, type Condition, type Phase } from "../resources";
+import { Changed } from "../state/edit";
+import { OtherUser } from "../state/session";
+import { PolicyChanged } from "../state/tenant-view";
+import type { Key } from "../text/texts";
+import { usePage, useText } from "./context";
+
+/** Returns the key of what an error means to the user, and Kubernetes' own words where it has some. */
+export function errorOf(error: unknown): { key: Key; message?: string } {
+    if (error instanceof Changed) return { key: "error.changed" };
+    if (error instanceof PolicyChanged) return { key: "error.policyChanged" };
+    if (error instanceof OtherUser) return { key: "error.otherUser" };
+    if (error instanceof Unreachable) return { key: "error.unreachable" };
+    if (!(error instanceof Refusal)) return { key: "error.fault" };
+    if (error.isSignedOut) return { key: "error.unauthorized" };
+    if (error.isForbidden) return { key: "error.forbidden", message: error.message };
+    if (error.isNotFound) return { key: "error.notFound" };
+    return { key: "error.refused", message: error.message };
+}
+
+/** What went wrong, said at once. */
+export function ErrorText({ error }: { error: unknown }): ReactNode {
+    const t = useText();
+    if (error === undefined) return null;
+    const { key, message } = errorOf(error);
+    return (
+        <p className="error" role="alert">
+            {t(key, message === undefined ? {} : { message })}
+        </p>
+    );
+}
+
+/** Runs one call at a time, and keeps what went wrong with it. */
+export function useCall(): { isBusy: boolean; error: unknown; run: (call: () => Promise<void>) => void } {
+    const [state, setState] = useState<{ isBusy: boolean; error: unknown }>({
+        isBusy: false,
+        error: undefined,
+    });
+    const run = (call: () => Promise<void>) => {
+        if (state.isBusy) return;
+        setState({ isBusy: true, error: undefined });
+        call().then(
+            () => setState({ isBusy: false, error: undefined }),
+            (error: unknown) => setState({ isBusy: false, error }),
+        );
+    };
+    return { ...state, run };
+}
+
+/** A dialog above the page. The browser keeps the focus in it, closes it at Escape and puts the focus back. */
+export function Dialog({
+    title,
+    onClose,
+    children,
+}: {
+    title: string;
+    onClose: () => void;
+    children: ReactNode;
+}): ReactNode {
+    const t = useText();
+    const ref = useRef<HTMLDialogElement>(null);
+    const id = useId();
+    useEffect(() => {
+        const dialog = ref.current;
+        if (dialog && !dialog.open) dialog.showModal();
+        return () => dialog?.close();
+    }, []);
+    return (
+        <dialog
+            ref={ref}
+            aria-labelledby={id}
+            onCancel={(event) => {
+                event.preventDefault();
+                onClose();
+            }}
+        >
+            <div className="dialog">
+                <header>
+                    <h2 id={id}>{title}</h2>
+                    <button type="button" onClick={onClose}>
+                        {t("close")}
+                    </button>
+                </header>
+                {children}
+            </div>
+        </dialog>
+    );
+}
+
+/** A field with its label, and what is to know of it. */
+export function Field({
+    label,
+    hint,
+    ...rest
+}: { label: string; hint?: string } & InputHTMLAttributes<HTMLInputElement>): ReactNode {
+    const id = useId();
+    return (
+        <div className="field">
+            <label htmlFor={id}>{label}</label>
+            <input
+                id={id}
+                autoComplete="off"
+                autoCapitalize="none"
+                spellCheck={false}
+                {...rest}
+                aria-describedby={hint === undefined ? undefined : `${id}-hint`}
+            />
+            {hint !== undefined && (
+                <small id={`${id}-hint`} className="hint">
+                    {hint}
+                </small>
+            )}
+        </div>
+    );
+}
+
+/** A command that does the same, to be copied. */
+export function Commands({ commands }: { commands: readonly string[] }): ReactNode {
+    const t = useText();
+    const { say } = usePage();
+    const text = commands.join("\n");
+    return (
+        <details className="commands">
+            <summary>{t("kubectl")}</summary>
+            <pre role="group" tabIndex={0} aria-label={t("kubectl")}>
+                {text}
+            </pre>
+            <button
+                type="button"
+                onClick={() => void navigator.clipboard.writeText(text).then(() => say(t("copied")))}
+            >
+                {t("copy")}
+            </button>
+        </details>
+    );
+}
+
+/** What a tenant is at. The mark differs in its form as well as in its colour. */
+export function PhaseMark({ phase }: { phase: Phase }): ReactNode {
+    const t = useText();
+    return (
+        <span className="phase" data-phase={phase}>
+            {t(`phase.${phase}`)}
+        </span>
+    );
+}
+
+/** What is the matter, and what to do next. */
+export function Matter({ condition }: { condition: Condition }): ReactNode {
+    const t = useText();
+    const { matter, step } = stepOf(condition);
+    return (
+        <>
+            <span>{matter}</span>
+            {step !== undefined && (
+                <span className="step">
+                    <strong>{t("nextStep")}</strong> {step}
+                </span>
+            )}
+        </>
+    );
+}
+
+/** How old something is; the whole moment is beside it. */
+export function Age({ at }: { at: string }): ReactNode {
+    const { texts } = usePage();
+    const atMs = Date.parse(at);
+    return (
+        <time dateTime={at} title={texts.moment(atMs)}>
+            {texts.age(atMs, Date.now())}
+        </time>
+    );
+}
+
+/** A table that scrolls within its own width, also by keyboard. */
+export function Table({ caption, ...rest }: { caption: string } & ComponentProps<"table">): ReactNode {
+    return (
+        <div className="table" role="group" aria-label={caption} tabIndex={0}>
+            <table {...rest} aria-label={caption} />
+        </div>
+    );
+}
+
+type BoundaryProps = { children: ReactNode; fallback: ReactNode };
+
+/** Shows something else where a component fails. */
+export class Boundary extends Component<BoundaryProps, { hasFailed: boolean }> {
+    override state = { hasFailed: false };
+
+    static getDerivedStateFromError(): { hasFailed: boolean } {
+        return { hasFailed: true };
+    }
+
+    override render(): ReactNode {
+        return this.state.hasFailed ? this.props.fallback : this.props.children;
+    }
+}

@@ -1,0 +1,246 @@
+// The page as users meet it, by roles and names, against an API server that knows rights.
+import { act, render, screen, waitFor, within } from "@testing-library/react";
+import userEvent from "@testing-library/user-event";
+import { beforeEach, expect, test, vi } from "vitest";
+import { Texts } from "../src/text/texts";
+import { App } from "../src/ui/app";
+import { cell, condition, deployment, FakeKubernetes, tenant, TOKEN } from "./kubernetes";
+
+let server: FakeKubernetes;
+
+beforeEach(() => {
+    server = new FakeKubernetes();
+    const broken = { ...condition("Ready", "False", "SecretInvalid"), message: "KafkaReady: no key; add it" };
+    server.tenants = [tenant("acme"), tenant("globex", { conditions: [broken] })];
+    server.cells = [cell("local", 4, 5)];
+    server.deployments = [deployment("acme-chat", 2)];
+    server.install();
+});
+
+async function opened(token = TOKEN, language = "en"): Promise<void> {
+    render(<App texts={await Texts.load([language])} />);
+    await userEvent.type(screen.getByLabelText(language === "ru" ? "Токен" : "Token"), token);
+    await userEvent.click(screen.getByRole("button", { name: language === "ru" ? "Войти" : "Sign in" }));
+}
+
+function goTo(fragment: string): void {
+    act(() => {
+        location.hash = fragment;
+        window.dispatchEvent(new HashChangeEvent("hashchange"));
+    });
+}
+
+async function atTenant(): Promise<void> {
+    await opened();
+    await screen.findByRole("link", { name: "acme" });
+    goTo("#/tenant/acme/acme");
+    await screen.findByRole("heading", { name: "acme/acme" });
+    await screen.findByRole("button", { name: "Delete" });
+}
+
+test("a token that is not taken is said so, and the field keeps it", async () => {
+    await opened("expired");
+    expect((await screen.findByRole("alert")).textContent).toContain("does not take this token");
+    expect(screen.getByLabelText("Token")).toHaveProperty("value", "expired");
+});
+
+test("over an open connection no token is asked for", async () => {
+    vi.stubGlobal("isSecureContext", false);
+    render(<App texts={await Texts.load([])} />);
+    expect(screen.getByRole("alert").textContent).toContain("not loaded over a secure connection");
+    expect(screen.queryByLabelText("Token")).toBeNull();
+    vi.unstubAllGlobals();
+});
+
+test("all tenants at a glance: what each is at, and the next step", async () => {
+    await opened();
+    const row = (await screen.findByRole("link", { name: "globex" })).closest("tr")!;
+    expect(within(row).getByText("Needs action")).toBeTruthy();
+    expect(within(row).getByText("SecretInvalid")).toBeTruthy();
+    expect(row.textContent).toContain("KafkaReady: no key");
+    expect(row.textContent).toContain("Next step: add it");
+    expect(screen.getByText("kubectl get mt -A -o wide")).toBeTruthy();
+    await userEvent.type(screen.getByRole("searchbox", { name: "Find" }), "acme.example");
+    await waitFor(() => expect(screen.queryByRole("link", { name: "globex" })).toBeNull());
+    expect(screen.getByRole("link", { name: "acme" })).toBeTruthy();
+});
+
+test("a user with rights in one namespace sees that one, and is shown why there is no more", async () => {
+    server.namespaces = ["acme"];
+    render(<App texts={await Texts.load([])} />);
+    await userEvent.type(screen.getByLabelText("Token"), TOKEN);
+    await userEvent.type(screen.getByLabelText("Namespaces"), "acme globex");
+    await userEvent.click(screen.getByRole("button", { name: "Sign in" }));
+    await screen.findByRole("link", { name: "acme" });
+    expect(screen.queryByRole("link", { name: "globex" })).toBeNull();
+    expect((await screen.findByRole("alert")).textContent).toContain("You may not do this");
+    goTo("#/cells");
+    expect((await screen.findByText(/posthouse-cell-viewer/)).textContent).toContain("You may not see cells");
+    goTo("#/tenant/globex/globex");
+    await screen.findByRole("heading", { name: "globex/globex" });
+    expect((await screen.findByRole("alert")).textContent).toContain("You may not do this");
+    expect(screen.queryByRole("button", { name: "Delete" })).toBeNull();
+    expect(server.calls.every(({ method }) => method === "GET" || method === "POST")).toBe(true);
+});
+
+test("who may only look has no button that would be refused", async () => {
+    server.mayWrite = false;
+    await atTenant();
+    await waitFor(() =>
+        expect(screen.getByRole("button", { name: "Delete" })).toHaveProperty("disabled", true),
+    );
+    expect(screen.getByRole("button", { name: "Pause" })).toHaveProperty("disabled", true);
+    expect(screen.getByRole("button", { name: "Edit" })).toHaveProperty("disabled", true);
+    expect(screen.getByText(/You may not change tenants in namespace acme/)).toBeTruthy();
+});
+
+test("a tenant shows what runs of it and what it takes", async () => {
+    server.pods = [
+        {
+            metadata: { name: "acme-chat-1" },
+            containers: [{ name: "c", usage: { cpu: "250m", memory: "64Mi" } }],
+        },
+    ];
+    await atTenant();
+    const row = (await screen.findByRole("rowheader", { name: "acme-chat" })).closest("tr")!;
+    expect(row.textContent).toContain("2 / 2");
+    expect(row.textContent).toContain("0.2 cores, 64 MiB");
+    expect(await screen.findByText("0.25 cores, 64 MiB")).toBeTruthy();
+    expect(screen.getByText(/kubectl top pods -n acme/)).toBeTruthy();
+});
+
+test("where pods are not measured, that is said, and is no fault", async () => {
+    await atTenant();
+    expect(await screen.findByText(/does not measure pods/)).toBeTruthy();
+    expect(screen.queryByRole("alert")).toBeNull();
+});
+
+test("an edit is planned by a dry run, shown as a difference, and then applied", async () => {
+    server.onApply = (before, text) => {
+        before.spec.topology = text.includes("topology: Compact") ? "Compact" : "Distributed";
+        return before;
+    };
+    await atTenant();
+    await userEvent.click(screen.getByRole("button", { name: "Edit" }));
+    const field = screen.getByLabelText<HTMLTextAreaElement>("Manifest, as YAML");
+    expect(field.value).toContain("kind: MessengerTenant");
+    expect(screen.getByRole("button", { name: "Apply" })).toHaveProperty("disabled", true);
+    await userEvent.click(field);
+    await userEvent.paste("  topology: Compact\n");
+    await userEvent.click(screen.getByRole("button", { name: "Show the plan" }));
+    const plan = within(await screen.findByRole("region", { name: "Plan" }));
+    expect(plan.getByText(/Nothing was changed/)).toBeTruthy();
+    expect(server.of("PATCH").at(-1)!.query.get("dryRun")).toBe("All");
+    expect(server.tenants[0]!.spec.topology).toBeUndefined();
+    await userEvent.click(screen.getByRole("button", { name: "Apply" }));
+    expect(await screen.findAllByText(/^Applied\./)).toBeTruthy();
+    expect(server.tenants[0]!.spec.topology).toBe("Compact");
+});
+
+test("a conflict names the fields and their owner, and offers to take them over", async () => {
+    server.owner = "argocd";
+    await atTenant();
+    await userEvent.click(screen.getByRole("button", { name: "Edit" }));
+    await userEvent.click(screen.getByRole("button", { name: "Show the plan" }));
+    const alert = await screen.findByRole("alert");
+    expect(alert.textContent).toContain(".spec.deletionPolicy");
+    expect(alert.textContent).toContain("argocd");
+    await userEvent.click(screen.getByRole("checkbox", { name: "Take these fields over" }));
+    await userEvent.click(screen.getByRole("button", { name: "Show the plan" }));
+    expect(await screen.findByText(/Nothing would change/)).toBeTruthy();
+    expect(server.of("PATCH").at(-1)!.query.get("force")).toBe("true");
+});
+
+test("a pause says what it does, and the command that does the same", async () => {
+    await atTenant();
+    await userEvent.click(screen.getByRole("button", { name: "Pause" }));
+    const dialog = await screen.findByRole("dialog", { name: "Pause: acme/acme" });
+    expect(dialog.textContent).toContain("writes nothing");
+    expect(dialog.textContent).toContain(`-p '{"spec":{"paused":true}}'`);
+    await userEvent.click(within(dialog).getByRole("button", { name: "Pause" }));
+    expect(await screen.findByRole("button", { name: "Resume" })).toBeTruthy();
+    expect(server.tenants[0]!.spec.paused).toBe(true);
+});
+
+test.each([
+    ["Retain", "The data stays", "Delete and keep the data"],
+    ["Delete", "Nothing brings it back", "Delete for good"],
+] as const)("a deletion with %s spells out what becomes of the data", async (policy, consequence, button) => {
+    server.tenants[0]!.spec.deletionPolicy = policy;
+    await atTenant();
+    await userEvent.click(screen.getByRole("button", { name: "Delete" }));
+    const dialog = await screen.findByRole("dialog", { name: "Delete acme/acme" });
+    expect(dialog.textContent).toContain(consequence);
+    for (const part of [
+        "acme.example",
+        "acme.message.send",
+        "mt_acme",
+        "postgres",
+        "kubectl delete mt acme -n acme",
+    ])
+        expect(dialog.textContent).toContain(part);
+    const confirm = within(dialog).getByRole("button", { name: button });
+    expect(confirm).toHaveProperty("disabled", true);
+    await userEvent.type(within(dialog).getByLabelText("Type acme to confirm"), "acm");
+    expect(confirm).toHaveProperty("disabled", true);
+    await userEvent.type(within(dialog).getByLabelText("Type acme to confirm"), "e");
+    await userEvent.click(confirm);
+    await waitFor(() => expect(screen.queryByRole("dialog")).toBeNull());
+    expect(server.tenants.map(({ metadata }) => metadata.name)).toEqual(["globex"]);
+    expect((await screen.findByRole("alert")).textContent).toContain("does not exist");
+});
+
+test("the room of a cell is a number, and what is left behind there is named", async () => {
+    server.cells[0]!.status!.leftovers = [
+        { tenantId: "old", namespace: "team", name: "it", deletionPolicy: "Delete", backends: ["kafka", "s3"] },
+    ];
+    await opened();
+    await screen.findByRole("link", { name: "acme" });
+    goTo("#/cells");
+    const panel = within(await screen.findByRole("region", { name: "local" }));
+    expect(panel.getByText(/4 of 5 \(room for 1\)/)).toBeTruthy();
+    expect(panel.getByText(/was team\/it, policy Delete.*kafka and s3/)).toBeTruthy();
+    expect(panel.getByText("acme/acme")).toBeTruthy();
+    expect(panel.getByText(/kubectl describe mcell local/)).toBeTruthy();
+});
+
+test("a session that ends asks for a token and keeps what was written", async () => {
+    await atTenant();
+    await userEvent.click(screen.getByRole("button", { name: "Edit" }));
+    await userEvent.click(screen.getByLabelText("Manifest, as YAML"));
+    await userEvent.paste("# mine\n");
+    server.takesToken = false;
+    await userEvent.click(screen.getByRole("button", { name: "Refresh" }));
+    await screen.findByText(/Sign in with a new one/);
+    server.takesToken = true;
+    await userEvent.type(screen.getByLabelText("Token"), TOKEN);
+    await userEvent.click(screen.getByRole("button", { name: "Sign in" }));
+    await waitFor(() => expect(screen.queryByLabelText("Token")).toBeNull());
+    expect(screen.getByLabelText<HTMLTextAreaElement>("Manifest, as YAML").value).toContain("# mine");
+});
+
+test("an edit is still there after a look at another screen", async () => {
+    await atTenant();
+    await userEvent.click(screen.getByRole("button", { name: "Edit" }));
+    await userEvent.click(screen.getByLabelText("Manifest, as YAML"));
+    await userEvent.paste("# mine\n");
+    goTo("#/cells");
+    await screen.findByRole("heading", { name: "Cells" });
+    goTo("#/tenant/acme/acme");
+    expect((await screen.findByLabelText<HTMLTextAreaElement>("Manifest, as YAML")).value).toContain("# mine");
+});
+
+test("after signing out the page knows no token and no tenant", async () => {
+    await opened();
+    await screen.findByRole("link", { name: "acme" });
+    await userEvent.click(screen.getByRole("button", { name: "Sign out" }));
+    expect(await screen.findByLabelText("Token")).toHaveProperty("value", "");
+    expect(document.body.textContent).not.toContain("acme");
+});
+
+test("the page speaks the language of the browser", async () => {
+    await opened(TOKEN, "ru");
+    const row = (await screen.findByRole("link", { name: "globex" })).closest("tr")!;
+    expect(within(row).getByText("Нужно действие")).toBeTruthy();
+    expect(document.documentElement.lang).toBe("ru");
+});

@@ -1,0 +1,175 @@
+// A session and an edit over the calls of the page, without components.
+import { beforeEach, expect, test, vi } from "vitest";
+import { Kubernetes, paths, Refusal, Unreachable } from "../src/api";
+import { Changed, Edit } from "../src/state/edit";
+import { OtherUser, remembered, Session } from "../src/state/session";
+import { PolicyChanged, TenantView } from "../src/state/tenant-view";
+import { cell, FakeKubernetes, tenant, TOKEN } from "./kubernetes";
+
+let server: FakeKubernetes;
+
+beforeEach(() => {
+    server = new FakeKubernetes();
+    server.tenants = [tenant("globex"), tenant("acme")];
+    server.cells = [cell("local", 2, 5)];
+    server.install();
+});
+
+const names = ({ tenants }: Session) => tenants.value?.map(({ metadata }) => metadata.name);
+
+test("who may list all sees all, in order", async () => {
+    const session = await Session.open(TOKEN, ["acme"]);
+    expect(session.namespaces).toBeUndefined();
+    expect(names(session)).toEqual(["acme", "globex"]);
+    expect(session.cells.value).toHaveLength(1);
+});
+
+test("a list comes in parts, and no part is missing", async () => {
+    server.pageSize = 2;
+    server.tenants = Array.from({ length: 5 }, (_, at) => tenant(`t${at}`));
+    expect(names(await Session.open(TOKEN, []))).toEqual(["t0", "t1", "t2", "t3", "t4"]);
+});
+
+test("a user of one namespace sees its tenants, and what is refused", async () => {
+    server.namespaces = ["acme"];
+    const session = await Session.open(TOKEN, ["acme", "globex"]);
+    expect(names(session)).toEqual(["acme"]);
+    expect([...session.refused.keys()]).toEqual(["globex"]);
+    expect(session.cells.error).toBeInstanceOf(Refusal);
+    expect(session.cells.value).toBeUndefined();
+    await session.remove("globex");
+    expect([...session.refused.keys()]).toEqual([]);
+    expect(remembered()).toEqual(["acme"]);
+});
+
+test("a server that fails is not one where the user has few rights", async () => {
+    server.failsLists = true;
+    await expect(Session.open(TOKEN, ["acme"])).rejects.toThrow("etcd is away");
+});
+
+test("the namespace of a ServiceAccount is looked at without being named", async () => {
+    server.namespaces = ["acme"];
+    server.username = "system:serviceaccount:acme:deployer";
+    const session = await Session.open(TOKEN, []);
+    expect(session.namespaces).toEqual(["acme"]);
+    expect(names(session)).toEqual(["acme"]);
+});
+
+test("a token is in the header of each call, and nowhere in the browser", async () => {
+    await Session.open(TOKEN, []);
+    expect(new Set(server.calls.map(({ token }) => token))).toEqual(new Set([`Bearer ${TOKEN}`]));
+    expect(JSON.stringify({ ...localStorage, ...sessionStorage })).not.toContain(TOKEN);
+    expect(document.cookie).toBe("");
+});
+
+test("a token that is not taken any more ends the session, and another one of the user goes on with it", async () => {
+    const session = await Session.open(TOKEN, []);
+    server.takesToken = false;
+    await session.refresh();
+    expect(session.hasEnded).toBe(true);
+    await expect(session.renew(TOKEN)).rejects.toThrow(Refusal);
+    server.takesToken = true;
+    server.username = "bob";
+    await expect(session.renew(TOKEN)).rejects.toThrow(OtherUser);
+    server.username = "ann";
+    await session.renew(TOKEN);
+    expect(session.hasEnded).toBe(false);
+    expect(names(session)).toEqual(["acme", "globex"]);
+});
+
+test("what was seen stays while nothing answers, and goes when it is refused", async () => {
+    const session = await Session.open(TOKEN, []);
+    server.isDown = true;
+    await session.refresh();
+    expect(session.tenants.error).toBeInstanceOf(Unreachable);
+    expect(names(session)).toEqual(["acme", "globex"]);
+    server.isDown = false;
+    server.namespaces = ["acme"];
+    await session.refresh();
+    expect(names(session)).toBeUndefined();
+});
+
+test("an answer that is none of Kubernetes is no tenant", async () => {
+    vi.stubGlobal("fetch", () => Promise.resolve(new Response("<html>a proxy</html>")));
+    await expect(new Kubernetes(TOKEN).list(paths.tenants())).rejects.toThrow(Unreachable);
+    vi.stubGlobal("fetch", () => Promise.resolve(new Response("Bad Gateway", { status: 502 })));
+    await expect(new Kubernetes(TOKEN).list(paths.tenants())).rejects.toThrow("Bad Gateway");
+});
+
+async function editing(): Promise<Edit> {
+    const view = new TenantView(await Session.open(TOKEN, []), "acme", "acme");
+    await view.refresh();
+    server.onApply = (before, text) => {
+        if (text.includes("deletionPolicy: Delete")) before.spec.deletionPolicy = "Delete";
+        return before;
+    };
+    return new Edit(view, view.tenant.value!);
+}
+
+test("a plan changes nothing, and applying it changes what it showed", async () => {
+    const edit = await editing();
+    edit.write(edit.text.replace("spec:", "spec:\n  deletionPolicy: Delete"));
+    await edit.showPlan();
+    const changed = edit.plan!.lines.filter(({ is }) => is !== "same");
+    expect(changed).toEqual([{ is: "added", text: "  deletionPolicy: Delete" }]);
+    expect(server.tenants.some(({ spec }) => spec.deletionPolicy === "Delete")).toBe(false);
+    expect(server.of("PATCH").map(({ query }) => query.get("dryRun"))).toEqual(["All"]);
+    await edit.apply();
+    expect(edit.state).toBe("applied");
+    expect(server.tenants.filter(({ spec }) => spec.deletionPolicy === "Delete")).toHaveLength(1);
+});
+
+test("a plan is of one text: another one needs another plan", async () => {
+    const edit = await editing();
+    await edit.showPlan();
+    expect(edit.plan).toBeDefined();
+    edit.write(`${edit.text}# more`);
+    expect(edit.plan).toBeUndefined();
+    await edit.apply();
+    expect(server.of("PATCH").every(({ query }) => query.get("dryRun") === "All")).toBe(true);
+});
+
+test("what another user changed meanwhile is shown before anything is applied", async () => {
+    const edit = await editing();
+    edit.write(edit.text.replace("spec:", "spec:\n  deletionPolicy: Delete"));
+    await edit.showPlan();
+    server.tenants = server.tenants.map((one) => ({ ...one, spec: { ...one.spec, topology: "Compact" } }));
+    await edit.apply();
+    expect(edit.error).toBeInstanceOf(Changed);
+    expect(server.tenants.some(({ spec }) => spec.deletionPolicy === "Delete")).toBe(false);
+    expect(edit.plan?.base.manifest).toContain("topology: Compact");
+    await edit.apply();
+    expect(edit.state).toBe("applied");
+});
+
+test("a text that the server leaves as it is is said to be kept", async () => {
+    const edit = await editing();
+    edit.write(edit.text.replace("  cellRef:\n    name: local\n", ""));
+    await edit.showPlan();
+    expect(edit.plan?.isKept).toBe(true);
+});
+
+test("fields of others are named, and taken over only when the user says so", async () => {
+    const edit = await editing();
+    server.owner = "argocd";
+    edit.write(edit.text.replace("spec:", "spec:\n  deletionPolicy: Delete"));
+    await edit.showPlan();
+    expect(edit.plan).toBeUndefined();
+    expect(edit.conflicts).toEqual([{ field: ".spec.deletionPolicy", message: 'conflict with "argocd"' }]);
+    edit.setTakesOver(true);
+    await edit.showPlan();
+    await edit.apply();
+    expect(edit.state).toBe("applied");
+    expect(server.of("PATCH").map(({ query }) => query.get("force"))).toEqual([null, "true", "true"]);
+});
+
+test("a deletion is of what the user saw: this resource, with this policy", async () => {
+    const view = new TenantView(await Session.open(TOKEN, []), "acme", "acme");
+    await view.refresh();
+    await expect(view.delete("uid-acme", "Delete")).rejects.toThrow(PolicyChanged);
+    expect(server.of("DELETE")).toEqual([]);
+    await expect(view.delete("uid-of-another", "Retain")).rejects.toThrow("another UID");
+    await view.delete("uid-acme", "Retain");
+    expect(view.isGone).toBe(true);
+    expect(names(view.session)).toEqual(["globex"]);
+});
