@@ -11,7 +11,7 @@ export function newName(): string {
     return `s${Date.now().toString(36)}${count}`;
 }
 
-/** What the page is told of its tenant. It is asked in the page: Node resolves no names below `localhost`, as browsers do. */
+/** What the service web says of its tenant. It is asked in the page: Node resolves no names below `localhost`, as browsers do. */
 export type PageConfig = { name: string; realm?: string; services: string[] };
 
 export function configOf(page: Page): Promise<PageConfig> {
@@ -78,6 +78,12 @@ export class Actor {
         await this.page.locator("#kc-login").click();
     }
 
+    /** The chat with another user in the list. In the chat itself the name leads to the user's page. */
+    inList(other: Actor) {
+        const chats = this.page.getByRole("navigation", { name: "Chats" });
+        return chats.getByRole("link", { name: new RegExp(other.name) });
+    }
+
     /** Opens the dialog of a new chat and chooses another user. */
     async beginWith(other: Actor): Promise<void> {
         await this.page.getByRole("button", { name: "New chat" }).click();
@@ -129,9 +135,7 @@ export class Actor {
     }
 
     async open(other: Actor): Promise<void> {
-        // The name leads to the user's page in the chat, and to the chat in the list.
-        const chats = this.page.getByRole("navigation", { name: "Chats" });
-        await chats.getByRole("link", { name: new RegExp(other.name) }).click();
+        await this.inList(other).click();
     }
 }
 

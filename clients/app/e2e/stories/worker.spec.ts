@@ -47,7 +47,7 @@ test("without a network the page opens with its chats, and what is written goes 
     await expect.poll(() => keptChats(anna.page)).toBeGreaterThan(0);
     await anna.context.setOffline(true);
     await anna.page.reload();
-    await expect(anna.page.getByRole("link", { name: new RegExp(boris.name) })).toBeVisible();
+    await expect(anna.inList(boris)).toBeVisible();
     await anna.composer.fill("from the tunnel");
     await anna.composer.press("Enter");
     await anna.context.setOffline(false);
