@@ -55,7 +55,7 @@ test("a picture is sent by a picker and seen by the other user", async ({ actors
     const { services } = await configOf(anna!.page);
     test.skip(!services.includes("media"), "the tenant has no media service");
     const picture = Buffer.from(
-        "iVBORw0KGgoAAAANSUhEUgAAAAoAAAAKCAYAAACNMs+9AAAAFUlEQVR42mNk+M9Qz0AEYBxVSF+FABJADveWkH6oAAAAAElFTkSuQmCC",
+        "iVBORw0KGgoAAAANSUhEUgAAAAoAAAAKCAIAAAACUFjqAAAAEklEQVR42mM4oaGBBzGMSmNDAHy0bWGIhE5LAAAAAElFTkSuQmCC",
         "base64",
     );
     await anna!.page
