@@ -202,7 +202,7 @@ export function Dialog({
         const dialog = ref.current;
         if (dialog && !dialog.open) dialog.showModal();
         // By itself the browser would begin with the button that closes.
-        dialog?.querySelector<HTMLElement>("input, select, textarea")?.focus();
+        dialog?.querySelector<HTMLElement>("input:not([hidden]), select, textarea")?.focus();
         return () => dialog?.close();
     }, []);
     return (
