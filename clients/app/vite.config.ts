@@ -138,5 +138,7 @@ export default defineConfig({
         include: ["test/**/*.test.{ts,tsx}"],
         setupFiles: ["test/setup.ts"],
         restoreMocks: true,
+        // Conditions are waited for; this is for what never comes, on a machine that is busy with other suites.
+        testTimeout: 60_000,
     },
 } as Parameters<typeof defineConfig>[0]);

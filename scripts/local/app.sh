@@ -47,7 +47,7 @@ client_tests() {
         && nice node node_modules/vitest/vitest.mjs run --reporter=default --reporter=json --outputFile.json="$(client_result "$1")"
 }
 
-# They need neither the stack nor a compiled service, and run beside tests that wait most of the time. One client's failure hides no other's.
+# They need neither the stack nor a compiled service. One client's failure hides no other's.
 app_tests_run() {
     local status=0
     (client_tests "$APP") || status=1

@@ -1,6 +1,9 @@
 import "fake-indexeddb/auto";
-import { cleanup } from "@testing-library/react";
+import { cleanup, configure } from "@testing-library/react";
 import { afterEach } from "vitest";
+
+// A busy machine draws late; what never comes fails all the same.
+configure({ asyncUtilTimeout: 15_000 });
 
 afterEach(() => {
     cleanup();

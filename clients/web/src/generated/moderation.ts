@@ -35,7 +35,7 @@ export type AuditEntry = {
     by?: (UserId | null);
     /** Its place: greater ones are later. */
     id: number;
-    /** The id of the report, sanction, appeal or rule set; of a message its chat and seq. */
+    /** The id of the report, sanction, appeal, rule set or session; of a message its chat and seq. */
     subject: string;
     user?: (UserId | null);
 };
@@ -189,7 +189,7 @@ export type Page_AuditEntry = {
         by?: (UserId | null);
         /** Its place: greater ones are later. */
         id: number;
-        /** The id of the report, sanction, appeal or rule set; of a message its chat and seq. */
+        /** The id of the report, sanction, appeal, rule set or session; of a message its chat and seq. */
         subject: string;
         user?: (UserId | null);
     }>;
@@ -250,6 +250,18 @@ export type Page_Sanction = {
         /** Milliseconds since the epoch; for good when absent. */
         until_ms?: (number | null);
         user: UserId;
+    }>;
+    next_cursor?: (string | null);
+};
+
+/** One page of a list. `next_cursor` is absent on the last page; pass it back as `cursor`. */
+export type Page_UserSession = {
+    items: Array<{
+        /** When it was signed in or refreshed last, in milliseconds since the epoch. */
+        last_used_at_ms: number;
+        session_id: string;
+        /** When it was signed in, in milliseconds since the epoch. */
+        started_at_ms: number;
     }>;
     next_cursor?: (string | null);
 };
@@ -443,8 +455,31 @@ export type ShadowRun = {
 /** How far a shadow run is. */
 export type ShadowState = ("running" | "done" | "failed");
 
+/** `GET /api/moderation/usage`: how much there is at this moment. */
+export type TenantUsage = {
+    banned_users: number;
+    /** Messages and edits that rules caught in the last 90 days. */
+    caught: number;
+    enforced_rule_sets: number;
+    /** Users who are muted in the whole messenger; likewise the next. */
+    muted_users: number;
+    open_appeals: number;
+    open_reports: number;
+    /** Users whose accounts are not deleted. */
+    users: number;
+};
+
 /** A user: the `sub` claim of the tenant's realm. */
 export type UserId = string;
+
+/** A session of a user that goes on, as moderators see it. */
+export type UserSession = {
+    /** When it was signed in or refreshed last, in milliseconds since the epoch. */
+    last_used_at_ms: number;
+    session_id: string;
+    /** When it was signed in, in milliseconds since the epoch. */
+    started_at_ms: number;
+};
 
 /** Words and phrases, as whole words. */
 export type WordsRule = {

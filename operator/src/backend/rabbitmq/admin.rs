@@ -26,7 +26,7 @@ use crate::{
     tenant::{Cell, Tenant},
 };
 
-/// How the broker calls the hash of a password that [`matches`] compares.
+/// How the broker calls the hash of a password that [`matches()`] compares.
 const SHA256: &str = "rabbit_password_hashing_sha256";
 /// Bytes of the salt before such a hash.
 const SALT_BYTES: usize = 4;
