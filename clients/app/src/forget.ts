@@ -1,4 +1,4 @@
-// What a browser forgets of a user who is signed in no more, whoever ended it: the next one at this browser reads nothing of theirs.
+// What a browser forgets of a user who is signed in no more: another user of this browser reads nothing of theirs.
 import { installed } from "./installed";
 import { Kept, type Extent } from "./state/kept";
 import { forgetSubscription, unsubscribeHere } from "./state/push";
@@ -16,7 +16,7 @@ export async function forgetUser(user: string, extent: Extent): Promise<void> {
     // First, and at once: without it, a page that is opened without a connection shows nothing.
     localStorage.removeItem(KNOWN_KEY);
     localStorage.removeItem(DEVICE_KEY);
-    // Of a user who may come back it stays, by which another one is told from them (`Push.isOfAnother`).
+    // Of a user who may come back it stays: by it the page knows when another user signs in instead (`Push.isOfAnother`).
     if (extent === "all") forgetSubscription();
     await Promise.allSettled([Kept.forget(user, extent), unsubscribeHere(), installed.forget()]);
 }

@@ -64,7 +64,7 @@ export class SignIn {
         return this.isAtRealm && !this.#hasTriedToEnd && localStorage.getItem(OWED_KEY) !== null;
     }
 
-    /** Notes that the messenger did not answer when `user` signed out. Without it, whoever signs in next at the realm would be that user. */
+    /** Notes that the messenger did not answer when `user` signed out. Without it, the next sign-in at the realm would be of that user. */
     oweSignOut(user: string): void {
         if (this.isAtRealm) localStorage.setItem(OWED_KEY, user);
     }

@@ -233,7 +233,7 @@ test("of a sign-in that is over this browser keeps only what was not sent", asyn
     vi.restoreAllMocks();
 });
 
-test("who signs out without a connection leaves nothing in this browser, and is told of the session", async () => {
+test("who signs out without a connection leaves nothing in this browser, and reads that the session goes on", async () => {
     await openedWithMuch();
     await userEvent.click(screen.getByRole("button", { name: "Settings" }));
     await userEvent.click(await screen.findByRole("button", { name: "Sign out" }, { timeout: 5_000 }));

@@ -22,7 +22,7 @@ test.each(["all", "all-but-unsent"] as const)(
         await forgetUser(ME, extent);
         expect(unsubscribe).toHaveBeenCalledOnce();
         expect(close).toHaveBeenCalledTimes(2);
-        // By it, another user who signs in next is told from one who comes back.
+        // By it, the page knows when another user signs in than the one who was here.
         expect(Object.keys({ ...localStorage })).toEqual(extent === "all" ? [] : ["posthouse.push"]);
         vi.unstubAllGlobals();
     },

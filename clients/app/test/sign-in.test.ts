@@ -175,7 +175,7 @@ test("a browser that the realm does not know any more forgets its user, but not 
     expect(localStorage.getItem("posthouse.signed-in")).toBeNull();
 });
 
-test("a sign-out that the messenger did not hear of is finished by the next load, and nobody is signed in by it", async () => {
+test("a sign-out that did not reach the messenger is finished by the next load, which signs no user in", async () => {
     const signIn = new SignIn(CONFIG);
     signIn.oweSignOut(ME);
     expect(signIn.owesSignOut).toBe(true);

@@ -84,7 +84,7 @@ export class Push extends Source {
     }
 }
 
-/** Ends the pushes of this browser, whoever's they are, without the messenger. */
+/** Ends the pushes of this browser, of any user, without the messenger. */
 export async function unsubscribeHere(): Promise<void> {
     if (!("serviceWorker" in navigator)) return;
     // A page that has just been opened has not installed its worker, and that of the page before is there.

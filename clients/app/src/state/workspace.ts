@@ -350,7 +350,7 @@ export class Workspace {
         });
         session.on("disconnected", ({ why }) => this.connection.set("offline", why, session.closeCode));
         session.on("ended", ({ why }) => {
-            // Whoever has this browser now: a session that was ended elsewhere may be that of a lost one.
+            // A session that was ended elsewhere may be that of a lost device, in other hands now.
             if (session.closeCode === SESSION_ENDED) this.forgotten = "all";
             // It may as well be too old, and then its user comes back to what they wrote.
             else if (session.isSignInOver) this.forgotten = "all-but-unsent";
