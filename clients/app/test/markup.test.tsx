@@ -109,7 +109,9 @@ test.each([
 
 test("fillers that look like nothing are taken out of a name", () => {
     expect(plainName("An\u3164na\u115f\u1160\u180e\u2800\uffa0")).toBe("Anna");
+});
 
+test.each([
     ["Shall we meet at the **harbour**?", "Shall we meet at the harbour?"],
     ["`code` and *more* and ~~less~~", "code and more and less"],
     ["# Title\n\n- one\n- *two*\n\n> said **so**", "Title one two said so"],
