@@ -75,6 +75,9 @@ pub enum SendError {
     /// It is tried again.
     #[error("the provider is not there at present: {why}")]
     Later { why: String, after: Option<Duration> },
+    /// Likewise: the provider is there, and takes nothing for this endpoint at present.
+    #[error("the endpoint takes nothing at present: {why}")]
+    Limited { why: String, after: Option<Duration> },
     /// Likewise: an administrator of the tenant has to do something first, and no subscription is at fault.
     #[error("what the tenant has set up is not taken: {0}")]
     Misconfigured(String),
@@ -175,7 +178,7 @@ fn outcome(response: &Response) -> Result<(), SendError> {
         _ if status.is_success() => Ok(()),
         StatusCode::NOT_FOUND | StatusCode::GONE => Err(SendError::Gone),
         StatusCode::REQUEST_TIMEOUT | StatusCode::TOO_EARLY | StatusCode::TOO_MANY_REQUESTS => {
-            Err(SendError::Later { why: why(), after: retry_after(response.headers()) })
+            Err(SendError::Limited { why: why(), after: retry_after(response.headers()) })
         }
         _ if status.is_server_error() => {
             Err(SendError::Later { why: why(), after: retry_after(response.headers()) })
