@@ -426,7 +426,7 @@ impl Guard {
             let _turn = turn(&self.0.sessions).await?;
             self.0.accounts.close_other_ways(user_id).await?;
         }
-        let sessions = self.listed(user_id).await?.into_iter().map(|session| session.id);
+        let sessions = self.listed(user_id, &self.0.sessions).await?.into_iter().map(|session| session.id);
         self.ended(user_id, sessions.filter(|id| Some(id) != kept).collect(), &self.0.sessions).await?;
         if kept.is_none() {
             let _turn = turn(&self.0.sessions).await?;
@@ -507,7 +507,7 @@ impl Guard {
             return Ok(());
         }
         // After it: none begins while they are ended.
-        let sessions = self.listed(user_id).await?.into_iter().map(|session| session.id);
+        let sessions = self.listed(user_id, &self.0.sessions).await?.into_iter().map(|session| session.id);
         self.ended(user_id, sessions.collect(), &self.0.sessions).await?;
         let _turn = turn(&self.0.sessions).await?;
         Ok(self.0.accounts.revoke_tokens(user_id).await?)
