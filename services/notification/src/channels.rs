@@ -209,3 +209,23 @@ fn retry_after(headers: &HeaderMap) -> Option<Duration> {
 fn misplaced() -> SendError {
     SendError::Refused("the channel does not send this".to_owned())
 }
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_limit_of_one_endpoint_is_no_outage_of_its_provider() {
+        let outcome = |status: u16| {
+            let response = http::Response::builder().status(status).header(header::RETRY_AFTER, "7").body("");
+            outcome(&Response::from(response.expect("a response")))
+        };
+        let (why, after) = (|status: u16| format!("status {status}"), Some(Duration::from_secs(7)));
+        for status in [408, 425, 429] {
+            assert_eq!(outcome(status), Err(SendError::Limited { why: why(status), after }));
+        }
+        for status in [500, 502, 503, 504] {
+            assert_eq!(outcome(status), Err(SendError::Later { why: why(status), after }));
+        }
+    }
+}

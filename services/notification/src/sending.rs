@@ -507,6 +507,31 @@ mod tests {
         }
     }
 
+    /// Ends so many jobs of as many users in the same way, and returns what is down then.
+    async fn down_after(shown: Shown) -> usize {
+        let (mut running, mut held, mut providers) = (JoinSet::new(), HashMap::new(), Providers::default());
+        for _ in 0..20 {
+            let task = running.spawn(async move { Some(shown) });
+            held.insert(task.id(), job(1).subscription);
+        }
+        while let Some(ended) = running.join_next_with_id().await {
+            note_ended(&ended, &mut held, &mut providers);
+        }
+        assert!(held.is_empty());
+        providers.down().len()
+    }
+
+    #[tokio::test]
+    async fn endpoints_that_are_limited_do_not_close_their_provider_for_others() {
+        assert_eq!(down_after(Shown::Limits).await, 0);
+        assert_eq!(down_after(Shown::Fails).await, 1);
+        assert_eq!(down_after(Shown::Answers).await, 0);
+        let after = Some(Duration::from_secs(600));
+        let (outcome, end) = unsent(&job(1), SendError::Limited { why: "status 429".to_owned(), after });
+        assert_eq!(outcome, "later");
+        assert!(matches!(end, End::Wait { wait, is_counted: true } if wait == TimeDelta::minutes(10)));
+    }
+
     #[tokio::test]
     async fn what_became_of_a_job_is_noted_once_the_store_takes_it() {
         let attempts = Cell::new(0);
