@@ -41,6 +41,8 @@ pub enum RequestError {
     Unreachable(#[source] reqwest::Error),
     #[error("it answers {status}: {kind}")]
     Refused { status: u16, kind: String },
+    #[error("an alias has the name of the index {0} and leads to another one: remove the alias")]
+    Alias(String),
     #[error("its answer is not understood")]
     Unreadable(#[source] serde_json::Error),
 }
