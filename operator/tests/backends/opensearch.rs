@@ -206,6 +206,34 @@ async fn a_removal_takes_the_indices_of_the_tenant_and_no_others<S: Server>() {
     story(body, clean_up).await;
 }
 
+/// Whoever set the alias, the index behind it is of others: it neither makes a name a taken one nor goes with the tenant.
+async fn an_index_that_only_an_alias_leads_to_is_left_alone<S: Server>() {
+    let (admin, desired) = (admin::<S>(), desired::<S>());
+    let name = &desired.name;
+    let stranger = format!("company-{name}");
+    let body = async {
+        let alias = format!("{name}-report");
+        let aliases = json!({"aliases": {alias: {}}});
+        let (status, answer) = as_admin::<S>(Method::PUT, &stranger, Some(aliases)).await;
+        assert!(status.is_success(), "{status} {answer}");
+        let path = format!("{stranger}/_doc/x?refresh=true");
+        let (status, answer) = as_admin::<S>(Method::PUT, &path, Some(json!({"a": 1}))).await;
+        assert!(status.is_success(), "{status} {answer}");
+        converge(&admin, &desired).await;
+        At::<S>::use_account(&desired).await.unwrap();
+        let removed = admin.remove(&claim(&desired)).await.unwrap();
+        assert!(removed.contains(&format!("index {name}-v1-1")), "{removed:?}");
+        assert!(!removed.contains(&format!("index {stranger}")), "{removed:?}");
+        let (_, counted) = as_admin::<S>(Method::GET, &format!("{stranger}/_count"), None).await;
+        assert_eq!(counted["count"], 1, "{counted}");
+    };
+    let clean_up = async {
+        _ = admin.remove(&claim(&desired)).await;
+        as_admin::<S>(Method::DELETE, &stranger, None).await;
+    };
+    story(body, clean_up).await;
+}
+
 async fn what_was_made_for_a_tenant_is_told_from_what_was_made_after_it_was_removed<S: Server>() {
     let (admin, desired) = (admin::<S>(), desired::<S>());
     let identity = async || {
@@ -242,6 +270,11 @@ macro_rules! tests {
         #[tokio::test]
         async fn a_removal_takes_the_indices_of_the_tenant_and_no_others() {
             super::a_removal_takes_the_indices_of_the_tenant_and_no_others::<$server>().await;
+        }
+
+        #[tokio::test]
+        async fn an_index_that_only_an_alias_leads_to_is_left_alone() {
+            super::an_index_that_only_an_alias_leads_to_is_left_alone::<$server>().await;
         }
 
         #[tokio::test]
@@ -306,6 +339,11 @@ mod stand_in {
                 let (status, answer) = by_hand::<Fake>(account(), method.clone(), &path, body).await;
                 assert_eq!(status, StatusCode::FORBIDDEN, "{method} {path}: {answer}");
             }
+            // An alias with the name of the other's next generation, on an index of its own, would get what the other writes.
+            let (own, alias) = (format!("{}-x", one.name), format!("{}-v1-2", other.name));
+            let body = json!({"aliases": {alias: {"is_write_index": true}}});
+            let (status, answer) = by_hand::<Fake>(account(), Method::PUT, &own, Some(body)).await;
+            assert_eq!(status, StatusCode::FORBIDDEN, "{answer}");
             assert_eq!(At::<Fake>::use_account(&other).await, Ok(2), "its documents are there");
         };
         let clean_up = async {

@@ -319,14 +319,15 @@ impl OpenSearchAdmin {
         Ok(found.and_then(|mut found| found.remove(name)))
     }
 
-    /// Returns the names of the tenant's indices.
+    /// Returns the names of the tenant's indices. A pattern also finds what aliases of such names lead to: that is of others, whoever made the alias.
     async fn indices(&self, name: &str) -> Result<Vec<String>, BackendError> {
         let pattern = indices(name);
         let action = format!("list indices {pattern}");
         let path = format!("{pattern}?expand_wildcards=all&filter_path=*.settings.index.uuid");
         let found: Option<BTreeMap<String, Value>> =
             self.client.find(&action, Method::GET, &path, None, &[]).await?;
-        Ok(found.unwrap_or_default().into_keys().collect())
+        let beginning = format!("{name}-");
+        Ok(found.unwrap_or_default().into_keys().filter(|index| index.starts_with(&beginning)).collect())
     }
 
     async fn verify(&self, name: &str, password: &SecretString) -> Result<bool, BackendError> {
