@@ -4,7 +4,7 @@
 //! process writes a document, and how often, makes no difference. How far the index has come is a document of its own, which is written when the others can be
 //! found: what is lost of a write is written again from there.
 //!
-//! Nothing is called by an alias: of an alias, whoever has the right to set one decides which index it leads to, whatever that index is called. The tenants'
+//! Nothing is called by an alias: an account that may set aliases decides which index one leads to, and its name says nothing of that. The tenants'
 //! role has no such right, and which generation is in use is a document ([`generations`]).
 //!
 //! One replica fills the index at a time, so that the others do not do the same work ([`lease`]). Nothing relies on it being one.
