@@ -206,7 +206,7 @@ async fn a_removal_takes_the_indices_of_the_tenant_and_no_others<S: Server>() {
     story(body, clean_up).await;
 }
 
-/// Whoever set the alias, the index behind it is of others: it neither makes a name a taken one nor goes with the tenant.
+/// An administrator may set any alias, and the index behind it is of others: it neither makes a name a taken one nor goes with the tenant.
 async fn an_index_that_only_an_alias_leads_to_is_left_alone<S: Server>() {
     let (admin, desired) = (admin::<S>(), desired::<S>());
     let name = &desired.name;
@@ -311,6 +311,27 @@ mod stand_in {
 
     // The server of the local stack takes every client.
     suite!(super::At<Fake>: a_wrong_password_is_told_from_a_dead_port,);
+
+    /// The cluster has a bounded number of shards for all tenants.
+    #[tokio::test]
+    async fn more_indices_than_the_service_makes_are_reported() {
+        use super::*;
+
+        let (admin, desired) = (admin::<Fake>(), desired::<Fake>());
+        let body = async {
+            converge(&admin, &desired).await;
+            for number in 1..=9 {
+                let account = Some(Credentials::new(desired.name.clone(), desired.password.clone()));
+                let index = format!("{}-x{number}", desired.name);
+                let (status, answer) = by_hand::<Fake>(account, Method::PUT, &index, Some(json!({}))).await;
+                assert!(status.is_success(), "{status} {answer}");
+            }
+            let refused = assert_reason(admin.observe(&desired).await, Reason::BackendRefused);
+            assert!(refused.contains("they have 9 shards"), "{refused}");
+            assert_eq!(admin.remove(&claim(&desired)).await.unwrap().len(), 12, "it can be deleted");
+        };
+        story(body, async { _ = admin.remove(&claim(&desired)).await }).await;
+    }
 
     #[tokio::test]
     async fn one_tenant_gets_nothing_of_another() {

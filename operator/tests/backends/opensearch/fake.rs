@@ -82,7 +82,7 @@ impl Server {
         patterns.any(|pattern| is_of(pattern, index))
     }
 
-    /// Reports whether a caller may set aliases of the indices that it may use. As with the plugin, nobody asks how an alias is called.
+    /// Reports whether a caller may set aliases of the indices that it may use. As with the plugin, it does not matter how an alias is called.
     fn lets_alias(&self, caller: &Caller) -> bool {
         let Caller::Tenant(name) = caller else { return true };
         let roles = texts(&self.users[name]["opendistro_security_roles"]);
