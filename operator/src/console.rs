@@ -39,7 +39,7 @@ use tracing::{info, warn};
 use self::refusal::Refusal;
 use crate::time_limit::within;
 
-// Whoever reaches the port may send what is no token of anyone: what all of them take together fits into the pod.
+// All who reach the port may send what is no token at all: what they take together fits into the pod.
 
 /// A manifest is a hundredth of it.
 const MAX_BODY_BYTES: usize = 256 * 1024;
@@ -112,7 +112,7 @@ async fn accept(listener: TcpListener, router: Router, head_limit: Duration, shu
     tasks.wait().await;
 }
 
-/// Waits until there is a place, and somebody who takes it.
+/// Waits until there is a place, and a connection that takes it.
 async fn next(
     listener: &TcpListener,
     places: &Arc<Semaphore>,

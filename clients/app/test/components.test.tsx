@@ -1,4 +1,4 @@
-import { act, fireEvent, screen, waitFor, within } from "@testing-library/react";
+import { act, cleanup, fireEvent, screen, waitFor, within } from "@testing-library/react";
 import userEvent from "@testing-library/user-event";
 import { CallError, type Identity } from "@posthouse/client";
 import { lazy, useState, type ReactNode } from "react";
@@ -9,6 +9,7 @@ import { ChatListPanel } from "../src/ui/chat-list";
 import { Composer, type Writing } from "../src/ui/composer";
 import { Entry, SendingEntry } from "../src/ui/entry";
 import { Later } from "../src/ui/later";
+import { Dialog } from "../src/ui/parts";
 import { Search } from "../src/ui/search";
 import { UserPicker } from "../src/ui/user-picker";
 import { ANNA, CHAT, chatState, entry, ME, stand, type Stand } from "./stand";
@@ -39,6 +40,42 @@ test("a dialog whose file does not come says so, and the page goes on", async ()
     expect(onClose).toHaveBeenCalledOnce();
     screen.getByText("the page");
     silent.mockRestore();
+});
+
+test("a dialog is closed while it is still in the page: then a browser gives the focus back", async () => {
+    const on = await stand();
+    const wasThere: boolean[] = [];
+    vi.spyOn(HTMLDialogElement.prototype, "close").mockImplementation(function (this: HTMLDialogElement) {
+        wasThere.push(this.isConnected);
+    });
+    const shown = on.show(
+        <Dialog title="Settings" onClose={() => undefined}>
+            <input aria-label="Name" />
+        </Dialog>,
+    );
+    expect(document.activeElement).toBe(screen.getByRole("textbox", { name: "Name" }));
+    shown.unmount();
+    expect(wasThere).toEqual([true]);
+});
+
+test("an emoji is chosen by the arrows, and the focus goes back", async () => {
+    const { doing } = await shownEntry({});
+    const button = screen.getByRole("button", { name: "React" });
+    await userEvent.click(button);
+    await userEvent.keyboard("{ArrowRight}{ArrowLeft}{ArrowRight}{Enter}");
+    expect(doing.mock.calls.map(([action]) => action)).toEqual([{ do: "react", emoji: "❤️", isOwn: false }]);
+    expect(screen.queryByRole("menu")).toBeNull();
+    expect(document.activeElement).toBe(button);
+});
+
+test("the name of who wrote stands above a message in a group, and the side says it elsewhere", async () => {
+    const heading = () => screen.getByRole("article").querySelector("header")!;
+    await shownEntry({ sender: ANNA }, chatState({ kind: "group" }));
+    expect(heading().className).toBe("");
+    cleanup();
+    await shownEntry({ sender: ANNA }, chatState({ kind: "direct" }));
+    expect(heading().className).toBe("visually-hidden");
+    expect(screen.getByRole("article", { name: /anna/i })).toBeDefined();
 });
 
 test("Enter sends, Shift+Enter breaks the line, and the draft is gone once it is sent", async () => {

@@ -1,7 +1,7 @@
 import { render } from "@testing-library/react";
 import { Lexer } from "marked";
 import { expect, test, vi } from "vitest";
-import { Markup, plainName, safeHref } from "../src/text/markup";
+import { Markup, plainName, plainText, safeHref } from "../src/text/markup";
 
 const shown = (text: string, mentions: string[] = []) =>
     render(<Markup text={text} mentions={mentions} />).container;
@@ -79,4 +79,23 @@ test("only users whom the message calls are marked", () => {
         "@anna",
     ]);
     expect(container.textContent).toBe("hi @anna. and @bob");
+});
+
+test.each([
+    ["Shall we meet at the **harbour**?", "Shall we meet at the harbour?"],
+    ["`code` and *more* and ~~less~~", "code and more and less"],
+    ["# Title\n\n- one\n- *two*\n\n> said **so**", "Title one two said so"],
+    ["[here](https://acme.example) and [there](javascript:alert(1))", "here and [there](javascript:alert(1))"],
+    ["one\ntwo\n```\nlet a;\n```", "one two let a;"],
+    ["2 \\* 3 <b>bold</b> &lt;", "2 * 3 <b>bold</b> &lt;"],
+    ["---", "---"],
+    ["[a]: https://acme.example", "[a]: https://acme.example"],
+    ["  ", ""],
+])("where a line has room for %j it reads %j", (text, line) => {
+    expect(plainText(text)).toBe(line);
+});
+
+test("a text of a stranger that is too much for the parser is a line, too", () => {
+    expect(plainText("> ".repeat(4_000))).toBe("> ".repeat(4_000).trim());
+    expect(plainText("> ".repeat(1_500))).not.toBe("");
 });

@@ -27,8 +27,8 @@ pub trait Carrier: Send {
     /// would wait for the end of its lease.
     async fn take(&mut self, limit: usize, busy: &Busy) -> Result<Vec<Carried>, StoreError>;
 
-    /// Notes which hosts take nothing at present, and when each is tried again. A carrier that is told of it by `busy` at each look need not
-    /// know.
+    /// Notes which hosts take nothing at present, and when each is tried again. For one that asks with `busy` each time
+    /// that is enough.
     fn note_down(&mut self, _: BTreeMap<String, Instant>) {}
 
     /// Waits until there may be jobs to take. It may be dropped.

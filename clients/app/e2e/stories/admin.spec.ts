@@ -2,7 +2,7 @@
 // manifest names; who is let in, the stories of `tests/e2e` tell.
 import { join } from "node:path";
 import type { BrowserContext } from "@playwright/test";
-import { Actor, expect, test } from "./stand";
+import { Actor, expect, hasNoFindings, test, type PageConfig } from "./stand";
 
 const OUT = process.env["POSTHOUSE_OUT"] ?? "results";
 const id = (digit: number) => `${String(digit).repeat(8)}-1111-4111-8111-111111111111`;
@@ -72,11 +72,21 @@ const ANSWERS: Record<string, unknown> = {
     },
 };
 
+const USERS = new Map(
+    (["mod", "eve"] as const).map((username, at) => {
+        const user_id = id(at + 1);
+        return [user_id, { user_id, username, display_name: username, about: "" }] as const;
+    }),
+);
+
 async function asModerator(context: BrowserContext): Promise<void> {
-    await context.route("**/app/config.json", async (route) => {
-        const config = (await (await route.fetch()).json()) as { services: string[] };
-        await route.fulfill({ json: { ...config, services: [...config.services, "moderation"] } });
-    });
+    // Before it is answered here: Node, which would ask for a route, resolves no names below `localhost`.
+    const before = await context.newPage();
+    const config = (await (await before.goto("/app/config.json"))!.json()) as PageConfig;
+    await before.close();
+    await context.route("**/app/config.json", (route) =>
+        route.fulfill({ json: { ...config, services: [...config.services, "moderation"] } }),
+    );
     await context.route("**/api/moderation/**", async (route) => {
         const what = new URL(route.request().url()).pathname.replace("/api/moderation/", "");
         const answer = ANSWERS[what];
@@ -84,12 +94,15 @@ async function asModerator(context: BrowserContext): Promise<void> {
         await route.fulfill({ json: answer });
     });
     await context.route(
-        (url) => url.pathname === `/api/users/${id(1)}` || url.pathname === `/api/users/${id(2)}`,
-        (route) => {
-            const user_id = new URL(route.request().url()).pathname.split("/").at(-1);
-            const username = user_id === id(1) ? "mod" : "eve";
-            return route.fulfill({ json: { user_id, username, display_name: username, about: "" } });
-        },
+        (url) => url.pathname === "/api/users",
+        (route) => route.fulfill({ json: { items: [...USERS.values()] } }),
+    );
+    await context.route(
+        (url) => USERS.has(url.pathname.replace("/api/users/", "")),
+        (route) =>
+            route.fulfill({
+                json: USERS.get(new URL(route.request().url()).pathname.replace("/api/users/", "")),
+            }),
     );
 }
 
@@ -107,6 +120,8 @@ const SCREENS = [
 ] as const;
 
 test("the console of moderators", async ({ browser }, { project }) => {
+    // Ten screens, each looked at twice.
+    test.slow();
     const moderator = await Actor.register(browser, undefined, asModerator);
     const { page } = moderator;
     for (const [place, heading] of SCREENS) {
@@ -115,7 +130,7 @@ test("the console of moderators", async ({ browser }, { project }) => {
         await expect(page.locator("main [aria-busy=true]")).toHaveCount(0);
         for (const scheme of ["light", "dark"] as const) {
             await page.emulateMedia({ colorScheme: scheme, reducedMotion: "reduce" });
-            await moderator.hasNoFindings();
+            await hasNoFindings(page);
             const name = place.split("?").join("-").replace(/of=.*/, "one");
             const path = join(OUT, "screens", `${project.name}-admin-${name}-${scheme}.png`);
             await page.screenshot({ path, fullPage: true });

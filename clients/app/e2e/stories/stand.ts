@@ -11,6 +11,23 @@ export function newName(): string {
     return `s${Date.now().toString(36)}${count}`;
 }
 
+/** What the service web says of its tenant. It is asked in the page: Node resolves no names below `localhost`, as browsers do. */
+export type PageConfig = { name: string; realm?: string; services: string[] };
+
+export function configOf(page: Page): Promise<PageConfig> {
+    return page.evaluate(async () => (await (await fetch("/app/config.json")).json()) as PageConfig);
+}
+
+/** No finding, of WCAG 2.2 AA and of best practice. */
+export async function hasNoFindings(page: Page): Promise<void> {
+    const { violations } = await new AxeBuilder({ page })
+        .withTags(["wcag2a", "wcag2aa", "wcag21a", "wcag21aa", "wcag22aa", "best-practice"])
+        .analyze();
+    expect(
+        violations.map(({ id, nodes }) => `${id}: ${nodes.map(({ target }) => target.join(" ")).join(", ")}`),
+    ).toEqual([]);
+}
+
 /** A browser calls each 404 an error. Here it is the answer: a user has no picture, or a page shows nothing of itself. */
 function isAnswer(url: string): boolean {
     return /\/api\/media\/(avatars|previews)/.test(url);
@@ -61,11 +78,22 @@ export class Actor {
         await this.page.locator("#kc-login").click();
     }
 
-    /** Begins a direct chat. */
-    async writeTo(other: Actor): Promise<void> {
+    /** The chat with another user in the list. In the chat itself the name leads to the user's page. */
+    inList(other: Actor) {
+        const chats = this.page.getByRole("navigation", { name: "Chats" });
+        return chats.getByRole("link", { name: new RegExp(other.name) });
+    }
+
+    /** Opens the dialog of a new chat and chooses another user. */
+    async beginWith(other: Actor): Promise<void> {
         await this.page.getByRole("button", { name: "New chat" }).click();
         await this.page.getByLabel("Find users").fill(other.name);
         await this.page.getByRole("button", { name: `@${other.name}` }).click();
+    }
+
+    /** Begins a direct chat. */
+    async writeTo(other: Actor): Promise<void> {
+        await this.beginWith(other);
         await this.page.getByRole("button", { name: "Start the chat" }).click();
         await expect(this.composer).toBeVisible();
     }
@@ -82,28 +110,32 @@ export class Actor {
         return this.messages.getByRole("article").filter({ hasText: text });
     }
 
-    async say(text: string): Promise<void> {
+    /** Writes a message; `shown` is how its Markdown reads. */
+    async say(text: string, shown = text): Promise<void> {
         await this.composer.fill(text);
-        await this.composer.press("Enter");
-        await expect(this.message(text)).toBeVisible();
+        await this.send();
+        await expect(this.message(shown)).toBeVisible();
+    }
+
+    /** Sends what is written. A keyboard on the screen has no other key for a new line than Enter. */
+    async send(): Promise<void> {
+        if (await this.isTouch()) await this.page.getByRole("button", { name: "Send", exact: true }).click();
+        else await this.composer.press("Enter");
+    }
+
+    isTouch(): Promise<boolean> {
+        return this.page.evaluate(() => matchMedia("(pointer: coarse)").matches);
+    }
+
+    /** Does something to a message: its actions are there while a pointer is over it, and once a finger has chosen it. */
+    async act(text: string, name: string): Promise<void> {
+        if (await this.isTouch()) await this.message(text).focus();
+        else await this.message(text).hover();
+        await this.message(text).getByRole("button", { name, exact: true }).click();
     }
 
     async open(other: Actor): Promise<void> {
-        // The name leads to the user's page in the chat, and to the chat in the list.
-        const chats = this.page.getByRole("navigation", { name: "Chats" });
-        await chats.getByRole("link", { name: new RegExp(other.name) }).click();
-    }
-
-    /** No finding, of WCAG 2.2 AA and of best practice. */
-    async hasNoFindings(): Promise<void> {
-        const { violations } = await new AxeBuilder({ page: this.page })
-            .withTags(["wcag2a", "wcag2aa", "wcag21a", "wcag21aa", "wcag22aa", "best-practice"])
-            .analyze();
-        expect(
-            violations.map(
-                ({ id, nodes }) => `${id}: ${nodes.map(({ target }) => target.join(" ")).join(", ")}`,
-            ),
-        ).toEqual([]);
+        await this.inList(other).click();
     }
 }
 

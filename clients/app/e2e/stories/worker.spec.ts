@@ -1,16 +1,32 @@
 // The page as browsers install it, without a network, and in two tabs.
-import { Actor, expect, test } from "./stand";
+import type { Page } from "@playwright/test";
+import { Actor, configOf, expect, test } from "./stand";
 
-type Manifest = { start_url: string; display: string; icons: Array<{ src: string; sizes: string }> };
+// Other stories are of the page alone.
+test.use({ serviceWorkers: "allow" });
+
+type Manifest = { start_url: string; display: string; icons: Array<{ src: string }> };
+
+/** What the page gets of an address. */
+function fetched(
+    page: Page,
+    path: string,
+): Promise<{ status: number; headers: Record<string, string>; text: string }> {
+    return page.evaluate(async (path) => {
+        const answer = await fetch(path);
+        const headers = Object.fromEntries(answer.headers);
+        return { status: answer.status, headers, text: await answer.text() };
+    }, path);
+}
 
 test("the messenger can be installed", async ({ actors }) => {
     const [anna] = await actors(1);
     const { page } = anna!;
-    const manifest = (await (await page.request.get("/app/manifest.webmanifest")).json()) as Manifest;
+    const manifest = JSON.parse((await fetched(page, "/app/manifest.webmanifest")).text) as Manifest;
     expect(manifest).toMatchObject({ start_url: "/", display: "standalone" });
-    for (const { src } of manifest.icons) expect((await page.request.get(src)).status(), src).toBe(200);
-    const worker = await page.request.get("/app/sw.js");
-    expect(worker.headers()).toMatchObject({ "service-worker-allowed": "/", "cache-control": "no-cache" });
+    for (const { src } of manifest.icons) expect((await fetched(page, src)).status, src).toBe(200);
+    const { headers } = await fetched(page, "/app/sw.js");
+    expect(headers).toMatchObject({ "service-worker-allowed": "/", "cache-control": "no-cache" });
     const scope = await page.evaluate(async () => (await navigator.serviceWorker.ready).scope);
     expect(new URL(scope).pathname).toBe("/");
 });
@@ -28,9 +44,10 @@ test("without a network the page opens with its chats, and what is written goes 
     await anna.page.reload();
     await expect(anna.message("before the tunnel")).toBeVisible();
     await expect.poll(() => anna.page.evaluate(async () => (await caches.keys()).length)).toBeGreaterThan(0);
+    await expect.poll(() => keptChats(anna.page)).toBeGreaterThan(0);
     await anna.context.setOffline(true);
     await anna.page.reload();
-    await expect(anna.page.getByRole("link", { name: new RegExp(boris.name) })).toBeVisible();
+    await expect(anna.inList(boris)).toBeVisible();
     await anna.composer.fill("from the tunnel");
     await anna.composer.press("Enter");
     await anna.context.setOffline(false);
@@ -58,6 +75,24 @@ test("two tabs have one draft, and send a message once", async ({ actors }) => {
 });
 
 async function isWithoutRealm({ page }: Actor): Promise<boolean> {
-    const config = (await (await page.request.get("/app/config.json")).json()) as { realm?: string };
-    return config.realm === undefined;
+    return (await configOf(page)).realm === undefined;
+}
+
+/** Returns how many chats of the list the browser keeps. */
+function keptChats(page: Page): Promise<number> {
+    return page.evaluate(async () => {
+        const done = <T>(request: IDBRequest<T>) =>
+            new Promise<T>((resolve, reject) => {
+                request.onsuccess = () => resolve(request.result);
+                request.onerror = () => reject(request.error);
+            });
+        let count = 0;
+        for (const { name } of await indexedDB.databases()) {
+            const database = await done(indexedDB.open(name!));
+            if (database.objectStoreNames.contains("chats"))
+                count += await done(database.transaction("chats").objectStore("chats").count());
+            database.close();
+        }
+        return count;
+    });
 }

@@ -43,6 +43,51 @@ export function plainName(name: string): string {
     return name.replace(TRICKY, "").trim();
 }
 
+/** Returns a text on one line and without its Markdown, for places with room for a line of it. One that is nothing else stays as it is. */
+export function plainText(text: string): string {
+    const parts = tokensOf(text)?.map((token) => plain(token, 0));
+    const line = (of: string) => of.replace(/\s+/g, " ").trim();
+    return (parts && line(parts.join(" "))) || line(text);
+}
+
+function plain(token: Token, depth: number): string {
+    if (depth > MAX_DEPTH) return token.raw;
+    switch (token.type) {
+        case "space":
+        case "def":
+            return "";
+        case "br":
+            return " ";
+        case "code":
+        case "codespan":
+        case "escape":
+            return token.text;
+        case "list":
+            return (token as Tokens.List).items
+                .map(({ tokens }) => tokens.map((part) => plain(part, depth + 1)).join(" "))
+                .join(" ");
+        case "link":
+            // What leads nowhere is shown as it was written.
+            if (safeHref((token as Tokens.Link).href) === undefined) return token.raw;
+            break;
+        case "paragraph":
+        case "heading":
+        case "blockquote":
+        case "strong":
+        case "em":
+        case "del":
+        case "text":
+            break;
+        default:
+            return token.raw;
+    }
+    const parts = ("tokens" in token && token.tokens) || undefined;
+    const between = token.type === "blockquote" ? " " : "";
+    return parts
+        ? parts.map((part) => plain(part, depth + 1)).join(between)
+        : ((token as Tokens.Text).text ?? token.raw);
+}
+
 /** Shows a text with its Markdown. `mentions` are the usernames that the message calls. */
 export function Markup({ text, mentions = [] }: { text: string; mentions?: readonly string[] }): ReactNode {
     const tokens = useMemo(() => tokensOf(text), [text]);

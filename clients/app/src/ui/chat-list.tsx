@@ -1,8 +1,9 @@
 // The user's chats, with what is unread in each.
-import { useState, type ReactNode } from "react";
+import { useMemo, useState, type ReactNode } from "react";
 import { go, href, type Place } from "../place";
 import type { ChatState } from "../state/chats";
 import { useSource } from "../state/source";
+import { plainText } from "../text/markup";
 import { ChatAvatar } from "./avatar";
 import { usePage, useText, useWorkspace } from "./context";
 import { useChatName, useUserName } from "./names";
@@ -125,6 +126,8 @@ function Preview({ chat }: { chat: ChatState }): ReactNode {
     const typing = users.typingIn(chat.chat);
     const draft = drafts.get(chat.chat);
     const last = chat.entries.at(-1);
+    const body = last?.kind === "text" ? last.body : "";
+    const words = useMemo(() => plainText(body), [body]);
     if (typing.length > 0)
         return (
             <span className="preview typing">
@@ -140,9 +143,7 @@ function Preview({ chat }: { chat: ChatState }): ReactNode {
     }
     if (!last) return <span className="preview" />;
     const isText = last.kind === "text";
-    const text = !isText
-        ? systemText(last)
-        : last.body || (last.attachments ? t("sentFile") : t("messageDeleted"));
+    const text = !isText ? systemText(last) : words || (last.attachments ? t("sentFile") : t("messageDeleted"));
     const sender = last.sender === user ? t("you") : nameOf(last.sender);
     return (
         <span className="preview">

@@ -126,7 +126,7 @@ function OpenChat({ chat, place }: { chat: ChatState; place: Place & { chat: str
                     </a>
                     <ChatAvatar chat={chat} name={name} />
                     <div className="about">
-                        <h2>
+                        <h1>
                             <a
                                 href={href({
                                     ...place,
@@ -137,7 +137,7 @@ function OpenChat({ chat, place }: { chat: ChatState; place: Place & { chat: str
                             >
                                 <Name text={name} />
                             </a>
-                        </h2>
+                        </h1>
                         <Status chat={chat} />
                     </div>
                     {chat.kind !== "direct" && (

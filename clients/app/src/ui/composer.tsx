@@ -15,6 +15,7 @@ import type { ChatState } from "../state/chats";
 import type { Upload } from "../state/files";
 import { useSource } from "../state/source";
 import type { Profile } from "../state/users";
+import { plainText } from "../text/markup";
 import { completed, completions, mentionedIn, wordAt } from "../text/mentions";
 import { usePage, useText, useWorkspace } from "./context";
 import { Later } from "./later";
@@ -292,7 +293,7 @@ function Above({ label, text, onClose }: { label: string; text: string; onClose:
     const t = useText();
     return (
         <div className="above">
-            <strong>{label}</strong> <bdi>{text}</bdi>
+            <strong>{label}</strong> <bdi>{plainText(text)}</bdi>
             <IconButton icon="close" label={t("cancel")} onClick={onClose} />
         </div>
     );

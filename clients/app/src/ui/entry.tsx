@@ -6,7 +6,7 @@ import type { ChatState } from "../state/chats";
 import type { Room } from "../state/room";
 import type { Sending } from "../state/sends";
 import { useSource } from "../state/source";
-import { Markup } from "../text/markup";
+import { Markup, plainText } from "../text/markup";
 import { Attachments } from "./attachments";
 import { usePage, useText, useWorkspace } from "./context";
 import { LinkPreview } from "./link-preview";
@@ -56,6 +56,8 @@ function TextEntry({ chat, room, message, isFollowUp, isActive, isTabbable, onAc
     const nameId = useId();
     const [isAsked, setIsAsked] = useState(false);
     const isOwn = message.sender === user;
+    // On which side a message stands says who of two has written it.
+    const isNamed = !isOwn && !isFollowUp && chat.kind !== "direct";
     const isDeleted = message.changes?.deleted_seq !== undefined;
     const isAlive = !isDeleted && message.expired !== true;
     const replies = message.changes?.replies ?? 0;
@@ -85,8 +87,8 @@ function TextEntry({ chat, room, message, isFollowUp, isActive, isTabbable, onAc
             tabIndex={isTabbable ? 0 : -1}
             onFocus={onActive}
         >
-            <header id={nameId} className={isFollowUp ? "visually-hidden" : undefined}>
-                {isOwn || isFollowUp ? (
+            <header id={nameId} className={isNamed ? undefined : "visually-hidden"}>
+                {!isNamed ? (
                     <Name text={isOwn ? t("you") : nameOf(message.sender)} />
                 ) : (
                     <a
@@ -150,6 +152,91 @@ function TextEntry({ chat, room, message, isFollowUp, isActive, isTabbable, onAc
                     </time>
                     {isOwn && <Ticks chat={chat} seq={message.seq} />}
                 </footer>
+                {isAlive && (
+                    <div className="actions" role="group" aria-label={t("actions")}>
+                        <ReactButton
+                            tabIndex={isActive ? 0 : -1}
+                            onChosen={(emoji) =>
+                                act({ do: "react", emoji, isOwn: hasReacted(message, emoji) }, message)
+                            }
+                        />
+                        <IconButton
+                            icon="reply"
+                            label={t("reply")}
+                            tabIndex={isActive ? 0 : -1}
+                            onClick={() => act({ do: "reply" }, message)}
+                        />
+                        <IconButton
+                            icon="thread"
+                            label={t("openThread")}
+                            tabIndex={isActive ? 0 : -1}
+                            onClick={() => act({ do: "thread" }, message)}
+                        />
+                        {isOwn && !message.forwarded && mayWrite(chat) && (
+                            <IconButton
+                                icon="edit"
+                                label={t("edit")}
+                                tabIndex={isActive ? 0 : -1}
+                                onClick={() => act({ do: "edit" }, message)}
+                            />
+                        )}
+                        {mayDelete && !isAsked && (
+                            <IconButton
+                                icon="trash"
+                                label={t("delete")}
+                                tabIndex={isActive ? 0 : -1}
+                                onClick={() => setIsAsked(true)}
+                            />
+                        )}
+                        {isAsked && (
+                            <button
+                                type="button"
+                                className="danger"
+                                autoFocus
+                                onBlur={() => setIsAsked(false)}
+                                onClick={() => act({ do: "delete" }, message)}
+                            >
+                                {t("deleteForAll")}
+                            </button>
+                        )}
+                        <Menu
+                            label={t("moreActions")}
+                            tabIndex={isActive ? 0 : -1}
+                            items={[
+                                mayWrite(chat) && {
+                                    label: t(isPinned ? "pins.unpin" : "pins.pin"),
+                                    icon: "pin",
+                                    onChosen: () => act({ do: "pin", remove: isPinned }, message),
+                                },
+                                {
+                                    label: t("forward.title"),
+                                    icon: "forward",
+                                    onChosen: () => act({ do: "forward" }, message),
+                                },
+                                message.body !== "" && {
+                                    label: t("copyText"),
+                                    icon: "file",
+                                    onChosen: () => copy(message.body),
+                                },
+                                {
+                                    label: t("copyLink"),
+                                    icon: "link",
+                                    onChosen: () =>
+                                        copy(
+                                            `${location.origin}/${href({ chat: chat.chat, at: message.seq })}`,
+                                        ),
+                                },
+                                !isOwn &&
+                                    config.services.includes("moderation") && {
+                                        label: t("report.title"),
+                                        icon: "flag",
+                                        isDanger: true,
+                                        onChosen: () => act({ do: "report" }, message),
+                                    },
+                            ]}
+                        />
+                    </div>
+                )}
             </div>
             {isAlive && <Reactions message={message} act={act} />}
             {replies > 0 && (
@@ -161,89 +248,6 @@ function TextEntry({ chat, room, message, isFollowUp, isActive, isTabbable, onAc
                 >
                     <Icon name="thread" /> {t("replies", { count: replies })}
                 </button>
-            )}
-            {isAlive && (
-                <div className="actions" role="group" aria-label={t("actions")}>
-                    <ReactButton
-                        isTabbable={isActive}
-                        onChosen={(emoji) =>
-                            act({ do: "react", emoji, isOwn: hasReacted(message, emoji) }, message)
-                        }
-                    />
-                    <IconButton
-                        icon="reply"
-                        label={t("reply")}
-                        tabIndex={isActive ? 0 : -1}
-                        onClick={() => act({ do: "reply" }, message)}
-                    />
-                    <IconButton
-                        icon="thread"
-                        label={t("openThread")}
-                        tabIndex={isActive ? 0 : -1}
-                        onClick={() => act({ do: "thread" }, message)}
-                    />
-                    {isOwn && !message.forwarded && mayWrite(chat) && (
-                        <IconButton
-                            icon="edit"
-                            label={t("edit")}
-                            tabIndex={isActive ? 0 : -1}
-                            onClick={() => act({ do: "edit" }, message)}
-                        />
-                    )}
-                    {mayDelete && !isAsked && (
-                        <IconButton
-                            icon="trash"
-                            label={t("delete")}
-                            tabIndex={isActive ? 0 : -1}
-                            onClick={() => setIsAsked(true)}
-                        />
-                    )}
-                    {isAsked && (
-                        <button
-                            type="button"
-                            className="danger"
-                            autoFocus
-                            onBlur={() => setIsAsked(false)}
-                            onClick={() => act({ do: "delete" }, message)}
-                        >
-                            {t("deleteForAll")}
-                        </button>
-                    )}
-                    <Menu
-                        label={t("moreActions")}
-                        tabIndex={isActive ? 0 : -1}
-                        items={[
-                            mayWrite(chat) && {
-                                label: t(isPinned ? "pins.unpin" : "pins.pin"),
-                                icon: "pin",
-                                onChosen: () => act({ do: "pin", remove: isPinned }, message),
-                            },
-                            {
-                                label: t("forward.title"),
-                                icon: "forward",
-                                onChosen: () => act({ do: "forward" }, message),
-                            },
-                            message.body !== "" && {
-                                label: t("copyText"),
-                                icon: "file",
-                                onChosen: () => copy(message.body),
-                            },
-                            {
-                                label: t("copyLink"),
-                                icon: "link",
-                                onChosen: () =>
-                                    copy(`${location.origin}/${href({ chat: chat.chat, at: message.seq })}`),
-                            },
-                            !isOwn &&
-                                config.services.includes("moderation") && {
-                                    label: t("report.title"),
-                                    icon: "flag",
-                                    isDanger: true,
-                                    onChosen: () => act({ do: "report" }, message),
-                                },
-                        ]}
-                    />
-                </div>
             )}
         </article>
     );
@@ -266,7 +270,7 @@ function Quote({ room, seq, tabIndex, onClick }: QuoteProps): ReactNode {
                 <>
                     <Name text={nameOf(quoted.sender)} />
                     <bdi>
-                        {quoted.body.slice(0, MAX_QUOTED_CHARACTERS) ||
+                        {plainText(quoted.body).slice(0, MAX_QUOTED_CHARACTERS) ||
                             (quoted.attachments ? t("sentFile") : t("messageDeleted"))}
                     </bdi>
                 </>
@@ -317,67 +321,20 @@ function Reactions({ message, act }: { message: Message; act: Act }): ReactNode 
 }
 
 function ReactButton({
-    isTabbable,
+    tabIndex,
     onChosen,
 }: {
-    isTabbable: boolean;
+    tabIndex: number;
     onChosen: (emoji: string) => void;
 }): ReactNode {
     const t = useText();
-    const [isOpen, setIsOpen] = useState(false);
-    const menu = useRef<HTMLDivElement>(null);
-    useEffect(() => {
-        if (isOpen) menu.current?.querySelector("button")?.focus();
-    }, [isOpen]);
-    return (
-        <span
-            className="react"
-            onBlur={(event) => !event.currentTarget.contains(event.relatedTarget) && setIsOpen(false)}
-            onKeyDown={(event) => {
-                if (!isOpen) return;
-                const buttons = [...(menu.current?.querySelectorAll("button") ?? [])];
-                const at = buttons.indexOf(document.activeElement as HTMLButtonElement);
-                const step = { ArrowRight: 1, ArrowDown: 1, ArrowLeft: -1, ArrowUp: -1 }[event.key];
-                if (event.key === "Escape") setIsOpen(false);
-                else if (step === undefined) return;
-                else buttons[(at + step + buttons.length) % buttons.length]?.focus();
-                event.preventDefault();
-                event.stopPropagation();
-            }}
-        >
-            <IconButton
-                icon="react"
-                label={t("react")}
-                aria-haspopup="menu"
-                aria-expanded={isOpen}
-                tabIndex={isTabbable ? 0 : -1}
-                onClick={() => setIsOpen(!isOpen)}
-            />
-            {isOpen && (
-                <div ref={menu} className="menu" role="menu" aria-label={t("react")}>
-                    {QUICK_REACTIONS.map((emoji) => (
-                        <button
-                            key={emoji}
-                            type="button"
-                            role="menuitem"
-                            tabIndex={-1}
-                            onClick={() => {
-                                onChosen(emoji);
-                                setIsOpen(false);
-                            }}
-                        >
-                            {emoji}
-                        </button>
-                    ))}
-                </div>
-            )}
-        </span>
-    );
+    const items = QUICK_REACTIONS.map((emoji) => ({ label: emoji, onChosen: () => onChosen(emoji) }));
+    return <Menu label={t("react")} icon="react" isRow tabIndex={tabIndex} items={items} />;
 }
 
 /** An entry that is no message: who came, who left, what the group is called. */
 function SystemEntry({ message }: { message: Message }): ReactNode {
-    return <p className="system">{useSystemText()(message)}</p>;
+    return <div className="system">{useSystemText()(message)}</div>;
 }
 
 /** A message that is on its way, with the state that is true of it. */

@@ -10,6 +10,8 @@ type Props = {
     label: string;
     items: ReadonlyArray<MenuItem | undefined | false>;
     icon?: IconName;
+    /** Beside each other, and not one below the other. */
+    isRow?: boolean;
     tabIndex?: number;
     disabled?: boolean;
 };
@@ -17,7 +19,7 @@ type Props = {
 /** Between the menu and the edges of the screen. */
 const MARGIN_PX = 8;
 
-export function Menu({ label, items, icon = "more", tabIndex, disabled }: Props): ReactNode {
+export function Menu({ label, items, icon = "more", isRow = false, tabIndex, disabled }: Props): ReactNode {
     const [isOpen, setIsOpen] = useState(false);
     const button = useRef<HTMLSpanElement>(null);
     const offered = items.filter((item) => typeof item === "object");
@@ -38,10 +40,10 @@ export function Menu({ label, items, icon = "more", tabIndex, disabled }: Props)
                 onClick={() => setIsOpen(!isOpen)}
             />
             {isOpen &&
-                // In what scrolls it would be cut off, and behind a dialog it could not be reached.
+                // In what scrolls it would be cut off, behind a dialog it could not be reached, and beside all parts of the page not be found.
                 createPortal(
-                    <List label={label} items={offered} anchor={button} onClose={close} />,
-                    button.current?.closest("dialog") ?? document.body,
+                    <List label={label} items={offered} isRow={isRow} anchor={button} onClose={close} />,
+                    button.current?.closest("dialog, main, aside") ?? document.body,
                 )}
         </span>
     );
@@ -50,11 +52,12 @@ export function Menu({ label, items, icon = "more", tabIndex, disabled }: Props)
 type ListProps = {
     label: string;
     items: readonly MenuItem[];
+    isRow: boolean;
     anchor: React.RefObject<HTMLElement | null>;
     onClose: (returnsFocus: boolean) => void;
 };
 
-function List({ label, items, anchor, onClose }: ListProps): ReactNode {
+function List({ label, items, isRow, anchor, onClose }: ListProps): ReactNode {
     const list = useRef<HTMLDivElement>(null);
     useLayoutEffect(() => {
         const [menu, button] = [list.current, anchor.current?.getBoundingClientRect()];
@@ -73,9 +76,12 @@ function List({ label, items, anchor, onClose }: ListProps): ReactNode {
     const key = (event: KeyboardEvent) => {
         const buttons = [...(list.current?.querySelectorAll("button") ?? [])];
         const at = buttons.indexOf(document.activeElement as HTMLButtonElement);
+        const [next, before] = [(at + 1) % buttons.length, (at - 1 + buttons.length) % buttons.length];
+        const isRtl = document.documentElement.dir === "rtl";
         const to = {
-            ArrowDown: (at + 1) % buttons.length,
-            ArrowUp: (at - 1 + buttons.length) % buttons.length,
+            ArrowDown: next,
+            ArrowUp: before,
+            ...(isRow && { ArrowRight: isRtl ? before : next, ArrowLeft: isRtl ? next : before }),
             Home: 0,
             End: buttons.length - 1,
         }[event.key];
@@ -88,7 +94,8 @@ function List({ label, items, anchor, onClose }: ListProps): ReactNode {
     return (
         <div
             ref={list}
-            className="menu list"
+            className="menu"
+            data-row={isRow}
             role="menu"
             aria-label={label}
             onKeyDown={key}

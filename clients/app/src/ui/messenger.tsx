@@ -49,7 +49,7 @@ export function Messenger({ onSignOut }: { onSignOut: () => Promise<void> }): Re
             className="messenger"
             data-open={place.chat === undefined && place.admin === undefined ? "list" : "chat"}
         >
-            {place.admin === undefined && (
+            {place.admin === undefined && place.chat !== undefined && (
                 <a className="skip" href="#composer" onClick={skipTo}>
                     {t("skipToComposer")}
                 </a>

@@ -2,8 +2,8 @@
 import { CallError, files, QueryError, type ErrorCode } from "@posthouse/client";
 import {
     Component,
-    useEffect,
     useId,
+    useLayoutEffect,
     useRef,
     useState,
     type ButtonHTMLAttributes,
@@ -197,11 +197,12 @@ export function Dialog({
     const t = useText();
     const ref = useRef<HTMLDialogElement>(null);
     const id = useId();
-    useEffect(() => {
+    // A browser gives the focus back with `close`, and only while the dialog is in the page: a later effect would find it taken out.
+    useLayoutEffect(() => {
         const dialog = ref.current;
         if (dialog && !dialog.open) dialog.showModal();
         // By itself the browser would begin with the button that closes.
-        dialog?.querySelector<HTMLElement>("input, select, textarea")?.focus();
+        dialog?.querySelector<HTMLElement>("input:not([hidden]), select, textarea")?.focus();
         return () => dialog?.close();
     }, []);
     return (
@@ -215,10 +216,10 @@ export function Dialog({
             onClick={(event) => event.target === ref.current && onClose()}
         >
             <div className="dialog">
-                <header>
+                <div className="title-bar">
                     <h2 id={id}>{title}</h2>
                     <IconButton icon="close" label={t("close")} onClick={onClose} />
-                </header>
+                </div>
                 {children}
             </div>
         </dialog>

@@ -3,6 +3,7 @@ import { useEffect, type ReactNode } from "react";
 import { go, href, type Place } from "../place";
 import type { ChatState } from "../state/chats";
 import { useSource } from "../state/source";
+import { plainText } from "../text/markup";
 import { usePage, useText, useWorkspace } from "./context";
 import { useUserName } from "./names";
 import { Dialog, Icon, IconButton, Name } from "./parts";
@@ -17,7 +18,7 @@ export function PinBar({ chat, place }: { chat: ChatState; place: Place }): Reac
     useEffect(() => void pins.open(chat.chat), [pins, chat.chat]);
     const last = pinned[0];
     if (!last) return null;
-    const text = last.body.slice(0, MAX_SHOWN_CHARACTERS) || t("sentFile");
+    const text = plainText(last.body).slice(0, MAX_SHOWN_CHARACTERS) || t("sentFile");
     return (
         <section className="pin-bar" aria-label={t("pins.title")}>
             <Icon name="pin" />
@@ -59,7 +60,7 @@ export function PinsPanel({ chat: id, onClose }: { chat: string; onClose: () => 
                                 {texts.short(message.sent_at_ms, Date.now())}
                             </time>
                             <span className="excerpt" dir="auto">
-                                {message.body.slice(0, MAX_SHOWN_CHARACTERS) || t("sentFile")}
+                                {plainText(message.body).slice(0, MAX_SHOWN_CHARACTERS) || t("sentFile")}
                             </span>
                         </a>
                         {chat && mayWrite(chat) && (

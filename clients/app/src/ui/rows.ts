@@ -32,24 +32,18 @@ export function rows(
         if (!SHOWN.has(message.kind)) continue;
         const isDayFirst = !before || !isSameDay(before.sent_at_ms, message.sent_at_ms);
         const isFollowUp =
-            !isDayFirst &&
-            before?.kind === "text" &&
-            message.kind === "text" &&
-            before.sender === message.sender &&
-            message.sent_at_ms - before.sent_at_ms < TOGETHER_MS;
+            !isDayFirst && message.kind === "text" && isTogether(before, message.sender, message.sent_at_ms);
         known.add(message.key);
         shown.push({ key: `${message.sender}/${message.key}`, isDayFirst, isFollowUp, message });
         before = message;
     }
     const own = sendings.filter(({ key }) => !known.has(key));
     for (const sending of own) {
-        const isDayFirst = before !== undefined && !isSameDay(before.sent_at_ms, nowMs);
-        shown.push({
-            key: `${user}/${sending.key}`,
-            isDayFirst: isDayFirst && sending === own[0],
-            isFollowUp: false,
-            sending,
-        });
+        const isFirst = sending === own[0];
+        const isDayFirst = isFirst && before !== undefined && !isSameDay(before.sent_at_ms, nowMs);
+        // As it will be once it is an entry: no row moves then.
+        const isFollowUp = isFirst ? !isDayFirst && isTogether(before, user, nowMs) : true;
+        shown.push({ key: `${user}/${sending.key}`, isDayFirst, isFollowUp, sending });
     }
     return shown;
 }
@@ -58,6 +52,11 @@ export function rows(
 export function indexOf(shown: readonly Row[], seq: number): number {
     const at = shown.findIndex((row) => "sending" in row || row.message.seq >= seq);
     return at === -1 ? shown.length - 1 : at;
+}
+
+/** Whether a message that a user sends at a time stands together with the one before it. */
+function isTogether(before: Message | undefined, sender: string, atMs: number): boolean {
+    return before?.kind === "text" && before.sender === sender && atMs - before.sent_at_ms < TOGETHER_MS;
 }
 
 function isSameDay(oneMs: number, otherMs: number): boolean {

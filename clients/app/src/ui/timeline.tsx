@@ -22,6 +22,9 @@ const NEAR_PX = 600;
 /** A list this close to its end stays there. */
 const STUCK_PX = 48;
 
+/** What the list displays as, which it sets in its style: few messages stand at the end of it. */
+const COLUMN = { display: "flex", flexDirection: "column" } as const;
+
 type Props = {
     chat: ChatState;
     /** The message to go to. */
@@ -174,6 +177,7 @@ export function Timeline({ chat, at, onArrived, act }: Props): ReactNode {
             <VList
                 ref={list}
                 className="messages"
+                style={COLUMN}
                 role="feed"
                 aria-label={t("messages")}
                 aria-busy={room.state === "loading"}
@@ -188,17 +192,14 @@ export function Timeline({ chat, at, onArrived, act }: Props): ReactNode {
                 }}
                 onKeyDown={move}
             >
+                {/* What stands between the articles of a feed has no role of its own. */}
                 {(row, index) => (
                     <div key={row.key} data-follow-up={row.isFollowUp}>
                         {row.isDayFirst && "message" in row && (
-                            <p className="day">
-                                <time dateTime={new Date(row.message.sent_at_ms).toISOString()}>
-                                    {texts.day(row.message.sent_at_ms, Date.now())}
-                                </time>
-                            </p>
+                            <div className="day">{texts.day(row.message.sent_at_ms, Date.now())}</div>
                         )}
                         {index === firstUnread && index > 0 && (
-                            <p className="unread-from">{t("unreadFromHere")}</p>
+                            <div className="unread-from">{t("unreadFromHere")}</div>
                         )}
                         {"message" in row ? (
                             <Entry

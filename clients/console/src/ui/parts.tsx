@@ -1,8 +1,8 @@
 // Small parts that several screens have.
 import {
     Component,
-    useEffect,
     useId,
+    useLayoutEffect,
     useRef,
     useState,
     type ComponentProps,
@@ -72,7 +72,8 @@ export function Dialog({
     const t = useText();
     const ref = useRef<HTMLDialogElement>(null);
     const id = useId();
-    useEffect(() => {
+    // A browser gives the focus back with `close`, and only while the dialog is in the page: a later effect would find it taken out.
+    useLayoutEffect(() => {
         const dialog = ref.current;
         if (dialog && !dialog.open) dialog.showModal();
         return () => dialog?.close();

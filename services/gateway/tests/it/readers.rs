@@ -55,8 +55,9 @@ async fn narrow(stand: &Stand) -> Client {
 
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
 async fn a_slow_reader_is_notified_of_what_it_missed() {
-    // It sleeps for as long as the flood takes on a busy machine.
-    let limits = Limits { write_stall: Duration::from_secs(300), ..Limits::default() };
+    // It sleeps for as long as the flood takes on a busy machine, and answers no ping meanwhile.
+    let patience = Duration::from_secs(300);
+    let limits = Limits { write_stall: patience, pong_within: patience, ..Limits::default() };
     // The flood counts against the chat's send rate, which must not refuse the send at the end.
     with_rates(limits, UNLIMITED, async |stand| {
         stand.peers.join(chat(), &[user(1), user(2)]).await;

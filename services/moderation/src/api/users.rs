@@ -38,7 +38,7 @@ pub(super) async fn list_sessions(
     State(peers): State<Peers>,
     Path(user): Path<UserId>,
 ) -> Result<Json<Page<UserSession>>, ApiError> {
-    // When a user was there is theirs: nobody looks unseen.
+    // When a user was there is theirs: no moderator looks unseen.
     let note = noted("sessions_read", user, by, Some(user), now_ms());
     store.act(&[note]).await.map_err(Error::from)?;
     Ok(Json(Page { items: peers.sessions(user).await?, next_cursor: None }))

@@ -303,7 +303,7 @@ async fn a_moderator_ends_a_session_of_a_user_and_it_is_noted() {
     assert_eq!(end("phone").await.code(), "not_found", "it has ended");
     assert_eq!(ids(&stand.get(&moderator, &path).await), ["desk"]);
     let audit = stand.get(&moderator, "audit?action=sessions_read").await;
-    assert_eq!(audit["items"].as_array().map(Vec::len), Some(2), "nobody looks unseen: {audit}");
+    assert_eq!(audit["items"].as_array().map(Vec::len), Some(2), "no moderator looks unseen: {audit}");
     let audit = stand.get(&moderator, "audit?action=session_ended").await;
     assert_eq!(audit["items"].as_array().map(Vec::len), Some(1), "what was refused is not noted: {audit}");
     let entry = &audit["items"][0];

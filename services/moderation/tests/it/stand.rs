@@ -55,7 +55,7 @@ pub const TENANT: &str = "acme";
 /// A moderator who is named by the id.
 pub const MODERATOR_ID: UserId = UserId(Uuid::from_u128(0x0da7_e001));
 pub const PATIENCE: Duration = Duration::from_secs(30);
-/// Requests of a moderator about sessions. Nobody waits for another one.
+/// Requests of a moderator about sessions. No test waits for another one.
 pub const SESSION_REQUESTS: u32 = 12;
 const SESSIONS_RATE: Rate = Rate::every(Duration::from_secs(3_600), SESSION_REQUESTS);
 const RATE: Rate = Rate::every(Duration::from_millis(1), 1_000);

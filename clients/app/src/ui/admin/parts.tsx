@@ -110,7 +110,9 @@ export function ChatName({ id }: { id: string }): ReactNode {
 
 /** Terms and what they are, of which absent ones are left out. */
 export function Facts({ facts }: { facts: Array<[string, ReactNode]> }): ReactNode {
-    const shown = facts.filter(([, value]) => value !== undefined && value !== null && value !== "");
+    const shown = facts.filter(
+        ([, value]) => value !== undefined && value !== null && value !== false && value !== "",
+    );
     return (
         <dl className="admin-facts">
             {shown.map(([term, value]) => (
