@@ -552,8 +552,8 @@ async fn neither_a_user_nor_a_host_has_all_places_of_a_queue(store: Store) {
 }
 
 async fn jobs_to_a_host_that_is_down_stay_in_their_rows_but_for_one(store: Store) {
-    let url = |host: &str| json!({"webhook": {"url": format!("https://{host}.example/1")}});
-    for host in ["away", "away", "there"] {
+    let url = |path: &str| json!({"webhook": {"url": format!("https://{path}")}});
+    for host in ["away.example/1", "away.example/2", "there.example/1"] {
         let (user, chat) = (UserId::generate(), ChatId::generate());
         subscribed(&store, &subscription(user, url(host))).await;
         store.list(user, &[(chat, 1)], now()).await.expect("it is noted");
