@@ -464,7 +464,7 @@ pub struct CellRabbitMq {
     #[x_kube(validation = Rule::new(r"self.matches('^https?://[a-z0-9.-]+(:[0-9]{1,5})?(/[A-Za-z0-9._/-]*)?$') && !self.endsWith('/')").message("rabbitmq.managementUrl must be an http(s) URL without a trailing slash"))]
     #[schemars(length(max = 512))]
     pub management_url: String,
-    /// Connections that one tenant may have. Default 64: each pod with the notification service has one. May change at any time.
+    /// Connections that one tenant may have. Default 64: each pod with the notification service has two. May change at any time.
     #[x_kube(validation = Rule::new("self >= 1 && self <= 10000").message("rabbitmq.connectionsPerTenant must lie between 1 and 10000"))]
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub connections_per_tenant: Option<i32>,

@@ -81,10 +81,13 @@ export class Installed extends Source {
         }
     }
 
-    /** Takes away all that the browser shows of a user who signs out. */
+    /** Takes away all that the browser shows of a user who is signed in no more. */
     async forget(): Promise<void> {
         if ("clearAppBadge" in navigator) await navigator.clearAppBadge().catch(() => undefined);
-        await this.clear(() => true).catch(() => undefined);
+        if (!("serviceWorker" in navigator)) return;
+        // A page that has just been opened has not installed its worker, and takes away what that of another day showed.
+        const registration = this.#registration ?? (await navigator.serviceWorker.getRegistration());
+        for (const notification of (await registration?.getNotifications()) ?? []) notification.close();
     }
 
     #clicked(place: NoticeData): void {

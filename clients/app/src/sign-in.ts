@@ -1,11 +1,14 @@
 // How this tab came to tokens, which it has in memory alone: a reload asks the realm for others, without a page where the browser is signed in there.
 import { CallError, Identity, Messenger, Realm, type Begun, type Issuer } from "@posthouse/client";
 import { loadConfig, type Config } from "./config";
+import { forgetUser, KNOWN_KEY } from "./forget";
 
 /** Of this tab, from the way to the realm until the way back. */
 const BEGUN_KEY = "posthouse.begun";
-/** Who was signed in in this browser: a silent attempt is worth its way. */
-const KNOWN_KEY = "posthouse.signed-in";
+/** Who has signed out in this browser while the messenger did not answer: the session is to be ended there, too. */
+const OWED_KEY = "posthouse.sign-out";
+/** How a realm says that it has no session for this browser, and not that it has a fault (OpenID Connect Core, 3.1.2.6). */
+const NO_SESSION = ["login_required", "interaction_required", "consent_required", "account_selection_required"];
 
 const ID = /^[0-9a-f-]{36}$/;
 const LOOK_AGAIN_MS = 5_000;
@@ -45,6 +48,7 @@ export class SignIn {
     /** Whether the messenger or its realm did not answer when the page was opened: the user sees what this browser keeps, and has no tokens. */
     isAway = false;
     readonly #realm: Realm | undefined;
+    #hasTriedToEnd = false;
 
     constructor(readonly config: Config) {
         this.#realm = config.realm === undefined ? undefined : new Realm(config.realm);
@@ -53,6 +57,16 @@ export class SignIn {
     /** Whether users sign in on the page of the realm. */
     get isAtRealm(): boolean {
         return this.#realm !== undefined;
+    }
+
+    /** Whether a session that its user has ended here goes on at the messenger, and `comeBack` will end it. */
+    get owesSignOut(): boolean {
+        return this.isAtRealm && !this.#hasTriedToEnd && localStorage.getItem(OWED_KEY) !== null;
+    }
+
+    /** Notes that the messenger did not answer when `user` signed out. Without it, the next sign-in at the realm would be of that user. */
+    oweSignOut(user: string): void {
+        if (this.isAtRealm) localStorage.setItem(OWED_KEY, user);
     }
 
     /**
@@ -67,24 +81,58 @@ export class SignIn {
             sessionStorage.removeItem(BEGUN_KEY);
             const { begun, fragment } = kept ? (JSON.parse(kept) as { begun: Begun; fragment: string }) : {};
             // A code stays in no address, and in no history.
-            history.replaceState(null, "", `/${fragment ?? ""}`);
-            const tokens = await this.#realm.finish(begun, answer);
-            if (tokens) {
-                const identity = await this.messenger.identity(tokens, this.#realm);
-                localStorage.setItem(KNOWN_KEY, identity.user);
-                return identity;
-            }
-            localStorage.removeItem(KNOWN_KEY);
-            return undefined;
+            history.replaceState(null, "", `/${fragment ?? location.hash}`);
+            // Anyone can make a link that looks like an answer: one to what was not asked says nothing of the user.
+            if (begun && begun.state === answer.get("state")) return this.#finish(this.#realm, begun, answer);
         }
+        if (mailLink()) return undefined;
         const known = localStorage.getItem(KNOWN_KEY);
-        if (known === null || mailLink()) return undefined;
+        if (known === null) {
+            if (!this.owesSignOut || this.config.isKept || !(await this.#isRealmThere())) return undefined;
+            await this.goToRealm({ isSilent: true });
+            return "away";
+        }
         if (ID.test(known) && (this.config.isKept || !(await this.#isRealmThere()))) {
             this.isAway = true;
             return new Identity(this.messenger, known, NO_TOKENS, new Away());
         }
         await this.goToRealm({ isSilent: true });
         return "away";
+    }
+
+    /** Takes what the realm answered. */
+    async #finish(realm: Realm, begun: Begun, answer: URLSearchParams): Promise<Identity | undefined> {
+        const tokens = await realm.finish(begun, answer);
+        if (!tokens) {
+            // One that has a fault is asked again by the next load.
+            this.#hasTriedToEnd = true;
+            if (!NO_SESSION.includes(answer.get("error") ?? "")) return undefined;
+            localStorage.removeItem(OWED_KEY);
+            const known = localStorage.getItem(KNOWN_KEY);
+            // What was not sent stays: the session may be too old, and its user come back.
+            if (known !== null && ID.test(known)) await forgetUser(known, "all-but-unsent");
+            localStorage.removeItem(KNOWN_KEY);
+            return undefined;
+        }
+        const identity = await this.messenger.identity(tokens, realm);
+        const owed = localStorage.getItem(OWED_KEY);
+        if (owed === identity.user) return this.#endOwed(identity);
+        // Who signs in at a realm ends the session that this browser had there.
+        localStorage.removeItem(OWED_KEY);
+        localStorage.setItem(KNOWN_KEY, identity.user);
+        return identity;
+    }
+
+    /** Ends a session whose user has signed out, and returns nobody. */
+    async #endOwed(identity: Identity): Promise<undefined> {
+        this.#hasTriedToEnd = true;
+        try {
+            await identity.signOut();
+        } catch (error) {
+            // The next load tries it once more.
+            if (!(error instanceof CallError) || error.isTemporary) return;
+        }
+        localStorage.removeItem(OWED_KEY);
     }
 
     /** Takes the browser to the realm, which brings it back to where it is. */
@@ -123,11 +171,6 @@ export class SignIn {
             () => true,
             () => false,
         );
-    }
-
-    /** The user has signed out: the next load asks. */
-    static forget(): void {
-        localStorage.removeItem(KNOWN_KEY);
     }
 }
 

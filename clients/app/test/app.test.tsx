@@ -181,3 +181,63 @@ test("of an account that was deleted here this browser keeps nothing, and the re
     );
     await waitFor(async () => expect(await (await Kept.open(ME)).me()).toBeUndefined());
 });
+
+/** Opens the page of a user of whom this browser keeps the list, a draft and a message that is not sent, without a connection. */
+async function openedWithMuch(): Promise<void> {
+    messenger.say("first");
+    await opened();
+    const field = await openChat();
+    await vi.waitFor(async () => expect((await (await Kept.open(ME)).list())?.chats).toHaveLength(1), 5_000);
+    localStorage.setItem("posthouse.signed-in", ME);
+    act(() => messenger.down());
+    await userEvent.type(field, "from the tunnel{Enter}");
+    await userEvent.type(field, "and a draft");
+    await vi.waitFor(async () => expect(await (await Kept.open(ME)).drafts()).toHaveLength(1));
+}
+
+/** Returns of how many chats, drafts and messages that are not sent this browser has something. */
+async function left(): Promise<number[]> {
+    const kept = await Kept.open(ME);
+    const all = [(await kept.list())?.chats ?? [], await kept.drafts(), await kept.load()];
+    kept.close();
+    return all.map(({ length }) => length);
+}
+
+test("of a session that is ended from elsewhere this browser keeps nothing", async () => {
+    messenger.say("first");
+    await opened();
+    await userEvent.type(await openChat(), "a draft");
+    await vi.waitFor(async () => expect(await left()).toEqual([1, 1, 0]), 5_000);
+    localStorage.setItem("posthouse.signed-in", ME);
+    new Preferences().set({ notifies: true });
+    act(() => messenger.end());
+    await screen.findByText(/has forgotten your chats, drafts/);
+    expect((await screen.findByRole("alert")).textContent).toContain("was ended");
+    await vi.waitFor(async () => expect(await left()).toEqual([0, 0, 0]));
+    expect([localStorage.getItem("posthouse.signed-in"), localStorage.getItem("posthouse.device")]).toEqual([
+        null,
+        null,
+    ]);
+    await waitFor(() => expect(new Preferences().notifies).toBe(false));
+});
+
+test("of a sign-in that is over this browser keeps only what was not sent", async () => {
+    await openedWithMuch();
+    messenger.isSignedIn = false;
+    messenger.answers.set("POST /api/auth/refresh", () => [401, {}]);
+    vi.spyOn(performance, "now").mockImplementation(() => Date.now() + 3_600_000);
+    messenger.up();
+    await screen.findByText(/Messages that were not sent are still here/);
+    await vi.waitFor(async () => expect(await left()).toEqual([0, 0, 1]));
+    expect(localStorage.getItem("posthouse.signed-in")).toBeNull();
+    vi.restoreAllMocks();
+});
+
+test("who signs out without a connection leaves nothing in this browser, and reads that the session goes on", async () => {
+    await openedWithMuch();
+    await userEvent.click(screen.getByRole("button", { name: "Settings" }));
+    await userEvent.click(await screen.findByRole("button", { name: "Sign out" }, { timeout: 5_000 }));
+    expect((await screen.findByText(/The messenger did not answer/)).getAttribute("role")).toBe("status");
+    expect(await left()).toEqual([0, 0, 0]);
+    expect(localStorage.getItem("posthouse.signed-in")).toBeNull();
+});

@@ -82,6 +82,36 @@ test("only users whom the message calls are marked", () => {
 });
 
 test.each([
+    ["[bank.com](https://evil.example/bank.com)", "(evil.example)"],
+    ["[https://bank.com](https://evil.example/#https://bank.com)", "(evil.example)"],
+    ["[example](https://evil.example/)", "(evil.example)"],
+    ["https://bank.com@evil.example/", "(evil.example)"],
+    ["https://bаnk.com/", "(xn--bnk-6cd.com)"],
+    ["https://bаnk.com/xn--bnk-6cd.com", "(xn--bnk-6cd.com)"],
+    ["[help@bank.com](mailto:help@evil.example?subject=help@bank.com)", "(help@evil.example)"],
+])("the host of %s cannot be taken for another", (text, host) => {
+    expect(shown(text).querySelector(".host")?.textContent).toBe(host);
+});
+
+test.each([
+    "https://acme.example",
+    "https://acme.example/",
+    "HTTPS://Acme.example/Path?a=b",
+    "http://acme.example:8080/a",
+    "www.acme.example/a",
+    "anna@acme.example",
+    "[acme.example](https://acme.example/)",
+])("%s says itself where it leads", (text) => {
+    const container = shown(text);
+    expect(container.querySelector("a")).not.toBeNull();
+    expect(container.querySelector(".host")).toBeNull();
+});
+
+test("fillers that look like nothing are taken out of a name", () => {
+    expect(plainName("An\u3164na\u115f\u1160\u180e\u2800\uffa0")).toBe("Anna");
+});
+
+test.each([
     ["Shall we meet at the **harbour**?", "Shall we meet at the harbour?"],
     ["`code` and *more* and ~~less~~", "code and more and less"],
     ["# Title\n\n- one\n- *two*\n\n> said **so**", "Title one two said so"],

@@ -53,6 +53,11 @@ export class FakeMessenger {
         this.#socket?.drop();
     }
 
+    /** Ends the session of the user, as another device of theirs does. */
+    end(): void {
+        this.#socket?.drop(3505);
+    }
+
     up(): void {
         this.isDown = false;
     }
@@ -125,6 +130,7 @@ export class FakeMessenger {
                 200,
                 { items: [{ session_id: "s", is_current: true, started_at_ms: 0, last_used_at_ms: 0 }] },
             ];
+        if (path === "/api/auth/refresh" && !this.isSignedIn) return [401, problem];
         if (path === "/api/users/me") return [200, profile(ME, "me", "Me Myself")];
         if (path === `/api/users/${ANNA}`) return [200, profile(ANNA, "anna", "Anna")];
         const answer = this.answers.get(`${method} ${path}`);
@@ -168,7 +174,7 @@ class FakeSocket {
         this.onmessage({ data: JSON.stringify(frame) });
     }
 
-    drop(): void {
-        this.onclose({ code: 1006, reason: "" });
+    drop(code = 1006): void {
+        this.onclose({ code, reason: "" });
     }
 }

@@ -1,7 +1,8 @@
 import type { Identity } from "@posthouse/client";
 import { beforeEach, expect, test, vi } from "vitest";
 import { mailLink, SignIn } from "../src/sign-in";
-import { CHAT, ME, profile } from "./stand";
+import { Kept } from "../src/state/kept";
+import { ANNA, CHAT, ME, profile } from "./stand";
 
 const CONFIG = { name: "Acme", realm: "http://id.localhost/realms/acme", services: [] };
 
@@ -138,4 +139,74 @@ test("once the messenger answers the user is signed in silently, but not while t
     await vi.advanceTimersByTimeAsync(10_000);
     vi.useRealTimers();
     await vi.waitFor(() => expect(String(assign.mock.calls.at(-1)?.[0])).toContain("prompt=none"));
+});
+
+test("a link that looks like an answer of the realm signs nobody out", async () => {
+    localStorage.setItem("posthouse.signed-in", ME);
+    history.replaceState(null, "", "/?state=x&error=login_required");
+    expect(await new SignIn(CONFIG).resume()).toBe("away");
+    expect(localStorage.getItem("posthouse.signed-in")).toBe(ME);
+    expect(location.search).toBe("");
+});
+
+/** Comes back from the realm with `answer`. */
+async function back(answer: string): Promise<unknown> {
+    const { state } = Object.fromEntries(new URL(String(assign.mock.calls.at(-1)![0])).searchParams);
+    history.replaceState(null, "", `/?state=${state}&${answer}`);
+    return new SignIn(CONFIG).resume();
+}
+
+test("a browser that the realm does not know any more forgets its user, but not for a fault of the realm", async () => {
+    const keep = async () => {
+        const kept = await Kept.open(ME);
+        await kept.keepDraft(CHAT, { body: "a draft" });
+        await kept.put({ chat: CHAT, key: "k", post: { kind: "text", body: "not sent" } });
+        return kept;
+    };
+    const kept = await keep();
+    localStorage.setItem("posthouse.signed-in", ME);
+    await new SignIn(CONFIG).resume();
+    expect(await back("error=temporarily_unavailable")).toBeUndefined();
+    expect(await kept.drafts()).toHaveLength(1);
+    await new SignIn(CONFIG).resume();
+    expect(await back("error=login_required")).toBeUndefined();
+    expect(await kept.drafts()).toEqual([]);
+    expect(await kept.load()).toHaveLength(1);
+    expect(localStorage.getItem("posthouse.signed-in")).toBeNull();
+});
+
+test("a sign-out that did not reach the messenger is finished by the next load, which signs no user in", async () => {
+    const signIn = new SignIn(CONFIG);
+    signIn.oweSignOut(ME);
+    expect(signIn.owesSignOut).toBe(true);
+    expect(await new SignIn({ ...CONFIG, isKept: true }).resume()).toBeUndefined();
+    expect(assign).not.toHaveBeenCalled();
+    expect(await new SignIn(CONFIG).resume()).toBe("away");
+    const sessions = { items: [{ session_id: "s", is_current: true }] };
+    const answered = fetch;
+    const ended = vi.fn();
+    vi.stubGlobal(
+        "fetch",
+        vi.fn(async (url: URL | string, init: RequestInit = {}) => {
+            if (init.method === "DELETE") ended(new URL(String(url)).pathname);
+            return String(url).endsWith("/sessions") ? Response.json(sessions) : answered(url, init);
+        }),
+    );
+    expect(await back("code=c")).toBeUndefined();
+    expect(ended.mock.calls).toEqual([["/api/auth/sessions/s"]]);
+    expect(signIn.owesSignOut).toBe(false);
+    expect(localStorage.getItem("posthouse.signed-in")).toBeNull();
+    expect(await new SignIn(CONFIG).resume()).toBeUndefined();
+});
+
+test("a session that is owed an end is over when the realm has none, or another user", async () => {
+    for (const answer of ["error=login_required", "code=c"]) {
+        const signIn = new SignIn(CONFIG);
+        signIn.oweSignOut(answer === "code=c" ? ANNA : ME);
+        await new SignIn(CONFIG).resume();
+        expect(await back(answer)).toEqual(
+            answer === "code=c" ? expect.objectContaining({ user: ME }) : undefined,
+        );
+        expect(signIn.owesSignOut).toBe(false);
+    }
 });

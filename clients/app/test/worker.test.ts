@@ -94,7 +94,8 @@ const request = (path: string) => new Request(new URL(path, ORIGIN));
 let caches: FakeCaches;
 /** What the messenger serves, by path. */
 let served: Map<string, string>;
-let network: "up" | "down" | "slow" | "broken";
+let network: "up" | "down" | "slow" | "broken" | "gone";
+const leave = vi.fn(async () => true);
 
 function serve(id: string): void {
     served = new Map([
@@ -108,13 +109,14 @@ const fetch = vi.fn(async (asked: Request | string) => {
     const path = new URL(typeof asked === "string" ? asked : asked.url, ORIGIN).pathname;
     if (network === "down") throw new TypeError("failed to fetch");
     if (network === "slow") return new Promise<Response>(() => undefined);
+    if (network === "gone") return new Response("gone", { status: 410 });
     if (network === "broken") return new Response("no", { status: 503 });
     const text = served.get(path);
     return new Response(text ?? "", { status: text === undefined ? 404 : 200 });
 });
 
 function shell(id: string): Shell {
-    const host = { caches: caches as unknown as CacheStorage, fetch, patienceMs: 5 };
+    const host = { caches: caches as unknown as CacheStorage, fetch, patienceMs: 5, leave };
     return new Shell(host, { id, files: files(id), entry: files(id)[0]! });
 }
 
@@ -170,4 +172,16 @@ test("half a release is not kept: the page is still that of before", async () =>
     served.delete("/app/assets/panel-b.js");
     await expect(shell("b").install()).rejects.toThrow("404");
     expect(caches.all.size).toBe(0);
+});
+
+test("a page that is gone for good takes the worker with it, and a file or a fault does not", async () => {
+    const worker = shell("a");
+    await worker.install();
+    network = "broken";
+    await text(worker, "/");
+    network = "gone";
+    await text(worker, "/app/config.json");
+    expect([leave.mock.calls.length, caches.all.size]).toEqual([0, 1]);
+    expect((await worker.answer("fresh", request("/"))).status).toBe(410);
+    expect([leave.mock.calls.length, caches.all.size]).toEqual([1, 0]);
 });

@@ -9,6 +9,8 @@ const GOOD_AFTER_MS = 60_000;
 const TOKEN_EXPIRED = 3005;
 const INVALID_TOKEN = 3500;
 const STALE = 3502;
+/** Its user ended it, or the tenant did: its token is good for nothing any more. */
+export const SESSION_ENDED = 3505;
 
 /** What follows the end of a connection: connect again, connect with a new token, or never again. */
 export type Ending = "reconnect" | "renew" | "stop";

@@ -11,7 +11,7 @@ import type {
     Watch,
 } from "./generated/socket.js";
 import { codec, offered, type Codec, type Encoding } from "./codec.js";
-import { BackOff, ending, Pulse, type Ending } from "./link.js";
+import { BackOff, ending, Pulse, SESSION_ENDED, type Ending } from "./link.js";
 import { isOfToken, Machine, type ErrorCode, type Event, type Outgoing } from "./machine.js";
 import { CallError, type Identity } from "./messenger.js";
 import { MemoryOutbox, type Outbox } from "./outbox.js";
@@ -93,10 +93,16 @@ export class Session {
     #isFresh = false;
     #isOver = false;
     #closeCode: number | undefined;
+    #isSignInOver = false;
 
     /** The code that the last connection was closed with, by the server or by the network; `CLOSE_CODES` has those of the server. */
     get closeCode(): number | undefined {
         return this.#closeCode;
+    }
+
+    /** Whether it ended because the sign-in is over, as one that was ended elsewhere or is too old: what a program keeps of the user is to go. */
+    get isSignInOver(): boolean {
+        return this.#isSignInOver;
     }
 
     /** Opens a session; connecting is part of it, and so is connecting again. */
@@ -243,6 +249,7 @@ export class Session {
             token = await this.#identity.token(fresh);
         } catch (error) {
             if (error instanceof CallError && !error.isTemporary && error.status === 401) {
+                this.#isSignInOver = true;
                 this.#end("the session has ended: sign in again");
             } else this.#retry(error instanceof Error ? error.message : String(error), false);
             return;
@@ -264,6 +271,7 @@ export class Session {
         socket.onclose = ({ code, reason }) => {
             if (!isCurrent()) return;
             this.#closeCode = code;
+            this.#isSignInOver = code === SESSION_ENDED;
             this.#lost(`closed: ${code} ${reason}`, ending(code));
         };
         // `close` follows.

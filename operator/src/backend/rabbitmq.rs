@@ -29,11 +29,19 @@ pub use admin::RabbitMqAdmin;
 /// Jobs that may wait in a queue. The service has a few for each consumer there; more are what no process takes, and are refused, so that
 /// the service keeps them.
 const MAX_JOBS: u32 = 100_000;
+/// Bytes of them. A job is a ticket of about 150 bytes, so that their number is reached first; but the tenant's account may publish anything, and the disk of
+/// the broker is that of all tenants.
+const MAX_JOB_BYTES: u64 = 64 << 20;
 /// A job that comes back so often without an acknowledgement ends the process that takes it; it is put with the dead letters.
 const MAX_DELIVERIES: u32 = 20;
 /// Dead letters that are kept, the last ones, and for how long: the service keeps what it gave up for as long.
 const MAX_DEAD: u32 = 10_000;
+const MAX_DEAD_BYTES: u64 = 16 << 20;
 const DEAD_FOR_MS: u64 = 7 * 24 * 60 * 60 * 1000;
+/// Channels for each connection that the tenant may have. The service has a few for each kind of jobs.
+const CHANNELS_PER_CONNECTION: u32 = 16;
+/// The limit of a user, as the broker calls it.
+const MAX_CHANNELS: &str = "max-channels";
 
 /// What a tenant should have in RabbitMQ.
 #[derive(Clone, Debug)]
@@ -61,6 +69,11 @@ impl RabbitMqDesired {
     fn limits(&self) -> [(&'static str, u32); 2] {
         let queues = u32::try_from(JOB_CHANNELS.len() + 1).unwrap_or(u32::MAX);
         [("max-connections", self.max_connections), ("max-queues", queues)]
+    }
+
+    /// Returns the channels that the user may have, in all its connections.
+    fn max_channels(&self) -> u32 {
+        self.max_connections.saturating_mul(CHANNELS_PER_CONNECTION)
     }
 
     /// Returns what the user may do there.
@@ -159,9 +172,15 @@ impl Definitions {
             "x-dead-letter-strategy": "at-least-once",
             "x-overflow": "reject-publish",
             "x-max-length": MAX_JOBS,
+            "x-max-length-bytes": MAX_JOB_BYTES,
             "x-delivery-limit": MAX_DELIVERIES,
         });
-        let dead = json!({"x-queue-type": "quorum", "x-max-length": MAX_DEAD, "x-message-ttl": DEAD_FOR_MS});
+        let dead = json!({
+            "x-queue-type": "quorum",
+            "x-max-length": MAX_DEAD,
+            "x-max-length-bytes": MAX_DEAD_BYTES,
+            "x-message-ttl": DEAD_FOR_MS,
+        });
         let mut queues: Vec<_> =
             JOB_CHANNELS.iter().map(|channel| queue(job_queue(channel), jobs.clone())).collect();
         queues.push(queue(DEAD_LETTERS.to_owned(), dead));
@@ -249,6 +268,8 @@ pub struct UserObserved {
     pub tags_match: bool,
     /// It may do what a tenant's user may, and nothing in another virtual host.
     pub permissions_match: bool,
+    /// It has no more channels than a tenant's user may.
+    pub limits_match: bool,
 }
 
 /// One difference between what a tenant has in RabbitMQ and what it should have.
@@ -349,6 +370,7 @@ fn plan(desired: &RabbitMqDesired, observed: &RabbitMqObserved) -> Vec<RabbitMqC
                 (found.password_matches, PASSWORD),
                 (found.tags_match, TAGS),
                 (found.permissions_match && !is_new, PERMISSIONS),
+                (found.limits_match, LIMITS),
             ]);
             let repair = RabbitMqChange::RepairUser { name: name(), what: what.clone() };
             changes.extend((!what.is_empty()).then_some(repair));
@@ -384,7 +406,12 @@ mod tests {
                 is_complete: true,
                 differing: None,
             }),
-            user: Some(UserObserved { password_matches: true, tags_match: true, permissions_match: true }),
+            user: Some(UserObserved {
+                password_matches: true,
+                tags_match: true,
+                permissions_match: true,
+                limits_match: true,
+            }),
         };
         edit(&mut observed);
         let changes: Vec<_> = plan(&desired(), &observed).iter().map(ToString::to_string).collect();
@@ -416,11 +443,12 @@ mod tests {
                     password_matches: false,
                     tags_match: false,
                     permissions_match: false,
+                    limits_match: false,
                 });
             },
             &[
                 "set limits, queues of virtual host mt-acme",
-                "set password, tags, permissions of user mt-acme",
+                "set password, tags, permissions, limits of user mt-acme",
             ],
         );
         check(
@@ -491,6 +519,7 @@ mod tests {
             let letters = queue.arguments.get("x-dead-letter-exchange").and_then(Value::as_str);
             assert_eq!(letters, (queue.name != DEAD_LETTERS).then_some(DEAD_LETTERS), "{}", queue.name);
             assert_eq!(queue.arguments["x-queue-type"], "quorum");
+            assert!(queue.arguments["x-max-length-bytes"].as_u64().is_some_and(|most| most <= MAX_JOB_BYTES));
         }
         let imported = Definitions::desired().of("mt-acme");
         for (list, count) in [("exchanges", 2), ("queues", 6), ("bindings", 6)] {
@@ -502,5 +531,6 @@ mod tests {
         }
         let limits = desired().limits();
         assert_eq!(limits, [("max-connections", 64), ("max-queues", 6)]);
+        assert_eq!(desired().max_channels(), 1_024);
     }
 }

@@ -20,6 +20,10 @@ pub(super) enum Refusal {
     NotForwarded,
     #[error("the query is not one of this call: {0}")]
     Query(String),
+    #[error("the console makes as many calls as it may at this moment; call again in a second")]
+    Busy,
+    #[error("the call took too long to arrive or to be answered; call again")]
+    Late,
     #[error("the content type of a change is application/apply-patch+yaml or application/merge-patch+json")]
     ContentType,
     #[error(
@@ -35,6 +39,8 @@ impl Refusal {
             Self::NoToken => (StatusCode::UNAUTHORIZED, "Unauthorized"),
             Self::CrossSite => (StatusCode::FORBIDDEN, "Forbidden"),
             Self::NotForwarded => (StatusCode::NOT_FOUND, "NotFound"),
+            Self::Busy => (StatusCode::TOO_MANY_REQUESTS, "TooManyRequests"),
+            Self::Late => (StatusCode::REQUEST_TIMEOUT, "Timeout"),
             Self::Query(_) => (StatusCode::BAD_REQUEST, "BadRequest"),
             Self::ContentType => (StatusCode::UNSUPPORTED_MEDIA_TYPE, "UnsupportedMediaType"),
             Self::Unreachable(_) => (StatusCode::BAD_GATEWAY, "ServiceUnavailable"),
@@ -50,6 +56,9 @@ impl IntoResponse for Refusal {
         let mut response = (status, [(header::CACHE_CONTROL, "no-store")], Json(body)).into_response();
         if status == StatusCode::UNAUTHORIZED {
             response.headers_mut().insert(header::WWW_AUTHENTICATE, HeaderValue::from_static("Bearer"));
+        }
+        if status == StatusCode::TOO_MANY_REQUESTS {
+            response.headers_mut().insert(header::RETRY_AFTER, HeaderValue::from_static("1"));
         }
         response
     }

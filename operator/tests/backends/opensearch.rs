@@ -206,6 +206,34 @@ async fn a_removal_takes_the_indices_of_the_tenant_and_no_others<S: Server>() {
     story(body, clean_up).await;
 }
 
+/// An administrator may set any alias, and the index behind it is of others: it neither makes a name a taken one nor goes with the tenant.
+async fn an_index_that_only_an_alias_leads_to_is_left_alone<S: Server>() {
+    let (admin, desired) = (admin::<S>(), desired::<S>());
+    let name = &desired.name;
+    let stranger = format!("company-{name}");
+    let body = async {
+        let alias = format!("{name}-report");
+        let aliases = json!({"aliases": {alias: {}}});
+        let (status, answer) = as_admin::<S>(Method::PUT, &stranger, Some(aliases)).await;
+        assert!(status.is_success(), "{status} {answer}");
+        let path = format!("{stranger}/_doc/x?refresh=true");
+        let (status, answer) = as_admin::<S>(Method::PUT, &path, Some(json!({"a": 1}))).await;
+        assert!(status.is_success(), "{status} {answer}");
+        converge(&admin, &desired).await;
+        At::<S>::use_account(&desired).await.unwrap();
+        let removed = admin.remove(&claim(&desired)).await.unwrap();
+        assert!(removed.contains(&format!("index {name}-v1-1")), "{removed:?}");
+        assert!(!removed.contains(&format!("index {stranger}")), "{removed:?}");
+        let (_, counted) = as_admin::<S>(Method::GET, &format!("{stranger}/_count"), None).await;
+        assert_eq!(counted["count"], 1, "{counted}");
+    };
+    let clean_up = async {
+        _ = admin.remove(&claim(&desired)).await;
+        as_admin::<S>(Method::DELETE, &stranger, None).await;
+    };
+    story(body, clean_up).await;
+}
+
 async fn what_was_made_for_a_tenant_is_told_from_what_was_made_after_it_was_removed<S: Server>() {
     let (admin, desired) = (admin::<S>(), desired::<S>());
     let identity = async || {
@@ -245,6 +273,11 @@ macro_rules! tests {
         }
 
         #[tokio::test]
+        async fn an_index_that_only_an_alias_leads_to_is_left_alone() {
+            super::an_index_that_only_an_alias_leads_to_is_left_alone::<$server>().await;
+        }
+
+        #[tokio::test]
         async fn what_was_made_for_a_tenant_is_told_from_what_was_made_after_it_was_removed() {
             super::what_was_made_for_a_tenant_is_told_from_what_was_made_after_it_was_removed::<$server>().await;
         }
@@ -279,6 +312,27 @@ mod stand_in {
     // The server of the local stack takes every client.
     suite!(super::At<Fake>: a_wrong_password_is_told_from_a_dead_port,);
 
+    /// The cluster has a bounded number of shards for all tenants.
+    #[tokio::test]
+    async fn more_indices_than_the_service_makes_are_reported() {
+        use super::*;
+
+        let (admin, desired) = (admin::<Fake>(), desired::<Fake>());
+        let body = async {
+            converge(&admin, &desired).await;
+            for number in 1..=9 {
+                let account = Some(Credentials::new(desired.name.clone(), desired.password.clone()));
+                let index = format!("{}-x{number}", desired.name);
+                let (status, answer) = by_hand::<Fake>(account, Method::PUT, &index, Some(json!({}))).await;
+                assert!(status.is_success(), "{status} {answer}");
+            }
+            let refused = assert_reason(admin.observe(&desired).await, Reason::BackendRefused);
+            assert!(refused.contains("they have 9 shards"), "{refused}");
+            assert_eq!(admin.remove(&claim(&desired)).await.unwrap().len(), 12, "it can be deleted");
+        };
+        story(body, async { _ = admin.remove(&claim(&desired)).await }).await;
+    }
+
     #[tokio::test]
     async fn one_tenant_gets_nothing_of_another() {
         use super::*;
@@ -306,6 +360,11 @@ mod stand_in {
                 let (status, answer) = by_hand::<Fake>(account(), method.clone(), &path, body).await;
                 assert_eq!(status, StatusCode::FORBIDDEN, "{method} {path}: {answer}");
             }
+            // An alias with the name of the other's next generation, on an index of its own, would get what the other writes.
+            let (own, alias) = (format!("{}-x", one.name), format!("{}-v1-2", other.name));
+            let body = json!({"aliases": {alias: {"is_write_index": true}}});
+            let (status, answer) = by_hand::<Fake>(account(), Method::PUT, &own, Some(body)).await;
+            assert_eq!(status, StatusCode::FORBIDDEN, "{answer}");
             assert_eq!(At::<Fake>::use_account(&other).await, Ok(2), "its documents are there");
         };
         let clean_up = async {

@@ -165,13 +165,14 @@ impl<B: Broker> Fixture for At<B> {
 
     async fn edit(RabbitMqDesired { name, .. }: &RabbitMqDesired) -> Vec<String> {
         by_hand::<B>(Method::DELETE, &format!("vhost-limits/{name}/max-queues"), json!({})).await;
+        by_hand::<B>(Method::DELETE, &format!("user-limits/{name}/max-channels"), json!({})).await;
         let all = json!({"configure": ".*", "write": ".*", "read": ".*"});
         by_hand::<B>(Method::PUT, &format!("permissions/{name}/{name}"), all).await;
         let user = json!({"password": "another", "tags": "monitoring"});
         by_hand::<B>(Method::PUT, &format!("users/{name}"), user).await;
         vec![
             format!("set limits of virtual host {name}"),
-            format!("set password, tags, permissions of user {name}"),
+            format!("set password, tags, permissions, limits of user {name}"),
         ]
     }
 

@@ -40,6 +40,8 @@ use crate::{
 const HASHES: usize = 4;
 /// Other requests to the realm at once: a flood of sign-ins does not hold them up.
 const SESSIONS: usize = 8;
+/// Those about sessions that other services make for moderators: however many those look at, users see their devices and sign out.
+const OTHERS_SESSIONS: usize = 2;
 /// A request that waits longer for its turn is refused.
 const TURN: Duration = Duration::from_secs(2);
 /// An account is closed or opened within this time, or not by this call: who has given it up may have decided something else later.
@@ -62,6 +64,7 @@ struct Inner {
     attempts: Mutex<Attempts>,
     hashes: Semaphore,
     sessions: Semaphore,
+    others_sessions: Semaphore,
     refreshes: Refreshes,
     /// What this process was given for tokens, for as long as it gives that again.
     given: Cache<TokenDigest, Arc<Given>>,
@@ -102,6 +105,7 @@ impl Guard {
             attempts: Mutex::new(Attempts::new(rates)),
             hashes: Semaphore::new(HASHES),
             sessions: Semaphore::new(SESSIONS),
+            others_sessions: Semaphore::new(OTHERS_SESSIONS),
             given: Cache::builder()
                 .max_capacity(MAX_REMEMBERED)
                 .time_to_live(refreshes.grace())
@@ -301,7 +305,7 @@ impl Guard {
         let user_id = caller.user_id;
         self.attempts(|attempts| attempts.session_request(user_id, Instant::now()))
             .map_err(Error::Limited)?;
-        let sessions = self.sessions_of(user_id).await?;
+        let sessions = self.listed(user_id, &self.0.sessions).await?;
         if !sessions.iter().any(|session| session.id == caller.id) {
             return Err(Error::SessionOver(user_id));
         }
@@ -310,15 +314,15 @@ impl Guard {
 
     /// Returns the sessions of a user that go on, the last used one first, for the tenant's other services; none of an unknown user.
     pub(crate) async fn sessions_of(&self, user_id: UserId) -> Result<Vec<ListedSession>, Error> {
-        let mut sessions = self.listed(user_id).await?;
+        self.listed(user_id, &self.0.others_sessions).await
+    }
+
+    async fn listed(&self, user_id: UserId, turns: &Semaphore) -> Result<Vec<ListedSession>, Error> {
+        let _turn = turn(turns).await?;
+        let mut sessions = self.0.accounts.sessions(user_id).await?;
         sessions
             .sort_by(|one, other| (other.last_used_at_ms, &other.id).cmp(&(one.last_used_at_ms, &one.id)));
         Ok(sessions)
-    }
-
-    async fn listed(&self, user_id: UserId) -> Result<Vec<ListedSession>, Error> {
-        let _turn = turn(&self.0.sessions).await?;
-        Ok(self.0.accounts.sessions(user_id).await?)
     }
 
     /// Ends one session of the caller, and returns once the event log has its end.
@@ -328,16 +332,16 @@ impl Guard {
             return Err(Error::NoSession);
         }
         let (guard, user_id) = (self.clone(), caller.user_id);
-        self.to_the_end(async move { guard.ended(user_id, vec![id]).await }).await
+        self.to_the_end(async move { guard.ended(user_id, vec![id], &guard.0.sessions).await }).await
     }
 
     /// Ends one session of a user for the tenant's other services, and returns once the event log has its end.
     pub(crate) async fn end_of(&self, user_id: UserId, id: SessionId) -> Result<(), Error> {
-        if !self.listed(user_id).await?.iter().any(|session| session.id == id) {
+        if !self.sessions_of(user_id).await?.iter().any(|session| session.id == id) {
             return Err(Error::NoSession);
         }
         let guard = self.clone();
-        self.to_the_end(async move { guard.ended(user_id, vec![id]).await }).await
+        self.to_the_end(async move { guard.ended(user_id, vec![id], &guard.0.others_sessions).await }).await
     }
 
     /// Ends all sessions of the caller but the one that the request is of.
@@ -345,12 +349,12 @@ impl Guard {
         let sessions = self.sessions(caller).await?.into_iter().map(|session| session.id);
         let others: Vec<_> = sessions.filter(|id| *id != caller.id).collect();
         let (guard, user_id) = (self.clone(), caller.user_id);
-        self.to_the_end(async move { guard.ended(user_id, others).await }).await
+        self.to_the_end(async move { guard.ended(user_id, others, &guard.0.sessions).await }).await
     }
 
     /// Ends sessions at the gateways first: the realm lists a session until nothing of it is left, so that a request that has
-    /// failed half way is repeated.
-    async fn ended(&self, user_id: UserId, sessions: Vec<SessionId>) -> Result<(), Error> {
+    /// failed half way is repeated. `turns` are those for the realm.
+    async fn ended(&self, user_id: UserId, sessions: Vec<SessionId>, turns: &Semaphore) -> Result<(), Error> {
         for id in sessions {
             let session = Session { user_id, id };
             let key = (user_id, Some(session.id.clone()));
@@ -358,7 +362,7 @@ impl Guard {
             self.0.refreshes.note_end(&session, END_REMEMBERED).await;
             self.0.events.publish(user_id, Ended::Session(session.id.clone())).await?;
             self.0.ended.insert(key, End::Published).await;
-            let _turn = turn(&self.0.sessions).await?;
+            let _turn = turn(turns).await?;
             self.0.accounts.end(&session).await?;
         }
         Ok(())
@@ -422,8 +426,8 @@ impl Guard {
             let _turn = turn(&self.0.sessions).await?;
             self.0.accounts.close_other_ways(user_id).await?;
         }
-        let sessions = self.listed(user_id).await?.into_iter().map(|session| session.id);
-        self.ended(user_id, sessions.filter(|id| Some(id) != kept).collect()).await?;
+        let sessions = self.listed(user_id, &self.0.sessions).await?.into_iter().map(|session| session.id);
+        self.ended(user_id, sessions.filter(|id| Some(id) != kept).collect(), &self.0.sessions).await?;
         if kept.is_none() {
             let _turn = turn(&self.0.sessions).await?;
             self.0.accounts.revoke_tokens(user_id).await?;
@@ -503,8 +507,8 @@ impl Guard {
             return Ok(());
         }
         // After it: none begins while they are ended.
-        let sessions = self.listed(user_id).await?.into_iter().map(|session| session.id);
-        self.ended(user_id, sessions.collect()).await?;
+        let sessions = self.listed(user_id, &self.0.sessions).await?.into_iter().map(|session| session.id);
+        self.ended(user_id, sessions.collect(), &self.0.sessions).await?;
         let _turn = turn(&self.0.sessions).await?;
         Ok(self.0.accounts.revoke_tokens(user_id).await?)
     }

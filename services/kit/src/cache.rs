@@ -28,11 +28,8 @@ use prometheus_client::{
 };
 use serde::{Serialize, de::DeserializeOwned};
 
+use self::kept::{Content, Effort, Kept};
 pub use self::shelf::Shelf;
-use self::{
-    kept::{Content, Kept},
-    shelf::Effort,
-};
 use crate::{
     bucket::Bucket,
     clock::now_ms,

@@ -23,7 +23,10 @@ use kit::{
     page::{PageSize, PageSizes},
 };
 
-pub use self::callers::{Moderators, Pace};
+pub use self::{
+    callers::{Moderators, Pace, SessionPace},
+    usage::KeptUsage,
+};
 use crate::{
     carrying_out::Wake,
     domain::{Audit, Change},
@@ -43,8 +46,10 @@ pub struct AppState {
     pub store: Arc<dyn ModerationStore>,
     pub moderators: Moderators,
     pub pace: Pace,
+    pub session_pace: SessionPace,
     pub peers: Peers,
     pub shadows: Shadows,
+    pub usage: KeptUsage,
     pub metrics: Metrics,
     /// Notified of what is to be carried out.
     pub wake: Wake,

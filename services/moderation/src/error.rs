@@ -16,6 +16,10 @@ pub enum Error {
     InvalidField(#[from] InvalidField),
     #[error("this is for moderators")]
     NotAModerator,
+    #[error(
+        "sessions of another moderator are not ended here: ban the user, or ask who administers the tenant"
+    )]
+    OfModerator,
     /// The same for an unknown chat.
     #[error("you are not a member of chat {0}, or there is no such chat")]
     NotAMember(ChatId),
@@ -43,7 +47,7 @@ pub enum Error {
     KeyReused,
     #[error("a shadow run is under way: wait until it is done")]
     ShadowBusy,
-    #[error("you report and appeal too often: wait")]
+    #[error("you do this too often: wait")]
     TooOften { wait: Duration },
     #[error("failed to query the {peer} service")]
     Peer { peer: &'static str, source: Box<tonic::Status> },
@@ -57,7 +61,7 @@ impl ServiceError for Error {
     fn code(&self) -> ErrorCode {
         match self {
             Self::InvalidField(error) => error.code(),
-            Self::NotAModerator => ErrorCode::PermissionDenied,
+            Self::NotAModerator | Self::OfModerator => ErrorCode::PermissionDenied,
             Self::NotAMember(_) => ErrorCode::NotAMember,
             Self::NoMessage { .. } | Self::NotFound(_) => ErrorCode::NotFound,
             Self::TooManyRuleSets(_) | Self::TooManyEnforced(_) | Self::TooLargeTogether => {

@@ -45,7 +45,7 @@ use tonic::service::Routes;
 use url::Url;
 
 use crate::{
-    api::{AppState, HasClassifier, Moderators, Pace},
+    api::{AppState, HasClassifier, KeptUsage, Moderators, Pace, SessionPace},
     carrying_out::{Wake, Worker},
     classifying::{Asking, Classifier},
     config::Settings,
@@ -152,8 +152,18 @@ fn surface(
     scope.spawn(forget(store.clone(), shutdown()));
     scope.spawn(deletions::follow(peers.users().clone(), store.clone(), shutdown()));
     let shadows = Shadows::new(store.clone(), log, scope.tenant(), scope.tasks().clone(), shutdown());
-    let pace = Pace::default();
-    let state = AppState { store, moderators, pace, peers, shadows, metrics, wake, has_classifier };
+    let state = AppState {
+        store,
+        moderators,
+        pace: Pace::default(),
+        session_pace: SessionPace::default(),
+        peers,
+        shadows,
+        usage: KeptUsage::default(),
+        metrics,
+        wake,
+        has_classifier,
+    };
     Ok(Surface { api: api::router(state), grpc: Routes::default() })
 }
 

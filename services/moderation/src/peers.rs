@@ -6,7 +6,7 @@ use contracts::{
     event::EntryKind,
     rpc::{
         AccountSession, CountUsersRequest, EndSessionRequest, EntryRequest, GetAccountClosedRequest,
-        ListSessionsRequest, RestrictRequest, SetAccountClosedRequest,
+        GetUsersRequest, ListSessionsRequest, RestrictRequest, SetAccountClosedRequest,
         account_service_client::AccountServiceClient, chat_restrictions_client::ChatRestrictionsClient,
         message_service_client::MessageServiceClient, user_service_client::UserServiceClient,
     },
@@ -103,6 +103,14 @@ impl Peers {
             Err(status) if status.code() == Code::NotFound => Ok(()),
             Err(status) => Err(failed("auth", status)),
         }
+    }
+
+    /// Returns the username of a user; nothing of one who has no profile.
+    pub(crate) async fn username(&self, user: UserId) -> Result<Option<String>, Error> {
+        let request = GetUsersRequest { user_ids: vec![user.to_string()] };
+        let answer = self.users.clone().get_users(request).await;
+        let found = answer.map_err(|status| failed("user", status))?.into_inner().users;
+        Ok(found.into_iter().next().map(|found| found.username))
     }
 
     /// Returns how many users there are whose accounts are not deleted.

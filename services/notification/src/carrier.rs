@@ -5,9 +5,9 @@ pub mod amqp;
 pub mod queues;
 pub mod rows;
 
-use std::{fmt, sync::Arc};
+use std::{collections::BTreeMap, fmt, sync::Arc};
 
-use tokio::sync::Notify;
+use tokio::{sync::Notify, time::Instant};
 use tonic::async_trait;
 
 pub use self::{
@@ -26,6 +26,10 @@ pub trait Carrier: Send {
     /// Takes jobs that are there now, for so many places beside those that are `busy`. It is to be waited for to its end: what it had taken by then
     /// would wait for the end of its lease.
     async fn take(&mut self, limit: usize, busy: &Busy) -> Result<Vec<Carried>, StoreError>;
+
+    /// Notes which hosts take nothing at present, and when each is tried again. For one that asks with `busy` each time
+    /// that is enough.
+    fn note_down(&mut self, _: BTreeMap<String, Instant>) {}
 
     /// Waits until there may be jobs to take. It may be dropped.
     async fn wait(&mut self);

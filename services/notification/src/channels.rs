@@ -75,6 +75,9 @@ pub enum SendError {
     /// It is tried again.
     #[error("the provider is not there at present: {why}")]
     Later { why: String, after: Option<Duration> },
+    /// Likewise: the provider is there, and takes nothing for this endpoint at present.
+    #[error("the endpoint takes nothing at present: {why}")]
+    Limited { why: String, after: Option<Duration> },
     /// Likewise: an administrator of the tenant has to do something first, and no subscription is at fault.
     #[error("what the tenant has set up is not taken: {0}")]
     Misconfigured(String),
@@ -175,7 +178,7 @@ fn outcome(response: &Response) -> Result<(), SendError> {
         _ if status.is_success() => Ok(()),
         StatusCode::NOT_FOUND | StatusCode::GONE => Err(SendError::Gone),
         StatusCode::REQUEST_TIMEOUT | StatusCode::TOO_EARLY | StatusCode::TOO_MANY_REQUESTS => {
-            Err(SendError::Later { why: why(), after: retry_after(response.headers()) })
+            Err(SendError::Limited { why: why(), after: retry_after(response.headers()) })
         }
         _ if status.is_server_error() => {
             Err(SendError::Later { why: why(), after: retry_after(response.headers()) })
@@ -205,4 +208,24 @@ fn retry_after(headers: &HeaderMap) -> Option<Duration> {
 /// A payload of another channel came here.
 fn misplaced() -> SendError {
     SendError::Refused("the channel does not send this".to_owned())
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_limit_of_one_endpoint_is_no_outage_of_its_provider() {
+        let outcome = |status: u16| {
+            let response = http::Response::builder().status(status).header(header::RETRY_AFTER, "7").body("");
+            outcome(&Response::from(response.expect("a response")))
+        };
+        let (why, after) = (|status: u16| format!("status {status}"), Some(Duration::from_secs(7)));
+        for status in [408, 425, 429] {
+            assert_eq!(outcome(status), Err(SendError::Limited { why: why(status), after }));
+        }
+        for status in [500, 502, 503, 504] {
+            assert_eq!(outcome(status), Err(SendError::Later { why: why(status), after }));
+        }
+    }
 }

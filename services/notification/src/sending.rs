@@ -112,13 +112,14 @@ impl Sender {
             taking: Outage::default(),
             what: format!("sending by {}", self.name.as_str()),
         });
-        let mut running: JoinSet<Option<bool>> = JoinSet::new();
+        let mut running: JoinSet<Option<Shown>> = JoinSet::new();
         // What they send to.
         let mut held: HashMap<Id, Subscription> = HashMap::new();
         let mut providers = Providers::default();
         while !shutdown.is_cancelled() {
             let (mut busy, at) = (Busy::with(held.values()), Instant::now());
             providers.hold(&mut busy, at);
+            carrier.note_down(providers.down());
             let limit = providers.places(self.name, outages.places(running.len()), running.len(), at);
             let taken = if limit == 0 {
                 Vec::new()
@@ -191,8 +192,8 @@ impl Sender {
         }
     }
 
-    /// Carries out a job that was taken just now, and notes what became of it. Returns whether its provider answered, where it was asked.
-    async fn carry_out(&self, Carried { job, receipt }: Carried, outages: &Outages) -> Option<bool> {
+    /// Carries out a job that was taken just now, and notes what became of it. Returns what it shows of its provider, where it was asked.
+    async fn carry_out(&self, Carried { job, receipt }: Carried, outages: &Outages) -> Option<Shown> {
         let job = &job;
         let note_until = Instant::now() + NOTE_FOR;
         let done = timeout(JOB_LIMIT, self.send(job)).await;
@@ -212,9 +213,12 @@ impl Sender {
             }
             _ => {}
         }
-        let has_answered = match &done {
-            Ok(Ok(Ok("sent")) | Err(Failure::Unsent(SendError::Gone | SendError::Refused(_)))) => Some(true),
-            Ok(Err(Failure::Unsent(SendError::Later { .. }))) => Some(false),
+        let shown = match &done {
+            Ok(Ok(Ok("sent")) | Err(Failure::Unsent(SendError::Gone | SendError::Refused(_)))) => {
+                Some(Shown::Answers)
+            }
+            Ok(Err(Failure::Unsent(SendError::Limited { .. }))) => Some(Shown::Limits),
+            Ok(Err(Failure::Unsent(SendError::Later { .. }))) => Some(Shown::Fails),
             _ => None,
         };
         let (outcome, end) = match done {
@@ -234,7 +238,7 @@ impl Sender {
         };
         self.metrics.job(self.name, outcome);
         self.end(job, receipt, &end, note_until).await;
-        has_answered
+        shown
     }
 
     async fn note(&self, job: &Job, end: &End) -> Result<(), StoreError> {
@@ -353,7 +357,7 @@ fn unsent(job: &Job, error: SendError) -> (&'static str, End) {
             tracing::info!(%subscription, "the endpoint of subscription {subscription} is gone: it is forgotten");
             ("gone", End::Gone)
         }
-        SendError::Later { after, .. } if attempts < MAX_ATTEMPTS => {
+        SendError::Later { after, .. } | SendError::Limited { after, .. } if attempts < MAX_ATTEMPTS => {
             tracing::debug!(%subscription, attempts, why, "a job is tried again: {why}");
             let asked = after.and_then(|after| TimeDelta::from_std(after).ok());
             let wait = asked.unwrap_or_default().max(wait_after(attempts));
@@ -362,7 +366,10 @@ fn unsent(job: &Job, error: SendError) -> (&'static str, End) {
         SendError::Misconfigured(_) if attempts < MAX_ATTEMPTS => {
             ("misconfigured", End::Wait { wait: wait_after(attempts), is_counted: true })
         }
-        SendError::Later { .. } | SendError::Misconfigured(_) | SendError::Refused(_) => {
+        SendError::Later { .. }
+        | SendError::Limited { .. }
+        | SendError::Misconfigured(_)
+        | SendError::Refused(_) => {
             tracing::warn!(%subscription, attempts, why, "a job of subscription {subscription} is given up: {why}");
             ("dead", End::Dead(why))
         }
@@ -387,25 +394,41 @@ async fn persist<F: Future<Output = Result<(), StoreError>>>(
 
 /// Notes that a job ended, and what it shows of its provider.
 fn note_ended(
-    ended: &Result<(Id, Option<bool>), JoinError>,
+    ended: &Result<(Id, Option<Shown>), JoinError>,
     held: &mut HashMap<Id, Subscription>,
     providers: &mut Providers,
 ) {
-    let (id, has_answered) = match ended {
-        Ok((id, has_answered)) => (*id, *has_answered),
+    let (id, shown) = match ended {
+        Ok((id, shown)) => (*id, *shown),
         Err(error) => (error.id(), None),
     };
-    let (Some(to), Some(has_answered)) = (held.remove(&id), has_answered) else { return };
-    if has_answered {
-        if let Some(provider) = providers.answered(&to.target) {
-            tracing::info!(provider, "{provider} takes notifications again");
+    let (Some(to), Some(shown)) = (held.remove(&id), shown) else { return };
+    match shown {
+        Shown::Answers => {
+            if let Some(provider) = providers.answered(&to.target) {
+                tracing::info!(provider, "{provider} takes notifications again");
+            }
         }
-    } else if let Some(provider) = providers.failed(&to.target, to.user_id, Instant::now()) {
-        tracing::warn!(
-            provider,
-            "{provider} takes no notifications at present: they wait, and one tries now and then"
-        );
+        Shown::Limits => providers.limited(&to.target, Instant::now()),
+        Shown::Fails => {
+            if let Some(provider) = providers.failed(&to.target, to.user_id, Instant::now()) {
+                tracing::warn!(
+                    provider,
+                    "{provider} takes no notifications at present: they wait, and one tries now and then"
+                );
+            }
+        }
     }
+}
+
+/// What a job shows of its provider.
+#[derive(Clone, Copy)]
+enum Shown {
+    /// It answered for this endpoint, whatever the answer was.
+    Answers,
+    /// It takes nothing for this endpoint at present.
+    Limits,
+    Fails,
 }
 
 /// What becomes of a job.
@@ -482,6 +505,31 @@ mod tests {
             let (outcome, end) = undecided(&job(MAX_ATTEMPTS), &error);
             assert!(outcome == "dead" && matches!(end, End::Dead(_)), "{error:?}");
         }
+    }
+
+    /// Ends so many jobs of as many users in the same way, and returns what is down then.
+    async fn down_after(shown: Shown) -> usize {
+        let (mut running, mut held, mut providers) = (JoinSet::new(), HashMap::new(), Providers::default());
+        for _ in 0..20 {
+            let task = running.spawn(async move { Some(shown) });
+            held.insert(task.id(), job(1).subscription);
+        }
+        while let Some(ended) = running.join_next_with_id().await {
+            note_ended(&ended, &mut held, &mut providers);
+        }
+        assert!(held.is_empty());
+        providers.down().len()
+    }
+
+    #[tokio::test]
+    async fn endpoints_that_are_limited_do_not_close_their_provider_for_others() {
+        assert_eq!(down_after(Shown::Limits).await, 0);
+        assert_eq!(down_after(Shown::Fails).await, 1);
+        assert_eq!(down_after(Shown::Answers).await, 0);
+        let after = Some(Duration::from_secs(600));
+        let (outcome, end) = unsent(&job(1), SendError::Limited { why: "status 429".to_owned(), after });
+        assert_eq!(outcome, "later");
+        assert!(matches!(end, End::Wait { wait, is_counted: true } if wait == TimeDelta::minutes(10)));
     }
 
     #[tokio::test]

@@ -3,7 +3,7 @@
 mod memory;
 mod postgres;
 
-use std::collections::HashMap;
+use std::collections::{BTreeMap, HashMap};
 
 use chrono::{DateTime, TimeDelta, Utc};
 use contracts::{
@@ -136,7 +136,7 @@ pub trait NotificationStore: Send + Sync + 'static {
     ) -> Result<Vec<Job>, StoreError>;
 
     /// Hands jobs of a channel that are due over to a queue, those that wait for the longest first: as many as have a place beside those that were handed
-    /// over and are not done, in whatever process. Returns the tickets that stand for them. Until the lease ends a job is the one's who begins its
+    /// over and are not done, in whatever process. A host of `few` has no more places than it says. Returns the tickets that stand for them. Until the lease ends a job is the one's who begins its
     /// ticket, and is handed over again then.
     async fn hand_over(
         &self,
@@ -144,6 +144,7 @@ pub trait NotificationStore: Send + Sync + 'static {
         now: DateTime<Utc>,
         until: DateTime<Utc>,
         places: Places,
+        few: &BTreeMap<String, i64>,
     ) -> Result<Vec<Ticket>, StoreError>;
 
     /// Takes the jobs of a channel that tickets stand for, as [`Self::claim`] does. A ticket stands for a job once.

@@ -40,7 +40,7 @@ pub struct OpenSearchArgs {
         requires = "opensearch_password"
     )]
     pub opensearch_url: Option<String>,
-    /// What the names of the tenant's indices and aliases begin with.
+    /// What the names of the tenant's indices begin with.
     #[arg(long, env)]
     pub opensearch_index: Option<String>,
     /// Copies of an index beside the first one, for indices that are made from now on.

@@ -29,6 +29,10 @@ export type ListChange = {
 /** A message in the outbox is of the tab that sends it. */
 type Waiting = Outgoing & { at: number; tab?: string };
 
+/** How much is forgotten: all, or all but what the messenger may not have yet, which goes out once the user signs in again. */
+export type Extent = "all" | "all-but-unsent";
+
+const UNSENT: readonly Store[] = ["outbox", "refused"];
 const STORES = ["outbox", "refused", "drafts", "chats", "profiles", "facts"] as const;
 type Store = (typeof STORES)[number];
 /** One more with each change of the stores. */
@@ -46,10 +50,7 @@ export class Kept implements Outbox {
         this.#tabs = tabs;
         if (!database) return;
         // Who signs out in another tab removes it for all, and a later release changes it. This page goes on without it.
-        database.onversionchange = () => {
-            database.close();
-            this.#database = undefined;
-        };
+        database.onversionchange = () => this.close();
     }
 
     /** Opens what `user` keeps, for one of the tabs of this browser. */
@@ -61,13 +62,20 @@ export class Kept implements Outbox {
         }
     }
 
-    /** Removes what `user` keeps. */
-    static async forget(user: string): Promise<void> {
+    /** Removes what `user` keeps. A page that has it open goes on without it only where `all` goes: others are to `close` theirs before. */
+    static async forget(user: string, extent: Extent = "all"): Promise<void> {
+        if (extent === "all-but-unsent") return forgetRead(user);
         await new Promise<void>((resolve) => {
             const request = indexedDB.deleteDatabase(name(user));
             // Another tab may have it open: it is removed once that is closed.
             request.onsuccess = request.onerror = request.onblocked = () => resolve();
         });
+    }
+
+    /** Writes and reads nothing more in the browser. What comes from now on lasts as long as the page. */
+    close(): void {
+        this.#database?.close();
+        this.#database = undefined;
     }
 
     /** Returns what this tab has to send: its own, and what tabs left that are gone. */
@@ -187,6 +195,19 @@ export class Kept implements Outbox {
         if (!this.#database) this.#memory.get(store)?.delete(key);
         else await done(this.#database.transaction(store, "readwrite").objectStore(store).delete(key));
     }
+}
+
+/** Empties what is not of unsent messages. */
+async function forgetRead(user: string): Promise<void> {
+    const database = await opened(name(user));
+    const stores = STORES.filter((store) => !UNSENT.includes(store));
+    const transaction = database.transaction(stores, "readwrite");
+    for (const store of stores) transaction.objectStore(store).clear();
+    await new Promise<void>((resolve, reject) => {
+        transaction.oncomplete = () => resolve();
+        transaction.onabort = () =>
+            reject(transaction.error ?? new Error("the browser's store does not answer"));
+    }).finally(() => database.close());
 }
 
 function outgoing({ chat, key, post }: Waiting): Outgoing {

@@ -72,10 +72,8 @@ export class Push extends Source {
     /** Takes this browser away from the user, at the messenger and here: who signs in next gets nothing of theirs. */
     async end(): Promise<void> {
         const { own } = this;
-        const subscription = await this.#door().then((door) => door?.getSubscription());
-        // Without it here, the push service refuses what comes, and the messenger forgets it.
-        await subscription?.unsubscribe().catch(() => undefined);
-        localStorage.removeItem(KEY);
+        await unsubscribe(await this.#door()).catch(() => undefined);
+        forgetSubscription();
         this.changed();
         if (own === undefined) return;
         try {
@@ -84,6 +82,24 @@ export class Push extends Source {
             if (!(error instanceof CallError)) throw error;
         }
     }
+}
+
+/** Ends the pushes of this browser, of any user, without the messenger. */
+export async function unsubscribeHere(): Promise<void> {
+    if (!("serviceWorker" in navigator)) return;
+    // A page that has just been opened has not installed its worker, and that of the page before is there.
+    const registration = await navigator.serviceWorker.getRegistration();
+    await unsubscribe(registration?.pushManager);
+}
+
+/** Without a subscription here, the push service refuses what comes, and the messenger forgets it. */
+async function unsubscribe(door: Pick<Door, "getSubscription"> | undefined): Promise<void> {
+    await (await door?.getSubscription())?.unsubscribe();
+}
+
+/** Forgets whose subscription this browser has. */
+export function forgetSubscription(): void {
+    localStorage.removeItem(KEY);
 }
 
 async function doorOfPage(): Promise<Door | undefined> {

@@ -14,12 +14,13 @@ import {
     type socket,
     type user,
 } from "@posthouse/client";
+import { DEVICE_KEY, forgetUser } from "../forget";
 import { Avatars } from "./avatars";
 import { Chats, Connection } from "./chats";
 import { Contacts } from "./contacts";
 import { Drafts } from "./drafts";
 import { Files } from "./files";
-import { Kept } from "./kept";
+import { Kept, type Extent } from "./kept";
 import { ListKeeper } from "./list-keeper";
 import { Notices } from "./notices";
 import { Pins } from "./pins";
@@ -32,12 +33,13 @@ import { Standing } from "./standing";
 import { Tabs } from "./tabs";
 import { Users } from "./users";
 
+/** The code that a connection is closed with when its session was ended, here or elsewhere. */
+const SESSION_ENDED = 3505 satisfies keyof typeof socket.CLOSE_CODES;
 /** Users whose presence is watched beside those of the chat that is open. */
 const MAX_WATCHED = 100;
 const EXPIRE_EVERY_MS = 1_000;
 const TYPING_EVERY_MS = 3_000;
 const REFRESH_EVERY_MS = 300_000;
-const DEVICE_KEY = "posthouse.device";
 
 /** A message of another user that the page did not show. */
 export type News = { message: socket.Message; chat: socket.ChatState };
@@ -61,6 +63,8 @@ export class Workspace {
     readonly previews: Previews;
     readonly standing: Standing;
     onNews: (news: News) => void = () => undefined;
+    /** How much this browser has forgotten of the user, since the sign-in was ended elsewhere or is too old. */
+    forgotten: Extent | undefined;
     readonly #session: Session;
     readonly #kept: Kept;
     readonly #tabs: Tabs;
@@ -153,27 +157,37 @@ export class Workspace {
         void this.#keeper.flush();
     }
 
-    /** Ends the session at the messenger, and forgets what this browser kept of the user. */
+    /**
+     * Ends the session at the messenger, and forgets what this browser kept of the user. The latter happens in any case: a `CallError` says that
+     * the session at the messenger goes on.
+     */
     async signOut(): Promise<void> {
-        // While there is a token: a browser without a user gets no pushes.
-        await this.push.end().catch(() => undefined);
-        await this.identity.signOut();
-        await this.#forget();
+        try {
+            // While there is a token: a browser without a user gets no pushes.
+            await this.push.end().catch(() => undefined);
+            await this.identity.signOut();
+        } catch (error) {
+            // What the messenger does not take any more is over there.
+            if (!(error instanceof CallError) || error.status !== 401) throw error;
+        } finally {
+            await this.#forget("all");
+        }
     }
 
     /** Ends this page, and removes what this browser kept of the user. */
-    async #forget(): Promise<void> {
-        // It would write the list once more.
+    async #forget(extent: Extent): Promise<void> {
+        // Both would write once more.
         this.#keeper.close();
         this.close();
-        await Kept.forget(this.user);
+        this.#kept.close();
+        await forgetUser(this.user, extent);
     }
 
     /** Deletes the account, and what this browser kept of it. `self.receipt` says so to the page. */
     async deleteAccount(password: string): Promise<void> {
         await this.self.delete(password);
         await this.push.end().catch(() => undefined);
-        await this.#forget();
+        await this.#forget("all");
     }
 
     /** Returns a chat as it is read; it is empty until the list has the chat. */
@@ -336,8 +350,13 @@ export class Workspace {
         });
         session.on("disconnected", ({ why }) => this.connection.set("offline", why, session.closeCode));
         session.on("ended", ({ why }) => {
+            // A session that was ended elsewhere may be that of a lost device, in other hands now.
+            if (session.closeCode === SESSION_ENDED) this.forgotten = "all";
+            // It may as well be too old, and then its user comes back to what they wrote.
+            else if (session.isSignInOver) this.forgotten = "all-but-unsent";
             this.connection.set("ended", why, session.closeCode);
-            this.#leave();
+            if (this.forgotten) void this.#forget(this.forgotten);
+            else this.#leave();
         });
         session.on("synced", ({ page }) => this.#synced(page));
         session.on("own_state", ({ ownState }) => this.drafts.take(ownState.chat, ownState.own));

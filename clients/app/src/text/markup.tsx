@@ -9,7 +9,8 @@ const MAX_DEPTH = 8;
 /** A longer text is shown as it is. The worst texts of this length, found by trying, are split within a frame or two. */
 const MAX_PARSED_CHARACTERS = 4_096;
 /** Characters that turn or hide what stands beside them (UTR 36). In the address of a link they are shown by their numbers. */
-const TRICKY = /[\u00ad\u061c\u200b-\u200f\u202a-\u202e\u2060-\u2069\ufeff]/g;
+const TRICKY =
+    /[\u00ad\u061c\u115f\u1160\u180e\u200b-\u200f\u202a-\u202e\u2060-\u2069\u2800\u3164\ufeff\uffa0]/g;
 
 /** Returns whether a link leads where a browser may go, and to nothing that runs. */
 export function safeHref(href: string): string | undefined {
@@ -181,31 +182,42 @@ function span(token: Token, mentions: readonly string[], depth: number): ReactNo
     }
 }
 
-/** A link shows where it leads: a text of its own is followed by the host. */
+/** A link shows where it leads: what does not say it by itself is followed by the host, or by the address of a mail. */
 function Link({ href, text, raw }: Pick<Tokens.Link, "href" | "text" | "raw">): ReactNode {
     const safe = safeHref(href);
     if (safe === undefined) return raw;
-    const { host } = new URL(safe);
+    const { protocol, host, pathname } = new URL(safe);
     const shown = text.replace(
         TRICKY,
         (character) => `\\u${character.charCodeAt(0).toString(16).padStart(4, "0")}`,
     );
-    const isOwnText = !href.includes(text) && host !== "";
     return (
         <>
             <a href={safe} target="_blank" rel="noopener noreferrer nofollow">
                 <bdi>{shown}</bdi>
             </a>
-            {isOwnText && (
+            {!saysWhere(text, href) && (
                 <>
                     {" "}
                     <small className="host" dir="ltr">
-                        ({host})
+                        ({protocol === "mailto:" ? pathname : host})
                     </small>
                 </>
             )}
         </>
     );
+}
+
+/** Whether a text is the address that it leads to, and no more: with a host that is read as the browser reads it. */
+function saysWhere(text: string, href: string): boolean {
+    const isAddress = ["", "http://", "https://", "mailto:"].some(
+        (scheme) => href === scheme + text || href === `${scheme}${text}/` || `${href}/` === scheme + text,
+    );
+    const { protocol, host, username, password } = new URL(href);
+    if (!isAddress || protocol === "mailto:") return isAddress;
+    // A user before the host looks like one, and letters of many alphabets look alike: in the host they are in punycode.
+    const shown = text.toLowerCase().replace(/^https?:\/\//, "");
+    return username + password === "" && shown.startsWith(host) && /^$|^[:/?#]/.test(shown.slice(host.length));
 }
 
 /** Marks the names of those whom the message calls. */

@@ -1,13 +1,12 @@
 // The page as a whole: its language and theme, and whether a user is signed in.
-import type { Identity } from "@posthouse/client";
+import { CallError, type Identity } from "@posthouse/client";
 import { useCallback, useEffect, useRef, useState, type ReactNode } from "react";
 import { paint } from "../branding";
-import { installed } from "../installed";
 import type { Preferences } from "../preferences";
-import { mailLink, SignIn } from "../sign-in";
+import { mailLink, type SignIn } from "../sign-in";
 import { useSource } from "../state/source";
 import { Workspace } from "../state/workspace";
-import { bestLanguage, Texts } from "../text/texts";
+import { bestLanguage, Texts, type Key } from "../text/texts";
 import { closingKey } from "./closings";
 import { PageProvider, usePage, useText, WorkspaceProvider } from "./context";
 import { Farewell } from "./farewell";
@@ -65,7 +64,10 @@ function Door({ signIn }: { signIn: SignIn }): ReactNode {
 }
 
 type State =
-    { is: "resuming" | "signed-out" } | { is: "failed"; error: unknown } | { is: "open"; workspace: Workspace };
+    | { is: "resuming" }
+    | { is: "signed-out"; notice?: Key }
+    | { is: "failed"; error: unknown }
+    | { is: "open"; workspace: Workspace };
 
 /** Shows the messenger to who is signed in, and the sign-in to everyone else. */
 function Entrance({ signIn }: { signIn: SignIn }): ReactNode {
@@ -104,13 +106,15 @@ function Entrance({ signIn }: { signIn: SignIn }): ReactNode {
         case "failed":
             return <Failed error={state.error} />;
         case "signed-out":
-            return <SignInScreen signIn={signIn} onSignedIn={open} />;
+            return (
+                <SignInScreen signIn={signIn} onSignedIn={open} {...(state.notice && { said: state.notice })} />
+            );
         case "open":
             return (
                 <Open
                     signIn={signIn}
                     workspace={state.workspace}
-                    onOver={() => setState({ is: "signed-out" })}
+                    onOver={(notice) => setState({ is: "signed-out", ...(notice && { notice }) })}
                 />
             );
     }
@@ -128,7 +132,14 @@ function Failed({ error }: { error: unknown }): ReactNode {
     );
 }
 
-type OpenProps = { signIn: SignIn; workspace: Workspace; onOver: () => void };
+/** What is still here of a user whose session has ended. */
+const FORGOTTEN = {
+    nothing: "nothingLost",
+    all: "forgotten",
+    "all-but-unsent": "forgottenButUnsent",
+} as const satisfies Record<string, Key>;
+
+type OpenProps = { signIn: SignIn; workspace: Workspace; onOver: (notice?: Key) => void };
 
 function Open({ signIn, workspace, onOver }: OpenProps): ReactNode {
     const t = useText();
@@ -149,29 +160,35 @@ function Open({ signIn, workspace, onOver }: OpenProps): ReactNode {
             closing.current = setTimeout(() => workspace.close());
         };
     }, [workspace]);
-    const forget = async () => {
-        preferences.set({ notifies: false });
-        await installed.forget();
-        SignIn.forget();
-    };
+    // The next user of this browser has not asked for any.
+    const forget = () => preferences.set({ notifies: false });
     const signOut = async () => {
-        await workspace.signOut();
-        await forget();
-        onOver();
+        let notice: Key | undefined;
+        try {
+            await workspace.signOut();
+        } catch (error) {
+            if (!(error instanceof CallError)) throw error;
+            // This browser has forgotten the user all the same.
+            signIn.oweSignOut(workspace.user);
+            notice = signIn.isAtRealm ? "signOutOwed" : "signOutOnlyHere";
+        }
+        forget();
+        onOver(notice);
     };
+    const { forgotten } = workspace;
     useEffect(() => {
         if (state !== "connecting") say(t(`connection.${state}`));
         // What is said depends on the state, and not on how.
     }, [state]);
     useEffect(() => {
-        if (receipt !== undefined) void forget();
-    }, [receipt]);
+        if (receipt !== undefined || forgotten === "all") forget();
+    }, [receipt, forgotten]);
     if (receipt !== undefined) return <Farewell receipt={receipt} />;
     if (state === "ended") {
         return (
             <main className="centre">
                 <p role="alert">{t(closingKey(closeCode) ?? "connection.ended")}</p>
-                <p className="hint">{t("nothingLost")}</p>
+                <p className="hint">{t(FORGOTTEN[forgotten ?? "nothing"])}</p>
                 <button type="button" className="primary" onClick={() => location.reload()}>
                     {t("signIn")}
                 </button>

@@ -2,24 +2,32 @@
 import { CallError, type auth, type Identity } from "@posthouse/client";
 import { useEffect, useState, type FormEvent, type ReactNode } from "react";
 import { mailLink, type SignIn } from "../sign-in";
+import type { Key } from "../text/texts";
 import { usePage, useText } from "./context";
 import { LinkError } from "./mail-link";
 import { ErrorText, Field, useCall } from "./parts";
 
 type Mode = "signIn" | "register" | "forgot" | "reset";
 
-type Props = { signIn: SignIn; onSignedIn: (identity: Identity) => void };
+/** `said` is what the user is to know first. */
+type Props = { signIn: SignIn; onSignedIn: (identity: Identity) => void; said?: Key };
 
-export function SignInScreen({ signIn, onSignedIn }: Props): ReactNode {
+export function SignInScreen({ signIn, onSignedIn, said }: Props): ReactNode {
     const t = useText();
     const { config, texts } = usePage();
     const [mode, setMode] = useState<Mode>(mailLink()?.kind === "password_reset" ? "reset" : "signIn");
-    const [notice, setNotice] = useState<string>();
+    const [notice, setNotice] = useState(said && t(said));
     const { isBusy, error, run } = useCall();
     useEffect(() => {
         document.title = config.name;
     }, [config.name]);
     const providers = useProviders(signIn);
+    useEffect(() => {
+        if (!signIn.owesSignOut) return undefined;
+        const over = new AbortController();
+        void signIn.comeBack(over.signal);
+        return () => over.abort();
+    }, [signIn]);
 
     const enter = async (username: string, password: string) => {
         if (signIn.isAtRealm)

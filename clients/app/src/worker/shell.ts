@@ -6,11 +6,15 @@ export type Host = {
     fetch: (request: Request | string, init?: RequestInit) => Promise<Response>;
     /** How long the network has before what is kept is shown. */
     patienceMs: number;
+    /** Ends this worker: pages that are opened from then on come from the network alone. */
+    leave: () => Promise<unknown>;
 };
 
 /** The files of a build. */
 export type Build = { id: string; files: readonly string[]; entry: string };
 
+/** The page's status where there is to be no web client any more. A path that is missing for a moment, as while a release begins, is none. */
+const GONE = 410;
 export const CACHE_PREFIX = "posthouse-shell-";
 const PAGE = "/";
 const CONFIG = "/app/config.json";
@@ -93,6 +97,7 @@ export class Shell {
         });
         const response = await Promise.race([asked, late]).catch(() => undefined);
         clearTimeout(timer);
+        if (response?.status === GONE && path === PAGE) await this.#end();
         if (response && response.status < 500 && response.status !== 404) {
             if (path === CONFIG && response.ok) await this.#keepConfig(response.clone());
             return response;
@@ -103,6 +108,14 @@ export class Shell {
             return kept;
         }
         return response ?? asked;
+    }
+
+    /** Forgets the files of all builds, and ends the worker. */
+    async #end(): Promise<void> {
+        const { caches, leave } = this.#host;
+        const names = (await caches.keys()).filter((name) => name.startsWith(CACHE_PREFIX));
+        // What is left is tried by the next answer.
+        await Promise.allSettled([...names.map((name) => caches.delete(name)), leave()]);
     }
 
     async #keepConfig(response: Response): Promise<void> {

@@ -14,7 +14,12 @@ const SETTINGS_CACHE = "posthouse-settings";
 const LANGUAGE = "/language";
 
 const shell = new Shell(
-    { caches: self.caches, fetch: (request, init) => fetch(request, init), patienceMs: PATIENCE_MS },
+    {
+        caches: self.caches,
+        fetch: (request, init) => fetch(request, init),
+        patienceMs: PATIENCE_MS,
+        leave: () => self.registration.unregister(),
+    },
     BUILD,
 );
 

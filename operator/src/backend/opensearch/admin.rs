@@ -29,6 +29,11 @@ use crate::{
 
 /// What an index that exists already is called in an error.
 const PRESENT: &str = "resource_already_exists_exception";
+/// Shards that a tenant's indices may have: one each, of `-control` and two generations, and some to spare. A cluster has a bounded number of them, and the
+/// tenant's account may make as many as the cluster lets it.
+const MAX_SHARDS: u64 = 8;
+/// Indices that a message names.
+const NAMED_INDICES: usize = 10;
 
 /// Administers tenants in one OpenSearch. Created without I/O; a request stands alone.
 pub struct OpenSearchAdmin {
@@ -44,8 +49,8 @@ struct Found {
     identity: Option<String>,
     role: Option<Role>,
     user: Option<User>,
-    /// Names of indices.
-    indices: Vec<String>,
+    /// Names of indices, each with its number of shards.
+    indices: BTreeMap<String, u64>,
 }
 
 /// The document with an owner marker.
@@ -172,7 +177,9 @@ impl Backend for OpenSearchAdmin {
 
     /// Reads what the tenant has. Writes nothing; a password not yet known to work is tried by a login as the tenant.
     async fn observe(&self, desired: &SearchDesired) -> Result<SearchObserved, BackendError> {
-        let Found { ownership, identity, role, user, .. } = self.find(&desired.name, &desired.owner).await?;
+        let Found { ownership, identity, role, user, indices: kept } =
+            self.find(&desired.name, &desired.owner).await?;
+        check_shards(&desired.name, &kept)?;
         let role = role.map(|role| RoleObserved { rights_match: role.is(&desired.role()) });
         let user = match user {
             None => None,
@@ -226,7 +233,7 @@ impl Backend for OpenSearchAdmin {
             return Ok(Vec::new());
         }
         let mut removed = self.remove_account(name, &found).await?;
-        for index in found.indices {
+        for index in found.indices.into_keys() {
             let action = format!("delete index {index}");
             let gone: Option<Value> = self.client.find(&action, Method::DELETE, &index, None, &[]).await?;
             if gone.is_some() {
@@ -281,7 +288,7 @@ impl OpenSearchAdmin {
             self.indices(name),
         )?;
         let object = match (&role, &user) {
-            _ if !indices.is_empty() => format!("index {}", indices[0]),
+            _ if !indices.is_empty() => format!("index {}", indices.keys().next().map_or("", String::as_str)),
             (_, Some(_)) => format!("user {name}"),
             (Some(_), _) => format!("role {name}"),
             (None, None) => format!("owner marker of {name}"),
@@ -319,14 +326,16 @@ impl OpenSearchAdmin {
         Ok(found.and_then(|mut found| found.remove(name)))
     }
 
-    /// Returns the names of the tenant's indices.
-    async fn indices(&self, name: &str) -> Result<Vec<String>, BackendError> {
+    /// Returns the names of the tenant's indices, and how many shards each has. A pattern also finds what aliases of such names lead to: that is of others, and an administrator made the alias.
+    async fn indices(&self, name: &str) -> Result<BTreeMap<String, u64>, BackendError> {
         let pattern = indices(name);
         let action = format!("list indices {pattern}");
-        let path = format!("{pattern}?expand_wildcards=all&filter_path=*.settings.index.uuid");
+        let path = format!("{pattern}?expand_wildcards=all&filter_path=*.settings.index.number_of_shards");
         let found: Option<BTreeMap<String, Value>> =
             self.client.find(&action, Method::GET, &path, None, &[]).await?;
-        Ok(found.unwrap_or_default().into_keys().collect())
+        let beginning = format!("{name}-");
+        let own = found.unwrap_or_default().into_iter().filter(|(index, _)| index.starts_with(&beginning));
+        Ok(own.map(|(index, settings)| (index, shards_of(&settings))).collect())
     }
 
     async fn verify(&self, name: &str, password: &SecretString) -> Result<bool, BackendError> {
@@ -403,6 +412,30 @@ impl OpenSearchAdmin {
     }
 }
 
+/// Returns how many shards an index has, as the server shows its settings: a text.
+fn shards_of(index: &Value) -> u64 {
+    let shown = index["settings"]["index"]["number_of_shards"].as_str();
+    shown.and_then(|shards| shards.parse().ok()).unwrap_or(1)
+}
+
+/// Refuses more shards than the search service makes: they are those of the other tenants, too.
+fn check_shards(name: &str, kept: &BTreeMap<String, u64>) -> Result<(), BackendError> {
+    let shards = kept.values().fold(0_u64, |sum, shards| sum.saturating_add(*shards));
+    if shards <= MAX_SHARDS {
+        return Ok(());
+    }
+    let some: Vec<_> = kept.keys().take(NAMED_INDICES).map(String::as_str).collect();
+    Err(BackendError::Refused {
+        backend: OpenSearchAdmin::ENTRY,
+        action: format!("share the cluster with indices {}", indices(name)),
+        detail: format!(
+            "they have {shards} shards, and the search service makes no more than {MAX_SHARDS}; delete those of {} that it did not make",
+            some.join(", ")
+        ),
+        retryable: true,
+    })
+}
+
 /// Returns where a cell has OpenSearch.
 fn of(cell: &Cell) -> &CellOpenSearch {
     cell.spec.opensearch.as_ref().expect("a backend is called where the cell has it")
@@ -429,6 +462,20 @@ mod tests {
             "tenant_permissions": []});
         edit(&mut shown);
         serde_json::from_value::<Role>(shown).expect("a role").is(&desired())
+    }
+
+    #[test]
+    fn more_shards_than_the_service_makes_are_refused_and_named() {
+        let index = |shards: &str| {
+            shards_of(&json!({"settings": {"index": {"number_of_shards": shards, "uuid": "x"}}}))
+        };
+        let kept = |shards: &str| {
+            let all = [("mt-acme-control", index("1")), ("mt-acme-v1-1", index(shards))];
+            BTreeMap::from(all.map(|(name, shards)| (name.to_owned(), shards)))
+        };
+        assert!(check_shards("mt-acme", &kept("7")).is_ok());
+        let refused = check_shards("mt-acme", &kept("1024")).expect_err("more").to_string();
+        assert!(refused.contains("they have 1025 shards") && refused.contains("mt-acme-v1-1"), "{refused}");
     }
 
     #[test]

@@ -11,8 +11,8 @@ use subtle::ConstantTimeEq;
 use tokio::try_join;
 
 use super::{
-    Definitions, LIMITS, PASSWORD, PERMISSIONS, Permission, QUEUES, RabbitMqChange, RabbitMqDesired,
-    RabbitMqObserved, TAGS, UserObserved, VirtualHostObserved, client::Client, plan,
+    Definitions, LIMITS, MAX_CHANNELS, PASSWORD, PERMISSIONS, Permission, QUEUES, RabbitMqChange,
+    RabbitMqDesired, RabbitMqObserved, TAGS, UserObserved, VirtualHostObserved, client::Client, plan,
 };
 use crate::{
     backend::{
@@ -52,6 +52,9 @@ struct User {
     /// A list, or words separated by commas in versions before 3.9.
     #[serde(default)]
     tags: Value,
+    /// An object, or an empty list where it has none.
+    #[serde(default)]
+    limits: Value,
 }
 
 #[derive(Deserialize)]
@@ -126,6 +129,7 @@ impl Backend for RabbitMqAdmin {
                     password_matches: matches(&user, &desired.password),
                     tags_match: has_no_tags(&user.tags),
                     permissions_match: permissions == [desired.permission()],
+                    limits_match: user.limits[MAX_CHANNELS].as_u64() == Some(desired.max_channels().into()),
                 })
             }
             None => None,
@@ -174,6 +178,9 @@ impl Backend for RabbitMqAdmin {
                 }
                 if what.contains(&PERMISSIONS) {
                     self.set_permissions(desired, &action).await?;
+                }
+                if what.contains(&LIMITS) {
+                    self.set_user_limits(desired, &action).await?;
                 }
                 Ok(())
             }
@@ -320,10 +327,16 @@ impl RabbitMqAdmin {
         self.client.send(action, Method::POST, "definitions", body).await
     }
 
-    /// Sets password and tags of the user, and creates it where it is missing.
+    /// Sets password and tags of the user, and creates it where it is missing. Its limits are set with it, so that it never has none.
     async fn set_user(&self, desired: &RabbitMqDesired, action: &str) -> Result<(), BackendError> {
         let body = json!({"password": desired.password.expose_secret(), "tags": ""});
-        self.client.send(action, Method::PUT, &format!("users/{}", desired.name), body).await
+        self.client.send(action, Method::PUT, &format!("users/{}", desired.name), body).await?;
+        self.set_user_limits(desired, action).await
+    }
+
+    async fn set_user_limits(&self, desired: &RabbitMqDesired, action: &str) -> Result<(), BackendError> {
+        let path = format!("user-limits/{}/{MAX_CHANNELS}", desired.name);
+        self.client.send(action, Method::PUT, &path, json!({"value": desired.max_channels()})).await
     }
 
     /// Sets what the user may do, and takes from it what it may do elsewhere.
@@ -383,6 +396,7 @@ mod tests {
             password_hash: password_hash.to_owned(),
             hashing_algorithm: hashing_algorithm.to_owned(),
             tags: json!([]),
+            limits: Value::Null,
         }
     }
 

@@ -46,6 +46,8 @@ type Shared = Arc<Mutex<Server>>;
 struct Server {
     /// Documents by id, of each index.
     indices: BTreeMap<String, BTreeMap<String, Value>>,
+    /// Each with the index that it leads to.
+    aliases: BTreeMap<String, String>,
     roles: BTreeMap<String, Value>,
     /// With their passwords.
     users: BTreeMap<String, Value>,
@@ -78,6 +80,16 @@ impl Server {
             roles.filter_map(|role| self.roles.get(role)).flat_map(|role| items(&role["index_permissions"]));
         let mut patterns = rules.flat_map(|rule| texts(&rule["index_patterns"]));
         patterns.any(|pattern| is_of(pattern, index))
+    }
+
+    /// Reports whether a caller may set aliases of the indices that it may use. As with the plugin, it does not matter how an alias is called.
+    fn lets_alias(&self, caller: &Caller) -> bool {
+        let Caller::Tenant(name) = caller else { return true };
+        let roles = texts(&self.users[name]["opendistro_security_roles"]);
+        let rules =
+            roles.filter_map(|role| self.roles.get(role)).flat_map(|role| items(&role["index_permissions"]));
+        let mut actions = rules.flat_map(|rule| texts(&rule["allowed_actions"]));
+        actions.any(|action| is_of(action, "indices:admin/aliases"))
     }
 }
 
@@ -186,10 +198,17 @@ async fn index(
     Path(index): Path<String>,
     method: Method,
     headers: HeaderMap,
+    body: Bytes,
 ) -> Response {
     let mut server = locked(&server);
     let Some(caller) = server.caller(&headers) else { return unauthorized() };
     if !server.lets(&caller, &index) {
+        return forbidden();
+    }
+    let settings: Value = serde_json::from_slice(&body).unwrap_or_default();
+    let aliases: Vec<_> =
+        settings["aliases"].as_object().into_iter().flat_map(|aliases| aliases.keys().cloned()).collect();
+    if !aliases.is_empty() && !server.lets_alias(&caller) {
         return forbidden();
     }
     match method {
@@ -197,15 +216,22 @@ async fn index(
             present("resource_already_exists_exception", StatusCode::BAD_REQUEST)
         }
         Method::PUT => {
+            server.aliases.extend(aliases.into_iter().map(|alias| (alias, index.clone())));
             server.indices.insert(index, BTreeMap::new());
             Json(json!({"acknowledged": true})).into_response()
         }
         Method::DELETE => match server.indices.remove(&index) {
-            Some(_) => Json(json!({"acknowledged": true})).into_response(),
+            Some(_) => {
+                server.aliases.retain(|_, behind| *behind != index);
+                Json(json!({"acknowledged": true})).into_response()
+            }
             None => missing(&index),
         },
+        // Under their own names, also those that only an alias leads to.
         _ => {
-            let names = server.indices.keys().filter(|name| is_of(&index, name));
+            let aliases = server.aliases.iter().filter(|(alias, _)| is_of(&index, alias));
+            let behind = aliases.map(|(_, behind)| behind);
+            let names = server.indices.keys().filter(|name| is_of(&index, name)).chain(behind);
             let found: BTreeMap<_, _> = names.map(|name| (name.clone(), json!({"settings": {}}))).collect();
             Json(found).into_response()
         }

@@ -64,6 +64,7 @@ struct VirtualHost {
 struct User {
     password: String,
     tags: String,
+    limits: Map<String, Value>,
 }
 
 fn routes() -> Router {
@@ -72,6 +73,7 @@ fn routes() -> Router {
         .route("/api/vhosts/{name}", get(virtual_host).put(create).delete(delete))
         .route("/api/users/{name}", get(user).put(set_user).delete(delete_user))
         .route("/api/users/{name}/permissions", get(permissions))
+        .route("/api/user-limits/{name}/{limit}", put(set_user_limit).delete(clear_user_limit))
         .route("/api/permissions/{host}/{user}", put(permit).delete(forbid))
         .route("/api/vhost-limits/{host}", get(limits))
         .route("/api/vhost-limits/{host}/{limit}", put(set_limit).delete(clear_limit))
@@ -147,12 +149,12 @@ async fn delete(State(broker): State<Shared>, Path(name): Path<String>) -> Respo
 
 async fn user(State(broker): State<Shared>, Path(name): Path<String>) -> Response {
     let broker = locked(&broker);
-    let Some(User { password, tags }) = broker.users.get(&name) else { return missing() };
+    let Some(User { password, tags, limits }) = broker.users.get(&name) else { return missing() };
     let salt = [1_u8, 2, 3, 4];
     let hash = Sha256::new().chain_update(salt).chain_update(password).finalize();
     let hash = BASE64_STANDARD.encode([salt.as_slice(), hash.as_slice()].concat());
     let tags: Vec<_> = tags.split(',').filter(|tag| !tag.is_empty()).collect();
-    Json(json!({"name": name, "password_hash": hash, "tags": tags, "limits": {},
+    Json(json!({"name": name, "password_hash": hash, "tags": tags, "limits": limits,
         "hashing_algorithm": "rabbit_password_hashing_sha256"}))
     .into_response()
 }
@@ -166,7 +168,9 @@ async fn set_user(
     let Some((password, tags)) = text("password").zip(text("tags")) else {
         return problem(StatusCode::BAD_REQUEST, "bad_request", "password and tags are needed");
     };
-    locked(&broker).users.insert(name, User { password, tags });
+    let mut broker = locked(&broker);
+    let limits = broker.users.remove(&name).map(|user| user.limits).unwrap_or_default();
+    broker.users.insert(name, User { password, tags, limits });
     StatusCode::CREATED.into_response()
 }
 
@@ -174,6 +178,33 @@ async fn delete_user(State(broker): State<Shared>, Path(name): Path<String>) -> 
     let mut broker = locked(&broker);
     broker.permissions.retain(|(_, user), _| *user != name);
     removed(broker.users.remove(&name))
+}
+
+async fn set_user_limit(
+    State(broker): State<Shared>,
+    Path((name, limit)): Path<(String, String)>,
+    Json(body): Json<Value>,
+) -> Response {
+    match locked(&broker).users.get_mut(&name) {
+        None => missing(),
+        Some(user) => {
+            user.limits.insert(limit, body["value"].clone());
+            done()
+        }
+    }
+}
+
+async fn clear_user_limit(
+    State(broker): State<Shared>,
+    Path((name, limit)): Path<(String, String)>,
+) -> Response {
+    match locked(&broker).users.get_mut(&name) {
+        None => missing(),
+        Some(user) => {
+            user.limits.remove(&limit);
+            done()
+        }
+    }
 }
 
 async fn permissions(State(broker): State<Shared>, Path(name): Path<String>) -> Response {

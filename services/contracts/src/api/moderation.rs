@@ -512,7 +512,7 @@ pub struct UserSession {
     pub last_used_at_ms: i64,
 }
 
-/// `GET /api/moderation/usage`: how much there is at this moment.
+/// `GET /api/moderation/usage`: how much there is, or was half a minute ago at most.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize, ToSchema)]
 pub struct TenantUsage {
     /// Users whose accounts are not deleted.

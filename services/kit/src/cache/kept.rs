@@ -49,6 +49,15 @@ impl Kept {
     }
 }
 
+/// How much is done for a write.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(super) enum Effort {
+    /// It is tried while the shelf answers: what is not kept is read at the truth.
+    Fill,
+    /// It is tried in any case: what it is to replace would be read.
+    Change,
+}
+
 #[cfg(test)]
 mod tests {
     use super::*;

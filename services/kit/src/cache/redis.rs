@@ -13,7 +13,7 @@ use redis::{
 };
 use tokio::time::timeout;
 
-use super::{kept::Kept, shelf::Effort};
+use super::kept::{Effort, Kept};
 use crate::{config::RedisArgs, outage::Outage};
 
 /// A reader who waits longer for Redis goes to the truth, which takes a few milliseconds as a rule.

@@ -4,7 +4,10 @@ use std::{sync::Arc, time::Duration};
 
 #[cfg(feature = "redis")]
 use super::redis::RedisShelf;
-use super::{kept::Kept, memory::MemoryShelf};
+use super::{
+    kept::{Effort, Kept},
+    memory::MemoryShelf,
+};
 #[cfg(feature = "redis")]
 use crate::config::RedisArgs;
 
@@ -20,15 +23,6 @@ enum Place {
     Memory(MemoryShelf),
     #[cfg(feature = "redis")]
     Redis(RedisShelf),
-}
-
-/// How much is done for a write.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub(super) enum Effort {
-    /// It is tried while the shelf answers: what is not kept is read at the truth.
-    Fill,
-    /// It is tried in any case: what it is to replace would be read.
-    Change,
 }
 
 impl Shelf {

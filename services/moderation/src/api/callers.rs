@@ -22,6 +22,9 @@ use crate::error::Error;
 /// A user who reports a flood, message by message, is not held up for long.
 const RATE: Rate = Rate::every(Duration::from_secs(10), 20);
 
+/// A moderator looks at one user after the other, and ends sessions one by one. Each of that is work for the realm, which all users share.
+const SESSIONS_RATE: Rate = Rate::every(Duration::from_secs(1), 60);
+
 /// The moderators of the tenant, by their usernames or ids. A username is never another user's once an account has it; one that no account has yet is that
 /// of the first user who registers it, and an id is of no other user. Cheap to clone.
 #[derive(Clone, Debug, Default)]
@@ -57,7 +60,12 @@ impl Moderators {
 
     /// Reports whether a caller is one of them.
     pub(crate) fn includes(&self, caller: &Caller) -> bool {
-        self.0.ids.contains(&caller.user_id) || self.0.usernames.contains(&caller.username)
+        self.names(caller.user_id, Some(&caller.username))
+    }
+
+    /// Reports whether a user is one of them. Without a username it is the id alone that says so.
+    pub(crate) fn names(&self, user: UserId, username: Option<&str>) -> bool {
+        self.0.ids.contains(&user) || username.is_some_and(|username| self.0.usernames.contains(username))
     }
 }
 
@@ -77,6 +85,42 @@ where
             return Err(Error::NotAModerator.into());
         }
         Ok(Self(caller.user_id))
+    }
+}
+
+/// How often moderators asked about sessions lately through this process. Cheap to clone.
+#[derive(Clone)]
+pub struct SessionPace(SharedBuckets<UserId>);
+
+impl SessionPace {
+    /// Returns one at which nothing was asked.
+    pub fn new(rate: Rate) -> Self {
+        Self(SharedBuckets::new(rate))
+    }
+}
+
+impl Default for SessionPace {
+    fn default() -> Self {
+        Self::new(SESSIONS_RATE)
+    }
+}
+
+/// The caller of a request about sessions that is for moderators, which was counted.
+pub(super) struct PacedModerator(pub(super) UserId);
+
+impl<S> FromRequestParts<S> for PacedModerator
+where
+    Moderators: FromRef<S>,
+    SessionPace: FromRef<S>,
+    S: Send + Sync,
+{
+    type Rejection = ApiError;
+
+    async fn from_request_parts(parts: &mut Parts, state: &S) -> Result<Self, ApiError> {
+        let Moderator(user) = Moderator::from_request_parts(parts, state).await?;
+        let SessionPace(buckets) = SessionPace::from_ref(state);
+        buckets.try_take(user, Instant::now()).map_err(|wait| Error::TooOften { wait })?;
+        Ok(Self(user))
     }
 }
 

@@ -14,7 +14,7 @@ use kit::{
 };
 
 use super::{
-    callers::Moderator,
+    callers::{Moderators, PacedModerator},
     noted,
     problems::{NotAModerator, NotThere, QueryProblems},
 };
@@ -22,7 +22,7 @@ use crate::{error::Error, peers::Peers, store::ModerationStore};
 
 /// Lists the sessions of a user that go on, the last used one first.
 ///
-/// Of more than 200 those are listed that were used last. There is never a `next_cursor`. A user who is not known has none.
+/// Of more than 200 those are listed that were used last. There is never a `next_cursor`. A user who is not known has none. The audit log has who looked.
 #[utoipa::path(
     get,
     path = "/api/moderation/users/{user}/sessions",
@@ -33,17 +33,21 @@ use crate::{error::Error, peers::Peers, store::ModerationStore};
     responses((status = OK, description = "The sessions", body = Page<UserSession>), NotAModerator, QueryProblems)
 )]
 pub(super) async fn list_sessions(
-    _: Moderator,
+    PacedModerator(by): PacedModerator,
+    State(store): State<Arc<dyn ModerationStore>>,
     State(peers): State<Peers>,
     Path(user): Path<UserId>,
 ) -> Result<Json<Page<UserSession>>, ApiError> {
+    // When a user was there is theirs: no moderator looks unseen.
+    let note = noted("sessions_read", user, by, Some(user), now_ms());
+    store.act(&[note]).await.map_err(Error::from)?;
     Ok(Json(Page { items: peers.sessions(user).await?, next_cursor: None }))
 }
 
 /// Ends a session of a user.
 ///
 /// It ends as at a sign-out: it gives no more tokens, its connections are closed with 3505 within 5 seconds, and the user may sign in again. It is `not_found`
-/// once it has ended. After `unavailable` repeat the request.
+/// once it has ended. After `unavailable` repeat the request. It is `permission_denied` for a session of another moderator.
 #[utoipa::path(
     delete,
     path = "/api/moderation/users/{user}/sessions/{session}",
@@ -63,11 +67,16 @@ pub(super) async fn list_sessions(
     )
 )]
 pub(super) async fn end_session(
-    Moderator(by): Moderator,
+    PacedModerator(by): PacedModerator,
+    State(moderators): State<Moderators>,
     State(store): State<Arc<dyn ModerationStore>>,
     State(peers): State<Peers>,
     Path((user, session)): Path<(UserId, SessionId)>,
 ) -> Result<StatusCode, ApiError> {
+    // Who was signed out again and again could not stop the one who does it.
+    if user != by && moderators.names(user, peers.username(user).await?.as_deref()) {
+        return Err(Error::OfModerator.into());
+    }
     let sessions = peers.sessions(user).await?;
     if !sessions.iter().any(|listed| listed.session_id == session.as_str()) {
         return Err(Error::NotFound(format!("session {session} of user {user}")).into());

@@ -6,7 +6,7 @@ use contracts::{
     ChatId, UserId,
     api::{RuleSet, RuleSetState, SanctionKind},
 };
-use kit::testing::{TestRealm, wait_for};
+use kit::testing::{TestRealm, TestUser, wait_for};
 use moderation::{
     domain::Change,
     store::{AuditFilter, ModerationStore as _},
@@ -14,7 +14,7 @@ use moderation::{
 use serde_json::{Value, json};
 use uuid::Uuid;
 
-use super::stand::{PATIENCE, Stand, rule_set, sanction, words};
+use super::stand::{MODERATOR_ID, PATIENCE, SESSION_REQUESTS, Stand, rule_set, sanction, words};
 
 #[tokio::test]
 async fn a_report_goes_from_the_user_to_the_decision_and_the_appeal() {
@@ -259,7 +259,7 @@ async fn a_moderator_is_named_by_username_or_by_id() {
     let stand = Stand::start().await;
     let eve = stand.realm.user("eve");
     // The stand names her by an id, which is no username.
-    let id = super::stand::MODERATOR_ID;
+    let id = MODERATOR_ID;
     let named = stand.realm.token(id, "no moderator's name");
     let answer = stand.api.send("GET /api/moderation/reports", Some(&named), None).await;
     assert_eq!(answer.status, 200);
@@ -302,7 +302,9 @@ async fn a_moderator_ends_a_session_of_a_user_and_it_is_noted() {
     assert_eq!(end("phone").await.status, 204);
     assert_eq!(end("phone").await.code(), "not_found", "it has ended");
     assert_eq!(ids(&stand.get(&moderator, &path).await), ["desk"]);
-    let audit = stand.get(&moderator, "audit").await;
+    let audit = stand.get(&moderator, "audit?action=sessions_read").await;
+    assert_eq!(audit["items"].as_array().map(Vec::len), Some(2), "no moderator looks unseen: {audit}");
+    let audit = stand.get(&moderator, "audit?action=session_ended").await;
     assert_eq!(audit["items"].as_array().map(Vec::len), Some(1), "what was refused is not noted: {audit}");
     let entry = &audit["items"][0];
     assert_eq!((&entry["action"], &entry["subject"]), (&"session_ended".into(), &"phone".into()));
@@ -310,6 +312,38 @@ async fn a_moderator_ends_a_session_of_a_user_and_it_is_noted() {
 
     stand.peers.realm_is_down.store(true, Ordering::Relaxed);
     assert_eq!(end("desk").await.code(), "unavailable");
+}
+
+#[tokio::test]
+async fn moderators_do_not_end_sessions_of_each_other() {
+    let stand = Stand::start().await;
+    let (moderator, other) = (stand.moderator(), stand.realm.user("other"));
+    for user in [moderator.id, other.id, MODERATOR_ID] {
+        stand.peers.sessions.lock().expect("no panic").push((user, "phone".to_owned()));
+    }
+    for (user, name) in [(moderator.id, "mod"), (other.id, "other")] {
+        stand.peers.names.lock().expect("no panic").insert(user.to_string(), name.to_owned());
+    }
+    for (user, status) in [(other.id, 403), (MODERATOR_ID, 403), (moderator.id, 204)] {
+        let line = format!("DELETE /api/moderation/users/{user}/sessions/phone");
+        let answer = stand.api.send(&line, Some(&moderator.token), None).await;
+        assert_eq!(answer.status, status, "{line}");
+    }
+    assert_eq!(stand.peers.sessions.lock().expect("no panic").len(), 2);
+}
+
+#[tokio::test]
+async fn a_moderator_asks_about_sessions_at_a_pace_of_their_own() {
+    let stand = Stand::start().await;
+    let line = format!("GET /api/moderation/users/{}/sessions", UserId::generate());
+    let ask = async |moderator: &TestUser| stand.api.send(&line, Some(&moderator.token), None).await;
+    let moderator = stand.moderator();
+    for _ in 0..SESSION_REQUESTS {
+        assert_eq!(ask(&moderator).await.status, 200);
+    }
+    let refused = ask(&moderator).await;
+    assert_eq!((refused.status, refused.code()), (429, "rate_limited"));
+    assert_eq!(ask(&stand.realm.user("other")).await.status, 200);
 }
 
 #[tokio::test]

@@ -17,10 +17,11 @@ use contracts::{
     rpc::{
         self, AccountSession, CountUsersRequest, CountUsersResponse, EndSessionRequest, EndSessionResponse,
         EntriesRequest, EntriesResponse, EntryRequest, EntryResponse, GetAccountClosedRequest,
-        GetAccountClosedResponse, HistoryRequest, HistoryResponse, ListDeletionsRequest,
-        ListDeletionsResponse, ListResponse, ListSessionsRequest, ListSessionsResponse, MarkRequest,
-        MovedRequest, MovedResponse, PinsRequest, RepliesRequest, RestrictRequest, RestrictResponse,
-        SetAccountClosedRequest, SetAccountClosedResponse, SyncRequest, SyncResponse, Watermarks,
+        GetAccountClosedResponse, GetUsersRequest, GetUsersResponse, HistoryRequest, HistoryResponse,
+        ListDeletionsRequest, ListDeletionsResponse, ListResponse, ListSessionsRequest, ListSessionsResponse,
+        MarkRequest, MovedRequest, MovedResponse, PinsRequest, RepliesRequest, RestrictRequest,
+        RestrictResponse, SetAccountClosedRequest, SetAccountClosedResponse, SyncRequest, SyncResponse,
+        Watermarks,
         account_service_server::{AccountService, AccountServiceServer},
         chat_restrictions_server::{ChatRestrictions, ChatRestrictionsServer},
         message_service_server::{MessageService, MessageServiceServer},
@@ -36,7 +37,7 @@ use kit::{
     testing::{TestApi, TestRealm, TestUser, serve_peer, wait_for},
 };
 use moderation::{
-    api::{self, AppState, HasClassifier, Moderators, Pace},
+    api::{self, AppState, HasClassifier, KeptUsage, Moderators, Pace, SessionPace},
     carrying_out::{Wake, Worker},
     domain::Change,
     events::Follower,
@@ -54,6 +55,9 @@ pub const TENANT: &str = "acme";
 /// A moderator who is named by the id.
 pub const MODERATOR_ID: UserId = UserId(Uuid::from_u128(0x0da7_e001));
 pub const PATIENCE: Duration = Duration::from_secs(30);
+/// Requests of a moderator about sessions. No test waits for another one.
+pub const SESSION_REQUESTS: u32 = 12;
+const SESSIONS_RATE: Rate = Rate::every(Duration::from_secs(3_600), SESSION_REQUESTS);
 const RATE: Rate = Rate::every(Duration::from_millis(1), 1_000);
 
 /// The service of a tenant, which `mod` moderates. Its tasks end with it.
@@ -107,8 +111,10 @@ impl Stand {
             store: store.clone(),
             moderators: Moderators::parse(&format!(" mod, other, id:{MODERATOR_ID}, id:none")),
             pace: Pace::new(RATE),
+            session_pace: SessionPace::new(SESSIONS_RATE),
             peers: called,
             shadows,
+            usage: KeptUsage::new(Duration::ZERO),
             metrics: Metrics::default(),
             wake,
             has_classifier,
@@ -263,6 +269,8 @@ pub struct Peers {
     /// Whether the chat service hangs, and how many calls did.
     hangs: Arc<AtomicBool>,
     hung: Arc<AtomicUsize>,
+    /// Usernames of profiles.
+    pub names: Arc<Mutex<BTreeMap<String, String>>>,
     /// Users whose accounts are deleted.
     pub deleted: Arc<Mutex<Vec<UserId>>>,
     /// Whether the realm is down.
@@ -410,6 +418,19 @@ impl UserService for Peers {
         _: Request<CountUsersRequest>,
     ) -> Result<Response<CountUsersResponse>, Status> {
         Ok(Response::new(CountUsersResponse { users: 12 }))
+    }
+
+    async fn get_users(
+        &self,
+        request: Request<GetUsersRequest>,
+    ) -> Result<Response<GetUsersResponse>, Status> {
+        let names = self.names.lock().expect("no panic");
+        let user = |user_id: String| {
+            let username = names.get(&user_id)?.clone();
+            Some(rpc::User { user_id, username, ..rpc::User::default() })
+        };
+        let users = request.into_inner().user_ids.into_iter().filter_map(user).collect();
+        Ok(Response::new(GetUsersResponse { users }))
     }
 
     async fn list_deletions(

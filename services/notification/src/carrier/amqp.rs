@@ -37,10 +37,13 @@ const CALL_LIMIT: Duration = Duration::from_secs(10);
 const HEARTBEAT_SECONDS: u16 = 10;
 /// A message is on the disks of the broker before it is confirmed.
 const PERSISTENT: u8 = 2;
+/// The key of what is published to see whether the broker confirms it. No queue is bound by it.
+const CHECK: &str = "check";
 /// Where the broker notes that a message was a dead letter.
 const DEATHS: &str = "x-death";
 
-/// The tenant's virtual host. One connection carries all channels of a process; it is made when it is needed.
+/// The tenant's virtual host. Two connections carry all channels of a process; they are made when they are needed. While the broker has an alarm for memory
+/// or disk it reads nothing from a connection that publishes: what is consumed has another one, and is acknowledged all the same.
 pub struct Amqp {
     /// Without the password: the library shows it in its log.
     uri: AMQPUri,
@@ -48,7 +51,8 @@ pub struct Amqp {
     password: SecretString,
     /// Certificates in PEM that are trusted beside the public ones.
     ca_bundle: Option<String>,
-    connection: Mutex<Option<Arc<Connection>>>,
+    publishing: Mutex<Option<Arc<Connection>>>,
+    consuming: Mutex<Option<Arc<Connection>>>,
 }
 
 impl Amqp {
@@ -81,14 +85,18 @@ impl Amqp {
             username,
             password: rabbitmq_password.context("RabbitMQ needs RABBITMQ_PASSWORD")?,
             ca_bundle: ca_bundle.map(str::to_owned),
-            connection: Mutex::default(),
+            publishing: Mutex::default(),
+            consuming: Mutex::default(),
         }))
     }
 
-    /// Returns the connection of the process, another one where the last is gone.
-    async fn connection(&self) -> Result<Arc<Connection>, BrokerError> {
+    /// Returns one of the connections of the process, another one where the last is gone.
+    async fn connection(
+        &self,
+        connection: &Mutex<Option<Arc<Connection>>>,
+    ) -> Result<Arc<Connection>, BrokerError> {
         // Held meanwhile: the channels of a process wait for one connection.
-        let mut connection = self.connection.lock().await;
+        let mut connection = connection.lock().await;
         if let Some(open) = connection.as_ref().filter(|connection| connection.status().connected()) {
             return Ok(open.clone());
         }
@@ -127,12 +135,14 @@ impl AuthProvider for Login {
 #[async_trait]
 impl Broker for Amqp {
     async fn open(&self, channel: NotificationChannel) -> Result<Box<dyn Session>, BrokerError> {
-        let connection = self.connection().await?;
+        let consumes = self.connection(&self.consuming).await?;
+        let publishes = self.connection(&self.publishing).await?;
         let queue = job_queue(channel.as_str());
         let opening = async {
-            let publishing = connection.create_channel().await?;
+            let publishing = publishes.create_channel().await?;
             publishing.confirm_select(ConfirmSelectOptions::default()).await?;
-            let consuming = connection.create_channel().await?;
+            check(&publishing).await?;
+            let consuming = consumes.create_channel().await?;
             let prefetch = u16::try_from(MAX_AT_ONCE).unwrap_or(u16::MAX);
             consuming.basic_qos(prefetch, BasicQosOptions::default()).await?;
             let (options, arguments) = (BasicConsumeOptions::default(), FieldTable::default());
@@ -142,7 +152,7 @@ impl Broker for Amqp {
         };
         let (publishing, consuming, consumer) = within(&queue, opening).await?;
         Ok(Box::new(AmqpSession {
-            _connection: connection,
+            _connections: [publishes, consumes],
             publishing,
             _consuming: consuming,
             consumer,
@@ -152,7 +162,7 @@ impl Broker for Amqp {
     }
 }
 
-/// Two channels of a connection: an error in one of them ends the session.
+/// Two channels, one of each connection: an error in one of them ends the session.
 struct AmqpSession {
     publishing: Channel,
     consumer: Consumer,
@@ -160,7 +170,7 @@ struct AmqpSession {
     queue: String,
     /// Both are closed when the last who has them is gone.
     _consuming: Channel,
-    _connection: Arc<Connection>,
+    _connections: [Arc<Connection>; 2],
 }
 
 #[async_trait]
@@ -223,6 +233,17 @@ impl Session for AmqpSession {
     }
 }
 
+/// Waits until the broker confirms what is published. Nothing has the key of these messages: they reach no queue. A broker with an alarm may take the first
+/// one, and stops reading behind it.
+async fn check(publishing: &Channel) -> lapin::Result<()> {
+    for _ in 0..2 {
+        let (exchange, key) = (JOB_EXCHANGE.into(), CHECK.into());
+        let (options, properties) = (BasicPublishOptions::default(), BasicProperties::default());
+        publishing.basic_publish(exchange, key, options, &[], properties).await?.await?;
+    }
+    Ok(())
+}
+
 /// A message that is not acknowledged yet.
 struct Message(Acker);
 
@@ -270,6 +291,7 @@ mod tests {
         let channels: Vec<_> = NotificationChannel::ALL.into_iter().map(|channel| channel.as_str()).collect();
         for channel in &channels {
             assert!(JOB_CHANNELS.contains(channel), "{channel}: name it in JOB_CHANNELS of the catalog");
+            assert_ne!(*channel, CHECK, "what is checked by reaches no queue");
         }
         assert_eq!(channels.len(), JOB_CHANNELS.len());
     }

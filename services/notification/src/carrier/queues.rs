@@ -8,7 +8,15 @@
 //! So nothing that matters is in a queue alone. A process that dies between row and queue leaves a row whose lease ends; a message that comes twice, or
 //! behind the end of a lease, has a number that no row has any more. While the broker is away, tickets are taken back, and jobs come from the store.
 
-use std::{collections::VecDeque, ops::RangeInclusive, sync::Arc, time::Duration};
+use std::{
+    collections::{BTreeMap, VecDeque},
+    ops::RangeInclusive,
+    sync::{
+        Arc,
+        atomic::{AtomicBool, Ordering},
+    },
+    time::Duration,
+};
 
 use chrono::{DateTime, TimeDelta, Utc};
 use contracts::api::NotificationChannel;
@@ -37,6 +45,8 @@ const REFUSED_FOR: TimeDelta = TimeDelta::seconds(5);
 const LOOK_AGAIN: Duration = Duration::from_secs(1);
 /// Between attempts to reach the broker. Jobs come from the store meanwhile.
 const RECONNECT: RangeInclusive<Duration> = Duration::from_millis(500)..=Duration::from_secs(30);
+/// A session that lasted for so long works, whether or not there was anything to publish.
+const PROVEN_AFTER: Duration = Duration::from_secs(60);
 /// What outages are called in the log.
 const CARRYING: &str = "carrying jobs by RabbitMQ";
 const HANDING: &str = "looking for jobs to hand over to RabbitMQ";
@@ -52,7 +62,8 @@ struct Full {
 /// Where the queues are.
 #[async_trait]
 pub trait Broker: Send + Sync + 'static {
-    /// Begins to consume from the queue of a channel, as many messages at once as a process has places.
+    /// Begins to consume from the queue of a channel, as many messages at once as a process has places, once the broker confirms what is published: one
+    /// with an alarm is reached, and takes nothing.
     async fn open(&self, channel: NotificationChannel) -> Result<Box<dyn Session>, BrokerError>;
 }
 
@@ -101,6 +112,8 @@ pub struct Handing {
     wake: Arc<Notify>,
     deliveries: mpsc::Sender<Delivery>,
     is_up: watch::Sender<bool>,
+    /// Hosts that take nothing, and when each is tried again.
+    down: watch::Receiver<BTreeMap<String, Instant>>,
     metrics: Metrics,
 }
 
@@ -112,6 +125,7 @@ pub struct Queues {
     wake: Arc<Notify>,
     deliveries: mpsc::Receiver<Delivery>,
     is_up: watch::Receiver<bool>,
+    down: watch::Sender<BTreeMap<String, Instant>>,
     /// What has no place yet.
     arrived: VecDeque<Delivery>,
     /// To be begun again, after a while.
@@ -130,6 +144,7 @@ impl Queues {
         // The broker sends no more than that before it is acknowledged: nothing waits for room.
         let (sender, deliveries) = mpsc::channel(MAX_AT_ONCE);
         let (up, is_up) = watch::channel(false);
+        let (hosts, down) = watch::channel(BTreeMap::new());
         let queues = Self {
             store: store.clone(),
             name,
@@ -137,15 +152,20 @@ impl Queues {
             wake: wake.clone(),
             deliveries,
             is_up,
+            down: hosts,
             arrived: VecDeque::new(),
             has_failed: false,
         };
-        (queues, Handing { broker, store, name, wake, deliveries: sender, is_up: up, metrics })
+        (queues, Handing { broker, store, name, wake, deliveries: sender, is_up: up, down, metrics })
     }
 }
 
 #[async_trait]
 impl Carrier for Queues {
+    fn note_down(&mut self, hosts: BTreeMap<String, Instant>) {
+        self.down.send_replace(hosts);
+    }
+
     async fn take(&mut self, limit: usize, busy: &Busy) -> Result<Vec<Carried>, StoreError> {
         while self.arrived.len() < limit {
             let Ok(delivery) = self.deliveries.try_recv() else { break };
@@ -222,21 +242,32 @@ impl Handing {
     /// Hands over until the shutdown. While the broker is away, it is tried again.
     pub async fn run(self, shutdown: CancellationToken) {
         let (outage, mut backoff) = (Outage::default(), Backoff::new(RECONNECT));
+        // The broker did something in the last session: one that is opened and does nothing is tried as seldom as one that is away.
+        let is_proven = AtomicBool::new(false);
         while !shutdown.is_cancelled() {
             let ended = match self.broker.open(self.name).await {
                 Ok(session) => {
-                    outage.worked(CARRYING);
-                    backoff.reset();
                     self.note(true);
-                    self.carry(session, &shutdown).await
+                    let proven = || {
+                        outage.worked(CARRYING);
+                        is_proven.store(true, Ordering::Relaxed);
+                    };
+                    self.carry(session, &shutdown, proven).await
                 }
                 Err(error) => Err(error),
             };
-            self.note(false);
+            if is_proven.swap(false, Ordering::Relaxed) {
+                backoff.reset();
+            }
+            let was_open = self.is_up.send_replace(false);
+            self.metrics.broker_up(self.name, false);
             let Err(error) = ended else { return };
             let is_first = !outage.is_on();
             outage.failed(CARRYING, &error);
-            if is_first && let Err(error) = self.store.take_all_back(self.name, now()).await {
+            // What a session handed over that ended later in the same outage is in the queue of a broker that confirmed none of it.
+            if (is_first || was_open)
+                && let Err(error) = self.store.take_all_back(self.name, now()).await
+            {
                 let cause = kit::error::chain(&error);
                 tracing::warn!(
                     cause,
@@ -255,14 +286,16 @@ impl Handing {
         self.is_up.send_replace(is_up);
     }
 
-    /// Passes messages on and hands jobs over, until the broker is away or the shutdown.
+    /// Passes messages on and hands jobs over, until the broker is away or the shutdown. Tells when the session has shown that it works.
     async fn carry(
         &self,
         mut session: Box<dyn Session>,
         shutdown: &CancellationToken,
+        proven: impl Fn() + Sync,
     ) -> Result<(), BrokerError> {
         let (handing, refusing) = (Outage::default(), Outage::default());
-        let mut look_at = Instant::now();
+        let begun = Instant::now();
+        let mut look_at = begun;
         loop {
             tokio::select! {
                 biased;
@@ -284,6 +317,10 @@ impl Handing {
             let pause = match self.hand_over(&mut *session, &refusing).await? {
                 Ok(pause) => {
                     handing.worked(HANDING);
+                    // Without a pause something was confirmed.
+                    if pause.is_zero() || begun.elapsed() >= PROVEN_AFTER {
+                        proven();
+                    }
                     pause
                 }
                 Err(error) => {
@@ -302,8 +339,16 @@ impl Handing {
         refusing: &Outage,
     ) -> Result<Result<Duration, StoreError>, BrokerError> {
         let places = Places::of(session.consumers().await?);
+        // Their jobs wait in their rows, but for one when it is time to try.
+        let at = Instant::now();
+        let few: BTreeMap<String, i64> = self
+            .down
+            .borrow()
+            .iter()
+            .map(|(host, try_at)| (host.clone(), i64::from(*try_at <= at)))
+            .collect();
         let now = now();
-        let tickets = match self.store.hand_over(self.name, now, now + HANDED_FOR, places).await {
+        let tickets = match self.store.hand_over(self.name, now, now + HANDED_FOR, places, &few).await {
             Ok(tickets) => tickets,
             Err(error) => return Ok(Err(error)),
         };

@@ -125,7 +125,7 @@ impl Answer {
         let why = || format!("status {}{}", status.as_u16(), fault.word());
         match (status, outcome) {
             (_, Ok(())) => Ok(()),
-            (_, Err(later @ SendError::Later { .. })) => Err(later),
+            (_, Err(later @ (SendError::Later { .. } | SendError::Limited { .. }))) => Err(later),
             // The app was removed, or has another token now.
             _ if fault.is("UNREGISTERED") || fault.is_of_registration() => Err(SendError::Gone),
             // The token of an app of another project.

@@ -36,7 +36,7 @@ impl SmsHook {
         let response = sent.map_err(|unanswered| unanswered.of_tenant("spec.notifications.sms.url"))?;
         let status = response.status();
         match (status, outcome(&response)) {
-            (_, sent @ (Ok(()) | Err(SendError::Later { .. }))) => sent,
+            (_, sent @ (Ok(()) | Err(SendError::Later { .. } | SendError::Limited { .. }))) => sent,
             (StatusCode::BAD_REQUEST | StatusCode::UNPROCESSABLE_ENTITY, _) => {
                 Err(SendError::Refused(format!("status {}", status.as_u16())))
             }

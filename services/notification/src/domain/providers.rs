@@ -1,7 +1,7 @@
 //! Providers that take nothing at present.
 
 use std::{
-    collections::{BTreeSet, HashMap},
+    collections::{BTreeMap, BTreeSet, HashMap},
     time::Duration,
 };
 
@@ -66,6 +66,21 @@ impl Providers {
             failing.users.insert(user);
         }
         (failing.is_down() && !was_down).then(|| provider.to_owned())
+    }
+
+    /// Notes that a provider is there and takes nothing for one endpoint at present. That says nothing of the others, and while the provider is down,
+    /// nothing of whether it is back: the next try waits.
+    pub fn limited(&mut self, target: &Target, now: Instant) {
+        let failing = provider_of(target).and_then(|provider| self.failing.get_mut(provider));
+        if let Some(failing) = failing.filter(|failing| failing.is_down()) {
+            failing.at = now;
+        }
+    }
+
+    /// Returns what is down, and when it is tried again.
+    pub fn down(&self) -> BTreeMap<String, Instant> {
+        let down = self.failing.iter().filter(|(_, failing)| failing.is_down());
+        down.map(|(provider, failing)| (provider.clone(), failing.at + TRY_EVERY)).collect()
     }
 
     /// Reports whether those are down who are asked to take what is sent there.
@@ -139,6 +154,25 @@ mod tests {
         assert_eq!(providers.answered(&push("a.example")).as_deref(), Some("a.example"));
         assert_eq!(free(&providers, "a.example", 0, at(9)), MAX_OF_HOST);
         assert_eq!(providers.answered(&push("a.example")), None);
+    }
+
+    #[tokio::test]
+    async fn an_endpoint_that_is_limited_says_nothing_of_the_others() {
+        let (mut providers, start) = (Providers::default(), Instant::now());
+        for _ in 0..10 * FAILURES {
+            providers.limited(&push("a.example"), start);
+        }
+        assert!(!providers.is_down(&push("a.example")) && providers.down().is_empty());
+        for _ in 0..FAILURES {
+            providers.failed(&push("a.example"), UserId::generate(), start);
+        }
+        let down = |at: Instant| BTreeMap::from([("a.example".to_owned(), at + TRY_EVERY)]);
+        assert_eq!(providers.down(), down(start));
+        // It was tried, and is not back for that.
+        let later = start + TRY_EVERY;
+        providers.limited(&push("a.example"), later);
+        assert!(providers.is_down(&push("a.example")));
+        assert_eq!(providers.down(), down(later));
     }
 
     #[tokio::test]

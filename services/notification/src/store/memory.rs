@@ -497,6 +497,7 @@ impl NotificationStore for MemoryStore {
         now: DateTime<Utc>,
         until: DateTime<Utc>,
         places: Places,
+        few: &BTreeMap<String, i64>,
     ) -> Result<Vec<Ticket>, StoreError> {
         let mut tables = self.tables();
         let Tables { subscriptions, jobs, ticket, .. } = &mut *tables;
@@ -519,7 +520,9 @@ impl NotificationStore for MemoryStore {
         let mut tickets = Vec::new();
         for ((id, chat), waiting) in due {
             let Some(subscription) = of_channel(id) else { continue };
-            if all >= places.all || !busy.has_place_of(subscription, places) {
+            let of_host = subscription.target.host().and_then(|host| few.get(host)).copied();
+            let of_host = of_host.unwrap_or(places.of_host).min(places.of_host);
+            if all >= places.all || !busy.has_place_of(subscription, Places { of_host, ..places }) {
                 continue;
             }
             all += 1;

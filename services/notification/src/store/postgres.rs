@@ -1,6 +1,6 @@
 //! Notifications in PostgreSQL.
 
-use std::collections::HashMap;
+use std::collections::{BTreeMap, HashMap};
 
 use chrono::{DateTime, TimeDelta, Utc};
 use contracts::{
@@ -759,8 +759,11 @@ impl NotificationStore for PostgresStore {
         now: DateTime<Utc>,
         until: DateTime<Utc>,
         places: Places,
+        few: &BTreeMap<String, i64>,
     ) -> Result<Vec<Ticket>, StoreError> {
         let failed = StoreError::Jobs;
+        let (few_hosts, of_few): (Vec<String>, Vec<i64>) =
+            few.iter().map(|(host, places)| (host.clone(), *places)).unzip();
         let mut transaction = self.pool.begin().await.map_err(failed)?;
         lock(&mut transaction, HANDING_LOCK).await.map_err(failed)?;
         let rows: Vec<TicketRow> = sqlx::query_as(
@@ -772,6 +775,8 @@ impl NotificationStore for PostgresStore {
                 SELECT user_id, count(*) AS number FROM handed GROUP BY user_id
              ), of_hosts AS (
                 SELECT host, count(*) AS number FROM handed WHERE host IS NOT NULL GROUP BY host
+             ), few_hosts AS (
+                SELECT * FROM unnest($8::TEXT[], $9::BIGINT[]) AS counted (host, places)
              ), due AS (
                 SELECT jobs.subscription_id, jobs.chat_id, jobs.due_at, subscriptions.user_id, subscriptions.host
                 FROM jobs JOIN subscriptions ON subscriptions.subscription_id = jobs.subscription_id
@@ -784,19 +789,26 @@ impl NotificationStore for PostgresStore {
                         SELECT FROM of_hosts
                         WHERE of_hosts.host = subscriptions.host AND of_hosts.number >= $6
                     )
+                    AND NOT EXISTS (
+                        SELECT FROM few_hosts LEFT JOIN of_hosts ON of_hosts.host = few_hosts.host
+                        WHERE few_hosts.host = subscriptions.host
+                            AND COALESCE(of_hosts.number, 0) >= few_hosts.places
+                    )
                 ORDER BY jobs.due_at LIMIT $7
              ), ranked AS (
                 SELECT due.subscription_id, due.chat_id, due.due_at, due.host,
                     row_number() OVER (PARTITION BY due.user_id ORDER BY due.due_at, due.chat_id)
                         + COALESCE(of_users.number, 0) AS of_user,
                     row_number() OVER (PARTITION BY due.host ORDER BY due.due_at, due.chat_id)
-                        + COALESCE(of_hosts.number, 0) AS of_host
+                        + COALESCE(of_hosts.number, 0) AS of_host,
+                    LEAST(few_hosts.places, $6) AS host_places
                 FROM due
                 LEFT JOIN of_users ON of_users.user_id = due.user_id
                 LEFT JOIN of_hosts ON of_hosts.host = due.host
+                LEFT JOIN few_hosts ON few_hosts.host = due.host
              ), chosen AS MATERIALIZED (
                 SELECT subscription_id, chat_id FROM ranked
-                WHERE of_user <= $5 AND (host IS NULL OR of_host <= $6)
+                WHERE of_user <= $5 AND (host IS NULL OR of_host <= host_places)
                 ORDER BY due_at LIMIT GREATEST($4 - (SELECT count(*) FROM handed), 0)
              ), locked AS MATERIALIZED (
                 -- A process without a queue may have taken some meanwhile: they are not due any more.
@@ -816,6 +828,8 @@ impl NotificationStore for PostgresStore {
         .bind(places.of_user)
         .bind(places.of_host)
         .bind(CANDIDATES)
+        .bind(few_hosts)
+        .bind(of_few)
         .fetch_all(&mut *transaction)
         .await
         .map_err(failed)?;

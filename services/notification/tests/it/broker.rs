@@ -3,6 +3,7 @@
 use std::{
     collections::{BTreeMap, VecDeque},
     sync::{Arc, Mutex, MutexGuard},
+    time::Duration,
 };
 
 use contracts::api::NotificationChannel;
@@ -12,6 +13,9 @@ use notification::{
 };
 use tokio::sync::watch;
 use tonic::async_trait;
+
+/// A session waits for so long until what it publishes is confirmed.
+const CONFIRM_LIMIT: Duration = Duration::from_millis(500);
 
 /// What there is at this moment.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -41,6 +45,7 @@ struct Queues {
     consumers: usize,
     is_down: bool,
     is_full: bool,
+    has_alarm: bool,
 }
 
 /// A broker. Its clones are the same one.
@@ -92,6 +97,19 @@ impl MemoryBroker {
         self.change(|queues| queues.is_full = is_full);
     }
 
+    /// Has an alarm, or has none any more: it is reached and confirms nothing.
+    pub fn has_alarm(&self, has_alarm: bool) {
+        self.change(|queues| queues.has_alarm = has_alarm);
+    }
+
+    /// Waits until there is no alarm.
+    async fn confirms(&self) {
+        let mut changes = self.changes.subscribe();
+        while self.locked().has_alarm {
+            changes.changed().await.expect("the broker is there");
+        }
+    }
+
     /// Publishes what no process of the service did.
     pub fn publish_by_hand(&self, channel: NotificationChannel, body: &[u8]) {
         let message = Message { channel, body: body.to_vec(), has_died: false };
@@ -123,6 +141,7 @@ impl Broker for MemoryBroker {
         if self.locked().is_down {
             return Err(gone(channel));
         }
+        self.confirms().await;
         self.locked().consumers += 1;
         Ok(Box::new(MemorySession { broker: self.clone(), channel, changes: self.changes.subscribe() }))
     }
@@ -163,6 +182,9 @@ impl Session for MemorySession {
     }
 
     async fn publish(&mut self, tickets: &[Ticket]) -> Result<Vec<Ticket>, BrokerError> {
+        if tokio::time::timeout(CONFIRM_LIMIT, self.broker.confirms()).await.is_err() {
+            return Err(BrokerError::Late(CONFIRM_LIMIT));
+        }
         self.is_open()?;
         let channel = self.channel;
         Ok(self.broker.change(|queues| {

@@ -131,6 +131,7 @@ on_both_stores![
     a_job_goes_through_the_queue_once,
     a_message_that_comes_twice_is_sent_once,
     while_the_broker_is_away_jobs_come_from_the_store,
+    while_the_broker_confirms_nothing_jobs_come_from_the_store,
     what_the_broker_loses_is_handed_over_again,
     what_was_given_up_is_a_dead_letter_and_may_be_put_back,
     a_dead_letter_that_a_process_did_not_come_to_is_made_by_the_next,
@@ -194,6 +195,25 @@ async fn while_the_broker_is_away_jobs_come_from_the_store(store: Store) {
     }
     assert_eq!(broker.counts().published, 0);
     broker.come_up();
+    up(&mut process, &broker, &store).await;
+    assert_eq!(waiting(&store).await, (0, 0));
+}
+
+async fn while_the_broker_confirms_nothing_jobs_come_from_the_store(store: Store) {
+    let broker = MemoryBroker::new();
+    let mut process = Process::start(&store, broker.clone());
+    up(&mut process, &broker, &store).await;
+    let before = broker.counts().published;
+    broker.has_alarm(true);
+    // The first one may be handed over, and is taken back; the others never meet the broker.
+    for _ in 0..5 {
+        job(&store, &process).await;
+        let Carried { job, receipt } = process.next().await;
+        store.finish(&job, now(), None).await.expect("it is done");
+        receipt.settle(false).await;
+    }
+    assert_eq!(broker.counts().published, before);
+    broker.has_alarm(false);
     up(&mut process, &broker, &store).await;
     assert_eq!(waiting(&store).await, (0, 0));
 }

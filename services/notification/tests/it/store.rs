@@ -1,6 +1,9 @@
 //! One suite for every store.
 
-use std::{collections::BTreeSet, sync::Arc};
+use std::{
+    collections::{BTreeMap, BTreeSet},
+    sync::Arc,
+};
 
 use chrono::{DateTime, TimeDelta, Utc};
 use contracts::{
@@ -62,6 +65,7 @@ suite![
     tickets_that_are_taken_back_stand_for_nothing,
     a_job_is_carried_one_way_at_a_time,
     neither_a_user_nor_a_host_has_all_places_of_a_queue,
+    jobs_to_a_host_that_is_down_stay_in_their_rows_but_for_one,
     a_job_that_was_given_up_is_begun_again_by_who_puts_it_back,
     a_job_that_was_given_up_makes_room_for_another,
     a_digest_is_one_job_for_all_chats,
@@ -415,7 +419,7 @@ async fn what_comes_while_a_job_is_sent_is_told_behind_it(store: Store) {
 /// Hands over what is due then.
 async fn hand_over(store: &Store, at: DateTime<Utc>, places: Places) -> Vec<Ticket> {
     let until = at + TimeDelta::minutes(5);
-    store.hand_over(NotificationChannel::Webhook, at, until, places).await.expect("tickets")
+    store.hand_over(NotificationChannel::Webhook, at, until, places, &BTreeMap::new()).await.expect("tickets")
 }
 
 async fn begin(store: &Store, ticket: Ticket, is_revived: bool) -> Begun {
@@ -545,6 +549,32 @@ async fn neither_a_user_nor_a_host_has_all_places_of_a_queue(store: Store) {
     assert_eq!(next.subscription_id, own.id);
     let one_place = Places { all: 7, ..Places::of(3) };
     assert_eq!(hand_over(&store, soon, one_place).await.len(), 1, "of all there are seven");
+}
+
+async fn jobs_to_a_host_that_is_down_stay_in_their_rows_but_for_one(store: Store) {
+    let url = |path: &str| json!({"webhook": {"url": format!("https://{path}")}});
+    for host in ["away.example/1", "away.example/2", "there.example/1"] {
+        let (user, chat) = (UserId::generate(), ChatId::generate());
+        subscribed(&store, &subscription(user, url(host))).await;
+        store.list(user, &[(chat, 1)], now()).await.expect("it is noted");
+        apply(&store, &news(chat, 1, &[])).await;
+    }
+    spread(&store).await;
+    let soon = now() + TimeDelta::seconds(2);
+    let hand_over = async |places: i64| {
+        let (few, until) =
+            (BTreeMap::from([("away.example".to_owned(), places)]), soon + TimeDelta::minutes(5));
+        store
+            .hand_over(NotificationChannel::Webhook, soon, until, Places::of(1), &few)
+            .await
+            .expect("tickets")
+            .len()
+    };
+    assert_eq!(hand_over(0).await, 1, "that of the other host");
+    assert_eq!(hand_over(0).await, 0);
+    assert_eq!(hand_over(1).await, 1, "it is time to try");
+    assert_eq!(hand_over(1).await, 0, "one tries");
+    assert_eq!(hand_over(2).await, 1);
 }
 
 async fn a_job_that_was_given_up_is_begun_again_by_who_puts_it_back(store: Store) {

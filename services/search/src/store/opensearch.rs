@@ -4,6 +4,9 @@
 //! process writes a document, and how often, makes no difference. How far the index has come is a document of its own, which is written when the others can be
 //! found: what is lost of a write is written again from there.
 //!
+//! Nothing is called by an alias: an account that may set aliases decides which index one leads to, and its name says nothing of that. The tenants'
+//! role has no such right, and which generation is in use is a document ([`generations`]).
+//!
 //! One replica fills the index at a time, so that the others do not do the same work ([`lease`]). Nothing relies on it being one.
 //!
 //! What a reader may see is a part of the query. A search takes bounded time: no term of it expands, and neither the chats of a reader nor anything else
@@ -14,7 +17,11 @@ mod form;
 mod generations;
 mod lease;
 
-use std::{collections::HashMap, sync::Arc, time::Duration};
+use std::{
+    collections::{BTreeMap, HashMap},
+    sync::Arc,
+    time::Duration,
+};
 
 use contracts::ChatId;
 use reqwest::Method;
@@ -23,7 +30,10 @@ use serde_json::{Value, json};
 use tokio::time::{Instant, timeout_at};
 use tonic::async_trait;
 
-use self::client::{Client, add_line, failed, kind_of};
+use self::{
+    client::{Client, add_line, failed, kind_of},
+    generations::InUse,
+};
 pub use self::{
     client::{RequestError, Server},
     generations::OpenSearchGenerations,
@@ -49,10 +59,29 @@ const PROGRESS: &str = "progress";
 #[derive(Clone)]
 pub struct OpenSearchIndex {
     shared: Arc<Shared>,
-    /// Where searches look: what has the generation that is in use, whichever that is, or one of them.
-    searched: String,
-    /// The generation, or what has the one that is in use while it is not known.
-    name: String,
+    /// Where searches look.
+    searched: Named,
+    /// The generation. While it is not known it is the one in use, and nothing is written.
+    name: Named,
+}
+
+/// Which index of the server is meant.
+#[derive(Clone)]
+enum Named {
+    /// That of this name.
+    Index(String),
+    /// The generation that is in use at the moment of a call, of those whose names begin so.
+    InUse(String),
+}
+
+impl Named {
+    /// Returns the name of the index; nothing while no generation is in use.
+    async fn find(&self, client: &Client) -> Result<Option<String>, IndexError> {
+        match self {
+            Self::Index(name) => Ok(Some(name.clone())),
+            Self::InUse(prefix) => InUse::index(client, prefix).await,
+        }
+    }
 }
 
 /// What the generations of an index share.
@@ -192,22 +221,35 @@ impl OpenSearchIndex {
     /// Returns an index of this name on a server, which is made if it is not there. Searches look there alone.
     pub async fn create(server: &Server, name: &str, analyzer: Arc<Analyzer>) -> Result<Self, IndexError> {
         let shared = Shared::new(server, analyzer).map_err(failed("be called"))?;
-        create(&shared.client, name, server.replicas, None).await?;
-        Ok(Self { shared: Arc::new(shared), searched: name.to_owned(), name: name.to_owned() })
+        create(&shared.client, name, server.replicas).await?;
+        let named = Named::Index(name.to_owned());
+        Ok(Self { shared: Arc::new(shared), searched: named.clone(), name: named })
     }
 
-    /// Returns where documents are written: a name that goes with the generation. A server that does not have it makes no index of it.
-    fn written(&self) -> String {
-        written(&self.name)
+    /// Returns where documents are written.
+    fn written(&self) -> Result<&str, IndexError> {
+        match &self.name {
+            Named::Index(name) => Ok(name),
+            Named::InUse(_) => Err(IndexError::NotLeading),
+        }
+    }
+
+    /// Checks that the index is there. A write would make another one of its name, with none of its fields, or go to where an alias leads.
+    async fn check(&self) -> Result<(), IndexError> {
+        let (name, step) = (self.written()?, "find the index that is written");
+        let path = format!("{name}?filter_path=*.settings.index.uuid");
+        let found = self.shared.client.send::<BTreeMap<String, Value>>(Method::GET, &path, None).await;
+        if found.map_err(failed(step))?.contains_key(name) {
+            Ok(())
+        } else {
+            Err(RequestError::Alias(name.to_owned()).in_step(step))
+        }
     }
 
     /// Writes some documents, unless what is there is later.
     async fn write_some(&self, lines: String) -> Result<(), IndexError> {
         let step = "write documents";
-        let path = format!(
-            "{}/_bulk?require_alias=true&filter_path=items.*.status,items.*.error.type",
-            self.written()
-        );
+        let path = format!("{}/_bulk?filter_path=items.*.status,items.*.error.type", self.written()?);
         let Written { items } = self.shared.client.send_lines(&path, lines).await.map_err(failed(step))?;
         let refused =
             items.iter().flat_map(HashMap::values).find(|item| item.status >= 300 && item.status != 409);
@@ -240,17 +282,9 @@ impl OpenSearchIndex {
     }
 }
 
-/// Returns the alias by which a generation is written.
-fn written(name: &str) -> String {
-    format!("{name}-write")
-}
-
-/// Makes an index, if it is not there. It is what an alias stands for from its first moment on.
-async fn create(client: &Client, name: &str, replicas: u32, alias: Option<&str>) -> Result<(), IndexError> {
-    let written = written(name);
-    let aliases: Vec<_> = std::iter::once(written.as_str()).chain(alias).collect();
-    let body = form::index(replicas, &aliases);
-    match client.send::<Value>(Method::PUT, name, Some(&body)).await {
+/// Makes an index, if it is not there. The server refuses the name of an alias.
+async fn create(client: &Client, name: &str, replicas: u32) -> Result<(), IndexError> {
+    match client.send::<Value>(Method::PUT, name, Some(&form::index(replicas))).await {
         Ok(_) => Ok(()),
         Err(error) if error.is_present() => Ok(()),
         Err(error) => Err(error.in_step("create the index")),
@@ -260,14 +294,15 @@ async fn create(client: &Client, name: &str, replicas: u32, alias: Option<&str>)
 #[async_trait]
 impl Index for OpenSearchIndex {
     async fn progress(&self) -> Result<Option<Progress>, IndexError> {
-        let path = format!("{}/_doc/{PROGRESS}", self.name);
+        let Some(name) = self.name.find(&self.shared.client).await? else { return Ok(None) };
+        let path = format!("{name}/_doc/{PROGRESS}");
         let found = self.shared.client.find::<Found>(Method::GET, &path, None).await;
         let found = found.map_err(failed("read how far the index has come"))?;
         Ok(found.filter(|found| found.found).and_then(|found| found.source.progress))
     }
 
     async fn documents(&self, ids: Vec<DocumentId>) -> Result<HashMap<DocumentId, Document>, IndexError> {
-        let path = format!("{}/_mget?_source=document", self.name);
+        let path = format!("{}/_mget?_source=document", self.written()?);
         let mut known = HashMap::with_capacity(ids.len());
         for some in ids.chunks(BULK) {
             let names: Vec<_> = some.iter().map(|id| form::id_of(*id)).collect();
@@ -283,17 +318,18 @@ impl Index for OpenSearchIndex {
 
     async fn write(&self, write: Write) -> Result<(), IndexError> {
         let Write { documents, progress, expired_at_ms } = write;
-        let client = &self.shared.client;
+        let (client, name) = (&self.shared.client, self.written()?);
+        self.check().await?;
         self.write_all(&documents).await?;
-        let path = format!("{}/_refresh", self.name);
+        let path = format!("{name}/_refresh");
         client.send::<Value>(Method::POST, &path, None).await.map_err(failed("show what was written"))?;
         if let Some(now_ms) = expired_at_ms {
-            let path = format!("{}/_delete_by_query?conflicts=proceed&refresh=true", self.name);
+            let path = format!("{name}/_delete_by_query?conflicts=proceed&refresh=true");
             let body = json!({"query": {"range": {"expires_at": {"lte": now_ms}}}});
             let forgot = client.send::<Value>(Method::POST, &path, Some(&body)).await;
             forgot.map_err(failed("forget texts that have disappeared"))?;
         }
-        let path = format!("{}/_doc/{PROGRESS}?require_alias=true", self.written());
+        let path = format!("{name}/_doc/{PROGRESS}");
         let body = json!({"progress": progress});
         let noted = client.send::<Value>(Method::PUT, &path, Some(&body)).await;
         noted.map_err(failed("note how far the index has come"))?;
@@ -307,7 +343,13 @@ impl Index for OpenSearchIndex {
         let searching = tokio::spawn(async move {
             let _turn = turn;
             let ends = Instant::now() + SEARCH_TIME;
-            let found = timeout_at(ends, shared.search(&searched, search)).await;
+            let finding = async {
+                match searched.find(&shared.client).await? {
+                    Some(index) => shared.search(&index, search).await,
+                    None => Ok(Vec::new()),
+                }
+            };
+            let found = timeout_at(ends, finding).await;
             found.unwrap_or(Err(IndexError::TooSlow))
         });
         searching.await.unwrap_or(Err(IndexError::Cancelled))

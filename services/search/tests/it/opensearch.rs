@@ -57,6 +57,7 @@ async fn with_server(server: &Server, story: impl Future<Output = ()>) {
     let told = AssertUnwindSafe(Box::pin(story)).catch_unwind().await;
     let mut indices = generations(server).await;
     indices.extend([server.index.clone(), format!("{}-control", server.index)]);
+    indices.push(format!("stranger-{}", server.index));
     for index in indices {
         by_hand(server, Method::DELETE, &index).await;
     }
@@ -134,6 +135,76 @@ async fn an_index_that_was_removed_by_hand_is_not_made_by_a_write() {
         assert_eq!(index.progress().await.expect("an answer"), None);
         let found = by_hand(&server, Method::GET, &format!("{}*/_alias", server.index)).await;
         assert!(found.as_object().is_none_or(serde_json::Map::is_empty), "{found}");
+    };
+    with_server(&server, body).await;
+}
+
+/// Makes an index of others, to which aliases lead that look like the tenant's. Returns its name.
+async fn stranger(server: &Server, aliases: &[String]) -> String {
+    let stranger = format!("stranger-{}", server.index);
+    by_hand(server, Method::PUT, &stranger).await;
+    for alias in aliases {
+        let made = by_hand(server, Method::PUT, &format!("{stranger}/_alias/{alias}")).await;
+        assert_eq!(made["acknowledged"], true, "{made}");
+    }
+    stranger
+}
+
+/// Returns how many documents there are in an index.
+async fn count(server: &Server, index: &str) -> i64 {
+    by_hand(server, Method::POST, &format!("{index}/_refresh")).await;
+    let counted = by_hand(server, Method::GET, &format!("{index}/_count")).await;
+    counted["count"].as_i64().unwrap_or_else(|| panic!("{counted}"))
+}
+
+#[tokio::test]
+async fn an_alias_in_place_of_an_index_gets_no_text() {
+    let server = server();
+    let body = async {
+        let index = OpenSearchIndex::create(&server, &server.index, analyzer()).await.expect("an index");
+        by_hand(&server, Method::DELETE, &server.index).await;
+        let stranger = stranger(&server, std::slice::from_ref(&server.index)).await;
+        let write = Write { documents: vec![Document::Text(version("news", 1))], ..Write::default() };
+        index.write(write).await.expect_err("it is an alias");
+        index.write(Write::default()).await.expect_err("it is an alias");
+        assert_eq!(count(&server, &stranger).await, 0);
+        assert!(
+            OpenSearchIndex::create(&server, &server.index, analyzer()).await.is_err(),
+            "the name is taken"
+        );
+    };
+    with_server(&server, body).await;
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn aliases_on_an_index_of_others_get_no_text_and_do_not_open_it() {
+    let server = server();
+    let stand = Stand::create().await;
+    let (ann, chat) = (stand.realm.user("ann"), ChatId::generate());
+    stand.peers.join(chat, &ann);
+    stand.peers.store(chat, vec![stored(text(chat, ann.id, 1, "news of before"))]);
+    let body = async {
+        let alias = |end: &str| format!("{}-{end}", server.index);
+        let aliases = [alias("search"), alias("v1-1-write"), alias("v1-2-write"), alias("v1-9")];
+        let stranger = stranger(&server, &aliases).await;
+        let one = stand.start(replica(&server)).await;
+        one.is_complete().await;
+        let other = stand.start(replica(&server)).await;
+        other.is_complete().await;
+        stand.announce([text(chat, ann.id, 2, "news of now")]).await;
+        for replica in [&one, &other] {
+            replica.finds(&ann, "news", &[2, 1]).await;
+        }
+        one.standing.rebuild();
+        let is_one =
+            || async { (generations(&server).await == [format!("{}-v1-2", server.index)]).then_some(()) };
+        wait_for("the index that was built again, alone", PATIENCE, is_one).await;
+        for replica in [&one, &other] {
+            replica.finds(&ann, "news", &[2, 1]).await;
+        }
+        assert_eq!(count(&server, &stranger).await, 0, "it is there, and nothing was written to it");
+        one.end().await;
+        other.end().await;
     };
     with_server(&server, body).await;
 }

@@ -26,6 +26,7 @@ export const ACTIONS = [
     "rule_set_removed",
     "shadow_run_begun",
     "session_ended",
+    "sessions_read",
 ] as const;
 type Action = (typeof ACTIONS)[number];
 

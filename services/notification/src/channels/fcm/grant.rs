@@ -203,6 +203,8 @@ impl Grant {
         match outcome {
             Ok(()) => token(&body),
             Err(later @ SendError::Later { .. }) => Err(later),
+            // The service account is that of all users.
+            Err(SendError::Limited { why, after }) => Err(SendError::Later { why, after }),
             Err(_) => Err(misconfigured(denial(status, &body))),
         }
     }

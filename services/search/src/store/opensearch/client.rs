@@ -41,6 +41,8 @@ pub enum RequestError {
     Unreachable(#[source] reqwest::Error),
     #[error("it answers {status}: {kind}")]
     Refused { status: u16, kind: String },
+    #[error("an alias has the name of the index {0} and leads to another one: remove the alias")]
+    Alias(String),
     #[error("its answer is not understood")]
     Unreadable(#[source] serde_json::Error),
 }
@@ -94,7 +96,9 @@ pub(super) struct Client {
 
 impl Client {
     pub(super) fn new(server: &Server) -> Result<Self, RequestError> {
-        let http = reqwest::Client::builder().connect_timeout(CONNECT_TIMEOUT).timeout(CALL_TIMEOUT);
+        // Bodies have texts of messages, and go nowhere else.
+        let http = reqwest::Client::builder().redirect(reqwest::redirect::Policy::none());
+        let http = http.connect_timeout(CONNECT_TIMEOUT).timeout(CALL_TIMEOUT);
         let http = trusting(http, server.ca_bundle.as_deref()).and_then(reqwest::ClientBuilder::build);
         Ok(Self {
             http: http.map_err(RequestError::Certificates)?,

@@ -29,15 +29,12 @@ const WHOLE_CHATS: usize = 10_000;
 /// Likewise, of those that are read from a later entry on. Each is two clauses, of which a query has at most 1,024.
 const LATER_CHATS: usize = 400;
 
-/// Returns the settings and fields of a new index, and its aliases.
-pub(super) fn index(replicas: u32, aliases: &[&str]) -> Value {
+/// Returns the settings and fields of a new index.
+pub(super) fn index(replicas: u32) -> Value {
     let [least, most] = BEGINNINGS;
     let words = |analyzer: &str| json!({"type": "text", "analyzer": analyzer, "search_analyzer": "words", "norms": false});
     let keyword = json!({"type": "keyword"});
-    let aliases: serde_json::Map<_, _> =
-        aliases.iter().map(|alias| ((*alias).to_owned(), json!({}))).collect();
     json!({
-        "aliases": aliases,
         "settings": {
             "index": {"number_of_shards": 1, "number_of_replicas": replicas},
             "analysis": {

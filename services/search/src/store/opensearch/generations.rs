@@ -1,8 +1,8 @@
 //! Generations of an index that is on a server.
 //!
-//! Each is an index of the server, named after the tenant, its form and its number, such as `mt-acme-v1-7`, with an alias by which it is written. Another
-//! alias, `mt-acme-search`, stands for the one that searches use, and is changed in one step: whenever a process is killed, one generation is there
-//! that was complete, and what else there is goes on or is removed.
+//! Each is an index of the server, named after the tenant, its form and its number, such as `mt-acme-v1-7`. The document `served` of `mt-acme-control` names
+//! the one that searches use, and is changed in one step: whenever a process is killed, one generation is there that was complete, and what else there
+//! is goes on or is removed.
 
 use std::{
     collections::BTreeMap,
@@ -13,18 +13,18 @@ use std::{
 
 use kit::{backoff::Backoff, error::chain, outage::Outage};
 use reqwest::Method;
+use serde::Deserialize;
 use serde_json::{Value, json};
 use tokio::time::{Instant, sleep, timeout};
 use tokio_util::sync::CancellationToken;
 use tonic::async_trait;
 
 use super::{
-    OpenSearchIndex, RequestError, Server, Shared,
-    client::failed,
+    Named, OpenSearchIndex, RequestError, Server, Shared,
+    client::{Client, failed},
     create,
     form::{FORM, OLDEST_FORM},
-    lease::{GIVE_UP_AFTER, Lease, RENEW_EVERY, new_holder},
-    written,
+    lease::{GIVE_UP_AFTER, Lease, RENEW_EVERY, State, new_holder},
 };
 use crate::{
     domain::Analyzer,
@@ -35,6 +35,8 @@ use crate::{
 const LOOK_EVERY: std::ops::RangeInclusive<Duration> = Duration::from_secs(1)..=Duration::from_secs(4);
 /// What an outage is called in the log.
 const LEADING: &str = "finding out which replica fills the index";
+/// The document that names the generation in use.
+const SERVED: &str = "served";
 
 /// Generations on a server. Cheap to clone.
 #[derive(Clone)]
@@ -84,6 +86,43 @@ impl Name {
     }
 }
 
+/// Returns the index with the documents that are about the generations.
+fn control(prefix: &str) -> String {
+    format!("{prefix}-control")
+}
+
+/// The document that names the generation in use, as it was read.
+#[derive(Deserialize)]
+pub(super) struct InUse {
+    #[serde(flatten)]
+    state: State,
+    #[serde(rename = "_source")]
+    source: NamedInUse,
+}
+
+#[derive(Deserialize)]
+struct NamedInUse {
+    index: String,
+}
+
+impl InUse {
+    async fn read(client: &Client, prefix: &str) -> Result<Option<Self>, IndexError> {
+        let path = format!("{}/_doc/{SERVED}", control(prefix));
+        client.find(Method::GET, &path, None).await.map_err(failed("read which generation is in use"))
+    }
+
+    /// Returns the generation. The name of anything else is none.
+    fn name(&self, prefix: &str) -> Option<Name> {
+        Name::parse(prefix, &self.source.index)
+    }
+
+    /// Returns the index that is in use, of those whose names begin so.
+    pub(super) async fn index(client: &Client, prefix: &str) -> Result<Option<String>, IndexError> {
+        let found = Self::read(client, prefix).await?;
+        Ok(found.and_then(|found| found.name(prefix)).map(|name| format!("{prefix}-{name}")))
+    }
+}
+
 impl OpenSearchGenerations {
     /// Returns those of a tenant on a server. Nothing is called before it is used.
     pub fn new(server: &Server, analyzer: Arc<Analyzer>) -> Result<Self, RequestError> {
@@ -105,60 +144,71 @@ impl Inner {
     }
 
     /// Returns what stands for the generation that searches use.
-    fn alias(&self) -> String {
-        format!("{}-search", self.prefix)
+    fn in_use(&self) -> Named {
+        Named::InUse(self.prefix.clone())
     }
 
     fn index(&self, name: Name) -> String {
         format!("{}-{name}", self.prefix)
     }
 
-    fn opened(&self, name: Name, searched: String) -> Arc<dyn Index> {
-        Arc::new(OpenSearchIndex { shared: self.shared.clone(), searched, name: self.index(name) })
+    fn opened(&self, name: Name, searched: Named) -> Arc<dyn Index> {
+        let shared = self.shared.clone();
+        Arc::new(OpenSearchIndex { shared, searched, name: Named::Index(self.index(name)) })
     }
 
-    /// Returns the generations that an alias stands for. Only the tenant's own indices are asked for: others are not its to see.
-    async fn behind(&self, alias: &str) -> Result<Vec<Name>, IndexError> {
-        let path = format!("{}-*/_alias/{alias}", self.prefix);
+    /// Returns a generation that only those look into who name it.
+    fn opened_alone(&self, name: Name) -> Arc<dyn Index> {
+        self.opened(name, Named::Index(self.index(name)))
+    }
+
+    /// Returns the generation that searches use.
+    async fn named(&self) -> Result<Option<Name>, IndexError> {
+        let found = InUse::read(&self.shared.client, &self.prefix).await?;
+        Ok(found.and_then(|found| found.name(&self.prefix)))
+    }
+
+    /// Returns all generations. What is found by an alias has another name, and is none.
+    async fn all(&self) -> Result<Vec<Name>, IndexError> {
+        let path = format!("{}-*?expand_wildcards=all&filter_path=*.settings.index.uuid", self.prefix);
         let found = self.shared.client.find::<BTreeMap<String, Value>>(Method::GET, &path, None).await;
         let found = found.map_err(failed("read which generations there are"))?.unwrap_or_default();
         Ok(found.keys().filter_map(|index| Name::parse(&self.prefix, index)).collect())
     }
 
-    /// Returns all generations. Each has been written by its alias from its first moment on.
-    async fn all(&self) -> Result<Vec<Name>, IndexError> {
-        self.behind(&written(&format!("{}-v*", self.prefix))).await
-    }
-
     /// Finds the generations, or makes the first one. One that is of no use is removed.
     async fn open(&self) -> Result<Held, IndexError> {
-        let named = self.behind(&self.alias()).await?;
+        let named = self.named().await?;
         let all = self.all().await?;
-        let held = match choose(&named, &all) {
+        let held = match choose(named, &all) {
             Some(held) => held,
             None => {
                 let number = all.iter().map(|name| name.number).max().unwrap_or(0) + 1;
                 let name = Name { form: FORM, number };
-                create(&self.shared.client, &self.index(name), self.replicas, Some(&self.alias())).await?;
+                create(&self.shared.client, &self.index(name), self.replicas).await?;
                 Held { served: name, next: None }
             }
         };
-        if named != [held.served] {
-            self.serve(held.served, &named).await?;
+        if named != Some(held.served) {
+            self.serve(held.served, named).await?;
         }
         self.remove_all_but(&[Some(held.served), held.next]).await?;
         Ok(held)
     }
 
-    /// Lets searches use a generation and none of those of before, in one step.
-    async fn serve(&self, name: Name, before: &[Name]) -> Result<(), IndexError> {
-        let alias = self.alias();
-        let removed = before.iter().filter(|before| **before != name);
-        let mut actions: Vec<_> =
-            removed.map(|before| json!({"remove": {"index": self.index(*before), "alias": alias}})).collect();
-        actions.push(json!({"add": {"index": self.index(name), "alias": alias}}));
-        let body = json!({"actions": actions});
-        let changed = self.shared.client.send::<Value>(Method::POST, "_aliases", Some(&body)).await;
+    /// Lets searches use a generation in place of the one before, in one step, unless another process has changed it meanwhile.
+    async fn serve(&self, name: Name, before: Option<Name>) -> Result<(), IndexError> {
+        let (client, control) = (&self.shared.client, control(&self.prefix));
+        let found = InUse::read(client, &self.prefix).await?;
+        if found.as_ref().and_then(|found| found.name(&self.prefix)) != before {
+            return Err(IndexError::NotLeading);
+        }
+        let path = match found {
+            Some(InUse { state, .. }) => format!("{control}/_doc/{SERVED}?{}", state.condition()),
+            None => format!("{control}/_create/{SERVED}"),
+        };
+        let body = json!({"index": self.index(name)});
+        let changed = client.send::<Value>(Method::PUT, &path, Some(&body)).await;
         changed.map(drop).map_err(failed("let searches use a generation"))
     }
 
@@ -235,18 +285,18 @@ impl Inner {
         }
         // While it is changed, it is that of before or that of after.
         let before = *self.held();
-        let named = self.behind(&self.alias()).await?;
+        let named = self.named().await?;
         let after = *self.held();
-        let is_served = |held: Held| named == [held.served];
+        let is_served = |held: Held| named == Some(held.served);
         Ok(before.is_some_and(is_served) || after.is_some_and(is_served))
     }
 }
 
-/// Returns which generation is in use, and which is being built: that of the alias, or the oldest one, which has been there longest.
-fn choose(named: &[Name], all: &[Name]) -> Option<Held> {
+/// Returns which generation is in use, and which is being built: the one that is named, or the oldest one, which has been there longest.
+fn choose(named: Option<Name>, all: &[Name]) -> Option<Held> {
     let usable = || all.iter().copied().filter(|name| name.is_usable());
-    let of_alias = usable().find(|name| named.contains(name));
-    let served = of_alias.or_else(|| usable().min_by_key(|name| (name.number, name.form)))?;
+    let of_name = usable().find(|name| named == Some(*name));
+    let served = of_name.or_else(|| usable().min_by_key(|name| (name.number, name.form)))?;
     let next = usable().filter(|name| name.form == FORM && name.number > served.number);
     Some(Held { served, next: next.min_by_key(|name| name.number) })
 }
@@ -256,7 +306,7 @@ impl Generations for OpenSearchGenerations {
     async fn lead(&self, stop: &CancellationToken) -> Option<CancellationToken> {
         let inner = &self.0;
         let client = inner.shared.client.clone();
-        let index = format!("{}-control", inner.prefix);
+        let index = control(&inner.prefix);
         let mut lease = Lease::new(client, index, inner.replicas, inner.holder.clone());
         if !inner.begin(&mut lease, stop).await {
             return None;
@@ -271,17 +321,17 @@ impl Generations for OpenSearchGenerations {
         let inner = &self.0;
         let held = *inner.held();
         match held {
-            Some(held) => inner.opened(held.served, inner.alias()),
+            Some(held) => inner.opened(held.served, inner.in_use()),
             None => {
-                let (shared, alias) = (inner.shared.clone(), inner.alias());
-                Arc::new(OpenSearchIndex { shared, searched: alias.clone(), name: alias })
+                let (shared, in_use) = (inner.shared.clone(), inner.in_use());
+                Arc::new(OpenSearchIndex { shared, searched: in_use.clone(), name: in_use })
             }
         }
     }
 
     fn next(&self) -> Option<Arc<dyn Index>> {
         let next = (*self.0.held())?.next?;
-        Some(self.0.opened(next, self.0.index(next)))
+        Some(self.0.opened_alone(next))
     }
 
     /// Without the lease it is not known, and the process that has it builds another one.
@@ -300,16 +350,16 @@ impl Generations for OpenSearchGenerations {
         let Held { served, .. } = inner.leading()?;
         inner.remove_all_but(&[Some(served)]).await?;
         let next = Name { form: FORM, number: served.number + 1 };
-        create(&inner.shared.client, &inner.index(next), inner.replicas, None).await?;
+        create(&inner.shared.client, &inner.index(next), inner.replicas).await?;
         inner.set(Held { served, next: Some(next) })?;
-        Ok(inner.opened(next, inner.index(next)))
+        Ok(inner.opened_alone(next))
     }
 
     async fn switch(&self) -> Result<(), IndexError> {
         let inner = &self.0;
         let Held { served: before, next } = inner.leading()?;
         let next = next.ok_or(IndexError::NotBegun)?;
-        inner.serve(next, &[before]).await?;
+        inner.serve(next, Some(before)).await?;
         inner.set(Held { served: next, next: None })?;
         // No search uses it any more, and what is left of it goes when the index is opened the next time.
         if let Err(error) = inner.remove_all_but(&[Some(next)]).await {
@@ -356,17 +406,31 @@ mod tests {
     }
 
     #[test]
-    fn the_generation_of_the_alias_is_in_use_and_a_later_one_is_being_built() {
+    fn a_document_that_names_an_index_of_others_names_none() {
+        let named = |index: &str| {
+            let text = json!({"_index": "mt-acme-control", "_id": "served", "_version": 3, "_seq_no": 7, "_primary_term": 1,
+                "found": true, "_source": {"index": index}});
+            let found: InUse = serde_json::from_value(text).expect("a document");
+            found.name("mt-acme")
+        };
+        assert_eq!(named("mt-acme-v1-7"), Some(Name { form: 1, number: 7 }));
+        for index in ["mt-globex-v1-7", "mt-acme-*", "mt-acme-v1-7,mt-globex-v1-7", ""] {
+            assert_eq!(named(index), None, "{index}");
+        }
+    }
+
+    #[test]
+    fn the_generation_that_is_named_is_in_use_and_a_later_one_is_being_built() {
         let name = |number| Name { form: FORM, number };
         let held = |served, next: Option<u64>| Some(Held { served: name(served), next: next.map(name) });
-        assert_eq!(choose(&[], &[]), None);
-        assert_eq!(choose(&[name(1)], &[name(1)]), held(1, None));
-        assert_eq!(choose(&[name(1)], &[name(2), name(1)]), held(1, Some(2)));
-        // The alias was changed, and what was before is not removed yet.
-        assert_eq!(choose(&[name(2)], &[name(1), name(2)]), held(2, None));
-        // A process ended between the making of an index and of its alias.
-        assert_eq!(choose(&[], &[name(3), name(1)]), held(1, Some(3)));
+        assert_eq!(choose(None, &[]), None);
+        assert_eq!(choose(Some(name(1)), &[name(1)]), held(1, None));
+        assert_eq!(choose(Some(name(1)), &[name(2), name(1)]), held(1, Some(2)));
+        // Another one was named, and what was before is not removed yet.
+        assert_eq!(choose(Some(name(2)), &[name(1), name(2)]), held(2, None));
+        // A process ended between the making of an index and its naming.
+        assert_eq!(choose(None, &[name(3), name(1)]), held(1, Some(3)));
         let other = Name { form: FORM + 1, number: 9 };
-        assert_eq!(choose(&[other], &[other]), None, "a later version made it");
+        assert_eq!(choose(Some(other), &[other]), None, "a later version made it");
     }
 }

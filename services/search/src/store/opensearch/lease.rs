@@ -23,11 +23,18 @@ const LEASE: &str = "lease";
 
 /// Which state of the document is meant.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Deserialize)]
-struct State {
+pub(super) struct State {
     #[serde(rename = "_seq_no")]
     seq_no: u64,
     #[serde(rename = "_primary_term")]
     primary_term: u64,
+}
+
+impl State {
+    /// Returns what lets a write of the document through in this state of it alone.
+    pub(super) fn condition(self) -> String {
+        format!("if_seq_no={}&if_primary_term={}", self.seq_no, self.primary_term)
+    }
 }
 
 #[derive(Deserialize)]
@@ -96,8 +103,8 @@ impl Lease {
     }
 
     async fn replace(&mut self, holder: &str) -> Result<bool, RequestError> {
-        let Some((State { seq_no, primary_term }, _)) = self.seen else { return Ok(false) };
-        let path = format!("{}/_doc/{LEASE}?if_seq_no={seq_no}&if_primary_term={primary_term}", self.index);
+        let Some((state, _)) = self.seen else { return Ok(false) };
+        let path = format!("{}/_doc/{LEASE}?{}", self.index, state.condition());
         self.put(&path, holder).await
     }
 
