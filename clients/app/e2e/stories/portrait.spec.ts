@@ -52,9 +52,9 @@ test("two users of a tenant have their picture taken", async ({ actors }) => {
     await wanda!.say("Hello! Is this thing on?");
     await noor!.page.getByRole("navigation", { name: "Chats" }).getByRole("link", { name: GROUP }).click();
     await noor!.say("Loud and clear. Where are you writing from?");
-    await heard(wanda!, "Loud and clear");
+    await sees(wanda!, "Loud and clear");
     await wanda!.say(ASKED);
-    await heard(noor!, ASKED);
+    await sees(noor!, ASKED);
     // An answer quotes what it answers: from then on two messages have its text.
     for (const actor of [wanda!, noor!]) await actor.act(ASKED, "Open the thread");
     await answer(noor!, wanda!, "One, two, three, gapless. Even when a horse falls.");
@@ -62,7 +62,7 @@ test("two users of a tenant have their picture taken", async ({ actors }) => {
     await answer(noor!, wanda!, "That is what a posthouse is for.");
 
     await wanda!.say("From a pod, by the look of it. You?");
-    await heard(noor!, "From a pod");
+    await sees(noor!, "From a pod");
     await show(noor!, SHOWN);
     await react(wanda!, SHOWN, "🎉");
     await wanda!.say(WONDERED.replace("reads along", "listens"));
@@ -72,7 +72,7 @@ test("two users of a tenant have their picture taken", async ({ actors }) => {
     await expect(noor!.message(WONDERED).getByText("edited")).toBeVisible();
     await react(noor!, WONDERED, "👀");
     await noor!.say(ASSURED);
-    await heard(wanda!, ASSURED);
+    await sees(wanda!, ASSURED);
 
     const { page } = wanda!;
     const thread = page.getByRole("complementary", { name: "Thread" });
@@ -83,7 +83,7 @@ test("two users of a tenant have their picture taken", async ({ actors }) => {
     await take(page);
 });
 
-/** Gives a user a name that people have. */
+/** Gives a user a display name. */
 async function call({ page }: Actor, name: string): Promise<void> {
     await page.getByRole("button", { name: "Settings", exact: true }).click();
     await page.getByLabel("Display name").fill(name);
@@ -121,8 +121,8 @@ async function react(actor: Actor, text: string, emoji: string): Promise<void> {
     await expect(actor.message(text).getByRole("button", { name: `${emoji}, 1 user` })).toBeVisible();
 }
 
-/** Who answers before they have heard is before it in the chat. */
-async function heard(actor: Actor, text: string): Promise<void> {
+/** Awaited before an answer: one that is sent too early stands before what it answers. */
+async function sees(actor: Actor, text: string): Promise<void> {
     await expect(actor.message(text).first()).toBeVisible();
 }
 
@@ -131,7 +131,7 @@ async function answer(from: Actor, to: Actor, text: string): Promise<void> {
     const field = from.page.locator("#thread-composer");
     await field.fill(text);
     await field.press("Enter");
-    await heard(to, text);
+    await sees(to, text);
 }
 
 /** Nothing is pointed at, and all that is on its way is there. */
