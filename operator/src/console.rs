@@ -165,7 +165,7 @@ mod tests {
     }
 
     async fn status(console: Router, path: &str) -> StatusCode {
-        let request = axum::http::Request::builder().method(Method::GET).uri(path);
+        let request = http::Request::builder().method(Method::GET).uri(path);
         let request =
             request.header(header::AUTHORIZATION, "Bearer t").body(Body::empty()).expect("a request");
         console.oneshot(request).await.expect("a router answers").status()
