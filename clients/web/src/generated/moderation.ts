@@ -455,7 +455,7 @@ export type ShadowRun = {
 /** How far a shadow run is. */
 export type ShadowState = ("running" | "done" | "failed");
 
-/** `GET /api/moderation/usage`: how much there is at this moment. */
+/** `GET /api/moderation/usage`: how much there is, or was half a minute ago at most. */
 export type TenantUsage = {
     banned_users: number;
     /** Messages and edits that rules caught in the last 90 days. */
