@@ -2,6 +2,8 @@
 
 use std::time::Duration;
 
+use reqwest::{Response, StatusCode};
+
 const CONNECT_TIMEOUT: Duration = Duration::from_secs(3);
 /// Reads of a realm take 0.1 s at most when all is well, and a thousand objects are removed in 0.2 s.
 const CALL_TIMEOUT: Duration = Duration::from_secs(8);
@@ -11,4 +13,19 @@ pub(super) fn client(certificates: &[reqwest::Certificate]) -> reqwest::Client {
     let http = reqwest::Client::builder().connect_timeout(CONNECT_TIMEOUT).timeout(CALL_TIMEOUT);
     let http = http.tls_certs_merge(certificates.iter().cloned()).build();
     http.expect("a client with certificates that were read can be made")
+}
+
+/// Waits for a response and reads all of it: its status, and its text.
+pub(super) async fn read(
+    sent: impl Future<Output = reqwest::Result<Response>>,
+) -> reqwest::Result<(StatusCode, String)> {
+    let response = sent.await?;
+    let status = response.status();
+    Ok((status, response.text().await?))
+}
+
+/// Reports whether a status says that what stands behind the server is away. Any other server error may be about the one request, and
+/// says nothing of the others.
+pub(super) fn is_away(status: StatusCode) -> bool {
+    [StatusCode::BAD_GATEWAY, StatusCode::SERVICE_UNAVAILABLE, StatusCode::GATEWAY_TIMEOUT].contains(&status)
 }

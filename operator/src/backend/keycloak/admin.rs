@@ -546,9 +546,8 @@ impl KeycloakAdmin {
             if let Some(body) = body {
                 request = request.json(body);
             }
-            let answer = request.send().await.map_err(|error| self.unavailable(error))?;
-            let status = answer.status();
-            let text = answer.text().await.map_err(|error| self.unavailable(error))?;
+            let answer = http::read(request.send()).await;
+            let (status, text) = answer.map_err(|error| self.unavailable(error))?;
             if status == StatusCode::UNAUTHORIZED {
                 *self.token.lock().await = None;
                 if attempt == 0 {
@@ -556,10 +555,7 @@ impl KeycloakAdmin {
                 }
                 return Err(self.rejected());
             }
-            // Any other server error may be about this one realm, and says nothing of the others.
-            let is_away =
-                [StatusCode::BAD_GATEWAY, StatusCode::SERVICE_UNAVAILABLE, StatusCode::GATEWAY_TIMEOUT];
-            if is_away.contains(&status) {
+            if http::is_away(status) {
                 let detail = format!("it answers {status}");
                 let (backend, endpoint) = (Self::ENTRY, self.url.clone());
                 return Err(BackendError::Unavailable { backend, endpoint, detail });

@@ -6,7 +6,7 @@ use serde::de::DeserializeOwned;
 use serde_json::Value;
 
 use crate::{
-    backend::{error::BackendError, login::Credentials},
+    backend::{error::BackendError, http, login::Credentials},
     text::{one_line, root_cause},
 };
 
@@ -103,21 +103,19 @@ impl Client {
         if let Some(body) = body {
             request = request.json(body);
         }
-        let answer = request.send().await.map_err(|error| self.unavailable(root_cause(&error)))?;
-        let status = answer.status();
-        let text = answer.text().await.map_err(|error| self.unavailable(root_cause(&error)))?;
+        let answer = http::read(request.send()).await;
+        let (status, text) = answer.map_err(|error| self.unavailable(root_cause(&error)))?;
         Ok(Answer { status, text })
     }
 
     /// Names why a request failed, and what to do about it.
     fn failed(&self, action: &str, path: &str, answer: &Answer) -> BackendError {
         let why = answer.why();
-        let is_away = [StatusCode::BAD_GATEWAY, StatusCode::SERVICE_UNAVAILABLE, StatusCode::GATEWAY_TIMEOUT];
         match answer.status {
             StatusCode::UNAUTHORIZED => {
                 BackendError::CredentialsRejected { backend: ENTRY, endpoint: self.url.clone() }
             }
-            status if is_away.contains(&status) => self.unavailable(format!("it answers {status}")),
+            status if http::is_away(status) => self.unavailable(format!("it answers {status}")),
             _ if path.starts_with(SECURITY) && why.contains(NO_HANDLER) => {
                 let detail = "it has no security plugin; install it, or set spec.opensearch.security of the cell to None if each of its \
                               tenants may read the messages of the others";

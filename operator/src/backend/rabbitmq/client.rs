@@ -6,7 +6,7 @@ use serde::{Deserialize, de::DeserializeOwned};
 use serde_json::Value;
 
 use crate::{
-    backend::{error::BackendError, login::Credentials},
+    backend::{error::BackendError, http, login::Credentials},
     text::{one_line, root_cause},
 };
 
@@ -88,21 +88,19 @@ impl Client {
         if let Some(body) = body {
             request = request.json(&body);
         }
-        let answer = request.send().await.map_err(|error| self.unavailable(root_cause(&error)))?;
-        let status = answer.status();
-        let text = answer.text().await.map_err(|error| self.unavailable(root_cause(&error)))?;
+        let answer = http::read(request.send()).await;
+        let (status, text) = answer.map_err(|error| self.unavailable(root_cause(&error)))?;
         if status.is_success() {
             return Ok(Some(text));
         }
         let problem: Problem = serde_json::from_str(&text).unwrap_or_default();
-        let is_away = [StatusCode::BAD_GATEWAY, StatusCode::SERVICE_UNAVAILABLE, StatusCode::GATEWAY_TIMEOUT];
         match status {
             StatusCode::NOT_FOUND if problem.error == NOT_FOUND => Ok(None),
             StatusCode::NOT_FOUND => Err(refused(action, NO_API, false)),
             StatusCode::UNAUTHORIZED | StatusCode::FORBIDDEN => {
                 Err(BackendError::CredentialsRejected { backend: ENTRY, endpoint: self.url.clone() })
             }
-            status if is_away.contains(&status) => Err(self.unavailable(format!("it answers {status}"))),
+            status if http::is_away(status) => Err(self.unavailable(format!("it answers {status}"))),
             status => {
                 let detail = match problem.reason.as_str() {
                     Some(reason) => format!("{}: {reason}", status.as_u16()),

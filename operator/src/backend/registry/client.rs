@@ -6,7 +6,7 @@ use serde::{Deserialize, de::DeserializeOwned};
 use serde_json::Value;
 
 use crate::{
-    backend::{error::BackendError, login::Credentials},
+    backend::{error::BackendError, http, login::Credentials},
     text::{one_line, root_cause},
 };
 
@@ -64,15 +64,13 @@ impl Client {
         if let Some(body) = body {
             request = request.header(CONTENT_TYPE, MEDIA_TYPE).body(body.to_string());
         }
-        let answer = request.send().await.map_err(|error| self.unavailable(root_cause(&error)))?;
-        let status = answer.status();
-        let text = answer.text().await.map_err(|error| self.unavailable(root_cause(&error)))?;
+        let answer = http::read(request.send()).await;
+        let (status, text) = answer.map_err(|error| self.unavailable(root_cause(&error)))?;
         if status.is_success() {
             let read = serde_json::from_str(&text).map(Some);
             return read.map_err(|_| Self::refused(action, "the response is not understood", false));
         }
         let problem: Problem = serde_json::from_str(&text).unwrap_or_default();
-        let is_away = [StatusCode::BAD_GATEWAY, StatusCode::SERVICE_UNAVAILABLE, StatusCode::GATEWAY_TIMEOUT];
         match status {
             StatusCode::NOT_FOUND if NOT_FOUND.contains(&problem.error_code) => Ok(None),
             StatusCode::NOT_FOUND => {
@@ -82,7 +80,7 @@ impl Client {
             StatusCode::UNAUTHORIZED | StatusCode::FORBIDDEN => {
                 Err(BackendError::CredentialsRejected { backend: ENTRY, endpoint: self.url.clone() })
             }
-            status if is_away.contains(&status) => Err(self.unavailable(format!("it answers {status}"))),
+            status if http::is_away(status) => Err(self.unavailable(format!("it answers {status}"))),
             status => {
                 let detail = match problem.message.as_str() {
                     "" => format!("it answers {status}"),

@@ -18,7 +18,11 @@ use url::Url;
 
 use super::document::{self, Problem};
 use crate::{
-    backend::{error::BackendError, login::Credentials},
+    backend::{
+        error::BackendError,
+        http::{is_away, read},
+        login::Credentials,
+    },
     text::{one_line, root_cause},
 };
 
@@ -93,9 +97,8 @@ impl Store {
         expected: &[&str],
     ) -> Result<Result<String, Problem>, BackendError> {
         let signed = self.signed(&request);
-        let answer = self.http.execute(signed).await.map_err(|error| self.unavailable(root_cause(&error)))?;
-        let status = answer.status();
-        let text = answer.text().await.map_err(|error| self.unavailable(root_cause(&error)))?;
+        let answer = read(self.http.execute(signed)).await;
+        let (status, text) = answer.map_err(|error| self.unavailable(root_cause(&error)))?;
         if status.is_success() {
             return Ok(Ok(text));
         }
@@ -103,12 +106,11 @@ impl Store {
         if expected.contains(&problem.code.as_str()) {
             return Ok(Err(problem));
         }
-        let is_away = [StatusCode::BAD_GATEWAY, StatusCode::SERVICE_UNAVAILABLE, StatusCode::GATEWAY_TIMEOUT];
         match problem.code.as_str() {
             "InvalidAccessKeyId" | "SignatureDoesNotMatch" | "AccessDenied" | "XAdminAccessDenied" => {
                 Err(BackendError::CredentialsRejected { backend: ENTRY, endpoint: self.endpoint() })
             }
-            _ if is_away.contains(&status) => Err(self.unavailable(format!("it answers {status}"))),
+            _ if is_away(status) => Err(self.unavailable(format!("it answers {status}"))),
             _ => Err(Self::refused(action, status, &problem)),
         }
     }
