@@ -14,3 +14,8 @@ pub enum ChangeKind {
     /// The difference cannot be removed without losing data. Applying it returns an error and changes nothing.
     Blocked,
 }
+
+/// Returns the names of the parts that do not match, as a repair names them.
+pub(super) fn unmatched<const N: usize>(parts: [(bool, &'static str); N]) -> Vec<&'static str> {
+    parts.into_iter().filter_map(|(matches, name)| (!matches).then_some(name)).collect()
+}

@@ -15,7 +15,7 @@ use secrecy::SecretString;
 use serde_json::{Value, json};
 
 use super::{
-    change::ChangeKind,
+    change::{ChangeKind, unmatched},
     contract::BackendFacts,
     ownership::{Former, Owner, Ownership},
 };
@@ -192,9 +192,7 @@ fn plan(desired: &SearchDesired, observed: &SearchObserved) -> Vec<SearchChange>
     match &observed.user {
         None => changes.push(SearchChange::CreateUser { user: name() }),
         Some(UserObserved { password_matches, role_matches }) => {
-            let parts = [(*password_matches, PASSWORD), (*role_matches, ROLE)];
-            let what: Vec<_> =
-                parts.into_iter().filter_map(|(matches, part)| (!matches).then_some(part)).collect();
+            let what = unmatched([(*password_matches, PASSWORD), (*role_matches, ROLE)]);
             if !what.is_empty() {
                 changes.push(SearchChange::RepairUser { user: name(), what });
             }

@@ -16,7 +16,7 @@ use serde::{Deserialize, Serialize};
 use serde_json::{Map, Value, json};
 
 use super::{
-    change::ChangeKind,
+    change::{ChangeKind, unmatched},
     ownership::{Former, Owner, Ownership},
 };
 use crate::tenant::Tenant;
@@ -359,8 +359,9 @@ fn plan(desired: &RabbitMqDesired, observed: &RabbitMqObserved) -> Vec<RabbitMqC
         }
         Some(found) => {
             let what = unmatched([(found.limits_match, LIMITS), (found.is_complete, QUEUES)]);
-            let repair = RabbitMqChange::RepairVirtualHost { name: name(), what: what.clone() };
-            changes.extend((!what.is_empty()).then_some(repair));
+            if !what.is_empty() {
+                changes.push(RabbitMqChange::RepairVirtualHost { name: name(), what });
+            }
         }
     }
     match &observed.user {
@@ -372,16 +373,12 @@ fn plan(desired: &RabbitMqDesired, observed: &RabbitMqObserved) -> Vec<RabbitMqC
                 (found.permissions_match && !is_new, PERMISSIONS),
                 (found.limits_match, LIMITS),
             ]);
-            let repair = RabbitMqChange::RepairUser { name: name(), what: what.clone() };
-            changes.extend((!what.is_empty()).then_some(repair));
+            if !what.is_empty() {
+                changes.push(RabbitMqChange::RepairUser { name: name(), what });
+            }
         }
     }
     changes
-}
-
-/// Returns the names of the parts that do not match.
-fn unmatched<const N: usize>(parts: [(bool, &'static str); N]) -> Vec<&'static str> {
-    parts.into_iter().filter_map(|(matches, name)| (!matches).then_some(name)).collect()
 }
 
 #[cfg(test)]

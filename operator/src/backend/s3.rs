@@ -19,7 +19,7 @@ use secrecy::SecretString;
 use serde_json::{Value, json};
 
 use super::{
-    change::ChangeKind,
+    change::{ChangeKind, unmatched},
     ownership::{Former, Owner, Ownership},
 };
 use crate::tenant::Tenant;
@@ -185,21 +185,23 @@ fn plan(desired: &S3Desired, observed: &S3Observed) -> Vec<S3Change> {
     match &observed.account {
         None => changes.push(S3Change::CreateAccount { account: name() }),
         Some(found) => {
-            let what = differing([(found.secret_matches, "secret key"), (found.role_matches, "role")]);
-            let repair = S3Change::RepairAccount { account: name(), what: what.clone() };
-            changes.extend((!what.is_empty()).then_some(repair));
+            let what = unmatched([(found.secret_matches, "secret key"), (found.role_matches, "role")]);
+            if !what.is_empty() {
+                changes.push(S3Change::RepairAccount { account: name(), what });
+            }
         }
     }
     match &observed.bucket {
         None => changes.push(S3Change::CreateBucket { bucket: name() }),
         Some(found) => {
-            let what = differing([
+            let what = unmatched([
                 (found.identity.is_some(), IDENTITY),
                 (found.policy_matches, POLICY),
                 (found.origins_match, ORIGINS),
             ]);
-            let repair = S3Change::RepairBucket { bucket: name(), what: what.clone() };
-            changes.extend((!what.is_empty()).then_some(repair));
+            if !what.is_empty() {
+                changes.push(S3Change::RepairBucket { bucket: name(), what });
+            }
         }
     }
     changes
@@ -209,11 +211,6 @@ fn plan(desired: &S3Desired, observed: &S3Observed) -> Vec<S3Change> {
 const IDENTITY: &str = "identity";
 const POLICY: &str = "policy";
 const ORIGINS: &str = "origins";
-
-/// Returns the names of the parts that do not match.
-fn differing<const N: usize>(parts: [(bool, &'static str); N]) -> Vec<&'static str> {
-    parts.into_iter().filter_map(|(matches, name)| (!matches).then_some(name)).collect()
-}
 
 #[cfg(test)]
 mod tests {
