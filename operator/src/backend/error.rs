@@ -32,6 +32,16 @@ impl BackendError {
         Self::Unavailable { backend, endpoint: endpoint.to_owned(), detail: one_line(why) }
     }
 
+    /// `action` is what was refused, as it stands behind "refused to".
+    pub(super) fn refused(
+        backend: catalog::Backend,
+        action: &str,
+        why: impl fmt::Display,
+        retryable: bool,
+    ) -> Self {
+        Self::Refused { backend, action: action.to_owned(), detail: one_line(why), retryable }
+    }
+
     /// Returns the reason used in conditions, Events and metric labels.
     pub fn reason(&self) -> Reason {
         match self {

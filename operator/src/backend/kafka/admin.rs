@@ -451,8 +451,7 @@ impl KafkaAdmin {
     }
 
     pub(super) fn refused(&self, action: &str, why: impl std::fmt::Display, retryable: bool) -> BackendError {
-        let detail = one_line(why);
-        BackendError::Refused { backend: Self::ENTRY, action: action.into(), detail, retryable }
+        BackendError::refused(Self::ENTRY, action, why, retryable)
     }
 
     /// Reads an item's error code. `fine` lists codes that mean "already so". The broker's own message is left out: it

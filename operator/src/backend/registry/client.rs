@@ -7,7 +7,7 @@ use serde_json::Value;
 
 use crate::{
     backend::{error::BackendError, http, login::Credentials},
-    text::{one_line, root_cause},
+    text::root_cause,
 };
 
 const ENTRY: catalog::Backend = catalog::Backend::Registry;
@@ -96,11 +96,6 @@ impl Client {
     }
 
     fn refused(action: &str, detail: &str, retryable: bool) -> BackendError {
-        BackendError::Refused {
-            backend: ENTRY,
-            action: action.to_owned(),
-            detail: one_line(detail),
-            retryable,
-        }
+        BackendError::refused(ENTRY, action, detail, retryable)
     }
 }

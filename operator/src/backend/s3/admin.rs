@@ -27,7 +27,6 @@ use crate::{
         ownership::{Claim, Owner, Ownership},
     },
     tenant::{Cell, Tenant},
-    text::one_line,
 };
 
 /// The tag that tells one bucket from another one of the same name.
@@ -409,8 +408,7 @@ fn read<T: serde::de::DeserializeOwned>(action: &str, text: &str) -> Result<T, B
 }
 
 fn refused(action: &str, detail: &str) -> BackendError {
-    let (backend, action) = (S3Admin::ENTRY, action.to_owned());
-    BackendError::Refused { backend, action, detail: one_line(detail), retryable: false }
+    BackendError::refused(S3Admin::ENTRY, action, detail, false)
 }
 
 #[expect(clippy::disallowed_methods, reason = "an edge: no two buckets are the same one")]
