@@ -30,6 +30,7 @@ mod rabbitmq;
 mod redis;
 mod registry;
 mod s3;
+mod stand_in;
 
 /// A variable of the local stack.
 fn env(name: &str) -> String {

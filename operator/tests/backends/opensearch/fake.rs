@@ -2,41 +2,28 @@
 
 use std::{
     collections::BTreeMap,
-    net::Ipv4Addr,
-    sync::{Arc, LazyLock, Mutex, MutexGuard, mpsc},
-    thread,
+    sync::{Arc, LazyLock, Mutex, MutexGuard},
 };
 
 use axum::{
     Json, Router,
     body::Bytes,
     extract::{Path, State},
-    http::{HeaderMap, Method, StatusCode, header::AUTHORIZATION},
+    http::{HeaderMap, Method, StatusCode},
     response::{IntoResponse, Response},
     routing::any,
 };
-use base64::{Engine, prelude::BASE64_STANDARD};
 use serde_json::{Value, json};
-use tokio::net::TcpListener;
+
+use crate::stand_in;
 
 /// The operator's account.
 pub const USERNAME: &str = "operator";
 pub const PASSWORD: &str = "search-password";
 
-/// Returns its `host:port`. It runs from the first call on, beside the runtime of a test, which ends with the test.
+/// Returns its `host:port`. It runs from the first call on.
 pub fn address() -> String {
-    static ADDRESS: LazyLock<String> = LazyLock::new(|| {
-        let (bound, address) = mpsc::channel();
-        thread::spawn(move || {
-            let runtime = tokio::runtime::Builder::new_current_thread().enable_all().build().unwrap();
-            runtime.block_on(async move {
-                let listener = TcpListener::bind((Ipv4Addr::LOCALHOST, 0)).await.unwrap();
-                bound.send(listener.local_addr().unwrap().to_string()).unwrap();
-                axum::serve(listener, routes()).await.unwrap();
-            });
-        });
-        address.recv().unwrap()
-    });
+    static ADDRESS: LazyLock<String> = LazyLock::new(|| stand_in::serve(routes()));
     ADDRESS.clone()
 }
 
@@ -62,14 +49,12 @@ enum Caller {
 impl Server {
     /// Returns who calls; nobody with a wrong password.
     fn caller(&self, headers: &HeaderMap) -> Option<Caller> {
-        let given = headers.get(AUTHORIZATION)?.to_str().ok()?.strip_prefix("Basic ")?;
-        let given = String::from_utf8(BASE64_STANDARD.decode(given).ok()?).ok()?;
-        let (name, password) = given.split_once(':')?;
-        if (name, password) == (USERNAME, PASSWORD) {
+        let (name, password) = stand_in::account(headers)?;
+        if (name.as_str(), password.as_str()) == (USERNAME, PASSWORD) {
             return Some(Caller::Operator);
         }
-        let user = self.users.get(name)?;
-        (user["password"] == password).then(|| Caller::Tenant(name.to_owned()))
+        let user = self.users.get(&name)?;
+        (user["password"] == password).then_some(Caller::Tenant(name))
     }
 
     /// Reports whether a caller may use an index, by the roles of its user.

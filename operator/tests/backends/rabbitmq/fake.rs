@@ -2,15 +2,13 @@
 
 use std::{
     collections::{BTreeMap, BTreeSet},
-    net::Ipv4Addr,
-    sync::{Arc, LazyLock, Mutex, MutexGuard, mpsc},
-    thread,
+    sync::{Arc, LazyLock, Mutex, MutexGuard},
 };
 
 use axum::{
     Json, Router,
     extract::{Path, Request, State},
-    http::{HeaderMap, StatusCode, header::AUTHORIZATION},
+    http::{HeaderMap, StatusCode},
     middleware::{Next, from_fn},
     response::{IntoResponse, Response},
     routing::{get, post, put},
@@ -18,26 +16,16 @@ use axum::{
 use base64::{Engine, prelude::BASE64_STANDARD};
 use serde_json::{Map, Value, json};
 use sha2::{Digest, Sha256};
-use tokio::net::TcpListener;
+
+use crate::stand_in;
 
 /// The account with the tag `administrator`.
 pub const USERNAME: &str = "operator";
 pub const PASSWORD: &str = "broker-password";
 
-/// Returns its `host:port`. It runs from the first call on, beside the runtime of a test, which ends with the test.
+/// Returns its `host:port`. It runs from the first call on.
 pub fn address() -> String {
-    static ADDRESS: LazyLock<String> = LazyLock::new(|| {
-        let (bound, address) = mpsc::channel();
-        thread::spawn(move || {
-            let runtime = tokio::runtime::Builder::new_current_thread().enable_all().build().unwrap();
-            runtime.block_on(async move {
-                let listener = TcpListener::bind((Ipv4Addr::LOCALHOST, 0)).await.unwrap();
-                bound.send(listener.local_addr().unwrap().to_string()).unwrap();
-                axum::serve(listener, routes()).await.unwrap();
-            });
-        });
-        address.recv().unwrap()
-    });
+    static ADDRESS: LazyLock<String> = LazyLock::new(|| stand_in::serve(routes()));
     ADDRESS.clone()
 }
 
@@ -89,19 +77,12 @@ fn routes() -> Router {
 }
 
 async fn administrator(request: Request, next: Next) -> Response {
-    let given = account(request.headers());
+    let given = stand_in::account(request.headers());
     if given == Some((USERNAME.to_owned(), PASSWORD.to_owned())) {
         next.run(request).await
     } else {
         problem(StatusCode::UNAUTHORIZED, "not_authorized", "Login failed")
     }
-}
-
-fn account(headers: &HeaderMap) -> Option<(String, String)> {
-    let text = headers.get(AUTHORIZATION)?.to_str().ok()?.strip_prefix("Basic ")?;
-    let text = String::from_utf8(BASE64_STANDARD.decode(text).ok()?).ok()?;
-    let (username, password) = text.split_once(':')?;
-    Some((username.to_owned(), password.to_owned()))
 }
 
 fn problem(status: StatusCode, error: &str, reason: &str) -> Response {
@@ -359,7 +340,7 @@ async fn publish(State(broker): State<Shared>, Path(host): Path<String>, headers
     let is_known = |(name, password): &(String, String)| {
         broker.users.get(name).is_some_and(|user| user.password == *password)
     };
-    let Some((name, _)) = account(&headers).filter(is_known) else {
+    let Some((name, _)) = stand_in::account(&headers).filter(is_known) else {
         return problem(StatusCode::UNAUTHORIZED, "not_authorized", "Login failed");
     };
     let may_write =

@@ -2,42 +2,29 @@
 
 use std::{
     collections::BTreeMap,
-    net::Ipv4Addr,
-    sync::{Arc, LazyLock, Mutex, MutexGuard, mpsc},
-    thread,
+    sync::{Arc, LazyLock, Mutex, MutexGuard},
 };
 
 use axum::{
     Json, Router,
     extract::{Path, Query, Request, State},
-    http::{StatusCode, header::AUTHORIZATION},
+    http::StatusCode,
     middleware::{Next, from_fn},
     response::{IntoResponse, Response},
     routing::{get, post, put},
 };
-use base64::{Engine, prelude::BASE64_STANDARD};
 use serde::Deserialize;
 use serde_json::{Value, json};
-use tokio::net::TcpListener;
+
+use crate::stand_in;
 
 /// The account that it wants.
 pub const USERNAME: &str = "operator";
 pub const PASSWORD: &str = "registry-password";
 
-/// Returns its `host:port`. It runs from the first call on, beside the runtime of a test, which ends with the test.
+/// Returns its `host:port`. It runs from the first call on.
 pub fn address() -> String {
-    static ADDRESS: LazyLock<String> = LazyLock::new(|| {
-        let (bound, address) = mpsc::channel();
-        thread::spawn(move || {
-            let runtime = tokio::runtime::Builder::new_current_thread().enable_all().build().unwrap();
-            runtime.block_on(async move {
-                let listener = TcpListener::bind((Ipv4Addr::LOCALHOST, 0)).await.unwrap();
-                bound.send(listener.local_addr().unwrap().to_string()).unwrap();
-                axum::serve(listener, routes()).await.unwrap();
-            });
-        });
-        address.recv().unwrap()
-    });
+    static ADDRESS: LazyLock<String> = LazyLock::new(|| stand_in::serve(routes()));
     ADDRESS.clone()
 }
 
@@ -102,9 +89,8 @@ fn routes() -> Router {
 }
 
 async fn authenticated(request: Request, next: Next) -> Response {
-    let expected = format!("Basic {}", BASE64_STANDARD.encode(format!("{USERNAME}:{PASSWORD}")));
-    let given = request.headers().get(AUTHORIZATION).and_then(|value| value.to_str().ok());
-    if given == Some(expected.as_str()) {
+    let given = stand_in::account(request.headers());
+    if given == Some((USERNAME.to_owned(), PASSWORD.to_owned())) {
         next.run(request).await
     } else {
         problem(StatusCode::UNAUTHORIZED, 401, "Unauthorized")
