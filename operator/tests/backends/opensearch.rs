@@ -252,20 +252,7 @@ async fn what_was_made_for_a_tenant_is_told_from_what_was_made_after_it_was_remo
 /// Declares the tests of one server.
 macro_rules! tests {
     ($server:ty) => {
-        suite!(
-            super::At<$server>:
-            what_is_declared_is_created_once_and_removed,
-            drift_is_repaired,
-            a_dry_run_writes_nothing,
-            a_closed_fence_lets_nothing_through,
-            a_foreign_object_is_a_conflict_and_untouched,
-            another_owners_tenant_is_a_conflict_and_untouched,
-            a_retained_tenant_is_locked_and_readopted_in_its_namespace_only,
-            what_a_former_owner_left_is_adopted_by_its_heir_only,
-            the_markers_of_former_versions_are_understood,
-            lost_data_is_recreated_only_when_the_loss_is_accepted,
-            a_slow_answer_is_given_up_in_time,
-        );
+        suite!(super::At<$server>, which may take every client);
 
         #[tokio::test]
         async fn a_removal_takes_the_indices_of_the_tenant_and_no_others() {
