@@ -13,8 +13,8 @@ use serde_json::{Value, json};
 use crate::{
     api_server::ApiServer,
     stand::{
-        NOWHERE, Operator, SOON, api_of, condition_message, create_cell, create_tenant, event_about,
-        eventually, make_deployments_available, on_real_backends, tenants,
+        NOWHERE, Operator, SOON, api_of, condition_message, create_cell, create_tenant, delete_tenant,
+        event_about, eventually, make_deployments_available, on_real_backends, tenants,
     },
 };
 
@@ -93,10 +93,7 @@ async fn a_secret_that_cannot_be_used_changes_no_backend_and_no_pod() {
         before = after;
     }
 
-    tenants(&server, namespace).delete("it", &DeleteParams::default()).await.expect("deleted");
-    let api = &tenants(&server, namespace);
-    let gone = || async move { api.get_opt("it").await.expect("an answer").is_none().then_some(()) };
-    eventually("the tenant is gone", SOON * 2, gone).await;
+    delete_tenant(&server, namespace, "it").await;
     available.abort();
     operator.stop().await;
 }

@@ -6,16 +6,17 @@ use crds::MessengerTenant;
 use k8s_openapi::api::{apps::v1::Deployment, core::v1::Secret};
 use kube::{
     Api, ResourceExt,
-    api::{DeleteParams, Patch, PatchParams},
+    api::{Patch, PatchParams},
 };
-use operator::backend::{Backend, Credentials, Owner, Ownership, s3::S3Admin};
+use operator::backend::{Credentials, Ownership, s3::S3Admin};
 use serde_json::json;
 
 use crate::{
     api_server::ApiServer,
     stand::{
-        NOWHERE, Operator, SOON, api_of, condition_message, create_cell, create_tenant, deployed, eventually,
-        make_deployments_available, on_real_backends, tenants, variable,
+        self, NOWHERE, Operator, SOON, api_of, condition_is_gone, condition_message, create_cell,
+        create_tenant, delete_tenant, deployed, eventually, make_deployments_available, on_real_backends,
+        tenants, variable,
     },
 };
 
@@ -23,17 +24,6 @@ async fn switch(server: &ApiServer, namespace: &str, is_on: bool) {
     let patch = Patch::Merge(json!({"spec": {"services": {"media": {"enabled": is_on}}}}));
     let edited = tenants(server, namespace).patch("it", &PatchParams::default(), &patch).await;
     let _: MessengerTenant = edited.expect("the edit is taken");
-}
-
-/// Waits until the tenant has no condition about its files.
-async fn condition_is_gone(server: &ApiServer, namespace: &str) -> MessengerTenant {
-    let gone = || async {
-        let tenant = tenants(server, namespace).get("it").await.expect("there");
-        let conditions = &tenant.status.as_ref()?.conditions;
-        let is_there = conditions.iter().any(|condition| condition.type_ == "MediaReady");
-        (!is_there && !conditions.is_empty()).then_some(tenant)
-    };
-    eventually("MediaReady is gone", SOON, gone).await
 }
 
 /// Returns the identity of the tenant's bucket, as its status has it.
@@ -45,15 +35,7 @@ async fn ownership(id: &str) -> Ownership {
     let account = Credentials::new(variable("S3_OPERATOR_USERNAME"), variable("S3_OPERATOR_PASSWORD"));
     let url = |name: &str| format!("http://{}", variable(name));
     let admin = S3Admin::new(&url("S3_ADDRESS"), &url("S3_ACCOUNTS_ADDRESS"), "us-east-1", account);
-    let nobody = Owner {
-        uid: "none".to_owned(),
-        namespace: "none".to_owned(),
-        name: "none".to_owned(),
-        heir_of: Vec::new(),
-    };
-    let claim = S3Admin::claim(&id.parse().expect("a tenant id"), nobody);
-    // What belongs to the tenant is a conflict for anyone else.
-    admin.ownership(&claim).await.unwrap_or(Ownership::Ours)
+    stand::ownership(&admin, id).await
 }
 
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
@@ -68,7 +50,7 @@ async fn files_are_switched_on_and_off_without_a_remainder_and_are_kept() {
     let deployments: Api<Deployment> = Api::namespaced(server.client.clone(), namespace);
     let available = tokio::spawn(make_deployments_available(deployments.clone()));
     condition_message(&server, namespace, "it", "Ready", "True", "AllReady").await;
-    let tenant = condition_is_gone(&server, namespace).await;
+    let tenant = condition_is_gone(&server, namespace, "it", "MediaReady").await;
     assert_eq!(bucket(&tenant), None);
     let secrets: Api<Secret> = Api::namespaced(server.client.clone(), namespace);
     assert!(secrets.get_opt("it-s3").await.expect("an answer").is_none());
@@ -89,7 +71,7 @@ async fn files_are_switched_on_and_off_without_a_remainder_and_are_kept() {
     operator.comes_to_rest().await;
 
     switch(&server, namespace, false).await;
-    let tenant = condition_is_gone(&server, namespace).await;
+    let tenant = condition_is_gone(&server, namespace, "it", "MediaReady").await;
     assert_eq!(bucket(&tenant), first, "its data is kept, and missed when it is gone");
     let pruned = || async { (children(&server, namespace).await == without).then_some(()) };
     eventually("nothing of the service is left", SOON, pruned).await;
@@ -104,20 +86,11 @@ async fn files_are_switched_on_and_off_without_a_remainder_and_are_kept() {
 
     // Whatever is switched on at that moment, a deletion leaves nothing.
     switch(&server, namespace, false).await;
-    condition_is_gone(&server, namespace).await;
-    delete(&server, namespace).await;
+    condition_is_gone(&server, namespace, "it", "MediaReady").await;
+    delete_tenant(&server, namespace, "it").await;
     assert_eq!(ownership(&id).await, Ownership::Absent);
     available.abort();
     operator.stop().await;
-}
-
-/// Deletes the tenant and waits until it is gone.
-async fn delete(server: &ApiServer, namespace: &str) {
-    tenants(server, namespace).delete("it", &DeleteParams::default()).await.expect("deleted");
-    let gone = || async {
-        tenants(server, namespace).get_opt("it").await.expect("an answer").is_none().then_some(())
-    };
-    eventually("the tenant is gone", SOON * 2, gone).await;
 }
 
 /// An account is made before its bucket. When the first bucket fails, the Secret alone tells of the account.
@@ -132,7 +105,7 @@ async fn an_account_whose_bucket_was_never_recorded_goes_with_its_tenant() {
     create_tenant(&server, namespace, "it", spec).await;
     condition_message(&server, namespace, "it", "MediaReady", "True", "InSync").await;
     switch(&server, namespace, false).await;
-    condition_is_gone(&server, namespace).await;
+    condition_is_gone(&server, namespace, "it", "MediaReady").await;
     operator.stop().await;
 
     // As it is when no pass has seen a bucket.
@@ -142,7 +115,7 @@ async fn an_account_whose_bucket_was_never_recorded_goes_with_its_tenant() {
     assert_eq!(bucket(&tenant), None);
     assert_eq!(ownership(&id).await, Ownership::Ours);
     let operator = Operator::start(&server);
-    delete(&server, namespace).await;
+    delete_tenant(&server, namespace, "it").await;
     assert_eq!(ownership(&id).await, Ownership::Absent);
     operator.stop().await;
 }
@@ -182,7 +155,7 @@ async fn a_cell_without_an_object_store_refuses_files_and_nothing_else() {
     assert!(!deployed(&secrets).await.iter().any(|name| name.starts_with("it-")), "nothing is made");
 
     switch(&server, "bare", false).await;
-    let tenant = condition_is_gone(&server, "bare").await;
+    let tenant = condition_is_gone(&server, "bare", "it", "MediaReady").await;
     assert_eq!(tenant.name_any(), "it");
     condition_message(&server, "bare", "it", "KafkaReady", "False", "AdminSecretMissing").await;
     operator.stop().await;

@@ -4,16 +4,17 @@ use crds::MessengerCell;
 use k8s_openapi::api::{apps::v1::Deployment, core::v1::Secret};
 use kube::{
     Api,
-    api::{DeleteParams, Patch, PatchParams},
+    api::{Patch, PatchParams},
 };
-use operator::backend::{Backend, Credentials, Owner, Ownership, rabbitmq::RabbitMqAdmin};
+use operator::backend::{Credentials, Ownership, rabbitmq::RabbitMqAdmin};
 use serde_json::{Value, json};
 
 use crate::{
     api_server::ApiServer,
     stand::{
-        NOWHERE, Operator, SOON, condition_message, create_admin_secret, create_tenant, eventually,
-        make_deployments_available, on_real_backends, tenants, variable,
+        self, NOWHERE, Operator, SOON, condition_is_gone, condition_message, create_admin_secret,
+        create_tenant, delete_tenant, eventually, make_deployments_available, on_real_backends, tenants,
+        variable,
     },
 };
 
@@ -58,27 +59,13 @@ async fn pods_connect_to(server: &ApiServer, namespace: &str, expected: Option<&
 
 /// Waits until the tenant has no condition about queues.
 async fn nothing_is_reported(server: &ApiServer, namespace: &str) {
-    let gone = || async {
-        let tenant = tenants(server, namespace).get("it").await.expect("there");
-        let conditions = tenant.status?.conditions;
-        let is_there = conditions.iter().any(|condition| condition.type_ == "QueuesReady");
-        (!is_there && !conditions.is_empty()).then_some(())
-    };
-    eventually("QueuesReady is gone", SOON, gone).await;
+    condition_is_gone(server, namespace, "it", "QueuesReady").await;
 }
 
 async fn ownership(id: &str) -> Ownership {
     let account =
         Credentials::new(variable("RABBITMQ_OPERATOR_USERNAME"), variable("RABBITMQ_OPERATOR_PASSWORD"));
-    let nobody = Owner {
-        uid: "none".to_owned(),
-        namespace: "none".to_owned(),
-        name: "none".to_owned(),
-        heir_of: Vec::new(),
-    };
-    let claim = RabbitMqAdmin::claim(&id.parse().expect("a tenant id"), nobody);
-    // What belongs to the tenant is a conflict for anyone else.
-    RabbitMqAdmin::new(&management_url(), account).ownership(&claim).await.unwrap_or(Ownership::Ours)
+    stand::ownership(&RabbitMqAdmin::new(&management_url(), account), id).await
 }
 
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
@@ -135,11 +122,7 @@ async fn queues_come_and_go_with_the_broker_of_the_cell_and_no_pod_waits_for_the
     condition_message(&server, namespace, "it", "QueuesReady", "True", "InSync").await;
     switch(&server, namespace, false).await;
     nothing_is_reported(&server, namespace).await;
-    tenants(&server, namespace).delete("it", &DeleteParams::default()).await.expect("deleted");
-    let gone = || async {
-        tenants(&server, namespace).get_opt("it").await.expect("an answer").is_none().then_some(())
-    };
-    eventually("the tenant is gone", SOON * 2, gone).await;
+    delete_tenant(&server, namespace, "it").await;
     assert_eq!(ownership(&id).await, Ownership::Absent);
     available.abort();
     operator.stop().await;

@@ -5,16 +5,16 @@ use crds::{MessengerCell, MessengerTenant};
 use k8s_openapi::api::apps::v1::Deployment;
 use kube::{
     Api,
-    api::{DeleteParams, Patch, PatchParams},
+    api::{Patch, PatchParams},
 };
-use operator::backend::{Backend, Owner, Ownership, registry::RegistryAdmin};
+use operator::backend::{Ownership, registry::RegistryAdmin};
 use serde_json::{Value, json};
 
 use crate::{
     api_server::ApiServer,
     stand::{
-        NOWHERE, Operator, SOON, condition_message, create_tenant, eventually, make_deployments_available,
-        on_real_backends, tenants, variable,
+        self, NOWHERE, Operator, SOON, condition_message, create_tenant, delete_tenant, eventually,
+        make_deployments_available, on_real_backends, tenants, variable,
     },
 };
 
@@ -66,15 +66,7 @@ fn recorded(tenant: &MessengerTenant) -> String {
 }
 
 async fn ownership(id: &str) -> Ownership {
-    let nobody = Owner {
-        uid: "none".to_owned(),
-        namespace: "none".to_owned(),
-        name: "none".to_owned(),
-        heir_of: Vec::new(),
-    };
-    let claim = RegistryAdmin::claim(&id.parse().expect("a tenant id"), nobody);
-    // What belongs to the tenant is a conflict for anyone else.
-    RegistryAdmin::new(&url(), None).ownership(&claim).await.unwrap_or(Ownership::Ours)
+    stand::ownership(&RegistryAdmin::new(&url(), None), id).await
 }
 
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
@@ -126,11 +118,7 @@ async fn schemas_come_and_go_with_the_registry_of_the_cell() {
     move_registry(&server, json!({"url": url()})).await;
     condition_message(&server, namespace, "it", "SchemasReady", "True", "InSync").await;
     are_handed_over(&server, namespace, Some(&ids)).await;
-    tenants(&server, namespace).delete("it", &DeleteParams::default()).await.expect("deleted");
-    let gone = || async {
-        tenants(&server, namespace).get_opt("it").await.expect("an answer").is_none().then_some(())
-    };
-    eventually("the tenant is gone", SOON * 2, gone).await;
+    delete_tenant(&server, namespace, "it").await;
     assert_eq!(ownership(&id).await, Ownership::Absent);
     available.abort();
     operator.stop().await;

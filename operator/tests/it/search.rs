@@ -4,16 +4,16 @@ use crds::{MessengerCell, MessengerTenant};
 use k8s_openapi::api::{apps::v1::Deployment, core::v1::Secret};
 use kube::{
     Api,
-    api::{DeleteParams, Patch, PatchParams},
+    api::{Patch, PatchParams},
 };
-use operator::backend::{Backend, Owner, Ownership, opensearch::OpenSearchAdmin};
+use operator::backend::{Ownership, opensearch::OpenSearchAdmin};
 use serde_json::{Value, json};
 
 use crate::{
     api_server::ApiServer,
     stand::{
-        NOWHERE, Operator, SOON, condition_message, create_cell, create_tenant, deployed, eventually,
-        make_deployments_available, on_real_backends, tenants, variable,
+        self, NOWHERE, Operator, SOON, condition_is_gone, condition_message, create_cell, create_tenant,
+        delete_tenant, deployed, eventually, make_deployments_available, on_real_backends, tenants, variable,
     },
 };
 
@@ -37,17 +37,6 @@ async fn change(server: &ApiServer, namespace: &str, search: Value) {
     let _: MessengerTenant = edited.expect("the edit is taken");
 }
 
-/// Waits until the tenant has no condition about OpenSearch.
-async fn condition_is_gone(server: &ApiServer, namespace: &str) {
-    let gone = || async {
-        let tenant = tenants(server, namespace).get("it").await.expect("there");
-        let conditions = &tenant.status.as_ref()?.conditions;
-        let is_there = conditions.iter().any(|condition| condition.type_ == "SearchReady");
-        (!is_there && !conditions.is_empty()).then_some(())
-    };
-    eventually("SearchReady is gone", SOON, gone).await;
-}
-
 /// Waits until the pods of the search service have their index in the one place and not in the other.
 async fn index_is(server: &ApiServer, namespace: &str, flag: &str, not: &str) {
     let api: Api<Deployment> = Api::namespaced(server.client.clone(), namespace);
@@ -63,15 +52,7 @@ async fn index_is(server: &ApiServer, namespace: &str, flag: &str, not: &str) {
 }
 
 async fn ownership(id: &str) -> Ownership {
-    let nobody = Owner {
-        uid: "none".to_owned(),
-        namespace: "none".to_owned(),
-        name: "none".to_owned(),
-        heir_of: Vec::new(),
-    };
-    let claim = OpenSearchAdmin::claim(&id.parse().expect("a tenant id"), nobody);
-    // What belongs to the tenant is a conflict for anyone else.
-    OpenSearchAdmin::new(&url(), false, None).ownership(&claim).await.unwrap_or(Ownership::Ours)
+    stand::ownership(&OpenSearchAdmin::new(&url(), false, None), id).await
 }
 
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
@@ -87,7 +68,7 @@ async fn a_tenant_goes_to_opensearch_and_back_and_leaves_nothing_there() {
     let deployments: Api<Deployment> = Api::namespaced(server.client.clone(), namespace);
     let available = tokio::spawn(make_deployments_available(deployments));
     condition_message(&server, namespace, "it", "Ready", "True", "AllReady").await;
-    condition_is_gone(&server, namespace).await;
+    condition_is_gone(&server, namespace, "it", "SearchReady").await;
     index_is(&server, namespace, "--index-folder", "--opensearch-url").await;
     let secrets: Api<Secret> = Api::namespaced(server.client.clone(), namespace);
     assert!(secrets.get_opt("it-opensearch").await.expect("an answer").is_none());
@@ -103,16 +84,12 @@ async fn a_tenant_goes_to_opensearch_and_back_and_leaves_nothing_there() {
     operator.comes_to_rest().await;
 
     change(&server, namespace, json!({"engine": "Embedded"})).await;
-    condition_is_gone(&server, namespace).await;
+    condition_is_gone(&server, namespace, "it", "SearchReady").await;
     index_is(&server, namespace, "--index-folder", "--opensearch-url").await;
     condition_message(&server, namespace, "it", "Ready", "True", "AllReady").await;
     assert_eq!(ownership(&id).await, Ownership::Ours, "it is kept, and used again");
 
-    tenants(&server, namespace).delete("it", &DeleteParams::default()).await.expect("deleted");
-    let gone = || async {
-        tenants(&server, namespace).get_opt("it").await.expect("an answer").is_none().then_some(())
-    };
-    eventually("the tenant is gone", SOON * 2, gone).await;
+    delete_tenant(&server, namespace, "it").await;
     assert_eq!(ownership(&id).await, Ownership::Absent);
     available.abort();
     operator.stop().await;
@@ -136,7 +113,7 @@ async fn a_cell_without_opensearch_refuses_the_choice_and_nothing_else() {
     assert!(!deployed(&secrets).await.iter().any(|name| name.starts_with("it-")), "nothing is made");
 
     change(&server, "plain", json!({"engine": null})).await;
-    condition_is_gone(&server, "plain").await;
+    condition_is_gone(&server, "plain", "it", "SearchReady").await;
     condition_message(&server, "plain", "it", "KafkaReady", "False", "AdminSecretMissing").await;
     operator.stop().await;
 }

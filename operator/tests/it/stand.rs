@@ -10,10 +10,16 @@ use crds::{MessengerCell, MessengerTenant};
 use k8s_openapi::api::{apps::v1::Deployment, core::v1::Secret, events::v1::Event};
 use kube::{
     Api, ResourceExt,
-    api::{ListParams, Patch, PatchParams, PostParams},
+    api::{DeleteParams, ListParams, Patch, PatchParams, PostParams},
     core::{ApiResource, DynamicObject, GroupVersionKind},
 };
-use operator::{config::Config, controller, leader::Fence, metrics::Metrics};
+use operator::{
+    backend::{Backend, Owner, Ownership},
+    config::Config,
+    controller,
+    leader::Fence,
+    metrics::Metrics,
+};
 use serde_json::{Value, json};
 use tokio::task::JoinHandle;
 use tokio_util::sync::CancellationToken;
@@ -141,6 +147,44 @@ pub async fn condition_message(
         Ok(message) => message,
         Err(_) => panic!("{what}: the last message is {}", last.lock().expect("a lock")),
     }
+}
+
+/// Waits until a tenant has other conditions and not this one, and returns it.
+pub async fn condition_is_gone(
+    server: &ApiServer,
+    namespace: &str,
+    name: &str,
+    type_: &str,
+) -> MessengerTenant {
+    let api = &tenants(server, namespace);
+    let gone = || async move {
+        let tenant = api.get(name).await.expect("the tenant is there");
+        let conditions = &tenant.status.as_ref()?.conditions;
+        let is_there = conditions.iter().any(|condition| condition.type_ == type_);
+        (!is_there && !conditions.is_empty()).then_some(tenant)
+    };
+    eventually(&format!("{namespace}/{name} {type_} is gone"), SOON, gone).await
+}
+
+/// Deletes a tenant and waits until it is gone.
+pub async fn delete_tenant(server: &ApiServer, namespace: &str, name: &str) {
+    let api = &tenants(server, namespace);
+    api.delete(name, &DeleteParams::default()).await.expect("deleted");
+    let gone = || async move { api.get_opt(name).await.expect("an answer").is_none().then_some(()) };
+    eventually("the tenant is gone", SOON * 2, gone).await;
+}
+
+/// Returns whether a backend has a part of a tenant: `Absent`, or `Ours`.
+pub async fn ownership<B: Backend>(admin: &B, id: &str) -> Ownership {
+    let nobody = Owner {
+        uid: "none".to_owned(),
+        namespace: "none".to_owned(),
+        name: "none".to_owned(),
+        heir_of: Vec::new(),
+    };
+    let claim = B::claim(&id.parse().expect("a tenant id"), nobody);
+    // What belongs to the tenant is a conflict for anyone else.
+    admin.ownership(&claim).await.unwrap_or(Ownership::Ours)
 }
 
 /// Returns the API of a kind in a namespace.

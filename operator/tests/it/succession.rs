@@ -18,7 +18,7 @@ use sqlx::{AssertSqlSafe, ConnectOptions, postgres::PgConnectOptions, raw_sql};
 use crate::{
     api_server::ApiServer,
     stand::{
-        Backends, Operator, SOON, api_of, condition_message, create_tenant, eventually,
+        Backends, Operator, SOON, api_of, condition_message, create_tenant, delete_tenant, eventually,
         make_deployments_available, on_real_backends, tenants, variable,
     },
 };
@@ -86,10 +86,7 @@ impl World {
     }
 
     async fn delete_resource(&self, namespace: &str) {
-        let api = &tenants(&self.server, namespace);
-        api.delete("it", &DeleteParams::default()).await.expect("deleted");
-        let gone = || async move { api.get_opt("it").await.expect("an answer").is_none().then_some(()) };
-        eventually("the tenant is gone", SOON * 2, gone).await;
+        delete_tenant(&self.server, namespace, "it").await;
     }
 
     /// Removes what a resource owned that is gone, as Kubernetes' controllers would.

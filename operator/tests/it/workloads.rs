@@ -3,15 +3,15 @@
 use k8s_openapi::api::{apps::v1::Deployment, policy::v1::PodDisruptionBudget};
 use kube::{
     Api,
-    api::{DeleteParams, Patch, PatchParams},
+    api::{Patch, PatchParams},
 };
 use serde_json::{Value, json};
 
 use crate::{
     failures::event,
     stand::{
-        Operator, SOON, condition_message, create_tenant, event_about, eventually,
-        make_deployments_available, on_real_backends, tenants,
+        Operator, SOON, condition_message, create_tenant, delete_tenant, event_about, eventually,
+        make_deployments_available, on_real_backends,
     },
 };
 
@@ -94,10 +94,7 @@ async fn what_holds_back_or_changes_a_deployment_is_said_and_an_autoscaler_is_no
     operator.comes_to_rest().await;
     is(&deployments, "/spec/replicas", json!(3)).await;
 
-    tenants(&server, namespace).delete("it", &DeleteParams::default()).await.expect("deleted");
-    let api = &tenants(&server, namespace);
-    let gone = || async move { api.get_opt("it").await.expect("an answer").is_none().then_some(()) };
-    eventually("the tenant is gone", SOON * 2, gone).await;
+    delete_tenant(&server, namespace, "it").await;
     available.abort();
     operator.stop().await;
 }
