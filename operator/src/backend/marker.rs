@@ -54,3 +54,9 @@ impl fmt::Display for MarkedOwner {
         }
     }
 }
+
+/// Returns what tells an object from one that is made under its name after it was removed.
+#[expect(clippy::disallowed_methods, reason = "an edge: nothing that is made twice is the same")]
+pub(super) fn new_identity() -> String {
+    uuid::Uuid::new_v4().to_string()
+}

@@ -21,6 +21,7 @@ use crate::{
         error::BackendError,
         http,
         login::Credentials,
+        marker::new_identity,
         ownership::{Claim, Owner, Ownership},
         password::PasswordMemo,
     },
@@ -439,11 +440,6 @@ fn check_shards(name: &str, kept: &BTreeMap<String, u64>) -> Result<(), BackendE
 /// Returns where a cell has OpenSearch.
 fn of(cell: &Cell) -> &CellOpenSearch {
     cell.spec.opensearch.as_ref().expect("a backend is called where the cell has it")
-}
-
-#[expect(clippy::disallowed_methods, reason = "an edge: nothing that is made twice is the same")]
-fn new_identity() -> String {
-    uuid::Uuid::new_v4().to_string()
 }
 
 #[cfg(test)]

@@ -24,6 +24,7 @@ use crate::{
         error::BackendError,
         http,
         login::Credentials,
+        marker::new_identity,
         ownership::{Claim, Owner, Ownership},
     },
     tenant::{Cell, Tenant},
@@ -409,9 +410,4 @@ fn read<T: serde::de::DeserializeOwned>(action: &str, text: &str) -> Result<T, B
 
 fn refused(action: &str, detail: &str) -> BackendError {
     BackendError::refused(S3Admin::ENTRY, action, detail, false)
-}
-
-#[expect(clippy::disallowed_methods, reason = "an edge: no two buckets are the same one")]
-fn new_identity() -> String {
-    uuid::Uuid::new_v4().to_string()
 }
