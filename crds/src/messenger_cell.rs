@@ -350,6 +350,12 @@ fn is_endpoint(variable: &str) -> String {
     format!("{variable}.matches('^https?://[a-z0-9.-]+(:[0-9]{{1,5}})?$')")
 }
 
+/// Returns the CEL expression that a variable is where the API of an HTTP server begins, perhaps below a path.
+fn is_base_url(variable: &str) -> String {
+    let form = format!("{variable}.matches('^https?://[a-z0-9.-]+(:[0-9]{{1,5}})?(/[A-Za-z0-9._/-]*)?$')");
+    format!("{form} && !{variable}.endsWith('/')")
+}
+
 impl CellS3 {
     /// Returns where browsers and apps reach it.
     pub fn public_endpoint(&self) -> &str {
@@ -395,7 +401,7 @@ impl CellClamav {
 #[serde(rename_all = "camelCase")]
 pub struct CellSchemaRegistry {
     /// Where the API begins, as `http://registry:8081`, or `http://apicurio:8080/apis/ccompat/v7` for Apicurio.
-    #[x_kube(validation = Rule::new(r"self.matches('^https?://[a-z0-9.-]+(:[0-9]{1,5})?(/[A-Za-z0-9._/-]*)?$') && !self.endsWith('/')").message("schemaRegistry.url must be an http(s) URL without a trailing slash"))]
+    #[x_kube(validation = Rule::new(is_base_url("self")).message("schemaRegistry.url must be an http(s) URL without a trailing slash"))]
     #[schemars(length(max = 512))]
     pub url: String,
     /// Secret in the operator's own namespace with the keys `username` and `password` of an account that may read, register and
@@ -461,7 +467,7 @@ pub struct CellRabbitMq {
     #[schemars(length(max = 512))]
     pub amqp_url: String,
     /// Where the management API begins, without the `/api`: `http://rabbitmq:15672`. Only the operator calls it.
-    #[x_kube(validation = Rule::new(r"self.matches('^https?://[a-z0-9.-]+(:[0-9]{1,5})?(/[A-Za-z0-9._/-]*)?$') && !self.endsWith('/')").message("rabbitmq.managementUrl must be an http(s) URL without a trailing slash"))]
+    #[x_kube(validation = Rule::new(is_base_url("self")).message("rabbitmq.managementUrl must be an http(s) URL without a trailing slash"))]
     #[schemars(length(max = 512))]
     pub management_url: String,
     /// Connections that one tenant may have. Default 64: each pod with the notification service has two. May change at any time.
