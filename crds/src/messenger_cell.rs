@@ -480,8 +480,8 @@ pub struct CellRabbitMq {
 
 impl CellRabbitMq {
     /// Returns how many connections one tenant may have.
-    pub fn connections_per_tenant(&self) -> i32 {
-        self.connections_per_tenant.unwrap_or(64)
+    pub fn connections_per_tenant(&self) -> u32 {
+        self.connections_per_tenant.map_or(64, i32::unsigned_abs)
     }
 }
 

@@ -61,7 +61,7 @@ impl RabbitMqDesired {
             name: tenant.id.virtual_host().to_string(),
             owner: Owner::of(tenant),
             password: password.clone(),
-            max_connections: most.and_then(|most| u32::try_from(most).ok()).unwrap_or_default(),
+            max_connections: most.unwrap_or_default(),
         }
     }
 
