@@ -1,3 +1,10 @@
+{{- define "posthouse.commonLabels" -}}
+app.kubernetes.io/part-of: posthouse
+app.kubernetes.io/version: {{ .Chart.AppVersion | quote }}
+app.kubernetes.io/managed-by: {{ .Release.Service }}
+helm.sh/chart: {{ printf "%s-%s" .Chart.Name .Chart.Version }}
+{{- end }}
+
 {{- define "posthouse.selectorLabels" -}}
 app.kubernetes.io/name: posthouse-operator
 app.kubernetes.io/instance: {{ .Release.Name }}
@@ -5,10 +12,7 @@ app.kubernetes.io/instance: {{ .Release.Name }}
 
 {{- define "posthouse.labels" -}}
 {{ include "posthouse.selectorLabels" . }}
-app.kubernetes.io/part-of: posthouse
-app.kubernetes.io/version: {{ .Chart.AppVersion | quote }}
-app.kubernetes.io/managed-by: {{ .Release.Service }}
-helm.sh/chart: {{ printf "%s-%s" .Chart.Name .Chart.Version }}
+{{ include "posthouse.commonLabels" . }}
 {{- end }}
 
 {{- define "posthouse.consoleSelectorLabels" -}}
@@ -18,10 +22,7 @@ app.kubernetes.io/instance: {{ .Release.Name }}
 
 {{- define "posthouse.consoleLabels" -}}
 {{ include "posthouse.consoleSelectorLabels" . }}
-app.kubernetes.io/part-of: posthouse
-app.kubernetes.io/version: {{ .Chart.AppVersion | quote }}
-app.kubernetes.io/managed-by: {{ .Release.Service }}
-helm.sh/chart: {{ printf "%s-%s" .Chart.Name .Chart.Version }}
+{{ include "posthouse.commonLabels" . }}
 {{- end }}
 
 {{- define "posthouse.tag" -}}
