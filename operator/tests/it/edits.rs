@@ -41,7 +41,7 @@ async fn generations(api: &Api<Deployment>) -> BTreeMap<String, Option<i64>> {
 async fn a_secret_that_cannot_be_used_changes_no_backend_and_no_pod() {
     let (server, _) = on_real_backends("secrets").await;
     let operator = Operator::start(&server);
-    let id = format!("its{:x}", std::process::id());
+    let id = format!("ite{:x}", std::process::id());
     let namespace = id.as_str();
     let spec = json!({"tenantId": id, "cellRef": {"name": "real"}, "deletionPolicy": "Delete",
         "kafka": {"partitions": 1}});

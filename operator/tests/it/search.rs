@@ -60,7 +60,7 @@ async fn a_tenant_goes_to_opensearch_and_back_and_leaves_nothing_there() {
     let (server, _) = on_real_backends("search").await;
     add_opensearch(&server).await;
     let operator = Operator::start(&server);
-    let id = format!("itq{:x}", std::process::id());
+    let id = format!("itf{:x}", std::process::id());
     let namespace = id.as_str();
     let spec = json!({"tenantId": id, "cellRef": {"name": "real"}, "deletionPolicy": "Delete",
         "kafka": {"partitions": 1}, "services": {"search": {"enabled": true}}});
