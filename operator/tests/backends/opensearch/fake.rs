@@ -57,23 +57,23 @@ impl Server {
         (user["password"] == password).then_some(Caller::Tenant(name))
     }
 
+    /// Returns what the roles of a tenant's user let it do with indices.
+    fn rules(&self, name: &str) -> impl Iterator<Item = &Value> {
+        let roles = texts(&self.users[name]["opendistro_security_roles"]);
+        roles.filter_map(move |role| self.roles.get(role)).flat_map(|role| items(&role["index_permissions"]))
+    }
+
     /// Reports whether a caller may use an index, by the roles of its user.
     fn lets(&self, caller: &Caller, index: &str) -> bool {
         let Caller::Tenant(name) = caller else { return true };
-        let roles = texts(&self.users[name]["opendistro_security_roles"]);
-        let rules =
-            roles.filter_map(|role| self.roles.get(role)).flat_map(|role| items(&role["index_permissions"]));
-        let mut patterns = rules.flat_map(|rule| texts(&rule["index_patterns"]));
+        let mut patterns = self.rules(name).flat_map(|rule| texts(&rule["index_patterns"]));
         patterns.any(|pattern| is_of(pattern, index))
     }
 
     /// Reports whether a caller may set aliases of the indices that it may use. As with the plugin, it does not matter how an alias is called.
     fn lets_alias(&self, caller: &Caller) -> bool {
         let Caller::Tenant(name) = caller else { return true };
-        let roles = texts(&self.users[name]["opendistro_security_roles"]);
-        let rules =
-            roles.filter_map(|role| self.roles.get(role)).flat_map(|role| items(&role["index_permissions"]));
-        let mut actions = rules.flat_map(|rule| texts(&rule["allowed_actions"]));
+        let mut actions = self.rules(name).flat_map(|rule| texts(&rule["allowed_actions"]));
         actions.any(|action| is_of(action, "indices:admin/aliases"))
     }
 }
