@@ -23,29 +23,7 @@ use super::stand::{rule_set, sanction, words};
 
 type Store = Arc<dyn ModerationStore>;
 
-macro_rules! suite {
-    ($($story:ident),* $(,)?) => {
-        mod memory {
-            $(
-                #[tokio::test]
-                async fn $story() {
-                    super::$story(std::sync::Arc::new(super::MemoryStore::default())).await;
-                }
-            )*
-        }
-        mod postgres {
-            $(
-                #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
-                async fn $story() {
-                    let (_database, pool) = super::database().await;
-                    super::$story(std::sync::Arc::new(super::PostgresStore::new(pool))).await;
-                }
-            )*
-        }
-    };
-}
-
-suite![
+kit::on_both_stores![
     what_was_judged_is_written_once,
     a_rule_set_goes_from_draft_to_retired,
     a_retired_set_counts_for_what_was_sent_before,

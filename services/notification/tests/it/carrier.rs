@@ -105,29 +105,7 @@ async fn has(broker: &MemoryBroker, what: &str, is_so: impl Fn(Counts) -> bool) 
     wait_for(what, PATIENCE, || async { is_so(broker.counts()).then_some(()) }).await;
 }
 
-macro_rules! on_both_stores {
-    ($($story:ident),* $(,)?) => {
-        mod memory {
-            $(
-                #[tokio::test]
-                async fn $story() {
-                    super::$story(std::sync::Arc::new(super::MemoryStore::default())).await;
-                }
-            )*
-        }
-        mod postgres {
-            $(
-                #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
-                async fn $story() {
-                    let (_database, pool) = super::database().await;
-                    super::$story(std::sync::Arc::new(super::PostgresStore::new(pool))).await;
-                }
-            )*
-        }
-    };
-}
-
-on_both_stores![
+kit::on_both_stores![
     a_job_goes_through_the_queue_once,
     a_message_that_comes_twice_is_sent_once,
     while_the_broker_is_away_jobs_come_from_the_store,
