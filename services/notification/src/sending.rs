@@ -455,7 +455,7 @@ enum Failure {
 }
 
 #[expect(clippy::disallowed_methods, reason = "an edge: what is due")]
-fn now() -> DateTime<Utc> {
+pub(crate) fn now() -> DateTime<Utc> {
     Utc::now()
 }
 
