@@ -257,8 +257,7 @@ impl Handing {
             if is_proven.swap(false, Ordering::Relaxed) {
                 backoff.reset();
             }
-            let was_open = self.is_up.send_replace(false);
-            self.metrics.broker_up(self.name, false);
+            let was_open = self.note(false);
             let Err(error) = ended else { return };
             let is_first = !outage.is_on();
             outage.failed(CARRYING, &error);
@@ -279,9 +278,10 @@ impl Handing {
         }
     }
 
-    fn note(&self, is_up: bool) {
+    /// Notes whether the broker is there. Returns whether it was until now.
+    fn note(&self, is_up: bool) -> bool {
         self.metrics.broker_up(self.name, is_up);
-        self.is_up.send_replace(is_up);
+        self.is_up.send_replace(is_up)
     }
 
     /// Passes messages on and hands jobs over, until the broker is away or the shutdown. Tells when the session has shown that it works.
