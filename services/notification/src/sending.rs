@@ -44,7 +44,7 @@ pub(crate) const LEASE: TimeDelta = TimeDelta::seconds(60);
 const NOTE_FOR: Duration = Duration::from_secs(55);
 /// Between attempts to note it.
 const NOTE_BACKOFF: RangeInclusive<Duration> = Duration::from_millis(100)..=Duration::from_secs(2);
-/// While another service does not answer, a job waits for so long, and one is tried so often. That is no fault of the provider, and is not counted.
+/// While another service does not answer, or the provider is down, a job waits for so long, and one is tried so often. That is not counted.
 const PEER_WAIT: Duration = Duration::from_secs(5);
 
 /// Sends by one channel. Cheap to clone.
@@ -176,9 +176,7 @@ impl Sender {
 
     /// Puts a job off whose provider is down. That is no attempt.
     async fn put_back(&self, Carried { job, receipt }: Carried) {
-        let wait = TimeDelta::from_std(PEER_WAIT).unwrap_or_default();
-        let end = End::Wait { wait, is_counted: false };
-        self.end(&job, receipt, &end, Instant::now() + NOTE_FOR).await;
+        self.end(&job, receipt, &End::put_back(), Instant::now() + NOTE_FOR).await;
     }
 
     /// Notes what became of a job, and tells it where the job came from.
@@ -336,8 +334,7 @@ impl Sender {
 fn undecided(job: &Job, error: &Error) -> (&'static str, End) {
     let (subscription, attempts) = (job.subscription.id, job.attempts);
     if error.is_outage() {
-        let wait = TimeDelta::from_std(PEER_WAIT).unwrap_or_default();
-        return ("undecided", End::Wait { wait, is_counted: false });
+        return ("undecided", End::put_back());
     }
     let why = chain(error);
     if attempts < MAX_ATTEMPTS {
@@ -445,6 +442,13 @@ enum End {
     Gone,
     /// It is given up, and why.
     Dead(String),
+}
+
+impl End {
+    /// It is due again soon, and there was no attempt.
+    fn put_back() -> Self {
+        Self::Wait { wait: TimeDelta::from_std(PEER_WAIT).unwrap_or_default(), is_counted: false }
+    }
 }
 
 /// Why a job is not done.
