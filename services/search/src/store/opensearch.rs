@@ -271,13 +271,9 @@ fn line(id: &str, version: i64) -> Value {
     json!({"index": {"_id": id, "version": version, "version_type": "external_gte"}})
 }
 
-/// Makes an index, if it is not there. The server refuses the name of an alias.
+/// Makes an index for documents, if it is not there.
 async fn create(client: &Client, name: &str, replicas: u32) -> Result<(), IndexError> {
-    match client.send::<Value>(Method::PUT, name, Some(&form::index(replicas))).await {
-        Ok(_) => Ok(()),
-        Err(error) if error.is_present() => Ok(()),
-        Err(error) => Err(error.in_step("create the index")),
-    }
+    client.create(name, &form::index(replicas)).await.map_err(failed("create the index"))
 }
 
 #[async_trait]
