@@ -44,7 +44,8 @@ pub(crate) const LEASE: TimeDelta = TimeDelta::seconds(60);
 const NOTE_FOR: Duration = Duration::from_secs(55);
 /// Between attempts to note it.
 const NOTE_BACKOFF: RangeInclusive<Duration> = Duration::from_millis(100)..=Duration::from_secs(2);
-/// While another service does not answer, or the provider is down, a job waits for so long, and one is tried so often. That is not counted.
+/// While another service does not answer, a job waits for so long, and one is tried so often. One that is put back waits as long. Neither is
+/// counted.
 const PEER_WAIT: Duration = Duration::from_secs(5);
 
 /// Sends by one channel. Cheap to clone.
@@ -174,7 +175,7 @@ impl Sender {
         while running.join_next().await.is_some() {}
     }
 
-    /// Puts a job off whose provider is down. That is no attempt.
+    /// Puts a job back that came while its provider is down. That is no attempt.
     async fn put_back(&self, Carried { job, receipt }: Carried) {
         self.end(&job, receipt, &End::put_back(), Instant::now() + NOTE_FOR).await;
     }
