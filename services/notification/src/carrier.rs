@@ -5,7 +5,7 @@ pub mod amqp;
 pub mod queues;
 pub mod rows;
 
-use std::{collections::BTreeMap, fmt, sync::Arc};
+use std::{collections::BTreeMap, fmt, sync::Arc, time::Duration};
 
 use tokio::{sync::Notify, time::Instant};
 use tonic::async_trait;
@@ -20,6 +20,9 @@ use crate::{
     store::StoreError,
 };
 
+/// After a failure to look for what is due, or to begin it.
+const LOOK_AGAIN: Duration = Duration::from_secs(1);
+
 /// Brings the jobs of one channel to the places of this process.
 #[async_trait]
 pub trait Carrier: Send {
@@ -27,8 +30,7 @@ pub trait Carrier: Send {
     /// would wait for the end of its lease.
     async fn take(&mut self, limit: usize, busy: &Busy) -> Result<Vec<Carried>, StoreError>;
 
-    /// Notes which hosts take nothing at present, and when each is tried again. For one that asks with `busy` each time
-    /// that is enough.
+    /// Notes which hosts take nothing at present, and when each is tried again. Nothing is to be done where [`Self::take`] goes by `busy`.
     fn note_down(&mut self, _: BTreeMap<String, Instant>) {}
 
     /// Waits until there may be jobs to take. It may be dropped.

@@ -44,7 +44,8 @@ pub(crate) const LEASE: TimeDelta = TimeDelta::seconds(60);
 const NOTE_FOR: Duration = Duration::from_secs(55);
 /// Between attempts to note it.
 const NOTE_BACKOFF: RangeInclusive<Duration> = Duration::from_millis(100)..=Duration::from_secs(2);
-/// While another service does not answer, a job waits for so long, and one is tried so often. That is no fault of the provider, and is not counted.
+/// While another service does not answer, a job waits for so long, and one is tried so often. One that is put back waits as long. Neither is
+/// counted.
 const PEER_WAIT: Duration = Duration::from_secs(5);
 
 /// Sends by one channel. Cheap to clone.
@@ -174,11 +175,9 @@ impl Sender {
         while running.join_next().await.is_some() {}
     }
 
-    /// Puts a job off whose provider is down. That is no attempt.
+    /// Puts a job back that came while its provider is down. That is no attempt.
     async fn put_back(&self, Carried { job, receipt }: Carried) {
-        let wait = TimeDelta::from_std(PEER_WAIT).unwrap_or_default();
-        let end = End::Wait { wait, is_counted: false };
-        self.end(&job, receipt, &end, Instant::now() + NOTE_FOR).await;
+        self.end(&job, receipt, &End::put_back(), Instant::now() + NOTE_FOR).await;
     }
 
     /// Notes what became of a job, and tells it where the job came from.
@@ -336,8 +335,7 @@ impl Sender {
 fn undecided(job: &Job, error: &Error) -> (&'static str, End) {
     let (subscription, attempts) = (job.subscription.id, job.attempts);
     if error.is_outage() {
-        let wait = TimeDelta::from_std(PEER_WAIT).unwrap_or_default();
-        return ("undecided", End::Wait { wait, is_counted: false });
+        return ("undecided", End::put_back());
     }
     let why = chain(error);
     if attempts < MAX_ATTEMPTS {
@@ -447,6 +445,13 @@ enum End {
     Dead(String),
 }
 
+impl End {
+    /// It is due again soon, and there was no attempt.
+    fn put_back() -> Self {
+        Self::Wait { wait: TimeDelta::from_std(PEER_WAIT).unwrap_or_default(), is_counted: false }
+    }
+}
+
 /// Why a job is not done.
 enum Failure {
     /// Another service does not answer, or not what it is decided by.
@@ -455,7 +460,7 @@ enum Failure {
 }
 
 #[expect(clippy::disallowed_methods, reason = "an edge: what is due")]
-fn now() -> DateTime<Utc> {
+pub(crate) fn now() -> DateTime<Utc> {
     Utc::now()
 }
 

@@ -136,8 +136,8 @@ pub trait NotificationStore: Send + Sync + 'static {
     ) -> Result<Vec<Job>, StoreError>;
 
     /// Hands jobs of a channel that are due over to a queue, those that wait for the longest first: as many as have a place beside those that were handed
-    /// over and are not done, in whatever process. A host of `few` has no more places than it says. Returns the tickets that stand for them. Until the lease ends a job is the one's who begins its
-    /// ticket, and is handed over again then.
+    /// over and are not done, in whatever process. A host of `few` has no more places than it says. Returns the tickets that stand for them. Until the
+    /// lease ends a job is the one's who begins its ticket, and is handed over again then.
     async fn hand_over(
         &self,
         channel: NotificationChannel,

@@ -55,6 +55,31 @@ impl Drop for TestDatabase {
     }
 }
 
+/// Runs stories of one suite on both stores of a service, each in a module of its own, `memory` and `postgres`. Where it is used there are `MemoryStore`,
+/// `PostgresStore`, and `database()`, which returns a database with the tables of the service and its pool.
+#[macro_export]
+macro_rules! on_both_stores {
+    ($($story:ident),* $(,)?) => {
+        mod memory {
+            $(
+                #[tokio::test]
+                async fn $story() {
+                    super::$story(std::sync::Arc::new(super::MemoryStore::default())).await;
+                }
+            )*
+        }
+        mod postgres {
+            $(
+                #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+                async fn $story() {
+                    let (_database, pool) = super::database().await;
+                    super::$story(std::sync::Arc::new(super::PostgresStore::new(pool))).await;
+                }
+            )*
+        }
+    };
+}
+
 async fn run(statements: Vec<String>) {
     let options = PgConnectOptions::new()
         .host(&stack("PG_HOST"))

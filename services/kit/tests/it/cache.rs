@@ -96,6 +96,15 @@ async fn is_kept(names: &Names) -> bool {
     names.get("ann", || async { Err("nothing is kept") }).await.is_ok()
 }
 
+/// Goes on with a reader until it has begun the first read at the truth, which holds it up.
+async fn reads_first(truth: &Truth, reader: &mut (impl Future + Unpin)) {
+    let began = async || (truth.reads() == 1).then_some(());
+    tokio::select! {
+        _ = reader => panic!("it is held up"),
+        () = wait_for("the read of version 1", PATIENT, began) => {}
+    }
+}
+
 fn tenant() -> String {
     format!("t{}", &Uuid::new_v4().simple().to_string()[..12])
 }
@@ -172,11 +181,7 @@ async fn a_hundred_readers_at_once_load_once(here: &Shelf, _: &Shelf) {
 async fn a_slow_reader_puts_nothing_old_over_what_is_newer(here: &Shelf, there: &Shelf) {
     let ((slow, _), (writer, _), truth) = (names(here), names(there), Truth::gated("Ann"));
     let mut reader = Box::pin(get(&slow, &truth));
-    let began = async || (truth.reads() == 1).then_some(());
-    tokio::select! {
-        _ = &mut reader => panic!("it is held up"),
-        () = wait_for("the read of version 1", PATIENT, began) => {}
-    }
+    reads_first(&truth, &mut reader).await;
     let version = truth.change(Some("Anna"));
     writer.put("ann", &Versioned { value: "Anna".to_owned(), version }).await;
     truth.gate.add_permits(1);
@@ -192,11 +197,7 @@ async fn a_slow_reader_puts_nothing_old_over_what_is_newer(here: &Shelf, there: 
 async fn a_slow_reader_brings_nothing_back_that_was_forgotten(here: &Shelf, there: &Shelf) {
     let ((slow, _), (eraser, _), truth) = (names(here), names(there), Truth::gated("Ann"));
     let mut reader = Box::pin(get(&slow, &truth));
-    let began = async || (truth.reads() == 1).then_some(());
-    tokio::select! {
-        _ = &mut reader => panic!("it is held up"),
-        () = wait_for("the read of version 1", PATIENT, began) => {}
-    }
+    reads_first(&truth, &mut reader).await;
     let version = truth.change(Some("a deleted account"));
     eraser.forget("ann", version).await;
     truth.gate.add_permits(1);
@@ -210,11 +211,7 @@ async fn a_slow_reader_brings_nothing_back_that_was_forgotten(here: &Shelf, ther
 async fn who_reads_after_a_change_sees_it(here: &Shelf, _: &Shelf) {
     let ((names, _), truth) = (names(here), Truth::gated("Ann"));
     let mut before = Box::pin(get(&names, &truth));
-    let began = async || (truth.reads() == 1).then_some(());
-    tokio::select! {
-        _ = &mut before => panic!("it is held up"),
-        () = wait_for("the read of version 1", PATIENT, began) => {}
-    }
+    reads_first(&truth, &mut before).await;
     let version = truth.change(Some("Anna"));
     names.put("ann", &Versioned { value: "Anna".to_owned(), version }).await;
     let mut after = Box::pin(get(&names, &truth));

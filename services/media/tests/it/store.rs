@@ -25,29 +25,7 @@ use super::stand::PATIENCE;
 
 type Store = Arc<dyn FileStore>;
 
-macro_rules! suite {
-    ($($story:ident),* $(,)?) => {
-        mod memory {
-            $(
-                #[tokio::test]
-                async fn $story() {
-                    super::$story(std::sync::Arc::new(super::MemoryStore::default())).await;
-                }
-            )*
-        }
-        mod postgres {
-            $(
-                #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
-                async fn $story() {
-                    let (_database, pool) = super::database().await;
-                    super::$story(std::sync::Arc::new(super::PostgresStore::new(pool))).await;
-                }
-            )*
-        }
-    };
-}
-
-suite![
+kit::on_both_stores![
     a_file_is_kept_as_it_was_created,
     a_key_creates_one_file,
     quotas_hold_whatever_happens_at_once,

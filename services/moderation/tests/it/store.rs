@@ -5,8 +5,9 @@ use std::{collections::HashMap, slice, sync::Arc};
 use contracts::{
     AppealId, ChatId, ReportId, RuleSetId, UserId,
     api::{
-        Appeal, AppealState, Decision, Evidence, Figures, Report, ReportReason, ReportState, RuleAction,
-        RuleSet, RuleSetState, Sample, Sanction, SanctionKind, SanctionTerms, ShadowRun, ShadowState,
+        Appeal, AppealState, AuditEntry, Decision, Evidence, Figures, Report, ReportReason, ReportState,
+        RuleAction, RuleSet, RuleSetState, Sample, Sanction, SanctionKind, SanctionTerms, ShadowRun,
+        ShadowState,
     },
 };
 use kit::testing::TestDatabase;
@@ -23,29 +24,7 @@ use super::stand::{rule_set, sanction, words};
 
 type Store = Arc<dyn ModerationStore>;
 
-macro_rules! suite {
-    ($($story:ident),* $(,)?) => {
-        mod memory {
-            $(
-                #[tokio::test]
-                async fn $story() {
-                    super::$story(std::sync::Arc::new(super::MemoryStore::default())).await;
-                }
-            )*
-        }
-        mod postgres {
-            $(
-                #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
-                async fn $story() {
-                    let (_database, pool) = super::database().await;
-                    super::$story(std::sync::Arc::new(super::PostgresStore::new(pool))).await;
-                }
-            )*
-        }
-    };
-}
-
-suite![
+kit::on_both_stores![
     what_was_judged_is_written_once,
     a_rule_set_goes_from_draft_to_retired,
     a_retired_set_counts_for_what_was_sent_before,
@@ -132,6 +111,11 @@ async fn act(store: &Store, changes: &[Change]) {
     store.act(changes).await.expect("a change");
 }
 
+/// Returns the audit log, the newest first.
+async fn all_noted(store: &Store) -> Vec<AuditEntry> {
+    store.audit(&AuditFilter::default(), i64::MAX, 100).await.expect("a read")
+}
+
 async fn refused(store: &Store, changes: &[Change]) -> Refusal {
     match store.act(changes).await {
         Err(StoreError::Refused(refusal)) => refusal,
@@ -160,7 +144,7 @@ async fn what_was_judged_is_written_once(store: Store) {
         assert_eq!(store.sanctions(Some(ann), i64::MAX, 10).await.expect("a read").len(), 2);
         // Both are of one sender, by the same rules: the report about the first is open.
         assert_eq!(store.reports(None, 0, 10).await.expect("a read").len(), 1);
-        assert_eq!(store.audit(&AuditFilter::default(), i64::MAX, 100).await.expect("a read").len(), 5);
+        assert_eq!(all_noted(&store).await.len(), 5);
     }
     assert_eq!(store.positions(&[0, 3]).await.expect("a read"), HashMap::from([(0, None), (3, Some(8))]));
     // A window never goes back.
@@ -303,10 +287,7 @@ async fn changes_are_made_together_or_not_at_all(store: Store) {
         Change::Noted(Audit { at_ms: 1, by: Some(user), action: "x", subject: "y".to_owned(), user: None })
     };
     assert_eq!(refused(&store, &[audit(), Change::Appealed(again)]).await, Refusal::Appealed);
-    assert!(
-        store.audit(&AuditFilter::default(), i64::MAX, 10).await.expect("a read").is_empty(),
-        "it is not noted either"
-    );
+    assert!(all_noted(&store).await.is_empty(), "it is not noted either");
     let accepted = Appeal { state: AppealState::Accepted, decision: Some(decision()), ..appeal.clone() };
     let lifted = Sanction { lifted: Some(decision()), ..of.clone() };
     let both = [Change::AppealDecided(accepted.clone()), Change::Lifted(lifted.clone()), audit()];
@@ -316,7 +297,7 @@ async fn changes_are_made_together_or_not_at_all(store: Store) {
     assert_eq!(store.appeal(appeal.id).await.expect("a read"), Some(accepted.clone()));
     assert_eq!(store.appeals_of(user, 10).await.expect("a read"), [accepted]);
     assert_eq!(store.sanction(of.id).await.expect("a read"), Some(lifted));
-    assert_eq!(store.audit(&AuditFilter::default(), i64::MAX, 10).await.expect("a read").len(), 1);
+    assert_eq!(all_noted(&store).await.len(), 1);
 }
 
 async fn a_standing_is_the_sum_of_what_is_not_lifted(store: Store) {
@@ -719,11 +700,7 @@ async fn rules_report_a_sender_once_until_it_is_decided(store: Store) {
     act(&store, &[Change::ReportDecided(decided)]).await;
     assert_eq!(caught(22, &["a"], ann).await, 4, "it was decided about the first");
     assert_eq!(store.figures(set).await.expect("a read").reports, 22, "all of them are in the figures");
-    assert_eq!(
-        store.audit(&AuditFilter::default(), i64::MAX, 100).await.expect("a read").len(),
-        4,
-        "what is not made is not noted"
-    );
+    assert_eq!(all_noted(&store).await.len(), 4, "what is not made is not noted");
 }
 
 async fn what_is_created_twice_is_refused_with_all_that_comes_with_it(store: Store) {
@@ -736,13 +713,9 @@ async fn what_is_created_twice_is_refused_with_all_that_comes_with_it(store: Sto
         [Change::RuleSetCreated(set), Change::Sanctioned(of), Change::Reported(report(user, chat, 3))]
     {
         act(&store, &[change.clone(), audit()]).await;
-        let before = store.audit(&AuditFilter::default(), i64::MAX, 10).await.expect("a read").len();
+        let before = all_noted(&store).await.len();
         assert_eq!(refused(&store, &[change, audit()]).await, Refusal::Known);
-        assert_eq!(
-            store.audit(&AuditFilter::default(), i64::MAX, 10).await.expect("a read").len(),
-            before,
-            "it is not noted"
-        );
+        assert_eq!(all_noted(&store).await.len(), before, "it is not noted");
     }
 }
 
@@ -814,7 +787,7 @@ async fn what_is_remembered_of_a_deleted_account_goes(store: Store) {
     let [(_, of_ben)] =
         store.sanctions(Some(ben), i64::MAX, 10).await.expect("a read").try_into().expect("one");
     assert_eq!(of_ben.lifted, None);
-    let noted = store.audit(&AuditFilter::default(), i64::MAX, 10).await.expect("a read");
+    let noted = all_noted(&store).await;
     let noted: Vec<_> =
         noted.iter().map(|entry| (entry.action.as_str(), entry.subject.clone(), entry.user)).collect();
     assert_eq!(noted, [("sanction_lifted", of_ann.id.to_string(), Some(ann))], "once");

@@ -47,7 +47,6 @@ const DEATHS: &str = "x-death";
 pub struct Amqp {
     /// Without the password: the library shows it in its log.
     uri: AMQPUri,
-    username: String,
     password: SecretString,
     /// Certificates in PEM that are trusted beside the public ones.
     ca_bundle: Option<String>,
@@ -72,7 +71,7 @@ impl Amqp {
         };
         let host = url.host_str().context("--rabbitmq-url has no host")?.to_owned();
         let username = rabbitmq_username.context("RabbitMQ needs --rabbitmq-username")?;
-        let userinfo = AMQPUserInfo { username: username.clone(), password: String::new() };
+        let userinfo = AMQPUserInfo { username, password: String::new() };
         let query = AMQPQueryString { heartbeat: Some(HEARTBEAT_SECONDS), ..AMQPQueryString::default() };
         let uri = AMQPUri {
             scheme,
@@ -82,7 +81,6 @@ impl Amqp {
         };
         Ok(Some(Self {
             uri,
-            username,
             password: rabbitmq_password.context("RabbitMQ needs RABBITMQ_PASSWORD")?,
             ca_bundle: ca_bundle.map(str::to_owned),
             publishing: Mutex::default(),
@@ -102,7 +100,8 @@ impl Amqp {
         }
         *connection = None;
         let failed = |error: lapin::Error| BrokerError::Connect(Box::new(error));
-        let login = Login { username: self.username.clone(), password: self.password.clone() };
+        let username = self.uri.authority.userinfo.username.clone();
+        let login = Login { username, password: self.password.clone() };
         let properties = ConnectionProperties::default()
             .with_connection_name("posthouse notification".into())
             .with_auth_provider(login);

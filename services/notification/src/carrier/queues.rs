@@ -18,7 +18,7 @@ use std::{
     time::Duration,
 };
 
-use chrono::{DateTime, TimeDelta, Utc};
+use chrono::TimeDelta;
 use contracts::api::NotificationChannel;
 use kit::{backoff::Backoff, outage::Outage};
 use tokio::{
@@ -28,11 +28,11 @@ use tokio::{
 use tokio_util::sync::CancellationToken;
 use tonic::async_trait;
 
-use super::{Carried, Carrier, Receipt, Rows};
+use super::{Carried, Carrier, LOOK_AGAIN, Receipt, Rows};
 use crate::{
     domain::{Busy, MAX_AT_ONCE, Places, Taken, Ticket, pause_until},
     metrics::Metrics,
-    sending::{GATHER, LEASE},
+    sending::{GATHER, LEASE, now},
     store::{Begun, NotificationStore, StoreError},
 };
 
@@ -41,8 +41,6 @@ use crate::{
 const HANDED_FOR: TimeDelta = TimeDelta::minutes(5);
 /// A job that the broker does not take is handed over again after so long.
 const REFUSED_FOR: TimeDelta = TimeDelta::seconds(5);
-/// After a failure to look for what is due, or to begin it.
-const LOOK_AGAIN: Duration = Duration::from_secs(1);
 /// Between attempts to reach the broker. Jobs come from the store meanwhile.
 const RECONNECT: RangeInclusive<Duration> = Duration::from_millis(500)..=Duration::from_secs(30);
 /// A session that lasted for so long works, whether or not there was anything to publish.
@@ -259,8 +257,7 @@ impl Handing {
             if is_proven.swap(false, Ordering::Relaxed) {
                 backoff.reset();
             }
-            let was_open = self.is_up.send_replace(false);
-            self.metrics.broker_up(self.name, false);
+            let was_open = self.note(false);
             let Err(error) = ended else { return };
             let is_first = !outage.is_on();
             outage.failed(CARRYING, &error);
@@ -281,9 +278,10 @@ impl Handing {
         }
     }
 
-    fn note(&self, is_up: bool) {
+    /// Notes whether the broker is there. Returns whether it was until now.
+    fn note(&self, is_up: bool) -> bool {
         self.metrics.broker_up(self.name, is_up);
-        self.is_up.send_replace(is_up);
+        self.is_up.send_replace(is_up)
     }
 
     /// Passes messages on and hands jobs over, until the broker is away or the shutdown. Tells when the session has shown that it works.
@@ -366,9 +364,4 @@ impl Handing {
         let taken_back = self.store.take_back(&refused, now + REFUSED_FOR).await;
         Ok(taken_back.map(|()| LOOK_AGAIN))
     }
-}
-
-#[expect(clippy::disallowed_methods, reason = "an edge: what is due")]
-fn now() -> DateTime<Utc> {
-    Utc::now()
 }

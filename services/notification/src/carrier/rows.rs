@@ -2,20 +2,16 @@
 
 use std::{sync::Arc, time::Duration};
 
-use chrono::{DateTime, Utc};
 use contracts::api::NotificationChannel;
 use tokio::{sync::Notify, time::sleep};
 use tonic::async_trait;
 
-use super::{Carried, Carrier, Receipt};
+use super::{Carried, Carrier, LOOK_AGAIN, Receipt};
 use crate::{
     domain::{Busy, pause_until},
-    sending::LEASE,
+    sending::{LEASE, now},
     store::{NotificationStore, StoreError},
 };
-
-/// After a failure to look for what is due.
-const LOOK_AGAIN: Duration = Duration::from_secs(1);
 
 /// Claims jobs of one channel.
 pub struct Rows {
@@ -51,9 +47,4 @@ impl Carrier for Rows {
             () = sleep(self.pause) => {}
         }
     }
-}
-
-#[expect(clippy::disallowed_methods, reason = "an edge: what is due")]
-fn now() -> DateTime<Utc> {
-    Utc::now()
 }

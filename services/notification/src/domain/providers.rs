@@ -41,6 +41,11 @@ impl Failing {
     fn is_down(&self) -> bool {
         self.failures >= FAILURES && self.users.len() >= USERS
     }
+
+    /// Returns when it is tried again.
+    fn try_at(&self) -> Instant {
+        self.at + TRY_EVERY
+    }
 }
 
 impl Providers {
@@ -79,8 +84,11 @@ impl Providers {
 
     /// Returns what is down, and when it is tried again.
     pub fn down(&self) -> BTreeMap<String, Instant> {
-        let down = self.failing.iter().filter(|(_, failing)| failing.is_down());
-        down.map(|(provider, failing)| (provider.clone(), failing.at + TRY_EVERY)).collect()
+        self.all_down().map(|(provider, failing)| (provider.clone(), failing.try_at())).collect()
+    }
+
+    fn all_down(&self) -> impl Iterator<Item = (&String, &Failing)> {
+        self.failing.iter().filter(|(_, failing)| failing.is_down())
     }
 
     /// Reports whether those are down who are asked to take what is sent there.
@@ -90,9 +98,9 @@ impl Providers {
 
     /// Counts the places of hosts that are down as taken, but for one when it is time to try.
     pub fn hold(&self, busy: &mut Busy, now: Instant) {
-        for (provider, failing) in self.failing.iter().filter(|(_, failing)| failing.is_down()) {
+        for (provider, failing) in self.all_down() {
             let running = busy.hosts.get(provider).copied().unwrap_or(0);
-            let tries = running == 0 && now.duration_since(failing.at) >= TRY_EVERY;
+            let tries = running == 0 && now >= failing.try_at();
             busy.hosts.insert(provider.clone(), MAX_OF_HOST - i64::from(tries));
         }
     }
@@ -101,9 +109,7 @@ impl Providers {
     pub fn places(&self, channel: NotificationChannel, free: usize, running: usize, now: Instant) -> usize {
         match self.failing.get(channel.as_str()).filter(|failing| failing.is_down()) {
             None => free,
-            Some(failing) => {
-                usize::from(running == 0 && now.duration_since(failing.at) >= TRY_EVERY).min(free)
-            }
+            Some(failing) => usize::from(running == 0 && now >= failing.try_at()).min(free),
         }
     }
 }

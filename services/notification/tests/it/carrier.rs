@@ -91,6 +91,12 @@ async fn job(store: &Store, process: &Process) {
     process.wake.notify_one();
 }
 
+/// Notes that a job is done, and lets the broker forget its message.
+async fn done(store: &Store, Carried { job, receipt }: Carried) {
+    store.finish(&job, now(), None).await.expect("it is done");
+    receipt.settle(false).await;
+}
+
 async fn waiting(store: &Store) -> (i64, i64) {
     store.counts().await.expect("counts").get(&CHANNEL).copied().unwrap_or_default()
 }
@@ -105,29 +111,7 @@ async fn has(broker: &MemoryBroker, what: &str, is_so: impl Fn(Counts) -> bool) 
     wait_for(what, PATIENCE, || async { is_so(broker.counts()).then_some(()) }).await;
 }
 
-macro_rules! on_both_stores {
-    ($($story:ident),* $(,)?) => {
-        mod memory {
-            $(
-                #[tokio::test]
-                async fn $story() {
-                    super::$story(std::sync::Arc::new(super::MemoryStore::default())).await;
-                }
-            )*
-        }
-        mod postgres {
-            $(
-                #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
-                async fn $story() {
-                    let (_database, pool) = super::database().await;
-                    super::$story(std::sync::Arc::new(super::PostgresStore::new(pool))).await;
-                }
-            )*
-        }
-    };
-}
-
-on_both_stores![
+kit::on_both_stores![
     a_job_goes_through_the_queue_once,
     a_message_that_comes_twice_is_sent_once,
     while_the_broker_is_away_jobs_come_from_the_store,
@@ -164,8 +148,7 @@ async fn a_message_that_comes_twice_is_sent_once(store: Store) {
     broker.come_up();
     let again = process.until("the message is taken again", async || at_rest(&broker)).await;
     assert!(again.is_empty(), "{again:?}");
-    store.finish(&first.job, now(), None).await.expect("it is done");
-    first.receipt.settle(false).await;
+    done(&store, first).await;
     assert_eq!((waiting(&store).await, broker.counts().dead), ((0, 0), 0));
 }
 
@@ -174,9 +157,7 @@ async fn up(process: &mut Process, broker: &MemoryBroker, store: &Store) {
     let before = broker.counts().published;
     loop {
         job(store, process).await;
-        let Carried { job, receipt } = process.next().await;
-        store.finish(&job, now(), None).await.expect("it is done");
-        receipt.settle(false).await;
+        done(store, process.next().await).await;
         if broker.counts().published > before {
             return;
         }
@@ -189,9 +170,7 @@ async fn while_the_broker_is_away_jobs_come_from_the_store(store: Store) {
     let mut process = Process::start(&store, broker.clone());
     for _ in 0..3 {
         job(&store, &process).await;
-        let Carried { job, receipt } = process.next().await;
-        store.finish(&job, now(), None).await.expect("it is done");
-        receipt.settle(false).await;
+        done(&store, process.next().await).await;
     }
     assert_eq!(broker.counts().published, 0);
     broker.come_up();
@@ -208,9 +187,7 @@ async fn while_the_broker_confirms_nothing_jobs_come_from_the_store(store: Store
     // The first one may be handed over, and is taken back; the others never meet the broker.
     for _ in 0..5 {
         job(&store, &process).await;
-        let Carried { job, receipt } = process.next().await;
-        store.finish(&job, now(), None).await.expect("it is done");
-        receipt.settle(false).await;
+        done(&store, process.next().await).await;
     }
     assert_eq!(broker.counts().published, before);
     broker.has_alarm(false);
@@ -246,11 +223,10 @@ async fn what_was_given_up_is_a_dead_letter_and_may_be_put_back(store: Store) {
     receipt.settle(true).await;
     assert_eq!((broker.counts().dead, waiting(&store).await), (1, (0, 1)));
     broker.put_back();
-    let Carried { job: again, receipt } = process.next().await;
-    assert_eq!((again.subscription.id, again.attempts), (job.subscription.id, 1), "it begins again");
+    let again = process.next().await;
+    assert_eq!((again.job.subscription.id, again.job.attempts), (job.subscription.id, 1), "it begins again");
     assert_eq!(waiting(&store).await, (1, 0));
-    store.finish(&again, now(), None).await.expect("it is done");
-    receipt.settle(false).await;
+    done(&store, again).await;
     assert_eq!((broker.counts().dead, waiting(&store).await), (0, (0, 0)));
     assert!(at_rest(&broker));
 }
@@ -298,10 +274,9 @@ async fn a_queue_without_room_leaves_jobs_where_they_are(store: Store) {
     .await;
     assert_eq!((waiting(&store).await, broker.counts().published), ((1, 0), before));
     broker.is_full(false);
-    let Carried { job, receipt } = process.next().await;
-    assert_eq!((job.attempts, broker.counts().published), (1, before + 1));
-    store.finish(&job, now(), None).await.expect("it is done");
-    receipt.settle(false).await;
+    let carried = process.next().await;
+    assert_eq!((carried.job.attempts, broker.counts().published), (1, before + 1));
+    done(&store, carried).await;
 }
 
 /// What one process hands over, any process takes, and none takes what another one has.
@@ -330,12 +305,10 @@ async fn send_all(process: &mut Process, store: &Store, sent: &Mutex<Vec<Subscri
     let count = || sent.lock().expect("no test panics in it").len();
     let taking = async {
         while count() < JOBS {
-            for Carried { job, receipt } in
-                process.carrier.take(2, &Busy::default()).await.expect("the store is there")
-            {
-                store.finish(&job, now(), None).await.expect("it is done");
-                receipt.settle(false).await;
-                sent.lock().expect("no test panics in it").push(job.subscription.id);
+            for carried in process.carrier.take(2, &Busy::default()).await.expect("the store is there") {
+                let subscription = carried.job.subscription.id;
+                done(store, carried).await;
+                sent.lock().expect("no test panics in it").push(subscription);
             }
             let look_again = Duration::from_millis(20);
             drop(tokio::time::timeout(look_again, process.carrier.wait()).await);
@@ -359,9 +332,8 @@ async fn jobs_go_through_rabbitmq_and_what_is_given_up_is_kept_there() {
         for _ in 0..3 {
             job(&store, &process).await;
         }
-        let (done, dead, lost) = (process.next().await, process.next().await, process.next().await);
-        store.finish(&done.job, now(), None).await.expect("it is done");
-        done.receipt.settle(false).await;
+        let (sent, dead, lost) = (process.next().await, process.next().await, process.next().await);
+        done(&store, sent).await;
         store.bury(&dead.job, now(), "status 400").await.expect("it is given up");
         dead.receipt.settle(true).await;
         real.wait_for_dead(1).await;
@@ -369,14 +341,12 @@ async fn jobs_go_through_rabbitmq_and_what_is_given_up_is_kept_there() {
         real.end_connections().await;
         let again = process.until("another consumer", async || real.consumers(CHANNEL).await == 1).await;
         assert!(again.is_empty(), "{again:?}");
-        store.finish(&lost.job, now(), None).await.expect("it is done");
-        lost.receipt.settle(false).await;
+        done(&store, lost).await;
         assert_eq!(waiting(&store).await, (0, 1));
         real.put_dead_back(CHANNEL).await;
-        let Carried { job, receipt } = process.next().await;
-        assert_eq!((job.subscription.id, job.attempts), (dead.job.subscription.id, 1));
-        store.finish(&job, now(), None).await.expect("it is done");
-        receipt.settle(false).await;
+        let again = process.next().await;
+        assert_eq!((again.job.subscription.id, again.job.attempts), (dead.job.subscription.id, 1));
+        done(&store, again).await;
         real.is_at_rest().await;
         assert_eq!(waiting(&store).await, (0, 0));
     };

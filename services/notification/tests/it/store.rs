@@ -29,29 +29,7 @@ use super::stand::PATIENCE;
 
 pub type Store = Arc<dyn NotificationStore>;
 
-macro_rules! suite {
-    ($($story:ident),* $(,)?) => {
-        mod memory {
-            $(
-                #[tokio::test]
-                async fn $story() {
-                    super::$story(std::sync::Arc::new(super::MemoryStore::default())).await;
-                }
-            )*
-        }
-        mod postgres {
-            $(
-                #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
-                async fn $story() {
-                    let (_database, pool) = super::database().await;
-                    super::$story(std::sync::Arc::new(super::PostgresStore::new(pool))).await;
-                }
-            )*
-        }
-    };
-}
-
-suite![
+kit::on_both_stores![
     a_subscription_is_kept_as_it_was_made,
     what_is_announced_is_told_once,
     who_took_it_is_told_nothing,

@@ -101,7 +101,7 @@ struct Fill {
 impl Fill {
     /// Follows the log until stopped.
     ///
-    /// No group is joined, though it names one: each replica has an index of its own and reads all partitions.
+    /// No group is joined, though it names one: who fills an index reads all partitions.
     async fn run(self) {
         let Some(progress) = self.opened().await else { return };
         let Indexer { tenant, log, check, .. } = &*self.of;

@@ -25,7 +25,7 @@ use std::{
 
 use contracts::ChatId;
 use reqwest::Method;
-use serde::{Deserialize, Serialize};
+use serde::Deserialize;
 use serde_json::{Value, json};
 use tokio::time::{Instant, timeout_at};
 use tonic::async_trait;
@@ -149,20 +149,6 @@ struct Hit<T> {
     sort: T,
 }
 
-/// A document as it is written in one request with others.
-#[derive(Serialize)]
-struct Line<'a> {
-    index: LineOf<'a>,
-}
-
-#[derive(Serialize)]
-struct LineOf<'a> {
-    _id: &'a str,
-    version: i64,
-    /// Of equal versions the document is the same, so it does not matter which of them stands.
-    version_type: &'static str,
-}
-
 impl Shared {
     fn new(server: &Server, analyzer: Arc<Analyzer>) -> Result<Self, RequestError> {
         let turns = Arc::new(Turns::new(SEARCHES, TURN));
@@ -266,10 +252,7 @@ impl OpenSearchIndex {
         let mut lines = String::new();
         let mut count = 0;
         for document in documents {
-            let id = form::id_of(document.id());
-            let version = form::version_of(document);
-            let line = Line { index: LineOf { _id: &id, version, version_type: "external_gte" } };
-            add_line(&mut lines, &serde_json::to_value(line).map_err(IndexError::Unreadable)?);
+            add_line(&mut lines, &line(&form::id_of(document.id()), form::version_of(document)));
             let fields = form::indexed(&self.shared.analyzer, document).map_err(IndexError::Unreadable)?;
             add_line(&mut lines, &fields);
             count += 1;
@@ -282,13 +265,15 @@ impl OpenSearchIndex {
     }
 }
 
-/// Makes an index, if it is not there. The server refuses the name of an alias.
+/// Returns what comes before a document that is written in one request with others. Of equal versions the document is the same, so it does not matter
+/// which of them stands.
+fn line(id: &str, version: i64) -> Value {
+    json!({"index": {"_id": id, "version": version, "version_type": "external_gte"}})
+}
+
+/// Makes an index for documents, if it is not there.
 async fn create(client: &Client, name: &str, replicas: u32) -> Result<(), IndexError> {
-    match client.send::<Value>(Method::PUT, name, Some(&form::index(replicas))).await {
-        Ok(_) => Ok(()),
-        Err(error) if error.is_present() => Ok(()),
-        Err(error) => Err(error.in_step("create the index")),
-    }
+    client.create(name, &form::index(replicas)).await.map_err(failed("create the index"))
 }
 
 #[async_trait]
@@ -362,9 +347,10 @@ mod tests {
 
     #[test]
     fn a_line_names_id_and_version() {
-        let line = Line { index: LineOf { _id: "a/1", version: 7, version_type: "external_gte" } };
-        let line = serde_json::to_value(line).expect("json");
-        assert_eq!(line, json!({"index": {"_id": "a/1", "version": 7, "version_type": "external_gte"}}));
+        assert_eq!(
+            line("a/1", 7),
+            json!({"index": {"_id": "a/1", "version": 7, "version_type": "external_gte"}})
+        );
     }
 
     #[test]

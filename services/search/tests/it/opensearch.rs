@@ -4,7 +4,7 @@ use std::{panic::AssertUnwindSafe, sync::Arc};
 
 use contracts::{ChatId, UserId, event::EntryKind};
 use futures_util::FutureExt as _;
-use kit::testing::{stack, wait_for};
+use kit::testing::{TestUser, stack, wait_for};
 use reqwest::Method;
 use search::{
     domain::{Document, DocumentId, Text},
@@ -78,6 +78,22 @@ pub async fn with_index<F: Future<Output = ()>>(story: impl FnOnce(Arc<dyn Index
 
 fn replica(server: &Server) -> Arc<dyn Generations> {
     Arc::new(OpenSearchGenerations::new(server, analyzer()).expect("a client"))
+}
+
+/// Waits until the first generation was built again, and the second one is alone.
+async fn is_built_again(server: &Server) {
+    let is_one = || async { (generations(server).await == [format!("{}-v1-2", server.index)]).then_some(()) };
+    wait_for("the index that was built again, alone", PATIENCE, is_one).await;
+}
+
+/// Returns a stand with a user in a chat that has so many texts.
+async fn with_news(texts: i64) -> (Stand, TestUser, ChatId) {
+    let stand = Stand::create().await;
+    let (ann, chat) = (stand.realm.user("ann"), ChatId::generate());
+    stand.peers.join(chat, &ann);
+    let news = (1..=texts).map(|seq| stored(text(chat, ann.id, seq, "news of before")));
+    stand.peers.store(chat, news.collect());
+    (stand, ann, chat)
 }
 
 const CHAT: ChatId = ChatId(Uuid::from_u128(1));
@@ -179,10 +195,7 @@ async fn an_alias_in_place_of_an_index_gets_no_text() {
 #[tokio::test(flavor = "multi_thread")]
 async fn aliases_on_an_index_of_others_get_no_text_and_do_not_open_it() {
     let server = server();
-    let stand = Stand::create().await;
-    let (ann, chat) = (stand.realm.user("ann"), ChatId::generate());
-    stand.peers.join(chat, &ann);
-    stand.peers.store(chat, vec![stored(text(chat, ann.id, 1, "news of before"))]);
+    let (stand, ann, chat) = with_news(1).await;
     let body = async {
         let alias = |end: &str| format!("{}-{end}", server.index);
         let aliases = [alias("search"), alias("v1-1-write"), alias("v1-2-write"), alias("v1-9")];
@@ -196,9 +209,7 @@ async fn aliases_on_an_index_of_others_get_no_text_and_do_not_open_it() {
             replica.finds(&ann, "news", &[2, 1]).await;
         }
         one.standing.rebuild();
-        let is_one =
-            || async { (generations(&server).await == [format!("{}-v1-2", server.index)]).then_some(()) };
-        wait_for("the index that was built again, alone", PATIENCE, is_one).await;
+        is_built_again(&server).await;
         for replica in [&one, &other] {
             replica.finds(&ann, "news", &[2, 1]).await;
         }
@@ -212,10 +223,7 @@ async fn aliases_on_an_index_of_others_get_no_text_and_do_not_open_it() {
 #[tokio::test(flavor = "multi_thread")]
 async fn replicas_share_an_index_and_one_fills_it() {
     let server = server();
-    let stand = Stand::create().await;
-    let (ann, chat) = (stand.realm.user("ann"), ChatId::generate());
-    stand.peers.join(chat, &ann);
-    stand.peers.store(chat, vec![stored(text(chat, ann.id, 1, "news of before"))]);
+    let (stand, ann, chat) = with_news(1).await;
     let body = async {
         let one = stand.start(replica(&server)).await;
         one.is_complete().await;
@@ -243,10 +251,7 @@ async fn replicas_share_an_index_and_one_fills_it() {
 #[tokio::test(flavor = "multi_thread")]
 async fn an_index_is_built_again_beside_the_one_that_is_searched() {
     let server = server();
-    let stand = Stand::create().await;
-    let (ann, chat) = (stand.realm.user("ann"), ChatId::generate());
-    stand.peers.join(chat, &ann);
-    stand.peers.store(chat, (1..=5).map(|seq| stored(text(chat, ann.id, seq, "news of before"))).collect());
+    let (stand, ann, chat) = with_news(5).await;
     let body = async {
         let service = stand.start(replica(&server)).await;
         service.is_complete().await;
@@ -260,9 +265,7 @@ async fn an_index_is_built_again_beside_the_one_that_is_searched() {
             service.finds(&ann, "news&limit=50", &all).await;
         }
         gate.add_permits(1_000);
-        let is_one =
-            || async { (generations(&server).await == [format!("{}-v1-2", server.index)]).then_some(()) };
-        wait_for("the index that was built again, alone", PATIENCE, is_one).await;
+        is_built_again(&server).await;
         service.finds(&ann, "news&limit=50", &[9, 8, 7, 6, 5, 4, 3, 2, 1]).await;
         service.end().await;
 

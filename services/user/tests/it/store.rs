@@ -21,29 +21,7 @@ use user::{
 
 type Store = Arc<dyn ProfileStore>;
 
-macro_rules! suite {
-    ($($story:ident),* $(,)?) => {
-        mod memory {
-            $(
-                #[tokio::test]
-                async fn $story() {
-                    super::$story(std::sync::Arc::new(super::MemoryStore::default())).await;
-                }
-            )*
-        }
-        mod postgres {
-            $(
-                #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
-                async fn $story() {
-                    let (_database, pool) = super::database().await;
-                    super::$story(std::sync::Arc::new(super::PostgresStore::new(pool))).await;
-                }
-            )*
-        }
-    };
-}
-
-suite![
+kit::on_both_stores![
     a_profile_is_created_once_and_follows_the_realms_username,
     the_name_of_a_deleted_account_gets_no_other_profile,
     an_update_changes_what_it_names,

@@ -59,7 +59,7 @@ impl RequestError {
     }
 
     /// Returns whether there is such an index already.
-    pub(super) fn is_present(&self) -> bool {
+    fn is_present(&self) -> bool {
         matches!(self, Self::Refused { kind, .. } if kind == "resource_already_exists_exception")
     }
 
@@ -138,6 +138,15 @@ impl Client {
         match self.send(method, path, body).await {
             Ok(found) => Ok(Some(found)),
             Err(error) if error.is_missing() => Ok(None),
+            Err(error) => Err(error),
+        }
+    }
+
+    /// Makes an index, if it is not there. The server refuses the name of an alias.
+    pub(super) async fn create(&self, index: &str, form: &Value) -> Result<(), RequestError> {
+        match self.send::<Value>(Method::PUT, index, Some(form)).await {
+            Ok(_) => Ok(()),
+            Err(error) if error.is_present() => Ok(()),
             Err(error) => Err(error),
         }
     }

@@ -59,8 +59,8 @@ struct Held {
     next: Option<Name>,
 }
 
-/// Form and number of a generation. The newest is the greatest of its form.
-#[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord)]
+/// Form and number of a generation.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
 struct Name {
     form: u32,
     number: u64,
@@ -79,6 +79,11 @@ impl Name {
         let (form, number) = text.strip_prefix('v')?.split_once('-')?;
         let name = Self { form: form.parse().ok()?, number: number.parse().ok()? };
         (name.to_string() == text).then_some(name)
+    }
+
+    /// Returns the name of its index, which [`Self::parse`] reads.
+    fn index(self, prefix: &str) -> String {
+        format!("{prefix}-{self}")
     }
 
     fn is_usable(self) -> bool {
@@ -116,10 +121,14 @@ impl InUse {
         Name::parse(prefix, &self.source.index)
     }
 
+    /// Returns the generation that is in use.
+    async fn named(client: &Client, prefix: &str) -> Result<Option<Name>, IndexError> {
+        Ok(Self::read(client, prefix).await?.and_then(|found| found.name(prefix)))
+    }
+
     /// Returns the index that is in use, of those whose names begin so.
     pub(super) async fn index(client: &Client, prefix: &str) -> Result<Option<String>, IndexError> {
-        let found = Self::read(client, prefix).await?;
-        Ok(found.and_then(|found| found.name(prefix)).map(|name| format!("{prefix}-{name}")))
+        Ok(Self::named(client, prefix).await?.map(|name| name.index(prefix)))
     }
 }
 
@@ -149,7 +158,7 @@ impl Inner {
     }
 
     fn index(&self, name: Name) -> String {
-        format!("{}-{name}", self.prefix)
+        name.index(&self.prefix)
     }
 
     fn opened(&self, name: Name, searched: Named) -> Arc<dyn Index> {
@@ -164,8 +173,7 @@ impl Inner {
 
     /// Returns the generation that searches use.
     async fn named(&self) -> Result<Option<Name>, IndexError> {
-        let found = InUse::read(&self.shared.client, &self.prefix).await?;
-        Ok(found.and_then(|found| found.name(&self.prefix)))
+        InUse::named(&self.shared.client, &self.prefix).await
     }
 
     /// Returns all generations. What is found by an alias has another name, and is none.
@@ -390,7 +398,8 @@ mod tests {
     fn a_name_reads_back_and_nothing_else_does() {
         for (form, number) in [(1, 1), (13, 400)] {
             let name = Name { form, number };
-            assert_eq!(Name::parse("mt-acme", &format!("mt-acme-{name}")), Some(name));
+            assert_eq!(Name::parse("mt-acme", &name.index("mt-acme")), Some(name));
+            assert_eq!(name.index("mt-acme"), format!("mt-acme-v{form}-{number}"));
         }
         for index in [
             "mt-acme",

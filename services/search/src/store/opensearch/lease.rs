@@ -7,7 +7,7 @@ use std::time::Duration;
 
 use reqwest::Method;
 use serde::Deserialize;
-use serde_json::{Value, json};
+use serde_json::json;
 use tokio::time::Instant;
 
 use super::client::{Client, RequestError};
@@ -130,11 +130,7 @@ impl Lease {
             "settings": {"index": {"number_of_shards": 1, "number_of_replicas": self.replicas}},
             "mappings": {"dynamic": false},
         });
-        match self.client.send::<Value>(Method::PUT, &self.index, Some(&body)).await {
-            Ok(_) => Ok(()),
-            Err(error) if error.is_present() => Ok(()),
-            Err(error) => Err(error),
-        }
+        self.client.create(&self.index, &body).await
     }
 }
 
