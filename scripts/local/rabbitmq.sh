@@ -46,10 +46,12 @@ CONF
         "RABBITMQ_SERVER_ADDITIONAL_ERL_ARGS=-kernel inet_dist_use_interface {127,0,0,1} +S 1:1" \
         "$(rabbitmq_scripts)/rabbitmq-server"
     await 90 rabbitmq rabbitmq_admin whoami
-    rabbitmq_admin users/posthouse-operator -X PUT -d "{\"password\": \"$(secret rabbitmq-operator)\", \"tags\": \"administrator\"}"
+    rabbitmq_admin users/posthouse-operator -X PUT --data-binary @- << JSON
+{"password": "$(secret rabbitmq-operator)", "tags": "administrator"}
+JSON
 }
 
-# rabbitmq_admin PATH [CURL-OPTION...]: the password is on no command line.
+# rabbitmq_admin PATH [CURL-OPTION...]: passwords are on no command line.
 rabbitmq_admin() {
     local path=$1; shift
     curl -sf -o /dev/null -K <(echo "user = \"admin:$(secret rabbitmq-admin)\"") -H 'content-type: application/json' \
