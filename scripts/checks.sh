@@ -97,7 +97,7 @@ confinement() {
     done
     read -ra users <<< "$users"
     # Six backends, four of the control plane, names and routes, and what was requested beside them.
-    for name in registry opensearch rabbitmq console; do
+    for name in "${OPTIONAL[@]}"; do
         if running "$name"; then expected=$((expected + 1)); fi
     done
     if [ ${#users[@]} != $expected ]; then
