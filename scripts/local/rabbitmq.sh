@@ -29,6 +29,7 @@ rabbitmq_up() {
     data_folder rabbitmq
     free_port rabbitmq $HOST_IP $RABBITMQ_PORT
     free_port rabbitmq $HOST_IP $RABBITMQ_MANAGEMENT_PORT
+    free_port rabbitmq 127.0.0.1 $RABBITMQ_DIST_PORT
     echo '[rabbitmq_management].' > "$data/enabled_plugins"
     chown "$(user_of rabbitmq):" "$data/enabled_plugins"
     configuration rabbitmq rabbitmq.conf << CONF
@@ -58,8 +59,9 @@ rabbitmq_admin() {
         "http://$HOST_IP:$RABBITMQ_MANAGEMENT_PORT/api/$path" "$@"
 }
 
-# The daemon by which Erlang's nodes find each other outlives the node that started it.
+# What is left of its user goes, too: the daemon by which Erlang's nodes find each other outlives the node that started it, and so does the
+# node the script that `stop` had to kill.
 rabbitmq_down() {
     stop rabbitmq 60
-    if id "$(user_of rabbitmq)" > /dev/null 2>&1; then pkill -u "$(user_of rabbitmq)" -x epmd || true; fi
+    if id "$(user_of rabbitmq)" > /dev/null 2>&1; then pkill -u "$(user_of rabbitmq)" || true; fi
 }
