@@ -53,6 +53,7 @@ app_tests_run() {
 # app_tests_counted STEP: waits for them, and counts them.
 app_tests_counted() {
     local status=0 began=${STEP_BEGAN[$1]} passed=0 failed=0 folder more less
+    show_progress "$1"
     wait "${STEP_PID[$1]}" || status=$?
     unset "STEP_PID[$1]"
     for folder in "$APP" "$CONSOLE"; do
