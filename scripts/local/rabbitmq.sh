@@ -4,10 +4,14 @@ RABBITMQ_MANAGEMENT_PORT=15671
 RABBITMQ_DIST_PORT=25673
 RABBITMQ_EPMD_PORT=14369
 
-# From Debian, with its Erlang. It comes with no service that starts: see apt_packages.
+# From Debian, with its Erlang. Their own services do not start now (see apt_packages), nor with the machine: they would listen on every
+# address. What was installed by others stays as it is.
 download_rabbitmq() {
-    local PACKAGES=(rabbitmq-server) COMMANDS=()
+    local PACKAGES=(rabbitmq-server) COMMANDS=() units=(rabbitmq-server)
+    if dpkg-query -W -f '${db:Status-Status}' rabbitmq-server 2> /dev/null | grep -qx installed; then return; fi
+    command -v epmd > /dev/null || units+=(epmd.service epmd.socket)
     apt_packages
+    if command -v systemctl > /dev/null; then systemctl disable --quiet "${units[@]}"; fi
 }
 
 # The scripts beside the Erlang code: those on PATH switch to another user.
