@@ -97,7 +97,7 @@ confinement() {
     done
     read -ra users <<< "$users"
     # Six backends, four of the control plane, names and routes, and what was requested beside them.
-    for name in registry opensearch rabbitmq console; do
+    for name in "${OPTIONAL[@]}"; do
         if running "$name"; then expected=$((expected + 1)); fi
     done
     if [ ${#users[@]} != $expected ]; then
@@ -149,7 +149,7 @@ derived() {
 # web_format FOLDER: all clients have one formatter, and lock files that name no registry.
 web_format() {
     web_tool && node "$WEB_HOME/node_modules/prettier/bin/prettier.cjs" --check "$ROOT/$1" --ignore-path "$ROOT/$1/.prettierignore" \
-        && ! grep -n '"resolved"' "$ROOT/$1/package-lock.json"
+        && ! git grep -nI --untracked '"resolved"' -- "$1/*package-lock.json"
 }
 
 # Compiles clients/web, with its tests, into a folder that is laid out as the package is.

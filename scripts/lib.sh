@@ -167,7 +167,9 @@ free_port() {
 
 # --- small things --------------------------------------------------------
 
-# with PART: whether WITH, a list separated by commas, names a part that the stack does without otherwise.
+# The parts that the stack does without.
+OPTIONAL=(registry opensearch rabbitmq console)
+# with PART: whether WITH, a list separated by commas, names an optional part.
 with() { [[ ",${WITH:-}," == *",$1,"* ]]; }
 
 # secret NAME: prints the password of that name, made at its first use.

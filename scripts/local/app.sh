@@ -1,23 +1,18 @@
-# The web client and the console: their tools, their builds, which the service web and the operator embed, and their tests.
+# The web client and the console: their tools, their builds, which the service web and the operator embed, and their tests. Source it after
+# tools.sh.
 APP=$ROOT/clients/app
 CONSOLE=$ROOT/clients/console
 
-# npm_packages FOLDER HOME: the packages of a lock file, in the cache, linked where programs look for them. What a developer has installed
-# there stays.
-npm_packages() {
-    local folder=$1 home=$2
-    if [ ! -d "$home" ]; then
-        command -v npm > /dev/null || { echo "npm is missing: install Node 22"; return 1; }
-        rm -rf "$home.part" && mkdir -p "$home.part"
-        cp "$folder"/{package.json,package-lock.json,.npmrc} "$home.part"
-        npm --prefix "$home.part" ci --ignore-scripts --no-audit --no-fund --loglevel error
-        mv "$home.part" "$home"
-    fi
+# linked_packages NAME FOLDER: the packages of a folder, linked where programs look for them. What a developer has installed there stays.
+linked_packages() {
+    local folder=$2 home
+    home=$(npm_home "$1" "$2")
+    npm_packages "$folder" "$home" || return
     if [ -L "$folder/node_modules" ] || [ ! -e "$folder/node_modules" ]; then ln -sfn "$home/node_modules" "$folder/node_modules"; fi
 }
 
 # client_tool FOLDER: the packages of a client.
-client_tool() { npm_packages "$1" "$CACHE/tools/app-$(cat "$1"/package{,-lock}.json | sha256sum | head -c 12)"; }
+client_tool() { linked_packages app "$1"; }
 
 # client_build FOLDER PATHSPEC...: builds a client when what goes into its build has changed. Unchanged it takes no time, and what embeds it is
 # not compiled again.
@@ -58,6 +53,7 @@ app_tests_run() {
 # app_tests_counted STEP: waits for them, and counts them.
 app_tests_counted() {
     local status=0 began=${STEP_BEGAN[$1]} passed=0 failed=0 folder more less
+    show_progress "$1"
     wait "${STEP_PID[$1]}" || status=$?
     unset "STEP_PID[$1]"
     for folder in "$APP" "$CONSOLE"; do

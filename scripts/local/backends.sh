@@ -4,10 +4,10 @@ for part in apt tools downloads owner down bridge postgres redis s3 kafka cassan
     source "$ROOT/scripts/local/$part.sh"
 done
 
-# The parts that a stack does without, as far as WITH names them.
+# The optional parts that WITH names.
 requested() {
     local part
-    for part in registry opensearch rabbitmq console; do
+    for part in "${OPTIONAL[@]}"; do
         if with $part; then echo $part; fi
     done
 }

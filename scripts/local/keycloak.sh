@@ -33,9 +33,11 @@ keycloak_up() {
     fi
 }
 
-# The theme of the pages on which users sign in. Keycloak keeps compressed copies of its files from one start to the next.
+# The theme of the pages on which users sign in. Keycloak keeps compressed copies of its files from one start to the next. One that is there
+# stays: a server that runs may be reading it.
 keycloak_themes() {
     local folder=$STATE/data/keycloak
+    if diff -qr "$ROOT/deploy/keycloak-theme/posthouse" "$folder/themes/posthouse" > /dev/null 2>&1; then return; fi
     rm -rf "$folder/themes" "$folder/data/tmp/kc-gzip-cache"
     mkdir "$folder/themes"
     cp -R "$ROOT/deploy/keycloak-theme/posthouse" "$folder/themes"

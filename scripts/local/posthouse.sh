@@ -114,12 +114,14 @@ tenant_answers() {
 }
 
 card() {
+    local browser='create an account'
+    [ -f "$APP/dist/index.html" ] || browser='once it is built: install Node 22 and run make up again'
     cat << CARD
 
   Posthouse is up: two messengers, acme and globex, on one set of backends.
 
     look       make status              or  export KUBECONFIG=$KUBECONFIG; kubectl get mt -A
-    open       http://acme.localhost:$HTTP_PORT/         in a browser: create an account
+    open       http://acme.localhost:$HTTP_PORT/         in a browser: $browser
     read       http://acme.localhost:$HTTP_PORT/docs     http://globex.localhost:$HTTP_PORT/docs
     watch      make demo                two users of each tenant register and talk
     sign in    $BIN/posthouse chat --url http://acme.localhost:$HTTP_PORT --user ann --register

@@ -4,10 +4,14 @@ RABBITMQ_MANAGEMENT_PORT=15671
 RABBITMQ_DIST_PORT=25673
 RABBITMQ_EPMD_PORT=14369
 
-# From Debian, with its Erlang. It comes with no service that starts: see apt_packages.
+# From Debian, with its Erlang. Their own services do not start now (see apt_packages), nor with the machine: they would listen on every
+# address. What was installed by others stays as it is.
 download_rabbitmq() {
-    local PACKAGES=(rabbitmq-server) COMMANDS=()
+    local PACKAGES=(rabbitmq-server) COMMANDS=() units=(rabbitmq-server)
+    if dpkg-query -W -f '${db:Status-Status}' rabbitmq-server 2> /dev/null | grep -qx installed; then return; fi
+    command -v epmd > /dev/null || units+=(epmd.service epmd.socket)
     apt_packages
+    if command -v systemctl > /dev/null; then systemctl disable --quiet "${units[@]}"; fi
 }
 
 # The scripts beside the Erlang code: those on PATH switch to another user.
@@ -29,6 +33,7 @@ rabbitmq_up() {
     data_folder rabbitmq
     free_port rabbitmq $HOST_IP $RABBITMQ_PORT
     free_port rabbitmq $HOST_IP $RABBITMQ_MANAGEMENT_PORT
+    free_port rabbitmq 127.0.0.1 $RABBITMQ_DIST_PORT
     echo '[rabbitmq_management].' > "$data/enabled_plugins"
     chown "$(user_of rabbitmq):" "$data/enabled_plugins"
     configuration rabbitmq rabbitmq.conf << CONF
@@ -46,18 +51,21 @@ CONF
         "RABBITMQ_SERVER_ADDITIONAL_ERL_ARGS=-kernel inet_dist_use_interface {127,0,0,1} +S 1:1" \
         "$(rabbitmq_scripts)/rabbitmq-server"
     await 90 rabbitmq rabbitmq_admin whoami
-    rabbitmq_admin users/posthouse-operator -X PUT -d "{\"password\": \"$(secret rabbitmq-operator)\", \"tags\": \"administrator\"}"
+    rabbitmq_admin users/posthouse-operator -X PUT --data-binary @- << JSON
+{"password": "$(secret rabbitmq-operator)", "tags": "administrator"}
+JSON
 }
 
-# rabbitmq_admin PATH [CURL-OPTION...]: the password is on no command line.
+# rabbitmq_admin PATH [CURL-OPTION...]: passwords are on no command line.
 rabbitmq_admin() {
     local path=$1; shift
     curl -sf -o /dev/null -K <(echo "user = \"admin:$(secret rabbitmq-admin)\"") -H 'content-type: application/json' \
         "http://$HOST_IP:$RABBITMQ_MANAGEMENT_PORT/api/$path" "$@"
 }
 
-# The daemon by which Erlang's nodes find each other outlives the node that started it.
+# What is left of its user goes, too: the daemon by which Erlang's nodes find each other outlives the node that started it, and so does the
+# node the script that `stop` had to kill.
 rabbitmq_down() {
     stop rabbitmq 60
-    if id "$(user_of rabbitmq)" > /dev/null 2>&1; then pkill -u "$(user_of rabbitmq)" -x epmd || true; fi
+    if id "$(user_of rabbitmq)" > /dev/null 2>&1; then pkill -u "$(user_of rabbitmq)" || true; fi
 }

@@ -5,8 +5,10 @@ DENY_HOME=$TOOLS/cargo-deny-$CARGO_DENY
 TYPOS_HOME=$TOOLS/typos-$TYPOS
 # With all it needs, in the versions of schemathesis.txt.
 SCHEMATHESIS_HOME=$TOOLS/schemathesis-$(sha256sum < "$ROOT/scripts/local/schemathesis.txt" | head -c 12)
-# The compiler and the formatter of clients/web, in the versions of its lock file.
-WEB_HOME=$TOOLS/web-$(cat "$ROOT"/clients/web/package{,-lock}.json | sha256sum | head -c 12)
+# npm_home NAME FOLDER: prints where the packages of a folder are, in the versions of its lock file.
+npm_home() { echo "$TOOLS/$1-$(cat "$2"/package{,-lock}.json | sha256sum | head -c 12)"; }
+# The compiler and the formatter of clients/web.
+WEB_HOME=$(npm_home web "$ROOT/clients/web")
 PATH=$NEXTEST_HOME/bin:$DENY_HOME/bin:$TYPOS_HOME/bin:$PATH
 
 # cargo_tool FOLDER CRATE VERSION [OPTION...]: compiled without optimisation, since each run of them is short.
@@ -44,11 +46,16 @@ typos_tool() { wheel "$TYPOS_HOME" "typos==$TYPOS"; }
 
 schemathesis_tool() { wheel "$SCHEMATHESIS_HOME" -r "$ROOT/scripts/local/schemathesis.txt"; }
 
-web_tool() {
-    if [ -d "$WEB_HOME" ]; then return; fi
+# npm_packages FOLDER HOME: the packages of a folder's lock file. A chain, since callers go on after a failure: packages that are not whole never
+# become a home.
+npm_packages() {
+    local folder=$1 home=$2
+    if [ -d "$home" ]; then return; fi
     command -v npm > /dev/null || { echo "npm is missing: install Node 22"; return 1; }
-    rm -rf "$WEB_HOME.part" && mkdir -p "$WEB_HOME.part"
-    cp "$ROOT"/clients/web/{package.json,package-lock.json,.npmrc} "$WEB_HOME.part"
-    npm --prefix "$WEB_HOME.part" ci --ignore-scripts --no-audit --no-fund --loglevel error
-    mv "$WEB_HOME.part" "$WEB_HOME"
+    rm -rf "$home.part" && mkdir -p "$home.part" \
+        && cp "$folder"/{package.json,package-lock.json,.npmrc} "$home.part" \
+        && npm --prefix "$home.part" ci --ignore-scripts --no-audit --no-fund --loglevel error \
+        && mv "$home.part" "$home"
 }
+
+web_tool() { npm_packages "$ROOT/clients/web" "$WEB_HOME"; }

@@ -5,13 +5,13 @@ use std::sync::LazyLock;
 use axum::{
     Router,
     extract::Path,
-    http::{HeaderMap, HeaderName, HeaderValue, StatusCode},
+    http::{HeaderMap, HeaderValue, StatusCode},
     response::{IntoResponse as _, Response},
     routing::get,
 };
 use pages::{
     assets::{Asset, Assets},
-    browser::PagePolicy,
+    browser,
 };
 
 /// What `build.rs` found.
@@ -22,13 +22,6 @@ static FILES: LazyLock<Assets> = LazyLock::new(|| Assets::of(EMBEDDED));
 const POLICY: &str = "default-src 'none'; script-src 'self'; style-src 'self'; img-src 'self'; connect-src 'self'; base-uri 'none'; \
                       form-action 'none'; frame-ancestors 'none'; require-trusted-types-for 'script'; trusted-types 'none'";
 
-/// It needs nothing of the device.
-const PERMISSIONS: &str = "accelerometer=(), camera=(), display-capture=(), geolocation=(), gyroscope=(), hid=(), magnetometer=(), \
-                           microphone=(), midi=(), payment=(), serial=(), usb=(), xr-spatial-tracking=()";
-
-const PERMISSIONS_POLICY: HeaderName = HeaderName::from_static("permissions-policy");
-const OPENER_POLICY: HeaderName = HeaderName::from_static("cross-origin-opener-policy");
-
 pub(super) fn router() -> Router {
     Router::new().route("/", get(page)).route("/{*path}", get(file))
 }
@@ -36,9 +29,7 @@ pub(super) fn router() -> Router {
 async fn page(headers: HeaderMap) -> Response {
     let Some(page) = FILES.index() else { return not_found() };
     let mut response = page.response(&headers);
-    response.extensions_mut().insert(PagePolicy(HeaderValue::from_static(POLICY)));
-    response.headers_mut().insert(PERMISSIONS_POLICY, HeaderValue::from_static(PERMISSIONS));
-    response.headers_mut().insert(OPENER_POLICY, HeaderValue::from_static("same-origin"));
+    browser::client_page(&mut response, HeaderValue::from_static(POLICY));
     response
 }
 

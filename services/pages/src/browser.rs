@@ -31,6 +31,22 @@ pub struct UserContent;
 #[derive(Clone, Debug)]
 pub struct PagePolicy(pub HeaderValue);
 
+/// What a page may use of the device.
+pub const PERMISSIONS_POLICY: HeaderName = HeaderName::from_static("permissions-policy");
+/// Nothing. Notifications and the clipboard ask by themselves.
+const PERMISSIONS: &str = "accelerometer=(), camera=(), display-capture=(), geolocation=(), gyroscope=(), hid=(), magnetometer=(), \
+                           microphone=(), midi=(), payment=(), serial=(), usb=(), xr-spatial-tracking=()";
+const OPENER_POLICY: HeaderName = HeaderName::from_static("cross-origin-opener-policy");
+
+/// Makes a response the page of a client, which runs scripts of its own by `policy`. It uses nothing of the device, and a page that it opened, as by a link in a
+/// message, does not reach back.
+pub fn client_page(response: &mut Response, policy: HeaderValue) {
+    response.extensions_mut().insert(PagePolicy(policy));
+    let headers = response.headers_mut();
+    headers.insert(PERMISSIONS_POLICY, HeaderValue::from_static(PERMISSIONS));
+    headers.insert(OPENER_POLICY, HeaderValue::from_static("same-origin"));
+}
+
 /// For a year after a visit, the address is asked for by TLS only. Not for the hosts below it, which may be of others.
 const TLS_ONLY: &str = "max-age=31536000";
 /// How the client speaks to Traefik, which sets it.

@@ -11,7 +11,7 @@ use axum::{
 };
 use contracts::ErrorCode;
 use kit::{
-    browser::PagePolicy,
+    browser,
     docs::{self, OpenApiRouter, routes},
     error::ApiError,
     extract::{Json, Path},
@@ -20,8 +20,6 @@ use pages::assets::{ASK, Asset, Assets};
 use serde::Serialize;
 use serde_json::Value;
 use utoipa::ToSchema;
-
-use crate::policy::PERMISSIONS;
 
 /// What the page has to know of the tenant, the same for every user.
 #[derive(Clone, Debug, Serialize, ToSchema)]
@@ -58,12 +56,10 @@ impl WebState {
     }
 }
 
-const PERMISSIONS_POLICY: HeaderName = HeaderName::from_static("permissions-policy");
 /// The service worker of the client.
 const WORKER: &str = "sw.js";
 /// Lets a service worker be in charge of pages that are not below its own folder.
 const WORKER_ALLOWED: HeaderName = HeaderName::from_static("service-worker-allowed");
-const OPENER_POLICY: HeaderName = HeaderName::from_static("cross-origin-opener-policy");
 
 const MANIFEST: &str = "manifest.webmanifest";
 
@@ -103,10 +99,7 @@ async fn config(State(state): State<Arc<WebState>>) -> ([(HeaderName, &'static s
 
 async fn page(State(state): State<Arc<WebState>>, headers: HeaderMap) -> Response {
     let mut response = state.page.response(&headers);
-    response.extensions_mut().insert(PagePolicy(state.policy.clone()));
-    response.headers_mut().insert(PERMISSIONS_POLICY, HeaderValue::from_static(PERMISSIONS));
-    // A page that this one opened, as by a link in a message, does not reach back.
-    response.headers_mut().insert(OPENER_POLICY, HeaderValue::from_static("same-origin"));
+    browser::client_page(&mut response, state.policy.clone());
     response
 }
 
@@ -139,6 +132,7 @@ mod tests {
         body::Body,
         http::{Request, StatusCode},
     };
+    use kit::browser::{PERMISSIONS_POLICY, PagePolicy};
     use pages::assets::FOREVER;
     use tower::ServiceExt as _;
 

@@ -11,10 +11,6 @@ const FIXED: &str = "default-src 'none'; script-src 'self'; style-src 'self'; im
                      manifest-src 'self'; worker-src 'self'; base-uri 'none'; form-action 'none'; frame-ancestors 'none'; \
                      require-trusted-types-for 'script'; trusted-types posthouse-worker";
 
-/// What a messenger needs of the device, and nothing else. Notifications and the clipboard ask by themselves.
-pub(crate) const PERMISSIONS: &str = "accelerometer=(), camera=(), display-capture=(), geolocation=(), gyroscope=(), hid=(), \
-                                      magnetometer=(), microphone=(), midi=(), payment=(), serial=(), usb=(), xr-spatial-tracking=()";
-
 /// Returns the policy of a page that calls its own address and `elsewhere`: the realm for tokens, and the object store with files.
 pub(crate) fn policy(elsewhere: &[String]) -> anyhow::Result<HeaderValue> {
     let sources = std::iter::once("'self'").chain(elsewhere.iter().map(String::as_str));
