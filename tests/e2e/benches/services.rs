@@ -17,7 +17,7 @@ use e2e::{
     processes::memory_of,
     report,
     stack::builds,
-    stories::moderation::{Load, Moderated, judged, rules},
+    stories::moderation::{Load, Moderated, OUT_WITHIN, judged, rules},
     users::{TestUser, unused},
     witnesses::Witnesses,
 };
@@ -40,8 +40,6 @@ const TAKEN: f64 = 0.85;
 
 /// A message that is caught is seen for less, usually: in the median.
 const HIDDEN_WITHIN: Duration = Duration::from_secs(1);
-/// A banned user is out within this time.
-const OUT_WITHIN: Duration = Duration::from_secs(5);
 /// At p99, webhooks come within this time and [`NOTIFY_AFTER`], whatever another channel waits for.
 const HOOKED_WITHIN: Duration = Duration::from_secs(15);
 

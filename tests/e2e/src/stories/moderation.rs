@@ -36,8 +36,8 @@ const WINDOW: usize = 32;
 const PACE: Duration = Duration::from_millis(250);
 /// Nothing comes for so long only when something is wrong.
 const SILENCE: Duration = Duration::from_secs(60);
-/// A message is judged within this time, also by a classifier that was down: what it did not answer is asked again with growing pauses.
-const HIDDEN_WITHIN: Duration = Duration::from_secs(120);
+/// A banned user is out within this time.
+pub const OUT_WITHIN: Duration = Duration::from_secs(5);
 /// A shadow run of what a story has sent takes less.
 const RUN_WITHIN: Duration = Duration::from_secs(120);
 
@@ -307,8 +307,8 @@ pub async fn judged(pairs: &mut [Pair], load: Load) -> anyhow::Result<Judged> {
 }
 
 /// Waits until a message that breaks the rules is hidden from a user.
-pub async fn is_hidden(user: &TestUser, chat: ChatId, seq: i64) -> anyhow::Result<()> {
-    eventually(&format!("message {seq} is hidden"), HIDDEN_WITHIN, || async {
+pub async fn is_hidden(user: &TestUser, chat: ChatId, seq: i64, within: Duration) -> anyhow::Result<()> {
+    eventually(&format!("message {seq} is hidden"), within, || async {
         let stored = user.history(chat).await?.into_iter().find(|entry| entry.seq == seq);
         let stored = stored.context("the message is lost")?;
         ensure!(stored.changes.deleted_seq.is_some() && stored.body.is_empty(), "{stored:?}");

@@ -199,7 +199,7 @@ async fn optional_services_come_and_go_and_what_they_keep_comes_back() {
         settle(world, &spec(&on, "Retain")).await?;
         kept.is_there(&house, &ann, &ben, chat).await?;
         // Also of what was said while the service was off.
-        is_hidden(&ben, chat, missed).await?;
+        is_hidden(&ben, chat, missed, MINUTE).await?;
         let now = push_key(&house).await?;
         ensure!(now == key, "browsers would have to subscribe again: {key} became {now}");
         drop(phone);
@@ -278,7 +278,7 @@ impl Kept {
         // The rules are in force, and presence is seen.
         let (phone, other) = (ann.online(&[chat]).await, ben.online(&[chat]).await);
         let seq = phone.send(chat, "another scam").await?;
-        is_hidden(ben, chat, seq).await?;
+        is_hidden(ben, chat, seq, MINUTE).await?;
         phone.session.watch(Watch { users: vec![ben.id()], chats: vec![chat] }).await;
         stories::seen_as(&phone, ben, PresenceState::Online).await?;
         drop(other);

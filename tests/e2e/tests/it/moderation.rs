@@ -9,7 +9,7 @@ use e2e::{
     replacement::{Replacement, loopback},
     report,
     rest::request,
-    stories::moderation::{Load, Moderated, is_hidden, judged, rules, rules_with_a_rate},
+    stories::moderation::{Load, Moderated, OUT_WITHIN, is_hidden, judged, rules, rules_with_a_rate},
     story,
     users::{TestUser, unused},
 };
@@ -27,6 +27,8 @@ const LABELS: &str = "https://labels.acme.example/classify";
 const KEY: &str = "a key of some length";
 const LIMIT: Duration = Duration::from_secs(480);
 const CONVERGENCE: Duration = Duration::from_secs(150);
+/// A message is judged within this time by a classifier that was down: what it did not answer is asked again with growing pauses.
+const JUDGED_WITHIN: Duration = Duration::from_secs(120);
 /// What waits for a classifier is asked, on a busy machine.
 const MOMENT: Duration = Duration::from_secs(60);
 
@@ -66,6 +68,7 @@ async fn what_breaks_the_rules_is_hidden_and_who_breaks_them_is_out() {
         house.mute().await?;
         let took = house.ban().await?;
         report(format!("a banned user was out {} ms after the ban", took.as_millis()));
+        ensure!(took <= OUT_WITHIN, "a banned user was in for {took:?}");
         strangers(world, &house, &name).await?;
         world.cluster.delete_tenant(TENANT, CONVERGENCE).await?;
         Ok(())
@@ -114,7 +117,7 @@ async fn a_classifier_that_is_down_delays_what_it_judges_and_nothing_else() {
         let mut hidden = vec![phone.send(chat, "you fool").await?, phone.send(chat, "the first scam").await?];
         let kept = phone.send(chat, "what a day").await?;
         for &seq in &hidden {
-            is_hidden(&ben, chat, seq).await?;
+            is_hidden(&ben, chat, seq, JUDGED_WITHIN).await?;
         }
         answered(&server, &["the first scam", "what a day", "you fool"]).await?;
 
@@ -128,13 +131,13 @@ async fn a_classifier_that_is_down_delays_what_it_judges_and_nothing_else() {
         })
         .await?;
         let word = phone.send(chat, "the second scam").await?;
-        is_hidden(&ben, chat, word).await?;
+        is_hidden(&ben, chat, word, JUDGED_WITHIN).await?;
         let stored = ben.history(chat).await?.into_iter().find(|entry| entry.seq == late);
         ensure!(stored.as_ref().is_some_and(|entry| entry.body == "fool me once"), "{stored:?}");
 
         // Once it is back, nothing was lost, and nothing that it answered is asked again.
         server.answer(200);
-        is_hidden(&ben, chat, late).await?;
+        is_hidden(&ben, chat, late, JUDGED_WITHIN).await?;
         hidden.extend([late, word]);
         answered(&server, &["fool me once", "the first scam", "the second scam", "what a day", "you fool"]).await?;
         for received in server.asked() {
@@ -154,7 +157,7 @@ async fn a_classifier_that_is_down_delays_what_it_judges_and_nothing_else() {
         service.stop(world).await?;
         world.cluster.await_ready(CLASSIFIED, CONVERGENCE).await?;
         let last = phone.send(chat, "the last scam").await?;
-        is_hidden(&ben, chat, last).await?;
+        is_hidden(&ben, chat, last, JUDGED_WITHIN).await?;
         world.cluster.delete_tenant(CLASSIFIED, CONVERGENCE).await?;
         Ok(())
     })
