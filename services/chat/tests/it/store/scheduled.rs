@@ -153,7 +153,8 @@ async fn a_message_is_sent_once_at_its_time_and_never_before(store: Store) {
     .await;
     let (one, other) = tokio::join!(store.send_due(chat_id, ann), store.send_due(chat_id, ann));
     let found = one.expect("a look").changed + other.expect("a look").changed;
-    assert_eq!(looked.into_inner() + found, 2);
+    let looked = looked.into_inner();
+    assert_eq!(looked + found, 2);
     let expected = [(messages[1].key, "first".to_owned()), (messages[0].key, "second".to_owned())];
     assert_eq!(sent(&store).await, expected);
     assert_eq!(store.due_senders(10).await.expect("a list"), []);
@@ -162,7 +163,9 @@ async fn a_message_is_sent_once_at_its_time_and_never_before(store: Store) {
     let said = own_states(&store).await;
     let of_ann: Vec<u32> =
         said.iter().filter(|(user, _)| *user == ann).map(|(_, own)| own.scheduled).collect();
-    assert_eq!(of_ann, [1, 2, 0], "each change reaches the devices");
+    // A look that began before the time of the first and came to the store after it sent that one alone.
+    let expected: &[u32] = if looked == 1 { &[1, 2, 1, 0] } else { &[1, 2, 0] };
+    assert_eq!(of_ann, expected, "each change reaches the devices");
 }
 
 async fn a_message_is_changed_cancelled_and_sent_at_once(store: Store) {
