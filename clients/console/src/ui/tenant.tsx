@@ -1,6 +1,6 @@
 // One tenant: what is the matter with it, what happened, what runs of it, and its manifest, which the user may change.
 import { useEffect, useState, type ReactNode } from "react";
-import { useSource } from "../../../app/src/state/source";
+import { useSource } from "../../../app/src/shared/source";
 import { Refusal } from "../api";
 import { href } from "../place";
 import {

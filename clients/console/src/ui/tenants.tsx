@@ -1,6 +1,6 @@
 // All tenants that the user may see, at a glance: what each is at, and what to do next.
 import { useState, type FormEvent, type ReactNode } from "react";
-import { useSource } from "../../../app/src/state/source";
+import { useSource } from "../../../app/src/shared/source";
 import { href } from "../place";
 import { PHASES, phaseOf, readyOf, type Tenant } from "../resources";
 import { namespacesOf, type Session } from "../state/session";

@@ -1,13 +1,13 @@
 // Parts that several screens of the console have.
 import { CallError, type moderation } from "@posthouse/client";
-import { useEffect, useId, useRef, useState, type ReactNode, type RefObject } from "react";
+import { useEffect, useRef, useState, type ReactNode, type RefObject } from "react";
 import { href } from "../../place";
 import type { Listing } from "../../state/admin/listing";
 import type { DraftTerms } from "../../state/admin/rule-draft";
-import { useSource } from "../../state/source";
+import { useSource } from "../../shared/source";
 import { usePage, useText, useWorkspace } from "../context";
 import { useUserName } from "../names";
-import { Avatar, Dialog, errorOf, Name } from "../parts";
+import { Area, Avatar, Dialog, errorOf, Name, Select as PlainSelect } from "../parts";
 import { useAdminText } from "./context";
 
 /** A screen, whose heading has the focus when it is opened: a screen reader says where the user is. */
@@ -168,18 +168,14 @@ export function Select<V extends string>({
     options: ReadonlyArray<readonly [V, string]>;
     onChange: (value: V) => void;
 }): ReactNode {
-    const id = useId();
     return (
-        <div className="field">
-            <label htmlFor={id}>{label}</label>
-            <select id={id} value={value} onChange={(event) => onChange(event.target.value as V)}>
-                {options.map(([option, text]) => (
-                    <option key={option} value={option}>
-                        {text}
-                    </option>
-                ))}
-            </select>
-        </div>
+        <PlainSelect label={label} value={value} onChange={(event) => onChange(event.target.value as V)}>
+            {options.map(([option, text]) => (
+                <option key={option} value={option}>
+                    {text}
+                </option>
+            ))}
+        </PlainSelect>
     );
 }
 
@@ -197,30 +193,6 @@ export function Check({
             <input type="checkbox" checked={checked} onChange={(event) => onChange(event.target.checked)} />
             {label}
         </label>
-    );
-}
-
-export function Area({
-    label,
-    hint,
-    ...rest
-}: { label: string; hint?: string } & React.TextareaHTMLAttributes<HTMLTextAreaElement>): ReactNode {
-    const id = useId();
-    return (
-        <div className="field">
-            <label htmlFor={id}>{label}</label>
-            <textarea
-                id={id}
-                rows={3}
-                {...rest}
-                aria-describedby={hint === undefined ? undefined : `${id}-hint`}
-            />
-            {hint !== undefined && (
-                <small id={`${id}-hint`} className="hint">
-                    {hint}
-                </small>
-            )}
-        </div>
     );
 }
 
@@ -368,7 +340,7 @@ export function useNote(label: string, hint?: string): [string, ReactNode, (note
     const field = (
         <Area
             label={label}
-            {...(hint !== undefined && { hint })}
+            hint={hint}
             value={note}
             maxLength={1_000}
             onChange={(event) => setNote(event.target.value)}

@@ -3,7 +3,7 @@ import type { moderation } from "@posthouse/client";
 import { useEffect, useState, type ReactNode } from "react";
 import { href } from "../../place";
 import { termsOf, type DraftTerms } from "../../state/admin/rule-draft";
-import { useSource } from "../../state/source";
+import { useSource } from "../../shared/source";
 import { useWorkspace } from "../context";
 import { useCall } from "../parts";
 import { useAdmin, useAdminText } from "./context";
