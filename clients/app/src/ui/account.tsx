@@ -1,5 +1,5 @@
 // The account in the settings: how others see the user, what they learn, how it is signed in to, and its end.
-import { account, CallError, type auth, type moderation, type user } from "@posthouse/client";
+import { account, type auth, type moderation, type user } from "@posthouse/client";
 import { useEffect, useState, type FormEvent, type ReactNode } from "react";
 import { useSource } from "../shared/source";
 import { isInForce } from "../state/standing";
@@ -21,6 +21,11 @@ const STATUS_EMOJIS = ["💬", "🍽️", "🏖️", "🤒", "🚗", "🎧", "�
 const MAX_ABOUT_CHARACTERS = 500;
 const MAX_STATUS_CHARACTERS = 100;
 const MAX_APPEAL_CHARACTERS = 2_000;
+/** The refusal of a password is no end of a session, and nothing that the user may not do. */
+const PASSWORD_ERRORS = {
+    permission_denied: "account.wrongPassword",
+    unauthenticated: "account.wrongPassword",
+} as const;
 
 /** How others see the user, beside the name. */
 export function ProfileDetails(): ReactNode {
@@ -315,7 +320,7 @@ function Password(): ReactNode {
                 minLength={8}
                 hint={t("passwordRule")}
             />
-            <WrongPassword error={error} />
+            <ErrorText error={error} here={PASSWORD_ERRORS} />
             <button type="submit" disabled={isBusy}>
                 {t("account.changePassword")}
             </button>
@@ -367,7 +372,7 @@ function Address(): ReactNode {
                 hint={t("account.emailHint")}
             />
             <PasswordField name="current" label={t("account.currentPassword")} />
-            <WrongPassword error={error} />
+            <ErrorText error={error} here={PASSWORD_ERRORS} />
             <button type="submit" disabled={isBusy}>
                 {t("submit.forgot")}
             </button>
@@ -397,7 +402,7 @@ function Deletion(): ReactNode {
                         <input type="checkbox" required />
                         {t("account.deleteSure")}
                     </label>
-                    <WrongPassword error={error} />
+                    <ErrorText error={error} here={PASSWORD_ERRORS} />
                     <div className="row">
                         <button type="button" onClick={() => setIsAsked(false)}>
                             {t("cancel")}
@@ -418,17 +423,4 @@ function Deletion(): ReactNode {
 
 function PasswordField(props: { name: string; label: string; autoFocus?: boolean }): ReactNode {
     return <Field type="password" autoComplete="current-password" required {...props} />;
-}
-
-/** Here the refusal of a password is no end of a session, and nothing that the user may not do. */
-function WrongPassword({ error }: { error: unknown }): ReactNode {
-    const t = useText();
-    const isPassword =
-        error instanceof CallError && (error.code === "permission_denied" || error.code === "unauthenticated");
-    if (!isPassword) return <ErrorText error={error} />;
-    return (
-        <p className="error" role="alert">
-            {t("account.wrongPassword")}
-        </p>
-    );
 }

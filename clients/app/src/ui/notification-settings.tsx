@@ -1,5 +1,5 @@
 // Of what the user is notified, when, and where: in browsers, at a server of theirs, by mail and by text message.
-import { CallError, type notification } from "@posthouse/client";
+import type { notification } from "@posthouse/client";
 import { useEffect, useId, useState, type ReactNode } from "react";
 import type { Preferences, Subscription } from "../state/notices";
 import { useSource } from "../shared/source";
@@ -10,6 +10,8 @@ import { Dialog, ErrorText, Field, IconButton, Name, SavedForm, Select, useCall 
 const LEVELS: readonly notification.NotificationLevel[] = ["all", "mentions", "none"];
 /** What quiet hours are at first. */
 const NIGHT = { from: "22:00", to: "07:00" };
+/** What refusals of a code mean. */
+const CODE_ERRORS = { conflict: "notices.codeOver", permission_denied: "notices.wrongCode" } as const;
 
 export default function NotificationSettings({ onClose }: { onClose: () => void }): ReactNode {
     const t = useText();
@@ -245,7 +247,7 @@ function Code({ subscription: { id, name } }: { subscription: Subscription }): R
                 maxLength={6}
                 required
             />
-            <CodeError error={error} />
+            <ErrorText error={error} here={CODE_ERRORS} />
             <div className="row">
                 <button type="submit" disabled={isBusy}>
                     {t("notices.confirm")}
@@ -264,18 +266,6 @@ function Code({ subscription: { id, name } }: { subscription: Subscription }): R
                 </button>
             </div>
         </form>
-    );
-}
-
-/** Refusals of a code have their own meaning. */
-function CodeError({ error }: { error: unknown }): ReactNode {
-    const t = useText();
-    const code = error instanceof CallError ? error.code : undefined;
-    if (code !== "permission_denied" && code !== "conflict") return <ErrorText error={error} />;
-    return (
-        <p className="error" role="alert">
-            {t(code === "conflict" ? "notices.codeOver" : "notices.wrongCode")}
-        </p>
     );
 }
 

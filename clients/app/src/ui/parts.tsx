@@ -106,34 +106,34 @@ export function Avatar({ id, name, isOnline = false, src, onBroken, ref }: Avata
     );
 }
 
-/** What each refusal means to the user. */
-const EXPLAINED: Record<ErrorCode, Key> = {
-    malformed: "error.malformed",
-    invalid_argument: "error.invalid_argument",
-    unauthenticated: "error.unauthenticated",
-    token_expired: "error.token_expired",
-    permission_denied: "error.permission_denied",
-    not_a_member: "error.not_a_member",
-    consent_required: "error.consent_required",
-    not_found: "error.not_found",
-    no_such_file: "error.no_such_file",
-    not_configured: "error.not_configured",
-    method_not_allowed: "error.method_not_allowed",
-    unsupported_media_type: "error.unsupported_media_type",
-    conflict: "error.conflict",
-    cursor_expired: "error.cursor_expired",
-    limit_reached: "error.limit_reached",
-    idempotency_conflict: "error.idempotency_conflict",
-    too_large: "error.too_large",
-    rate_limited: "error.rate_limited",
-    slow_mode: "error.slow_mode",
-    unavailable: "error.unavailable",
-    internal: "error.internal",
+/** The codes of refusals. Each has a text. */
+const KNOWN: Record<ErrorCode, true> = {
+    malformed: true,
+    invalid_argument: true,
+    unauthenticated: true,
+    token_expired: true,
+    permission_denied: true,
+    not_a_member: true,
+    consent_required: true,
+    not_found: true,
+    no_such_file: true,
+    not_configured: true,
+    method_not_allowed: true,
+    unsupported_media_type: true,
+    conflict: true,
+    cursor_expired: true,
+    limit_reached: true,
+    idempotency_conflict: true,
+    too_large: true,
+    rate_limited: true,
+    slow_mode: true,
+    unavailable: true,
+    internal: true,
 };
 
 /** Returns the key of what a refusal means to the user; a code of a later release is a fault to who reads it. */
 export function codeKey(code: ErrorCode | undefined): Key {
-    return (code && EXPLAINED[code]) ?? "error.fault";
+    return code && KNOWN[code] ? `error.${code}` : "error.fault";
 }
 
 /** Codes whose refusals say in their own words what is wrong with the request, and what makes room. */
@@ -153,11 +153,18 @@ export function errorOf(error: unknown): { key: Key; detail?: string } {
     return { key: "error.fault" };
 }
 
-/** What went wrong, said at once. */
-export function ErrorText({ error }: { error: unknown }): ReactNode {
+/** What went wrong, said at once. `here` is what refusals mean in this place. */
+export function ErrorText({
+    error,
+    here,
+}: {
+    error: unknown;
+    here?: Partial<Record<ErrorCode, Key>>;
+}): ReactNode {
     const t = useText();
     if (error === undefined) return null;
-    const { key, detail } = errorOf(error);
+    const own = error instanceof CallError && error.code && here?.[error.code];
+    const { key, detail } = own ? { key: own, detail: undefined } : errorOf(error);
     return (
         <p className="error" role="alert">
             {t(key)} {detail && <bdi>{detail}</bdi>}
