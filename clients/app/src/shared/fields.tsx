@@ -1,7 +1,7 @@
 // Fields of forms: a label, what is entered, and what is to know of it.
 import {
-    createElement,
     useId,
+    type ElementType,
     type InputHTMLAttributes,
     type ReactNode,
     type SelectHTMLAttributes,
@@ -11,17 +11,17 @@ import {
 type Labelled<A> = { label: string; hint?: string | undefined } & A;
 
 function Labelled({
-    control,
+    control: Control,
     label,
     hint,
     ...rest
-}: Labelled<{ control: "input" | "textarea" | "select"; [attribute: string]: unknown }>): ReactNode {
+}: Labelled<{ control: ElementType; [attribute: string]: unknown }>): ReactNode {
     const id = useId();
     const hintId = hint === undefined ? hint : `${id}-hint`;
     return (
         <div className="field">
             <label htmlFor={id}>{label}</label>
-            {createElement(control, { ...rest, id, "aria-describedby": hintId })}
+            <Control {...rest} id={id} aria-describedby={hintId} />
             {hint !== undefined && (
                 <small id={hintId} className="hint">
                     {hint}

@@ -18,7 +18,7 @@ type PageProps = Omit<Page, "say"> & { children: ReactNode };
 
 /** Gives the page to all below, with a live region in which `say` speaks to who does not see the screen. */
 export function PageProvider({ config, texts, preferences, children }: PageProps): ReactNode {
-    const { say, region } = useLiveRegion();
+    const [say, region] = useLiveRegion();
     // What is said renders the region, and nothing of the page.
     const page = useMemo(() => ({ config, texts, preferences, say }), [config, texts, preferences, say]);
     return (

@@ -9,7 +9,7 @@ const PageContext = createContext<Page | undefined>(undefined);
 
 /** Gives the texts to all below, with a live region in which `say` speaks to who does not see the screen. */
 export function PageProvider({ texts, children }: { texts: Texts; children: ReactNode }): ReactNode {
-    const { say, region } = useLiveRegion();
+    const [say, region] = useLiveRegion();
     const page = useMemo(() => ({ texts, say }), [texts, say]);
     return (
         <PageContext value={page}>

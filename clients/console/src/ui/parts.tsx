@@ -129,11 +129,30 @@ export function Age({ at }: { at: string }): ReactNode {
     );
 }
 
-/** A table that scrolls within its own width, also by keyboard. */
-export function Table({ caption, ...rest }: { caption: string } & ComponentProps<"table">): ReactNode {
+/** A table that scrolls within its own width, also by keyboard. The children are its rows. */
+export function Table({
+    caption,
+    columns,
+    children,
+}: {
+    caption: string;
+    columns: readonly string[];
+    children: ReactNode;
+}): ReactNode {
     return (
         <div className="table" role="group" aria-label={caption} tabIndex={0}>
-            <table {...rest} aria-label={caption} />
+            <table aria-label={caption}>
+                <thead>
+                    <tr>
+                        {columns.map((column) => (
+                            <th key={column} scope="col">
+                                {column}
+                            </th>
+                        ))}
+                    </tr>
+                </thead>
+                <tbody>{children}</tbody>
+            </table>
         </div>
     );
 }
