@@ -1,5 +1,5 @@
 // The service worker as a page sees it: it keeps the page's files, shows pushes, and is replaced by that of a later release.
-import { Source } from "./state/source";
+import { Source } from "./shared/source";
 import type { NoticeData } from "./worker/notice";
 import type { ToPage, ToWorker } from "./worker/words";
 

@@ -1,5 +1,5 @@
 // How this browser shows the messenger. It concerns the device and not the account, and is no secret.
-import { Source } from "./state/source";
+import { Source } from "./shared/source";
 
 const KEY = "posthouse.preferences";
 

@@ -1,33 +1,14 @@
 import { expect, test } from "vitest";
 import en from "../src/text/languages/en.json";
 import { bestLanguage, LANGUAGE_TAGS, Texts } from "../src/text/texts";
+import { expectTexts, placeholders, type TextFile } from "./texts";
 
-const FILES = import.meta.glob<Record<string, string | Record<string, string>>>(
-    "../src/text/languages/*.json",
-    { import: "default", eager: true },
-);
-
-const placeholders = (text: string) => [...text.matchAll(/\{(\w+)\}/g)].map(([, name]) => name!).sort();
+const FILES = import.meta.glob<TextFile>("../src/text/languages/*.json", { import: "default", eager: true });
 
 test.each(Object.entries(FILES))("%s has every text, every plural and every value", (path, texts) => {
-    const language = path.replace(/^.*\/(.*)\.json$/, "$1");
-    expect(Object.keys(texts).sort()).toEqual(Object.keys(en).sort());
-    const { pluralCategories } = new Intl.PluralRules(language).resolvedOptions();
-    for (const [key, text] of Object.entries(texts)) {
-        const english = en[key as keyof typeof en];
-        expect(typeof text, key).toBe(typeof english);
-        if (typeof text === "string") {
-            expect(placeholders(text), key).toEqual(placeholders(english as string));
-            continue;
-        }
-        for (const category of pluralCategories)
-            expect(Object.keys(text), `${key} in ${language}`).toContain(category);
-        for (const form of Object.values(text)) {
-            expect(new Set(placeholders(form)), key).toEqual(
-                new Set(placeholders((english as { other: string }).other)),
-            );
-        }
-    }
+    expectTexts(expect, path, texts, en, (key, _form, text, english) =>
+        expect(new Set(placeholders(text)), key).toEqual(new Set(placeholders(english))),
+    );
 });
 
 test("a number chooses its form by the rules of the language", async () => {

@@ -1,31 +1,15 @@
 import { expect, test } from "vitest";
+import { expectTexts, placeholders, type TextFile } from "../../app/test/texts";
 import en from "../src/text/languages/en.json";
 import { Texts } from "../src/text/texts";
 
-const FILES = import.meta.glob<Record<string, string | Record<string, string>>>(
-    "../src/text/languages/*.json",
-    { import: "default", eager: true },
-);
-
-const placeholders = (text: string) => [...text.matchAll(/\{(\w+)\}/g)].map(([, name]) => name!).sort();
+const FILES = import.meta.glob<TextFile>("../src/text/languages/*.json", { import: "default", eager: true });
 
 test.each(Object.entries(FILES))("%s has every text, every plural and every value", (path, texts) => {
-    const language = path.replace(/^.*\/(.*)\.json$/, "$1");
-    expect(Object.keys(texts).sort()).toEqual(Object.keys(en).sort());
-    const { pluralCategories } = new Intl.PluralRules(language).resolvedOptions();
-    for (const [key, text] of Object.entries(texts)) {
-        const english = en[key as keyof typeof en];
-        expect(typeof text, key).toBe(typeof english);
-        if (typeof text === "string") {
-            expect(placeholders(text), key).toEqual(placeholders(english as string));
-            continue;
-        }
-        for (const category of pluralCategories)
-            expect(Object.keys(text), `${key} in ${language}`).toContain(category);
+    expectTexts(expect, path, texts, en, (key, form, text) => {
         // A form of one number may say it in words.
-        for (const [form, one] of Object.entries(text))
-            if (form !== "one") expect(placeholders(one), key).toContain("count");
-    }
+        if (form !== "one") expect(placeholders(text), key).toContain("count");
+    });
 });
 
 test("a number chooses its form, and a language is that of the browser or English", async () => {

@@ -1,6 +1,6 @@
 // Pictures of users and groups. Who has none is asked for once; the letters of the name stand there.
 import { CallError, files, type Identity, type media } from "@posthouse/client";
-import { Source } from "./source";
+import { Source } from "../shared/source";
 
 /** Lookups at a time. */
 const MAX_LOOKUPS = 4;

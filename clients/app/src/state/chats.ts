@@ -1,6 +1,6 @@
 // The user's chats in the order of the list, and how the connection is.
 import { ChatList, type Event, type socket } from "@posthouse/client";
-import { Source } from "./source";
+import { Source } from "../shared/source";
 
 export type ChatState = socket.ChatState;
 

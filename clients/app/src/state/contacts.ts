@@ -1,6 +1,6 @@
 // Whom the user has as a contact, and whom they block.
 import { CallError, contacts, type Identity, type user } from "@posthouse/client";
-import { Source } from "./source";
+import { Source } from "../shared/source";
 
 export class Contacts extends Source {
     readonly #identity: Identity;

@@ -1,7 +1,7 @@
 // What the user has written and not sent: here at once, in this browser in a moment, and on their other devices a little later.
 import type { Identity, socket } from "@posthouse/client";
 import type { Draft, Kept } from "./kept";
-import { Source } from "./source";
+import { Source } from "../shared/source";
 
 /** A pause in which nothing is typed. */
 const PAUSE_MS = 1_500;

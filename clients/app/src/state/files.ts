@@ -1,6 +1,6 @@
 // Files of the user on their way to the messenger, and where files of messages are fetched.
 import { CallError, files, type Identity, type media } from "@posthouse/client";
-import { Source } from "./source";
+import { Source } from "../shared/source";
 
 /** A link is not used in the last moments of its life. */
 const SPARE_MS = 30_000;

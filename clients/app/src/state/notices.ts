@@ -1,6 +1,6 @@
 // Of what the user is notified while no device of theirs takes messages, when, and where.
 import type { Identity, notification } from "@posthouse/client";
-import { Source } from "./source";
+import { Source } from "../shared/source";
 
 export type Preferences = notification.NotificationPreferences;
 export type Subscription = notification.Subscription;

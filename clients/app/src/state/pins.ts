@@ -1,6 +1,6 @@
 // The pinned messages of chats that were opened.
 import { QueryError, type Session, type socket } from "@posthouse/client";
-import { Source } from "./source";
+import { Source } from "../shared/source";
 
 /** Pins of a page; a chat with more shows the last ones. */
 const PAGE = 50;

@@ -1,6 +1,6 @@
 // What pages say of themselves to which messages have links. The messenger fetches them, so that a site learns nothing of who reads.
 import { CallError, files, type Identity, type media } from "@posthouse/client";
-import { Source } from "./source";
+import { Source } from "../shared/source";
 
 /** Lookups at a time. */
 const MAX_LOOKUPS = 2;

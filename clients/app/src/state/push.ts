@@ -1,7 +1,7 @@
 // This browser as a device that pushes reach while no page of the messenger is open.
 import { CallError, type Identity, type notification } from "@posthouse/client";
 import { installed } from "../installed";
-import { Source } from "./source";
+import { Source } from "../shared/source";
 
 /** The subscription of this browser at the messenger, and whose it is. Its id is no secret. */
 const KEY = "posthouse.push";

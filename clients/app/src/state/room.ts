@@ -1,6 +1,6 @@
 // One chat as it is read: a stretch of its log, which grows where the reader goes and stays bounded.
 import { QueryError, type ErrorCode, type Session, type socket } from "@posthouse/client";
-import { Source } from "./source";
+import { Source } from "../shared/source";
 import { Stretch } from "./stretch";
 
 type Message = socket.Message;

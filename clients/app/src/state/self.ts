@@ -1,7 +1,7 @@
 // The user's own profile, with the settings that no one else sees.
 import { account, CallError, files, type auth, type Identity, type user } from "@posthouse/client";
 import type { Avatars } from "./avatars";
-import { Source } from "./source";
+import { Source } from "../shared/source";
 import type { Users } from "./users";
 
 export class Self extends Source {

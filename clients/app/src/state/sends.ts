@@ -1,7 +1,7 @@
 // What the user has sent and is not yet an entry, with the state that is true of it.
 import type { ErrorCode, Event, Outgoing, Post, Session } from "@posthouse/client";
 import type { Kept, Refused } from "./kept";
-import { Source } from "./source";
+import { Source } from "../shared/source";
 
 /** `waiting`: not known to have arrived. `accepted`: in the log, and cannot be lost. `stored`: it has a place, and is shown there in a moment. */
 export type SendState = "waiting" | "accepted" | "stored" | "refused";

@@ -1,7 +1,7 @@
 // What moderation says of the user: what moderators decided, as until when the user may not write, and whether the user is a moderator. The
 // tenant's manifest names those, and the messenger looks at it with each call; here it says what is shown.
 import { CallError, reports, type Identity, type moderation } from "@posthouse/client";
-import { Source } from "./source";
+import { Source } from "../shared/source";
 
 export class Standing extends Source {
     /** Whether the user is a moderator. Absent until the messenger has said it. */

@@ -1,6 +1,6 @@
 // Users as the messenger describes them, how they are at present, and who of them is typing.
 import { CallError, type Identity, type socket, type user } from "@posthouse/client";
-import { Source } from "./source";
+import { Source } from "../shared/source";
 
 /** Lookups at a time. */
 const MAX_LOOKUPS = 4;

@@ -3,12 +3,12 @@ import { groups, type chat } from "@posthouse/client";
 import { useEffect, useId, useState, type ReactNode } from "react";
 import { go, href } from "../place";
 import type { ChatState } from "../state/chats";
-import { useSource } from "../state/source";
+import { useSource } from "../shared/source";
 import { ChatAvatar } from "./avatar";
 import { Confirm } from "./confirm";
 import { usePage, useText, useWorkspace } from "./context";
 import { useChatName } from "./names";
-import { Dialog, ErrorText, Field, Name, useCall } from "./parts";
+import { Area, Dialog, ErrorText, Field, Name, SavedForm, Select, useCall } from "./parts";
 import { PicturePicker } from "./picture-picker";
 import { manages, maySetExpiry } from "./rights";
 
@@ -112,9 +112,6 @@ function About({ chat, onClose }: { chat: ChatState; onClose: () => void }): Rea
 function Words({ chat }: { chat: ChatState }): ReactNode {
     const t = useText();
     const { identity } = useWorkspace();
-    const { isBusy, error, run } = useCall();
-    const [isSaved, setIsSaved] = useState(false);
-    const topicId = useId();
     const save = async (form: FormData) => {
         const [title, topic] = [String(form.get("title")).trim(), String(form.get("topic")).trim()];
         const request: chat.UpdateChatRequest = {
@@ -122,17 +119,9 @@ function Words({ chat }: { chat: ChatState }): ReactNode {
             ...(topic !== (chat.topic ?? "") && { topic }),
         };
         if (Object.keys(request).length > 0) await groups.update(identity, chat.chat, request);
-        setIsSaved(true);
     };
     return (
-        <form
-            onChange={() => setIsSaved(false)}
-            onSubmit={(event) => {
-                event.preventDefault();
-                const form = new FormData(event.currentTarget);
-                run(() => save(form));
-            }}
-        >
+        <SavedForm save={save}>
             <Field
                 label={t("groupTitle")}
                 name="title"
@@ -141,25 +130,15 @@ function Words({ chat }: { chat: ChatState }): ReactNode {
                 maxLength={MAX_TITLE_CHARACTERS}
                 defaultValue={chat.title}
             />
-            <div className="field">
-                <label htmlFor={topicId}>{t("about.topic")}</label>
-                <textarea
-                    id={topicId}
-                    name="topic"
-                    rows={2}
-                    dir="auto"
-                    maxLength={MAX_TOPIC_CHARACTERS}
-                    defaultValue={chat.topic}
-                />
-            </div>
-            <ErrorText error={error} />
-            <div className="row">
-                <button type="submit" disabled={isBusy}>
-                    {t("save")}
-                </button>
-                <span role="status">{isSaved && t("saved")}</span>
-            </div>
-        </form>
+            <Area
+                label={t("about.topic")}
+                name="topic"
+                rows={2}
+                dir="auto"
+                maxLength={MAX_TOPIC_CHARACTERS}
+                defaultValue={chat.topic}
+            />
+        </SavedForm>
     );
 }
 
@@ -213,37 +192,30 @@ function Access({ chat: { chat: id, role } }: { chat: ChatState }): ReactNode {
     const { identity } = useWorkspace();
     const [known, setKnown] = useState<chat.Chat>();
     const { isBusy, error, run } = useCall();
-    const [historyId, visibilityId] = [useId(), useId()];
     useEffect(() => run(async () => setKnown(await groups.chat(identity, id))), [identity, id]);
     const set = (request: chat.UpdateChatRequest) =>
         run(async () => setKnown(await groups.update(identity, id, request)));
     if (!known) return <ErrorText error={error} />;
     return (
         <>
-            <div className="field">
-                <label htmlFor={historyId}>{t("history.title")}</label>
-                <select
-                    id={historyId}
-                    value={known.history ?? "from_entry"}
-                    disabled={isBusy}
-                    onChange={({ target }) => set({ history: target.value as chat.HistoryAccess })}
-                >
-                    <option value="from_entry">{t("history.from_entry")}</option>
-                    <option value="all">{t("history.all")}</option>
-                </select>
-            </div>
-            <div className="field">
-                <label htmlFor={visibilityId}>{t("visibility.title")}</label>
-                <select
-                    id={visibilityId}
-                    value={known.visibility ?? "private"}
-                    disabled={isBusy || role !== "owner"}
-                    onChange={({ target }) => set({ visibility: target.value as chat.Visibility })}
-                >
-                    <option value="private">{t("visibility.private")}</option>
-                    <option value="public">{t("visibility.public")}</option>
-                </select>
-            </div>
+            <Select
+                label={t("history.title")}
+                value={known.history ?? "from_entry"}
+                disabled={isBusy}
+                onChange={({ target }) => set({ history: target.value as chat.HistoryAccess })}
+            >
+                <option value="from_entry">{t("history.from_entry")}</option>
+                <option value="all">{t("history.all")}</option>
+            </Select>
+            <Select
+                label={t("visibility.title")}
+                value={known.visibility ?? "private"}
+                disabled={isBusy || role !== "owner"}
+                onChange={({ target }) => set({ visibility: target.value as chat.Visibility })}
+            >
+                <option value="private">{t("visibility.private")}</option>
+                <option value="public">{t("visibility.public")}</option>
+            </Select>
             <ErrorText error={error} />
         </>
     );

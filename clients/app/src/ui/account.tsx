@@ -1,12 +1,12 @@
 // The account in the settings: how others see the user, what they learn, how it is signed in to, and its end.
-import { account, CallError, type auth, type moderation, type user } from "@posthouse/client";
-import { useEffect, useId, useState, type FormEvent, type ReactNode } from "react";
-import { useSource } from "../state/source";
+import { account, type auth, type moderation, type user } from "@posthouse/client";
+import { useEffect, useState, type FormEvent, type ReactNode } from "react";
+import { useSource } from "../shared/source";
 import { isInForce } from "../state/standing";
 import { UserAvatar } from "./avatar";
 import { usePage, useText, useWorkspace } from "./context";
 import { useChatName, useUserName } from "./names";
-import { ErrorText, Field, useCall } from "./parts";
+import { Area, ErrorText, Field, SavedForm, SaveRow, Select, useCall } from "./parts";
 import { PicturePicker } from "./picture-picker";
 
 const CONTACTABLE_BY: readonly user.ContactableBy[] = ["everyone", "shared_chats", "nobody"];
@@ -21,6 +21,11 @@ const STATUS_EMOJIS = ["💬", "🍽️", "🏖️", "🤒", "🚗", "🎧", "�
 const MAX_ABOUT_CHARACTERS = 500;
 const MAX_STATUS_CHARACTERS = 100;
 const MAX_APPEAL_CHARACTERS = 2_000;
+/** The refusal of a password is no end of a session, and nothing that the user may not do. */
+const PASSWORD_ERRORS = {
+    permission_denied: "account.wrongPassword",
+    unauthenticated: "account.wrongPassword",
+} as const;
 
 /** How others see the user, beside the name. */
 export function ProfileDetails(): ReactNode {
@@ -53,7 +58,6 @@ function Status(): ReactNode {
     const [text, setText] = useState(status?.text ?? "");
     const [life, setLife] = useState(0);
     const [isSaved, setIsSaved] = useState(false);
-    const [emojiId, lifeId] = [useId(), useId()];
     const set = (next: user.SetStatus) =>
         run(async () => {
             await self.update({ status: next });
@@ -73,17 +77,14 @@ function Status(): ReactNode {
             }}
         >
             <h3>{t("status.title")}</h3>
-            <div className="field">
-                <label htmlFor={emojiId}>{t("status.emoji")}</label>
-                <select id={emojiId} value={emoji} onChange={(event) => setEmoji(event.target.value)}>
-                    <option value="">{t("status.noEmoji")}</option>
-                    {[...new Set([...STATUS_EMOJIS, ...(emoji === "" ? [] : [emoji])])].map((one) => (
-                        <option key={one} value={one}>
-                            {one}
-                        </option>
-                    ))}
-                </select>
-            </div>
+            <Select label={t("status.emoji")} value={emoji} onChange={(event) => setEmoji(event.target.value)}>
+                <option value="">{t("status.noEmoji")}</option>
+                {[...new Set([...STATUS_EMOJIS, ...(emoji === "" ? [] : [emoji])])].map((one) => (
+                    <option key={one} value={one}>
+                        {one}
+                    </option>
+                ))}
+            </Select>
             <Field
                 label={t("status.text")}
                 dir="auto"
@@ -91,21 +92,19 @@ function Status(): ReactNode {
                 value={text}
                 onChange={(event) => setText(event.target.value)}
             />
-            <div className="field">
-                <label htmlFor={lifeId}>{t("status.life")}</label>
-                <select id={lifeId} value={life} onChange={(event) => setLife(Number(event.target.value))}>
-                    {STATUS_LIVES.map((seconds) => (
-                        <option key={seconds} value={seconds}>
-                            {seconds === 0 ? t("status.untilChanged") : texts.span(seconds)}
-                        </option>
-                    ))}
-                </select>
-            </div>
+            <Select
+                label={t("status.life")}
+                value={life}
+                onChange={(event) => setLife(Number(event.target.value))}
+            >
+                {STATUS_LIVES.map((seconds) => (
+                    <option key={seconds} value={seconds}>
+                        {seconds === 0 ? t("status.untilChanged") : texts.span(seconds)}
+                    </option>
+                ))}
+            </Select>
             <ErrorText error={error} />
-            <div className="row">
-                <button type="submit" disabled={isBusy}>
-                    {t("save")}
-                </button>
+            <SaveRow isBusy={isBusy} isSaved={isSaved}>
                 {status && (
                     <button
                         type="button"
@@ -119,8 +118,7 @@ function Status(): ReactNode {
                         {t("status.remove")}
                     </button>
                 )}
-                <span role="status">{isSaved && t("saved")}</span>
-            </div>
+            </SaveRow>
         </form>
     );
 }
@@ -128,40 +126,16 @@ function Status(): ReactNode {
 function About(): ReactNode {
     const t = useText();
     const { self } = useWorkspace();
-    const { isBusy, error, run } = useCall();
-    const [isSaved, setIsSaved] = useState(false);
-    const id = useId();
     return (
-        <form
-            onChange={() => setIsSaved(false)}
-            onSubmit={(event) => {
-                event.preventDefault();
-                const about = String(new FormData(event.currentTarget).get("about")).trim();
-                run(async () => {
-                    await self.update({ about });
-                    setIsSaved(true);
-                });
-            }}
-        >
-            <div className="field">
-                <label htmlFor={id}>{t("account.about")}</label>
-                <textarea
-                    id={id}
-                    name="about"
-                    rows={3}
-                    dir="auto"
-                    maxLength={MAX_ABOUT_CHARACTERS}
-                    defaultValue={self.profile.about}
-                />
-            </div>
-            <ErrorText error={error} />
-            <div className="row">
-                <button type="submit" disabled={isBusy}>
-                    {t("save")}
-                </button>
-                <span role="status">{isSaved && t("saved")}</span>
-            </div>
-        </form>
+        <SavedForm save={(form) => self.update({ about: String(form.get("about")).trim() })}>
+            <Area
+                label={t("account.about")}
+                name="about"
+                dir="auto"
+                maxLength={MAX_ABOUT_CHARACTERS}
+                defaultValue={self.profile.about}
+            />
+        </SavedForm>
     );
 }
 
@@ -173,43 +147,34 @@ export function Privacy(): ReactNode {
     const { profile } = useSource(self);
     const { showsPreviews } = useSource(preferences);
     const { isBusy, error, run } = useCall();
-    const [contactId, presenceId] = [useId(), useId()];
     const set = (request: user.UpdateProfileRequest) => run(() => self.update(request));
     return (
         <section>
             <h3>{t("privacy.title")}</h3>
-            <div className="field">
-                <label htmlFor={contactId}>{t("privacy.contactableBy")}</label>
-                <select
-                    id={contactId}
-                    value={profile.contactable_by}
-                    disabled={isBusy}
-                    onChange={({ target }) => set({ contactable_by: target.value as user.ContactableBy })}
-                >
-                    {CONTACTABLE_BY.map((name) => (
-                        <option key={name} value={name}>
-                            {t(`privacy.${name}`)}
-                        </option>
-                    ))}
-                </select>
-            </div>
-            <div className="field">
-                <label htmlFor={presenceId}>{t("privacy.presence")}</label>
-                <select
-                    id={presenceId}
-                    value={profile.presence_visible_to ?? "everyone"}
-                    disabled={isBusy}
-                    onChange={({ target }) =>
-                        set({ presence_visible_to: target.value as user.PresenceVisibleTo })
-                    }
-                >
-                    {PRESENCE_VISIBLE_TO.map((name) => (
-                        <option key={name} value={name}>
-                            {t(`privacy.${name}`)}
-                        </option>
-                    ))}
-                </select>
-            </div>
+            <Select
+                label={t("privacy.contactableBy")}
+                value={profile.contactable_by}
+                disabled={isBusy}
+                onChange={({ target }) => set({ contactable_by: target.value as user.ContactableBy })}
+            >
+                {CONTACTABLE_BY.map((name) => (
+                    <option key={name} value={name}>
+                        {t(`privacy.${name}`)}
+                    </option>
+                ))}
+            </Select>
+            <Select
+                label={t("privacy.presence")}
+                value={profile.presence_visible_to ?? "everyone"}
+                disabled={isBusy}
+                onChange={({ target }) => set({ presence_visible_to: target.value as user.PresenceVisibleTo })}
+            >
+                {PRESENCE_VISIBLE_TO.map((name) => (
+                    <option key={name} value={name}>
+                        {t(`privacy.${name}`)}
+                    </option>
+                ))}
+            </Select>
             <div className="field">
                 <label className="check">
                     <input
@@ -264,7 +229,6 @@ function SanctionItem({ sanction }: { sanction: moderation.Sanction }): ReactNod
     const { standing, chats } = useWorkspace();
     const chatName = useChatName();
     const { isBusy, error, run } = useCall();
-    const appealId = useId();
     const { id, kind, chat, note, until_ms, created_at_ms, lifted } = sanction;
     const where = chat == null ? undefined : chats.get(chat);
     const appeal = standing.appealOf(id);
@@ -295,17 +259,14 @@ function SanctionItem({ sanction }: { sanction: moderation.Sanction }): ReactNod
                         if (text !== "") run(() => standing.appeal(id, text));
                     }}
                 >
-                    <div className="field">
-                        <label htmlFor={appealId}>{t("appeal.text")}</label>
-                        <textarea
-                            id={appealId}
-                            name="appeal"
-                            rows={2}
-                            dir="auto"
-                            required
-                            maxLength={MAX_APPEAL_CHARACTERS}
-                        />
-                    </div>
+                    <Area
+                        label={t("appeal.text")}
+                        name="appeal"
+                        rows={2}
+                        dir="auto"
+                        required
+                        maxLength={MAX_APPEAL_CHARACTERS}
+                    />
                     <ErrorText error={error} />
                     <button type="submit" disabled={isBusy}>
                         {t("appeal.send")}
@@ -359,7 +320,7 @@ function Password(): ReactNode {
                 minLength={8}
                 hint={t("passwordRule")}
             />
-            <WrongPassword error={error} />
+            <ErrorText error={error} here={PASSWORD_ERRORS} />
             <button type="submit" disabled={isBusy}>
                 {t("account.changePassword")}
             </button>
@@ -411,7 +372,7 @@ function Address(): ReactNode {
                 hint={t("account.emailHint")}
             />
             <PasswordField name="current" label={t("account.currentPassword")} />
-            <WrongPassword error={error} />
+            <ErrorText error={error} here={PASSWORD_ERRORS} />
             <button type="submit" disabled={isBusy}>
                 {t("submit.forgot")}
             </button>
@@ -441,7 +402,7 @@ function Deletion(): ReactNode {
                         <input type="checkbox" required />
                         {t("account.deleteSure")}
                     </label>
-                    <WrongPassword error={error} />
+                    <ErrorText error={error} here={PASSWORD_ERRORS} />
                     <div className="row">
                         <button type="button" onClick={() => setIsAsked(false)}>
                             {t("cancel")}
@@ -462,17 +423,4 @@ function Deletion(): ReactNode {
 
 function PasswordField(props: { name: string; label: string; autoFocus?: boolean }): ReactNode {
     return <Field type="password" autoComplete="current-password" required {...props} />;
-}
-
-/** Here the refusal of a password is no end of a session, and nothing that the user may not do. */
-function WrongPassword({ error }: { error: unknown }): ReactNode {
-    const t = useText();
-    const isPassword =
-        error instanceof CallError && (error.code === "permission_denied" || error.code === "unauthenticated");
-    if (!isPassword) return <ErrorText error={error} />;
-    return (
-        <p className="error" role="alert">
-            {t("account.wrongPassword")}
-        </p>
-    );
 }

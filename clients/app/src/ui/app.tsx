@@ -4,7 +4,7 @@ import { useCallback, useEffect, useRef, useState, type ReactNode } from "react"
 import { paint } from "../branding";
 import type { Preferences } from "../preferences";
 import { mailLink, type SignIn } from "../sign-in";
-import { useSource } from "../state/source";
+import { useSource } from "../shared/source";
 import { Workspace } from "../state/workspace";
 import { bestLanguage, Texts, type Key } from "../text/texts";
 import { closingKey } from "./closings";

@@ -2,7 +2,7 @@
 import { useEffect, useRef, type ReactNode } from "react";
 import type { Pictured } from "../state/avatars";
 import type { ChatState } from "../state/chats";
-import { useSource } from "../state/source";
+import { useSource } from "../shared/source";
 import { usePage, useWorkspace } from "./context";
 import { Avatar } from "./parts";
 

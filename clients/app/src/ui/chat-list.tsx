@@ -2,7 +2,7 @@
 import { useMemo, useState, type ReactNode } from "react";
 import { go, href, type Place } from "../place";
 import type { ChatState } from "../state/chats";
-import { useSource } from "../state/source";
+import { useSource } from "../shared/source";
 import { plainText } from "../text/markup";
 import { ChatAvatar } from "./avatar";
 import { usePage, useText, useWorkspace } from "./context";

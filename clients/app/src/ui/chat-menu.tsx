@@ -2,7 +2,7 @@
 import { useState, type ReactNode } from "react";
 import { go, type Place } from "../place";
 import type { ChatState } from "../state/chats";
-import { useSource } from "../state/source";
+import { useSource } from "../shared/source";
 import { usePage, useText, useWorkspace } from "./context";
 import { Menu, type MenuItem } from "./menu";
 import { useChatName, useUserName } from "./names";

@@ -3,7 +3,7 @@ import type { socket } from "@posthouse/client";
 import { lazy, useCallback, useEffect, useState, type DragEvent, type ReactNode } from "react";
 import { go, href, type Place } from "../place";
 import type { ChatState } from "../state/chats";
-import { useSource } from "../state/source";
+import { useSource } from "../shared/source";
 import { ChatAvatar } from "./avatar";
 import { ChatMenu } from "./chat-menu";
 import { Composer, type Writing } from "./composer";

@@ -13,7 +13,7 @@ import {
 import type { Post } from "@posthouse/client";
 import type { ChatState } from "../state/chats";
 import type { Upload } from "../state/files";
-import { useSource } from "../state/source";
+import { useSource } from "../shared/source";
 import type { Profile } from "../state/users";
 import { plainText } from "../text/markup";
 import { completed, completions, mentionedIn, wordAt } from "../text/mentions";

@@ -1,7 +1,7 @@
 // Contacts, and whom the user blocks.
 import { useEffect, type ReactNode } from "react";
 import { href, type Place } from "../place";
-import { useSource } from "../state/source";
+import { useSource } from "../shared/source";
 import { UserAvatar } from "./avatar";
 import { useText, useWorkspace } from "./context";
 import { useUserName } from "./names";

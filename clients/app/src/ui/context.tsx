@@ -1,5 +1,6 @@
 // What every component may use without being handed it.
-import { createContext, useCallback, useContext, useMemo, useState, type ReactNode } from "react";
+import { createContext, useCallback, useContext, useMemo, type ReactNode } from "react";
+import { useLiveRegion } from "../shared/live-region";
 import type { Config } from "../config";
 import type { Preferences } from "../preferences";
 import type { Workspace } from "../state/workspace";
@@ -17,17 +18,13 @@ type PageProps = Omit<Page, "say"> & { children: ReactNode };
 
 /** Gives the page to all below, with a live region in which `say` speaks to who does not see the screen. */
 export function PageProvider({ config, texts, preferences, children }: PageProps): ReactNode {
-    const [said, setSaid] = useState({ text: "", turn: 0 });
-    // The same text twice is two announcements: a region with another key is read.
-    const say = useCallback((text: string) => setSaid(({ turn }) => ({ text, turn: turn + 1 })), []);
+    const [say, region] = useLiveRegion();
     // What is said renders the region, and nothing of the page.
     const page = useMemo(() => ({ config, texts, preferences, say }), [config, texts, preferences, say]);
     return (
         <PageContext value={page}>
             {children}
-            <div className="visually-hidden" role="status" aria-live="polite">
-                <span key={said.turn}>{said.text}</span>
-            </div>
+            {region}
         </PageContext>
     );
 }

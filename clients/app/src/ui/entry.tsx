@@ -5,7 +5,7 @@ import { href } from "../place";
 import type { ChatState } from "../state/chats";
 import type { Room } from "../state/room";
 import type { Sending } from "../state/sends";
-import { useSource } from "../state/source";
+import { useSource } from "../shared/source";
 import { Markup, plainText } from "../text/markup";
 import { Attachments } from "./attachments";
 import { usePage, useText, useWorkspace } from "./context";

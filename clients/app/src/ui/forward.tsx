@@ -2,7 +2,7 @@
 import type { socket } from "@posthouse/client";
 import { useState, type ReactNode } from "react";
 import { go } from "../place";
-import { useSource } from "../state/source";
+import { useSource } from "../shared/source";
 import { ChatAvatar } from "./avatar";
 import { usePage, useText, useWorkspace } from "./context";
 import { useChatName } from "./names";

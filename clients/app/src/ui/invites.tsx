@@ -1,11 +1,11 @@
 // The invite links of a group, and who asks to come in.
 import { groups, type chat } from "@posthouse/client";
-import { useEffect, useId, useRef, useState, type ReactNode } from "react";
+import { useEffect, useRef, useState, type ReactNode } from "react";
 import { href } from "../place";
 import { UserAvatar } from "./avatar";
 import { usePage, useText, useWorkspace } from "./context";
 import { useUserName } from "./names";
-import { Dialog, ErrorText, Field, IconButton, Name, useCall } from "./parts";
+import { Dialog, ErrorText, Field, IconButton, Name, Select, useCall } from "./parts";
 
 /** For how long a link is good, in seconds; 0 until it is revoked. */
 const LIVES = [3_600, 86_400, 604_800, 2_592_000, 0] as const;
@@ -33,7 +33,6 @@ export function InvitesOf({ chat: id }: { chat: string }): ReactNode {
     const [made, setMade] = useState<{ invite: string; address: string }>();
     const heading = useRef<HTMLHeadingElement>(null);
     const { isBusy, error, run } = useCall();
-    const lifeId = useId();
     const load = async () => {
         const [links, asking] = await Promise.all([
             groups.invites(identity, id),
@@ -72,16 +71,13 @@ export function InvitesOf({ chat: id }: { chat: string }): ReactNode {
                     run(() => make(form));
                 }}
             >
-                <div className="field">
-                    <label htmlFor={lifeId}>{t("invites.life")}</label>
-                    <select id={lifeId} name="life" defaultValue={FIRST_LIFE}>
-                        {LIVES.map((seconds) => (
-                            <option key={seconds} value={seconds}>
-                                {seconds === 0 ? t("invites.untilRevoked") : texts.span(seconds)}
-                            </option>
-                        ))}
-                    </select>
-                </div>
+                <Select label={t("invites.life")} name="life" defaultValue={FIRST_LIFE}>
+                    {LIVES.map((seconds) => (
+                        <option key={seconds} value={seconds}>
+                            {seconds === 0 ? t("invites.untilRevoked") : texts.span(seconds)}
+                        </option>
+                    ))}
+                </Select>
                 <Field
                     label={t("invites.uses")}
                     name="uses"

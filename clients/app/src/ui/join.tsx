@@ -3,7 +3,7 @@ import { groups, type chat } from "@posthouse/client";
 import { useEffect, useState, type ReactNode } from "react";
 import { go } from "../place";
 import { useText, useWorkspace } from "./context";
-import { Avatar, Dialog, errorOf, ErrorText, Name, useCall } from "./parts";
+import { Avatar, Dialog, ErrorText, Name, useCall } from "./parts";
 
 export default function Join({ code }: { code: string }): ReactNode {
     const t = useText();
@@ -21,15 +21,9 @@ export default function Join({ code }: { code: string }): ReactNode {
         if (chat === undefined) setHasAsked(true);
         else go({ chat }, true);
     };
-    const isGone = error !== undefined && !found && errorOf(error).key === "error.not_found";
     return (
         <Dialog title={t("join.title")} onClose={close}>
-            {isGone && (
-                <p className="error" role="alert">
-                    {t("join.gone")}
-                </p>
-            )}
-            {!isGone && <ErrorText error={error} />}
+            <ErrorText error={error} here={found ? {} : { not_found: "join.gone" }} />
             {!found && error === undefined && <p aria-busy="true">{t("loading")}</p>}
             {found && (
                 <>

@@ -1,6 +1,6 @@
 // What the page behind the first link of a message says of itself.
 import { useEffect, useMemo, type ReactNode } from "react";
-import { useSource } from "../state/source";
+import { useSource } from "../shared/source";
 import { firstLink } from "../text/markup";
 import { usePage, useText, useWorkspace } from "./context";
 

@@ -15,6 +15,9 @@ const DONE: Record<Kind, Key> = {
     notifications_end: "link.notifications_end",
 };
 
+/** What refusals of a link mean. */
+export const LINK_ERRORS = { conflict: "link.used", not_found: "link.over" } as const;
+
 type Props = { signIn: SignIn; kind: Kind; token: string; onOver: () => void };
 
 export function MailLinkScreen({ signIn, kind, token, onOver }: Props): ReactNode {
@@ -41,7 +44,7 @@ export function MailLinkScreen({ signIn, kind, token, onOver }: Props): ReactNod
             <div className="card" aria-busy={isBusy}>
                 <h1>{config.name}</h1>
                 <p role="status">{isDone ? t(DONE[kind]) : isBusy && t("link.working")}</p>
-                <LinkError error={error} />
+                <ErrorText error={error} here={LINK_ERRORS} />
                 {error !== undefined && !isOver && (
                     <button type="button" className="primary" onClick={open}>
                         {t("tryAgain")}
@@ -61,18 +64,6 @@ export function MailLinkScreen({ signIn, kind, token, onOver }: Props): ReactNod
                 )}
             </div>
         </main>
-    );
-}
-
-/** What is wrong with a link, or with the call that it makes. */
-export function LinkError({ error }: { error: unknown }): ReactNode {
-    const t = useText();
-    const code = error instanceof CallError ? error.code : undefined;
-    if (code !== "not_found" && code !== "conflict") return <ErrorText error={error} />;
-    return (
-        <p className="error" role="alert">
-            {t(code === "conflict" ? "link.used" : "link.over")}
-        </p>
     );
 }
 

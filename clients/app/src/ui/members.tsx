@@ -2,7 +2,7 @@
 import { groups, type chat, type search } from "@posthouse/client";
 import { useEffect, useState, type ReactNode } from "react";
 import { go, href } from "../place";
-import { useSource } from "../state/source";
+import { useSource } from "../shared/source";
 import { UserAvatar } from "./avatar";
 import { Confirm } from "./confirm";
 import { usePage, useText, useWorkspace } from "./context";

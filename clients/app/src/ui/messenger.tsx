@@ -1,7 +1,7 @@
 // The messenger of a signed-in user: the list, the open chat, and what opens above them.
 import { lazy, Suspense, useEffect, type ReactNode } from "react";
 import { go, usePlace, type AdminScreen, type Place } from "../place";
-import { useSource } from "../state/source";
+import { useSource } from "../shared/source";
 import { Chat } from "./chat";
 import { ChatListPanel } from "./chat-list";
 import { closingKey } from "./closings";

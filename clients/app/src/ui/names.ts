@@ -1,6 +1,6 @@
 // What users and chats are called.
 import type { ChatState } from "../state/chats";
-import { useSource } from "../state/source";
+import { useSource } from "../shared/source";
 import { useText, useWorkspace } from "./context";
 
 /** Returns what names a user: the own name for a contact, or the name that they give themselves. A deleted account, and one that is not known yet, have no name of their own. */

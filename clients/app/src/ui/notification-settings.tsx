@@ -1,15 +1,17 @@
 // Of what the user is notified, when, and where: in browsers, at a server of theirs, by mail and by text message.
-import { CallError, type notification } from "@posthouse/client";
-import { useEffect, useId, useState, type FormEvent, type ReactNode } from "react";
+import type { notification } from "@posthouse/client";
+import { useEffect, useId, useState, type ReactNode } from "react";
 import type { Preferences, Subscription } from "../state/notices";
-import { useSource } from "../state/source";
+import { useSource } from "../shared/source";
 import { usePage, useText, useWorkspace } from "./context";
 import { NotifyHere } from "./notify-here";
-import { Dialog, ErrorText, Field, IconButton, Name, useCall } from "./parts";
+import { Dialog, ErrorText, Field, IconButton, Name, SavedForm, Select, useCall } from "./parts";
 
 const LEVELS: readonly notification.NotificationLevel[] = ["all", "mentions", "none"];
 /** What quiet hours are at first. */
 const NIGHT = { from: "22:00", to: "07:00" };
+/** What refusals of a code mean. */
+const CODE_ERRORS = { conflict: "notices.codeOver", permission_denied: "notices.wrongCode" } as const;
 
 export default function NotificationSettings({ onClose }: { onClose: () => void }): ReactNode {
     const t = useText();
@@ -41,39 +43,27 @@ export default function NotificationSettings({ onClose }: { onClose: () => void 
 function What({ preferences }: { preferences: Preferences }): ReactNode {
     const t = useText();
     const { notices } = useWorkspace();
-    const { isBusy, error, run } = useCall();
     const [isQuiet, setIsQuiet] = useState(preferences.quiet != null);
-    const [isSaved, setIsSaved] = useState(false);
-    const [level, zone] = [useId(), useId()];
     const here = Intl.DateTimeFormat().resolvedOptions().timeZone;
     const quiet = preferences.quiet ?? { ...NIGHT, time_zone: here };
-    const submit = (event: FormEvent<HTMLFormElement>) => {
-        event.preventDefault();
-        const form = new FormData(event.currentTarget);
+    const save = (form: FormData) => {
         const field = (name: string) => String(form.get(name) ?? "");
-        const next: Preferences = {
+        return notices.set({
             level: LEVELS.find((known) => known === field("level")) ?? "all",
             shows_text: form.has("shows_text"),
             ...(isQuiet && { quiet: { from: field("from"), to: field("to"), time_zone: field("time_zone") } }),
-        };
-        run(async () => {
-            await notices.set(next);
-            setIsSaved(true);
         });
     };
     return (
-        <form onSubmit={submit} onChange={() => setIsSaved(false)}>
+        <SavedForm save={save}>
             <h3>{t("notices.what")}</h3>
-            <div className="field">
-                <label htmlFor={level}>{t("notices.level")}</label>
-                <select id={level} name="level" defaultValue={preferences.level}>
-                    {LEVELS.map((name) => (
-                        <option key={name} value={name}>
-                            {t(`level.${name}`)}
-                        </option>
-                    ))}
-                </select>
-            </div>
+            <Select label={t("notices.level")} name="level" defaultValue={preferences.level}>
+                {LEVELS.map((name) => (
+                    <option key={name} value={name}>
+                        {t(`level.${name}`)}
+                    </option>
+                ))}
+            </Select>
             <div className="field">
                 <label className="check">
                     <input type="checkbox" name="shows_text" defaultChecked={preferences.shows_text} />
@@ -101,24 +91,14 @@ function What({ preferences }: { preferences: Preferences }): ReactNode {
                         />
                         <Field label={t("notices.to")} name="to" type="time" required defaultValue={quiet.to} />
                     </div>
-                    <div className="field">
-                        <label htmlFor={zone}>{t("notices.zone")}</label>
-                        <select id={zone} name="time_zone" defaultValue={quiet.time_zone}>
-                            {zones(quiet.time_zone, here).map((name) => (
-                                <option key={name}>{name}</option>
-                            ))}
-                        </select>
-                    </div>
+                    <Select label={t("notices.zone")} name="time_zone" defaultValue={quiet.time_zone}>
+                        {zones(quiet.time_zone, here).map((name) => (
+                            <option key={name}>{name}</option>
+                        ))}
+                    </Select>
                 </>
             )}
-            <ErrorText error={error} />
-            <div className="row">
-                <button type="submit" disabled={isBusy}>
-                    {t("save")}
-                </button>
-                <span role="status">{isSaved && t("saved")}</span>
-            </div>
-        </form>
+        </SavedForm>
     );
 }
 
@@ -267,7 +247,7 @@ function Code({ subscription: { id, name } }: { subscription: Subscription }): R
                 maxLength={6}
                 required
             />
-            <CodeError error={error} />
+            <ErrorText error={error} here={CODE_ERRORS} />
             <div className="row">
                 <button type="submit" disabled={isBusy}>
                     {t("notices.confirm")}
@@ -286,18 +266,6 @@ function Code({ subscription: { id, name } }: { subscription: Subscription }): R
                 </button>
             </div>
         </form>
-    );
-}
-
-/** Refusals of a code have their own meaning. */
-function CodeError({ error }: { error: unknown }): ReactNode {
-    const t = useText();
-    const code = error instanceof CallError ? error.code : undefined;
-    if (code !== "permission_denied" && code !== "conflict") return <ErrorText error={error} />;
-    return (
-        <p className="error" role="alert">
-            {t(code === "conflict" ? "notices.codeOver" : "notices.wrongCode")}
-        </p>
     );
 }
 
@@ -328,7 +296,7 @@ function Adding({ title, label, hint, type, target, onAdded }: AddingProps): Rea
             }}
         >
             <h4>{title}</h4>
-            <Field label={label} name="value" type={type} required {...(hint !== undefined && { hint })} />
+            <Field label={label} name="value" type={type} required hint={hint} />
             <ErrorText error={error} />
             <div className="row">
                 <button type="submit" disabled={isBusy}>

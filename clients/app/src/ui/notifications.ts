@@ -2,7 +2,7 @@
 import { useEffect } from "react";
 import { installed } from "../installed";
 import { go } from "../place";
-import { useSource } from "../state/source";
+import { useSource } from "../shared/source";
 import { plainName } from "../text/markup";
 import { usePage, useText, useWorkspace } from "./context";
 import { useChatName } from "./names";

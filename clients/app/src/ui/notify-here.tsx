@@ -1,6 +1,6 @@
 // The switch of notifications on this device: while a page is open by the page, and by pushes while none is.
 import { useState, type ReactNode } from "react";
-import { useSource } from "../state/source";
+import { useSource } from "../shared/source";
 import { usePage, useText, useWorkspace } from "./context";
 import { ErrorText, useCall } from "./parts";
 

@@ -1,17 +1,15 @@
 // Small parts that several screens have.
 import { CallError, files, QueryError, type ErrorCode } from "@posthouse/client";
-import {
-    Component,
-    useId,
-    useLayoutEffect,
-    useRef,
-    useState,
-    type ButtonHTMLAttributes,
-    type ReactNode,
-} from "react";
+import { useId, useLayoutEffect, useState, type ButtonHTMLAttributes, type ReactNode } from "react";
+import { useCall } from "../shared/call";
+import { useModal } from "../shared/modal";
 import { plainName } from "../text/markup";
 import type { Key } from "../text/texts";
 import { useText } from "./context";
+
+export { Boundary } from "../shared/boundary";
+export { Area, Field, Select } from "../shared/fields";
+export { useCall };
 
 /** Paths of the icons, in a box of 24. */
 const ICONS = {
@@ -108,34 +106,34 @@ export function Avatar({ id, name, isOnline = false, src, onBroken, ref }: Avata
     );
 }
 
-/** What each refusal means to the user. */
-const EXPLAINED: Record<ErrorCode, Key> = {
-    malformed: "error.malformed",
-    invalid_argument: "error.invalid_argument",
-    unauthenticated: "error.unauthenticated",
-    token_expired: "error.token_expired",
-    permission_denied: "error.permission_denied",
-    not_a_member: "error.not_a_member",
-    consent_required: "error.consent_required",
-    not_found: "error.not_found",
-    no_such_file: "error.no_such_file",
-    not_configured: "error.not_configured",
-    method_not_allowed: "error.method_not_allowed",
-    unsupported_media_type: "error.unsupported_media_type",
-    conflict: "error.conflict",
-    cursor_expired: "error.cursor_expired",
-    limit_reached: "error.limit_reached",
-    idempotency_conflict: "error.idempotency_conflict",
-    too_large: "error.too_large",
-    rate_limited: "error.rate_limited",
-    slow_mode: "error.slow_mode",
-    unavailable: "error.unavailable",
-    internal: "error.internal",
+/** The codes of refusals. Each has a text. */
+const KNOWN: Record<ErrorCode, true> = {
+    malformed: true,
+    invalid_argument: true,
+    unauthenticated: true,
+    token_expired: true,
+    permission_denied: true,
+    not_a_member: true,
+    consent_required: true,
+    not_found: true,
+    no_such_file: true,
+    not_configured: true,
+    method_not_allowed: true,
+    unsupported_media_type: true,
+    conflict: true,
+    cursor_expired: true,
+    limit_reached: true,
+    idempotency_conflict: true,
+    too_large: true,
+    rate_limited: true,
+    slow_mode: true,
+    unavailable: true,
+    internal: true,
 };
 
 /** Returns the key of what a refusal means to the user; a code of a later release is a fault to who reads it. */
 export function codeKey(code: ErrorCode | undefined): Key {
-    return (code && EXPLAINED[code]) ?? "error.fault";
+    return code && KNOWN[code] ? `error.${code}` : "error.fault";
 }
 
 /** Codes whose refusals say in their own words what is wrong with the request, and what makes room. */
@@ -155,11 +153,18 @@ export function errorOf(error: unknown): { key: Key; detail?: string } {
     return { key: "error.fault" };
 }
 
-/** What went wrong, said at once. */
-export function ErrorText({ error }: { error: unknown }): ReactNode {
+/** What went wrong, said at once. `here` is what refusals mean in this place. */
+export function ErrorText({
+    error,
+    here,
+}: {
+    error: unknown;
+    here?: Partial<Record<ErrorCode, Key>>;
+}): ReactNode {
     const t = useText();
     if (error === undefined) return null;
-    const { key, detail } = errorOf(error);
+    const own = error instanceof CallError && error.code && here?.[error.code];
+    const { key, detail } = own ? { key: own, detail: undefined } : errorOf(error);
     return (
         <p className="error" role="alert">
             {t(key)} {detail && <bdi>{detail}</bdi>}
@@ -167,24 +172,7 @@ export function ErrorText({ error }: { error: unknown }): ReactNode {
     );
 }
 
-/** Runs one call at a time for a form, and keeps what went wrong with it. */
-export function useCall(): { isBusy: boolean; error: unknown; run: (call: () => Promise<void>) => void } {
-    const [state, setState] = useState<{ isBusy: boolean; error: unknown }>({
-        isBusy: false,
-        error: undefined,
-    });
-    const run = (call: () => Promise<void>) => {
-        if (state.isBusy) return;
-        setState({ isBusy: true, error: undefined });
-        call().then(
-            () => setState({ isBusy: false, error: undefined }),
-            (error: unknown) => setState({ isBusy: false, error }),
-        );
-    };
-    return { ...state, run };
-}
-
-/** A dialog above the page. The browser keeps the focus in it, closes it at Escape and puts the focus back. */
+/** A dialog above the page. */
 export function Dialog({
     title,
     onClose,
@@ -195,24 +183,18 @@ export function Dialog({
     children: ReactNode;
 }): ReactNode {
     const t = useText();
-    const ref = useRef<HTMLDialogElement>(null);
+    const { ref, onCancel } = useModal(onClose);
     const id = useId();
-    // A browser gives the focus back with `close`, and only while the dialog is in the page: a later effect would find it taken out.
-    useLayoutEffect(() => {
-        const dialog = ref.current;
-        if (dialog && !dialog.open) dialog.showModal();
-        // By itself the browser would begin with the button that closes.
-        dialog?.querySelector<HTMLElement>("input:not([hidden]), select, textarea")?.focus();
-        return () => dialog?.close();
-    }, []);
+    // By itself the browser would begin with the button that closes.
+    useLayoutEffect(
+        () => ref.current?.querySelector<HTMLElement>("input:not([hidden]), select, textarea")?.focus(),
+        [],
+    );
     return (
         <dialog
             ref={ref}
             aria-labelledby={id}
-            onCancel={(event) => {
-                event.preventDefault();
-                onClose();
-            }}
+            onCancel={onCancel}
             onClick={(event) => event.target === ref.current && onClose()}
         >
             <div className="dialog">
@@ -226,37 +208,53 @@ export function Dialog({
     );
 }
 
-/** A field with its label, and what is wrong with it. */
-export function Field({
-    label,
-    hint,
-    ...rest
-}: { label: string; hint?: string } & React.InputHTMLAttributes<HTMLInputElement>): ReactNode {
-    const id = useId();
+/** The end of a form that stays when it was saved: its button, and that it was. */
+export function SaveRow({
+    isBusy,
+    isSaved,
+    children,
+}: {
+    isBusy: boolean;
+    isSaved: boolean;
+    children?: ReactNode;
+}): ReactNode {
+    const t = useText();
     return (
-        <div className="field">
-            <label htmlFor={id}>{label}</label>
-            <input id={id} {...rest} aria-describedby={hint === undefined ? undefined : `${id}-hint`} />
-            {hint !== undefined && (
-                <small id={`${id}-hint`} className="hint">
-                    {hint}
-                </small>
-            )}
+        <div className="row">
+            <button type="submit" disabled={isBusy}>
+                {t("save")}
+            </button>
+            {children}
+            <span role="status">{isSaved && t("saved")}</span>
         </div>
     );
 }
 
-type BoundaryProps = { children: ReactNode; fallback: ReactNode };
-
-/** Shows something else where a component fails: a fault here takes no draft and no message with it. */
-export class Boundary extends Component<BoundaryProps, { hasFailed: boolean }> {
-    override state = { hasFailed: false };
-
-    static getDerivedStateFromError(): { hasFailed: boolean } {
-        return { hasFailed: true };
-    }
-
-    override render(): ReactNode {
-        return this.state.hasFailed ? this.props.fallback : this.props.children;
-    }
+/** A form that says that it was saved until something in it is changed, or why it was not. */
+export function SavedForm({
+    save,
+    children,
+}: {
+    save: (form: FormData) => Promise<void>;
+    children: ReactNode;
+}): ReactNode {
+    const { isBusy, error, run } = useCall();
+    const [isSaved, setIsSaved] = useState(false);
+    return (
+        <form
+            onChange={() => setIsSaved(false)}
+            onSubmit={(event) => {
+                event.preventDefault();
+                const form = new FormData(event.currentTarget);
+                run(async () => {
+                    await save(form);
+                    setIsSaved(true);
+                });
+            }}
+        >
+            {children}
+            <ErrorText error={error} />
+            <SaveRow isBusy={isBusy} isSaved={isSaved} />
+        </form>
+    );
 }

@@ -2,7 +2,7 @@
 import { useEffect, type ReactNode } from "react";
 import { go, href, type Place } from "../place";
 import type { ChatState } from "../state/chats";
-import { useSource } from "../state/source";
+import { useSource } from "../shared/source";
 import { plainText } from "../text/markup";
 import { usePage, useText, useWorkspace } from "./context";
 import { useUserName } from "./names";

@@ -2,7 +2,7 @@
 import { groups, type chat } from "@posthouse/client";
 import { useState, type ReactNode } from "react";
 import { go } from "../place";
-import { useSource } from "../state/source";
+import { useSource } from "../shared/source";
 import { useText, useWorkspace } from "./context";
 import { Avatar, ErrorText, Field, Name, useCall } from "./parts";
 

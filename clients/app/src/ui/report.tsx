@@ -1,9 +1,9 @@
 // A message is reported to the moderators, with a reason.
 import { reports, type moderation, type socket } from "@posthouse/client";
-import { useId, useState, type ReactNode } from "react";
+import { useState, type ReactNode } from "react";
 import { useText, useWorkspace } from "./context";
 import { useUserName } from "./names";
-import { Dialog, ErrorText, useCall } from "./parts";
+import { Area, Dialog, ErrorText, useCall } from "./parts";
 
 const REASONS: readonly moderation.ReportReason[] = [
     ...(["spam", "abuse", "violence", "sexual", "illegal", "other"] as const),
@@ -26,7 +26,6 @@ export default function Report({
     const [blocks, setBlocks] = useState(false);
     const [isSent, setIsSent] = useState(false);
     const { isBusy, error, run } = useCall();
-    const commentId = useId();
     const send = async (reason: moderation.ReportReason) => {
         const words = comment.trim();
         await reports.report(identity, {
@@ -74,17 +73,13 @@ export default function Report({
                         </label>
                     ))}
                 </fieldset>
-                <div className="field">
-                    <label htmlFor={commentId}>{t("report.comment")}</label>
-                    <textarea
-                        id={commentId}
-                        rows={3}
-                        dir="auto"
-                        maxLength={MAX_COMMENT_CHARACTERS}
-                        value={comment}
-                        onChange={(event) => setComment(event.target.value)}
-                    />
-                </div>
+                <Area
+                    label={t("report.comment")}
+                    dir="auto"
+                    maxLength={MAX_COMMENT_CHARACTERS}
+                    value={comment}
+                    onChange={(event) => setComment(event.target.value)}
+                />
                 {!contacts.isBlocked(message.sender) && (
                     <label className="check">
                         <input

@@ -1,11 +1,11 @@
 // What the user has scheduled in a chat: to change, to send at once, or to call off.
 import type { chat } from "@posthouse/client";
-import { useEffect, useId, useState, type ReactNode } from "react";
-import { useSource } from "../state/source";
+import { useEffect, useState, type ReactNode } from "react";
+import { useSource } from "../shared/source";
 import { usePage, useText, useWorkspace } from "./context";
 import { isPossible, MomentField } from "./moment-field";
 import { fromField, toField } from "./moments";
-import { codeKey, Dialog, ErrorText, useCall } from "./parts";
+import { Area, codeKey, Dialog, ErrorText, useCall } from "./parts";
 
 export default function Scheduled({ chat: id, onClose }: { chat: string; onClose: () => void }): ReactNode {
     const t = useText();
@@ -110,7 +110,6 @@ function Edit({ message, isBusy, onCancelled, onChanged }: EditProps): ReactNode
     const t = useText();
     const [body, setBody] = useState(message.body);
     const [value, setValue] = useState(toField(message.send_at_ms));
-    const id = useId();
     const atMs = fromField(value);
     const change = () => {
         if (!isPossible(atMs, Date.now())) return;
@@ -134,17 +133,13 @@ function Edit({ message, isBusy, onCancelled, onChanged }: EditProps): ReactNode
                 change();
             }}
         >
-            <div className="field">
-                <label htmlFor={id}>{t("message")}</label>
-                <textarea
-                    id={id}
-                    rows={3}
-                    dir="auto"
-                    required
-                    value={body}
-                    onChange={(event) => setBody(event.target.value)}
-                />
-            </div>
+            <Area
+                label={t("message")}
+                dir="auto"
+                required
+                value={body}
+                onChange={(event) => setBody(event.target.value)}
+            />
             <MomentField value={value} onChange={setValue} />
             <div className="row">
                 <button

@@ -2,7 +2,7 @@
 import type { search } from "@posthouse/client";
 import { useRef, useState, type FormEvent, type ReactNode } from "react";
 import { go, href } from "../place";
-import { useSource } from "../state/source";
+import { useSource } from "../shared/source";
 import type { Named } from "../state/workspace";
 import { UserAvatar } from "./avatar";
 import { usePage, useText, useWorkspace } from "./context";

@@ -1,14 +1,14 @@
 // Settings of this browser and of the account.
 import type { auth } from "@posthouse/client";
-import { lazy, Suspense, useEffect, useId, useState, type ReactNode } from "react";
+import { lazy, Suspense, useEffect, useState, type ReactNode } from "react";
 import { go, usePlace } from "../place";
 import { THEMES, type Theme } from "../preferences";
-import { useSource } from "../state/source";
+import { useSource } from "../shared/source";
 import { LANGUAGE_TAGS, Texts } from "../text/texts";
 import { usePage, useText, useWorkspace } from "./context";
 import { useUserName } from "./names";
 import { NotifyHere } from "./notify-here";
-import { Boundary, Dialog, ErrorText, Field, useCall } from "./parts";
+import { Boundary, Dialog, ErrorText, Field, SavedForm, Select, useCall } from "./parts";
 
 const ProfileDetails = lazy(async () => ({ default: (await import("./account")).ProfileDetails }));
 const Privacy = lazy(async () => ({ default: (await import("./account")).Privacy }));
@@ -27,7 +27,6 @@ export function Settings({
     useSource(preferences);
     const place = usePlace();
     const { isBusy, error, run } = useCall();
-    const [language, theme] = [useId(), useId()];
     return (
         <Dialog title={t("settings")} onClose={onClose}>
             <Profile />
@@ -40,34 +39,28 @@ export function Settings({
             </Boundary>
             <section>
                 <h3>{t("appearance")}</h3>
-                <div className="field">
-                    <label htmlFor={language}>{t("language")}</label>
-                    <select
-                        id={language}
-                        value={texts.language}
-                        onChange={(event) => preferences.set({ language: event.target.value })}
-                    >
-                        {LANGUAGE_TAGS.map((tag) => (
-                            <option key={tag} value={tag} lang={tag}>
-                                {Texts.languageName(tag)}
-                            </option>
-                        ))}
-                    </select>
-                </div>
-                <div className="field">
-                    <label htmlFor={theme}>{t("theme")}</label>
-                    <select
-                        id={theme}
-                        value={preferences.theme}
-                        onChange={(event) => preferences.set({ theme: event.target.value as Theme })}
-                    >
-                        {THEMES.map((name) => (
-                            <option key={name} value={name}>
-                                {t(`theme.${name}`)}
-                            </option>
-                        ))}
-                    </select>
-                </div>
+                <Select
+                    label={t("language")}
+                    value={texts.language}
+                    onChange={(event) => preferences.set({ language: event.target.value })}
+                >
+                    {LANGUAGE_TAGS.map((tag) => (
+                        <option key={tag} value={tag} lang={tag}>
+                            {Texts.languageName(tag)}
+                        </option>
+                    ))}
+                </Select>
+                <Select
+                    label={t("theme")}
+                    value={preferences.theme}
+                    onChange={(event) => preferences.set({ theme: event.target.value as Theme })}
+                >
+                    {THEMES.map((name) => (
+                        <option key={name} value={name}>
+                            {t(`theme.${name}`)}
+                        </option>
+                    ))}
+                </Select>
                 <NotifyHere />
                 <button type="button" onClick={() => go({ ...place, panel: "notifications" })}>
                     {t("notices.open")}
@@ -91,18 +84,11 @@ function Profile(): ReactNode {
     const t = useText();
     const workspace = useWorkspace();
     const name = useUserName()(workspace.user);
-    const { isBusy, error, run } = useCall();
-    const [isSaved, setIsSaved] = useState(false);
     return (
-        <form
-            onSubmit={(event) => {
-                event.preventDefault();
-                const displayName = String(new FormData(event.currentTarget).get("display_name") ?? "").trim();
-                run(async () => {
-                    await workspace.self.update({ display_name: displayName });
-                    setIsSaved(true);
-                });
-            }}
+        <SavedForm
+            save={(form) =>
+                workspace.self.update({ display_name: String(form.get("display_name") ?? "").trim() })
+            }
         >
             <h3>{t("profile")}</h3>
             <Field
@@ -112,16 +98,8 @@ function Profile(): ReactNode {
                 required
                 maxLength={64}
                 hint={`@${workspace.me.username}`}
-                onChange={() => setIsSaved(false)}
             />
-            <ErrorText error={error} />
-            <div className="row">
-                <button type="submit" disabled={isBusy}>
-                    {t("save")}
-                </button>
-                <span role="status">{isSaved && t("saved")}</span>
-            </div>
-        </form>
+        </SavedForm>
     );
 }
 

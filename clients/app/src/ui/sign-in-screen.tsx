@@ -1,11 +1,14 @@
 // Before the messenger: signing in, a new account, a forgotten password.
-import { CallError, type auth, type Identity } from "@posthouse/client";
+import { type auth, type Identity } from "@posthouse/client";
 import { useEffect, useState, type FormEvent, type ReactNode } from "react";
 import { mailLink, type SignIn } from "../sign-in";
 import type { Key } from "../text/texts";
 import { usePage, useText } from "./context";
-import { LinkError } from "./mail-link";
+import { LINK_ERRORS } from "./mail-link";
 import { ErrorText, Field, useCall } from "./parts";
+
+/** A refusal of the name and the password is no end of a session. */
+const SIGN_IN_ERRORS = { unauthenticated: "wrongPassword" } as const;
 
 type Mode = "signIn" | "register" | "forgot" | "reset";
 
@@ -105,7 +108,7 @@ export function SignInScreen({ signIn, onSignedIn, said }: Props): ReactNode {
                         autoFocus
                     />
                 )}
-                {mode === "reset" ? <LinkError error={error} /> : <SignInError error={error} />}
+                <ErrorText error={error} here={mode === "reset" ? LINK_ERRORS : SIGN_IN_ERRORS} />
                 <button type="submit" className="primary" disabled={isBusy}>
                     {t(`submit.${mode}`)}
                 </button>
@@ -141,19 +144,6 @@ export function SignInScreen({ signIn, onSignedIn, said }: Props): ReactNode {
             </form>
         </main>
     );
-}
-
-/** Here a refusal of the name and the password is no end of a session. */
-function SignInError({ error }: { error: unknown }): ReactNode {
-    const t = useText();
-    if (error instanceof CallError && error.code === "unauthenticated") {
-        return (
-            <p className="error" role="alert">
-                {t("wrongPassword")}
-            </p>
-        );
-    }
-    return <ErrorText error={error} />;
 }
 
 /** Buttons of external identity providers lead to the realm; without it there are none. */

@@ -3,7 +3,7 @@ import type { socket } from "@posthouse/client";
 import { useEffect, useState, type ReactNode } from "react";
 import { go } from "../place";
 import type { ChatState } from "../state/chats";
-import { useSource } from "../state/source";
+import { useSource } from "../shared/source";
 import { Composer } from "./composer";
 import { useText, useWorkspace } from "./context";
 import { Entry, SendingEntry, type Act } from "./entry";

@@ -11,7 +11,7 @@ import {
 } from "react";
 import { VList, type VListHandle } from "virtua";
 import type { ChatState } from "../state/chats";
-import { useSource } from "../state/source";
+import { useSource } from "../shared/source";
 import { usePage, useText, useWorkspace } from "./context";
 import { Entry, SendingEntry, type Act } from "./entry";
 import { Icon } from "./parts";

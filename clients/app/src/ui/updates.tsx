@@ -1,7 +1,7 @@
 // Says that there is a later release. Nothing that is open changes before the user says so: what is written stays, and files go on.
 import { useEffect, type ReactNode } from "react";
 import { installed } from "../installed";
-import { useSource } from "../state/source";
+import { useSource } from "../shared/source";
 import { usePage, useText } from "./context";
 
 export function Updates(): ReactNode {

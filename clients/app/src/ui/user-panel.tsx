@@ -1,11 +1,11 @@
 // A user as others see them, and what the user has to do with them.
 import { useState, type ReactNode } from "react";
 import { go } from "../place";
-import { useSource } from "../state/source";
+import { useSource } from "../shared/source";
 import { UserAvatar } from "./avatar";
 import { usePage, useText, useWorkspace } from "./context";
 import { useUserName } from "./names";
-import { Dialog, ErrorText, Field, Name, useCall } from "./parts";
+import { Dialog, ErrorText, Field, Name, SaveRow, useCall } from "./parts";
 import { StatusText } from "./status";
 
 /** By the messenger. */
@@ -100,12 +100,7 @@ export default function UserPanel({ user, onClose }: { user: string; onClose: ()
                                 defaultValue={contact.name ?? ""}
                                 hint={t("contact.nameHint")}
                             />
-                            <div className="row">
-                                <button type="submit" disabled={isBusy}>
-                                    {t("save")}
-                                </button>
-                                <span role="status">{isSaved && t("saved")}</span>
-                            </div>
+                            <SaveRow isBusy={isBusy} isSaved={isSaved} />
                         </form>
                     )}
                 </>

@@ -3,7 +3,7 @@ import type { moderation } from "@posthouse/client";
 import { useEffect, useState, type ReactNode } from "react";
 import { href, type Place } from "../place";
 import type { ChatState } from "../state/chats";
-import { useSource } from "../state/source";
+import { useSource } from "../shared/source";
 import { usePage, useText, useWorkspace } from "./context";
 import { useUserName } from "./names";
 import { ErrorText, useCall } from "./parts";

@@ -4,28 +4,19 @@ import { loadAdminTexts } from "../../src/text/admin";
 import { LANGUAGE_TAGS } from "../../src/text/texts";
 import en from "../../src/text/languages/admin/en.json";
 import { ACTIONS } from "../../src/ui/admin/audit";
+import { expectTexts, languageOf, placeholders, type TextFile } from "../texts";
 
-const FILES = import.meta.glob<Record<string, string | Record<string, string>>>(
-    "../../src/text/languages/admin/*.json",
-    { import: "default", eager: true },
-);
-
-const placeholders = (text: string) => [...text.matchAll(/\{(\w+)\}/g)].map(([, name]) => name!).sort();
+const FILES = import.meta.glob<TextFile>("../../src/text/languages/admin/*.json", {
+    import: "default",
+    eager: true,
+});
 
 test.each(Object.entries(FILES))("%s has every text, every plural and every value", (path, texts) => {
-    const language = path.replace(/^.*\/(.*)\.json$/, "$1");
-    expect(LANGUAGE_TAGS).toContain(language);
+    expect(LANGUAGE_TAGS).toContain(languageOf(path));
     expect(Object.keys(texts)).toEqual(Object.keys(en));
-    const { pluralCategories } = new Intl.PluralRules(language).resolvedOptions();
-    for (const [key, text] of Object.entries(texts)) {
-        const english = en[key as keyof typeof en];
-        expect(typeof text, key).toBe(typeof english);
-        const forms = typeof text === "string" ? [text] : Object.values(text);
-        const wanted = typeof english === "string" ? english : (english as { other: string }).other;
-        for (const form of forms) expect(placeholders(form), key).toEqual(placeholders(wanted));
-        if (typeof text !== "string")
-            for (const category of pluralCategories) expect(Object.keys(text), key).toContain(category);
-    }
+    expectTexts(expect, path, texts, en, (key, _form, text, english) =>
+        expect(placeholders(text), key).toEqual(placeholders(english)),
+    );
 });
 
 test("a language without texts for the console reads English there", async () => {

@@ -1,5 +1,5 @@
 // An edit of one manifest: written, planned by a dry run of the API server, and applied as it was planned.
-import { Source } from "../../../app/src/state/source";
+import { Source } from "../../../app/src/shared/source";
 import { Refusal } from "../api";
 import { diff, type Line } from "../diff";
 import { manifestOf, type Tenant } from "../resources";

@@ -1,5 +1,5 @@
 // A user who has signed in: who that is, and what of the installation they see. Lists are asked for again while the page is looked at.
-import { Source } from "../../../app/src/state/source";
+import { Source } from "../../../app/src/shared/source";
 import { Kubernetes, paths, Refusal } from "../api";
 import type { Cell, Tenant } from "../resources";
 

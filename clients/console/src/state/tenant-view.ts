@@ -1,5 +1,5 @@
 // One tenant that the user looks at: its manifest, what happened to it, what runs of it, and what the user may do to it.
-import { Source } from "../../../app/src/state/source";
+import { Source } from "../../../app/src/shared/source";
 import { paths, Refusal } from "../api";
 import type { DeletionPolicy, Deployment, KubernetesEvent, PodMetrics, Tenant } from "../resources";
 import { seenAtMs } from "../resources";

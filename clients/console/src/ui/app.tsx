@@ -1,6 +1,6 @@
 // The page as a whole: whether a user is signed in, and where in it the user is.
 import { useEffect, useRef, useState, type ReactNode } from "react";
-import { useSource } from "../../../app/src/state/source";
+import { useSource } from "../../../app/src/shared/source";
 import { href, usePlace, type Place } from "../place";
 import type { Session } from "../state/session";
 import type { Texts } from "../text/texts";

@@ -1,6 +1,6 @@
 // The cells: how many tenants each carries and may carry, and what is the matter with it.
 import { Fragment, type ReactNode } from "react";
-import { useSource } from "../../../app/src/state/source";
+import { useSource } from "../../../app/src/shared/source";
 import { Refusal } from "../api";
 import { href } from "../place";
 import { byUrgency, manifestOf, readyOf, type Cell } from "../resources";

@@ -1,5 +1,6 @@
 // What every component may use without being handed it.
-import { createContext, useCallback, useContext, useMemo, useState, type ReactNode } from "react";
+import { createContext, useCallback, useContext, useMemo, type ReactNode } from "react";
+import { useLiveRegion } from "../../../app/src/shared/live-region";
 import type { Key, Texts, Values } from "../text/texts";
 
 type Page = { texts: Texts; say: (text: string) => void };
@@ -8,16 +9,12 @@ const PageContext = createContext<Page | undefined>(undefined);
 
 /** Gives the texts to all below, with a live region in which `say` speaks to who does not see the screen. */
 export function PageProvider({ texts, children }: { texts: Texts; children: ReactNode }): ReactNode {
-    const [said, setSaid] = useState({ text: "", turn: 0 });
-    // The same text twice is two announcements: a region with another key is read.
-    const say = useCallback((text: string) => setSaid(({ turn }) => ({ text, turn: turn + 1 })), []);
+    const [say, region] = useLiveRegion();
     const page = useMemo(() => ({ texts, say }), [texts, say]);
     return (
         <PageContext value={page}>
             {children}
-            <div className="visually-hidden" role="status" aria-live="polite">
-                <span key={said.turn}>{said.text}</span>
-            </div>
+            {region}
         </PageContext>
     );
 }

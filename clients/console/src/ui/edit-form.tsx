@@ -1,6 +1,6 @@
 // An edit of a manifest: text, plan, and applying it.
 import { useEffect, useId, useRef, type ReactNode } from "react";
-import { useSource } from "../../../app/src/state/source";
+import { useSource } from "../../../app/src/shared/source";
 import { hunks } from "../diff";
 import type { Edit, Plan } from "../state/edit";
 import { usePage, useText } from "./context";

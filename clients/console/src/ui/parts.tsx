@@ -1,14 +1,7 @@
 // Small parts that several screens have.
-import {
-    Component,
-    useId,
-    useLayoutEffect,
-    useRef,
-    useState,
-    type ComponentProps,
-    type InputHTMLAttributes,
-    type ReactNode,
-} from "react";
+import { useId, type ComponentProps, type ReactNode } from "react";
+import { Field as PlainField } from "../../../app/src/shared/fields";
+import { useModal } from "../../../app/src/shared/modal";
 import { Refusal, Unreachable } from "../api";
 import { stepOf, type Condition, type Phase } from "../resources";
 import { Changed } from "../state/edit";
@@ -16,6 +9,9 @@ import { OtherUser } from "../state/session";
 import { PolicyChanged } from "../state/tenant-view";
 import type { Key } from "../text/texts";
 import { usePage, useText } from "./context";
+
+export { Boundary } from "../../../app/src/shared/boundary";
+export { useCall } from "../../../app/src/shared/call";
 
 /** Returns the key of what an error means to the user, and Kubernetes' own words where it has some. */
 export function errorOf(error: unknown): { key: Key; message?: string } {
@@ -42,24 +38,7 @@ export function ErrorText({ error }: { error: unknown }): ReactNode {
     );
 }
 
-/** Runs one call at a time, and keeps what went wrong with it. */
-export function useCall(): { isBusy: boolean; error: unknown; run: (call: () => Promise<void>) => void } {
-    const [state, setState] = useState<{ isBusy: boolean; error: unknown }>({
-        isBusy: false,
-        error: undefined,
-    });
-    const run = (call: () => Promise<void>) => {
-        if (state.isBusy) return;
-        setState({ isBusy: true, error: undefined });
-        call().then(
-            () => setState({ isBusy: false, error: undefined }),
-            (error: unknown) => setState({ isBusy: false, error }),
-        );
-    };
-    return { ...state, run };
-}
-
-/** A dialog above the page. The browser keeps the focus in it, closes it at Escape and puts the focus back. */
+/** A dialog above the page. */
 export function Dialog({
     title,
     onClose,
@@ -70,23 +49,10 @@ export function Dialog({
     children: ReactNode;
 }): ReactNode {
     const t = useText();
-    const ref = useRef<HTMLDialogElement>(null);
+    const modal = useModal(onClose);
     const id = useId();
-    // A browser gives the focus back with `close`, and only while the dialog is in the page: a later effect would find it taken out.
-    useLayoutEffect(() => {
-        const dialog = ref.current;
-        if (dialog && !dialog.open) dialog.showModal();
-        return () => dialog?.close();
-    }, []);
     return (
-        <dialog
-            ref={ref}
-            aria-labelledby={id}
-            onCancel={(event) => {
-                event.preventDefault();
-                onClose();
-            }}
-        >
+        <dialog {...modal} aria-labelledby={id}>
             <div className="dialog">
                 <header>
                     <h2 id={id}>{title}</h2>
@@ -100,31 +66,9 @@ export function Dialog({
     );
 }
 
-/** A field with its label, and what is to know of it. */
-export function Field({
-    label,
-    hint,
-    ...rest
-}: { label: string; hint?: string } & InputHTMLAttributes<HTMLInputElement>): ReactNode {
-    const id = useId();
-    return (
-        <div className="field">
-            <label htmlFor={id}>{label}</label>
-            <input
-                id={id}
-                autoComplete="off"
-                autoCapitalize="none"
-                spellCheck={false}
-                {...rest}
-                aria-describedby={hint === undefined ? undefined : `${id}-hint`}
-            />
-            {hint !== undefined && (
-                <small id={`${id}-hint`} className="hint">
-                    {hint}
-                </small>
-            )}
-        </div>
-    );
+/** A field for names as Kubernetes has them: nothing of it is completed or corrected. */
+export function Field(props: ComponentProps<typeof PlainField>): ReactNode {
+    return <PlainField autoComplete="off" autoCapitalize="none" spellCheck={false} {...props} />;
 }
 
 /** A command that does the same, to be copied. */
@@ -185,26 +129,30 @@ export function Age({ at }: { at: string }): ReactNode {
     );
 }
 
-/** A table that scrolls within its own width, also by keyboard. */
-export function Table({ caption, ...rest }: { caption: string } & ComponentProps<"table">): ReactNode {
+/** A table that scrolls within its own width, also by keyboard. The children are its rows. */
+export function Table({
+    caption,
+    columns,
+    children,
+}: {
+    caption: string;
+    columns: readonly string[];
+    children: ReactNode;
+}): ReactNode {
     return (
         <div className="table" role="group" aria-label={caption} tabIndex={0}>
-            <table {...rest} aria-label={caption} />
+            <table aria-label={caption}>
+                <thead>
+                    <tr>
+                        {columns.map((column) => (
+                            <th key={column} scope="col">
+                                {column}
+                            </th>
+                        ))}
+                    </tr>
+                </thead>
+                <tbody>{children}</tbody>
+            </table>
         </div>
     );
-}
-
-type BoundaryProps = { children: ReactNode; fallback: ReactNode };
-
-/** Shows something else where a component fails. */
-export class Boundary extends Component<BoundaryProps, { hasFailed: boolean }> {
-    override state = { hasFailed: false };
-
-    static getDerivedStateFromError(): { hasFailed: boolean } {
-        return { hasFailed: true };
-    }
-
-    override render(): ReactNode {
-        return this.state.hasFailed ? this.props.fallback : this.props.children;
-    }
 }

@@ -1,6 +1,6 @@
 // One tenant: what is the matter with it, what happened, what runs of it, and its manifest, which the user may change.
 import { useEffect, useState, type ReactNode } from "react";
-import { useSource } from "../../../app/src/state/source";
+import { useSource } from "../../../app/src/shared/source";
 import { Refusal } from "../api";
 import { href } from "../place";
 import {
@@ -148,31 +148,29 @@ function Conditions({ tenant }: { tenant: Tenant }): ReactNode {
             {conditions.length === 0 ? (
                 <p>{t("phase.new")}</p>
             ) : (
-                <Table caption={t("conditions")}>
-                    <thead>
-                        <tr>
-                            <th scope="col">{t("condition")}</th>
-                            <th scope="col">{t("column.phase")}</th>
-                            <th scope="col">{t("column.reason")}</th>
-                            <th scope="col">{t("column.step")}</th>
-                            <th scope="col">{t("since")}</th>
+                <Table
+                    caption={t("conditions")}
+                    columns={[
+                        t("condition"),
+                        t("column.phase"),
+                        t("column.reason"),
+                        t("column.step"),
+                        t("since"),
+                    ]}
+                >
+                    {conditions.map((condition) => (
+                        <tr key={condition.type}>
+                            <th scope="row">{condition.type}</th>
+                            <td>{condition.status}</td>
+                            <td>{condition.reason}</td>
+                            <td className="wide">
+                                <Matter condition={condition} />
+                            </td>
+                            <td>
+                                <Age at={condition.lastTransitionTime} />
+                            </td>
                         </tr>
-                    </thead>
-                    <tbody>
-                        {conditions.map((condition) => (
-                            <tr key={condition.type}>
-                                <th scope="row">{condition.type}</th>
-                                <td>{condition.status}</td>
-                                <td>{condition.reason}</td>
-                                <td className="wide">
-                                    <Matter condition={condition} />
-                                </td>
-                                <td>
-                                    <Age at={condition.lastTransitionTime} />
-                                </td>
-                            </tr>
-                        ))}
-                    </tbody>
+                    ))}
                 </Table>
             )}
             <Commands commands={[`kubectl describe mt ${name} -n ${namespace}`]} />
@@ -196,27 +194,20 @@ function Running({ view, tenant }: { view: TenantView; tenant: Tenant }): ReactN
             <ErrorText error={deployments.error} />
             {deployments.value?.length === 0 && <p>{t("services.none")}</p>}
             {deployments.value && deployments.value.length > 0 && (
-                <Table caption={t("services")}>
-                    <thead>
-                        <tr>
-                            <th scope="col">{t("service")}</th>
-                            <th scope="col">{t("replicas")}</th>
-                            <th scope="col">{t("updated")}</th>
-                            <th scope="col">{t("usage.requested")}</th>
+                <Table
+                    caption={t("services")}
+                    columns={[t("service"), t("replicas"), t("updated"), t("usage.requested")]}
+                >
+                    {deployments.value.map((deployment) => (
+                        <tr key={deployment.metadata.uid}>
+                            <th scope="row">{deployment.metadata.name}</th>
+                            <td>
+                                {deployment.status?.readyReplicas ?? 0} / {deployment.spec.replicas ?? 1}
+                            </td>
+                            <td>{deployment.status?.updatedReplicas ?? 0}</td>
+                            <td>{amounts(requested([deployment]))}</td>
                         </tr>
-                    </thead>
-                    <tbody>
-                        {deployments.value.map((deployment) => (
-                            <tr key={deployment.metadata.uid}>
-                                <th scope="row">{deployment.metadata.name}</th>
-                                <td>
-                                    {deployment.status?.readyReplicas ?? 0} / {deployment.spec.replicas ?? 1}
-                                </td>
-                                <td>{deployment.status?.updatedReplicas ?? 0}</td>
-                                <td>{amounts(requested([deployment]))}</td>
-                            </tr>
-                        ))}
-                    </tbody>
+                    ))}
                 </Table>
             )}
             <h2>{t("usage")}</h2>

@@ -1,6 +1,6 @@
 // All tenants that the user may see, at a glance: what each is at, and what to do next.
 import { useState, type FormEvent, type ReactNode } from "react";
-import { useSource } from "../../../app/src/state/source";
+import { useSource } from "../../../app/src/shared/source";
 import { href } from "../place";
 import { PHASES, phaseOf, readyOf, type Tenant } from "../resources";
 import { namespacesOf, type Session } from "../state/session";
@@ -41,23 +41,21 @@ export function Tenants({ session }: { session: Session }): ReactNode {
                 />
             )}
             {shown.length > 0 && (
-                <Table caption={t("tenants")}>
-                    <thead>
-                        <tr>
-                            <th scope="col">{t("column.name")}</th>
-                            <th scope="col">{t("column.namespace")}</th>
-                            <th scope="col">{t("column.phase")}</th>
-                            <th scope="col">{t("column.reason")}</th>
-                            <th scope="col">{t("column.step")}</th>
-                            <th scope="col">{t("column.cell")}</th>
-                            <th scope="col">{t("column.age")}</th>
-                        </tr>
-                    </thead>
-                    <tbody>
-                        {shown.map((tenant) => (
-                            <Row key={tenant.metadata.uid} tenant={tenant} />
-                        ))}
-                    </tbody>
+                <Table
+                    caption={t("tenants")}
+                    columns={[
+                        t("column.name"),
+                        t("column.namespace"),
+                        t("column.phase"),
+                        t("column.reason"),
+                        t("column.step"),
+                        t("column.cell"),
+                        t("column.age"),
+                    ]}
+                >
+                    {shown.map((tenant) => (
+                        <Row key={tenant.metadata.uid} tenant={tenant} />
+                    ))}
                 </Table>
             )}
             {all.length > 0 && shown.length === 0 && <p role="status">{t("filter.nothing")}</p>}

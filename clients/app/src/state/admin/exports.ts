@@ -1,5 +1,5 @@
 // Lists of the messenger as one file, which this browser puts together: each line is an object of JSON, as the API describes it.
-import { Source } from "../source";
+import { Source } from "../../shared/source";
 import type { Caller } from "./admin";
 import { pagePath, type Filter, type Page } from "./listing";
 

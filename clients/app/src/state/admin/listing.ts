@@ -1,6 +1,6 @@
 // A list of the messenger that is read page by page.
 import type { Identity } from "@posthouse/client";
-import { Source } from "../source";
+import { Source } from "../../shared/source";
 
 /** What narrows a list; what is absent or empty does not. */
 export type Filter = Record<string, string | number | undefined>;

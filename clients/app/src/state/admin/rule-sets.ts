@@ -1,6 +1,6 @@
 // Rule sets, and what each did or would have done.
 import { CallError, type moderation } from "@posthouse/client";
-import { Source } from "../source";
+import { Source } from "../../shared/source";
 import type { Caller } from "./admin";
 
 const PATH = "/api/moderation/rule-sets";

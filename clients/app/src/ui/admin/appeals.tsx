@@ -5,15 +5,12 @@ import { useCall } from "../parts";
 import { useAdmin, useAdminText } from "./context";
 import {
     AdminError,
-    DecisionText,
+    DecisionCard,
+    DecisionForm,
+    DecisionScreen,
     Facts,
-    Listed,
     Moment,
     Quote,
-    Screen,
-    Select,
-    useFocusWhen,
-    useNote,
     User,
     useSanctionText,
 } from "./parts";
@@ -23,47 +20,34 @@ const STATES = ["open", "accepted", "refused", ""] as const;
 export function Appeals(): ReactNode {
     const at = useAdminText();
     const { appeals } = useAdmin();
-    const [state, setState] = useState<(typeof STATES)[number]>("open");
-    useEffect(() => void appeals.open({ state }), [appeals, state]);
     return (
-        <Screen title={at("screen.appeals")}>
-            <div className="row">
-                <Select
-                    label={at("show")}
-                    value={state}
-                    options={STATES.map((name) => [name, at(`appeal.${name === "" ? "all" : name}`)] as const)}
-                    onChange={setState}
-                />
-                <button type="button" onClick={() => void appeals.open()}>
-                    {at("readAgain")}
-                </button>
-            </div>
-            <Listed list={appeals} empty={at("noAppeals")}>
-                {(appeal) => (
-                    <li key={appeal.id}>
-                        <AppealItem appeal={appeal} />
-                    </li>
-                )}
-            </Listed>
-        </Screen>
+        <DecisionScreen
+            title={at("screen.appeals")}
+            list={appeals}
+            states={STATES}
+            textOf={(state) => at(`appeal.${state === "" ? "all" : state}`)}
+            empty={at("noAppeals")}
+        >
+            {(appeal) => <AppealItem appeal={appeal} />}
+        </DecisionScreen>
     );
 }
 
 function AppealItem({ appeal }: { appeal: moderation.Appeal }): ReactNode {
     const at = useAdminText();
     const { user, text, state, created_at_ms, decision } = appeal;
-    const card = useFocusWhen<HTMLElement>(decision != null);
     return (
-        <article ref={card} tabIndex={-1} className="admin-card" data-state={state}>
-            <header>
-                <User id={user} />
-                <span className="role">{at(`appeal.${state}`)}</span>
-            </header>
+        <DecisionCard
+            user={user}
+            state={state}
+            stateText={at(`appeal.${state}`)}
+            decision={decision}
+            form={<AppealDecision appeal={appeal} />}
+        >
             <Quote text={text} />
             <Facts facts={[[at("appealedAt"), <Moment key="" at={created_at_ms} />]]} />
             <Against appeal={appeal} />
-            {decision ? <DecisionText decision={decision} /> : <AppealDecision appeal={appeal} />}
-        </article>
+        </DecisionCard>
     );
 }
 
@@ -93,26 +77,12 @@ function Against({ appeal: { user, sanction: id } }: { appeal: moderation.Appeal
 function AppealDecision({ appeal }: { appeal: moderation.Appeal }): ReactNode {
     const at = useAdminText();
     const admin = useAdmin();
-    const { isBusy, error, run } = useCall();
-    const [note, noteField] = useNote(at("note"), at("noteHint"));
-    const decide = (accepted: boolean) => run(() => admin.decideAppeal(appeal.id, { accepted, note }));
     return (
-        <form
-            onSubmit={(event) => {
-                event.preventDefault();
-                decide(true);
-            }}
-        >
-            {noteField}
-            <AdminError error={error} />
-            <div className="row">
-                <button type="submit" className="primary" disabled={isBusy}>
-                    {at("accept")}
-                </button>
-                <button type="button" disabled={isBusy} onClick={() => decide(false)}>
-                    {at("refuse")}
-                </button>
-            </div>
-        </form>
+        <DecisionForm
+            yes={at("accept")}
+            no={at("refuse")}
+            yesClass="primary"
+            onDecided={(accepted, note) => admin.decideAppeal(appeal.id, { accepted, note })}
+        />
     );
 }

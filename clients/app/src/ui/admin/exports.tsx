@@ -1,7 +1,7 @@
 // Lists to take along, for who asks what was decided and by whom.
 import { useState, type ReactNode } from "react";
 import { EXPORTS, type ExportKind } from "../../state/admin/exports";
-import { useSource } from "../../state/source";
+import { useSource } from "../../shared/source";
 import { useText } from "../context";
 import { useAdmin, useAdminText } from "./context";
 import { AdminError, Screen, Select } from "./parts";

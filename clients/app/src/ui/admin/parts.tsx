@@ -1,13 +1,13 @@
 // Parts that several screens of the console have.
 import { CallError, type moderation } from "@posthouse/client";
-import { useEffect, useId, useRef, useState, type ReactNode, type RefObject } from "react";
+import { useEffect, useRef, useState, type ReactNode, type RefObject } from "react";
 import { href } from "../../place";
 import type { Listing } from "../../state/admin/listing";
 import type { DraftTerms } from "../../state/admin/rule-draft";
-import { useSource } from "../../state/source";
+import { useSource } from "../../shared/source";
 import { usePage, useText, useWorkspace } from "../context";
 import { useUserName } from "../names";
-import { Avatar, Dialog, errorOf, Name } from "../parts";
+import { Area, Avatar, Dialog, errorOf, Name, Select as PlainSelect, useCall } from "../parts";
 import { useAdminText } from "./context";
 
 /** A screen, whose heading has the focus when it is opened: a screen reader says where the user is. */
@@ -168,18 +168,14 @@ export function Select<V extends string>({
     options: ReadonlyArray<readonly [V, string]>;
     onChange: (value: V) => void;
 }): ReactNode {
-    const id = useId();
     return (
-        <div className="field">
-            <label htmlFor={id}>{label}</label>
-            <select id={id} value={value} onChange={(event) => onChange(event.target.value as V)}>
-                {options.map(([option, text]) => (
-                    <option key={option} value={option}>
-                        {text}
-                    </option>
-                ))}
-            </select>
-        </div>
+        <PlainSelect label={label} value={value} onChange={(event) => onChange(event.target.value as V)}>
+            {options.map(([option, text]) => (
+                <option key={option} value={option}>
+                    {text}
+                </option>
+            ))}
+        </PlainSelect>
     );
 }
 
@@ -197,30 +193,6 @@ export function Check({
             <input type="checkbox" checked={checked} onChange={(event) => onChange(event.target.checked)} />
             {label}
         </label>
-    );
-}
-
-export function Area({
-    label,
-    hint,
-    ...rest
-}: { label: string; hint?: string } & React.TextareaHTMLAttributes<HTMLTextAreaElement>): ReactNode {
-    const id = useId();
-    return (
-        <div className="field">
-            <label htmlFor={id}>{label}</label>
-            <textarea
-                id={id}
-                rows={3}
-                {...rest}
-                aria-describedby={hint === undefined ? undefined : `${id}-hint`}
-            />
-            {hint !== undefined && (
-                <small id={`${id}-hint`} className="hint">
-                    {hint}
-                </small>
-            )}
-        </div>
     );
 }
 
@@ -350,6 +322,114 @@ export function DecisionText({ decision }: { decision: moderation.Decision }): R
     );
 }
 
+/** A screen with what is to be decided and what was, narrowed by its state; at first it is of the first state. */
+export function DecisionScreen<T extends { id: string }, S extends string>({
+    title,
+    list,
+    states,
+    textOf,
+    empty,
+    children,
+}: {
+    title: string;
+    list: Listing<T>;
+    states: readonly [S, ...S[]];
+    textOf: (state: S) => string;
+    empty: string;
+    children: (item: T) => ReactNode;
+}): ReactNode {
+    const at = useAdminText();
+    const [state, setState] = useState<S>(states[0]);
+    useEffect(() => void list.open({ state }), [list, state]);
+    return (
+        <Screen title={title}>
+            <div className="row">
+                <Select
+                    label={at("show")}
+                    value={state}
+                    options={states.map((name) => [name, textOf(name)] as const)}
+                    onChange={setState}
+                />
+                <button type="button" onClick={() => void list.open()}>
+                    {at("readAgain")}
+                </button>
+            </div>
+            <Listed list={list} empty={empty}>
+                {(item) => <li key={item.id}>{children(item)}</li>}
+            </Listed>
+        </Screen>
+    );
+}
+
+/** What is decided of a user: `form` until it is, and then the decision. */
+export function DecisionCard({
+    user,
+    state,
+    stateText,
+    decision,
+    form,
+    children,
+}: {
+    user: string;
+    state: string;
+    stateText: string;
+    decision: moderation.Decision | null | undefined;
+    form: ReactNode;
+    children: ReactNode;
+}): ReactNode {
+    const card = useFocusWhen<HTMLElement>(decision != null);
+    return (
+        <article ref={card} tabIndex={-1} className="admin-card" data-state={state}>
+            <header>
+                <User id={user} />
+                <span className="role">{stateText}</span>
+            </header>
+            {children}
+            {decision ? <DecisionText decision={decision} /> : form}
+        </article>
+    );
+}
+
+/** What a moderator decides, with a note. */
+export function DecisionForm({
+    yes,
+    no,
+    yesClass,
+    onDecided,
+    children,
+}: {
+    yes: string;
+    no: string;
+    yesClass: "primary" | "danger";
+    onDecided: (isYes: boolean, note: string) => Promise<void>;
+    children?: ReactNode;
+}): ReactNode {
+    const at = useAdminText();
+    const { isBusy, error, run } = useCall();
+    const [note, noteField] = useNote(at("note"), at("noteHint"));
+    const decide = (isYes: boolean) => run(() => onDecided(isYes, note));
+    return (
+        <form
+            onSubmit={(event) => {
+                event.preventDefault();
+                decide(true);
+            }}
+        >
+            {children}
+            {noteField}
+            <AdminError error={error} />
+            <div className="row">
+                <button type="submit" className={yesClass} disabled={isBusy}>
+                    {yes}
+                </button>
+                <button type="button" disabled={isBusy} onClick={() => decide(false)}>
+                    {no}
+                </button>
+            </div>
+        </form>
+    );
+}
+
 /** Puts the focus on an element once something is so, when what had the focus went with it: the keyboard goes on from there. */
 export function useFocusWhen<E extends HTMLElement>(isSo: boolean): RefObject<E | null> {
     const ref = useRef<E>(null);
@@ -368,7 +448,7 @@ export function useNote(label: string, hint?: string): [string, ReactNode, (note
     const field = (
         <Area
             label={label}
-            {...(hint !== undefined && { hint })}
+            hint={hint}
             value={note}
             maxLength={1_000}
             onChange={(event) => setNote(event.target.value)}

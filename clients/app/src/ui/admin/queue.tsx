@@ -1,26 +1,21 @@
 // What users and rules have reported, with what was reported as it was, and what moderators decide.
 import type { moderation } from "@posthouse/client";
-import { useEffect, useState, type ReactNode } from "react";
+import { useState, type ReactNode } from "react";
 import { href } from "../../place";
 import { termsOf, type DraftTerms } from "../../state/admin/rule-draft";
-import { useSource } from "../../state/source";
+import { useSource } from "../../shared/source";
 import { useWorkspace } from "../context";
-import { useCall } from "../parts";
 import { useAdmin, useAdminText } from "./context";
 import {
-    AdminError,
     ChatName,
     Check,
-    DecisionText,
+    DecisionCard,
+    DecisionForm,
+    DecisionScreen,
     Facts,
-    Listed,
     Moment,
-    Quote,
-    Screen,
-    Select,
     TermsFields,
-    useFocusWhen,
-    useNote,
+    Quote,
     User,
 } from "./parts";
 
@@ -29,29 +24,16 @@ const STATES = ["open", "upheld", "dismissed", ""] as const;
 export function Queue(): ReactNode {
     const at = useAdminText();
     const { reports } = useAdmin();
-    const [state, setState] = useState<(typeof STATES)[number]>("open");
-    useEffect(() => void reports.open({ state }), [reports, state]);
     return (
-        <Screen title={at("screen.queue")}>
-            <div className="row">
-                <Select
-                    label={at("show")}
-                    value={state}
-                    options={STATES.map((name) => [name, at(`report.${name === "" ? "all" : name}`)] as const)}
-                    onChange={setState}
-                />
-                <button type="button" onClick={() => void reports.open()}>
-                    {at("readAgain")}
-                </button>
-            </div>
-            <Listed list={reports} empty={at("noReports")}>
-                {(report) => (
-                    <li key={report.id}>
-                        <ReportItem report={report} />
-                    </li>
-                )}
-            </Listed>
-        </Screen>
+        <DecisionScreen
+            title={at("screen.queue")}
+            list={reports}
+            states={STATES}
+            textOf={(state) => at(`report.${state === "" ? "all" : state}`)}
+            empty={at("noReports")}
+        >
+            {(report) => <ReportItem report={report} />}
+        </DecisionScreen>
     );
 }
 
@@ -59,14 +41,15 @@ function ReportItem({ report }: { report: moderation.Report }): ReactNode {
     const at = useAdminText();
     const { chats } = useWorkspace();
     const { chat, seq, evidence, sender, by, reason, comment, state, decision } = report;
-    const card = useFocusWhen<HTMLElement>(decision != null);
     const canRead = useSource(chats).get(chat) !== undefined;
     return (
-        <article ref={card} tabIndex={-1} className="admin-card" data-state={state}>
-            <header>
-                <User id={sender} />
-                <span className="role">{at(`report.${state}`)}</span>
-            </header>
+        <DecisionCard
+            user={sender}
+            state={state}
+            stateText={at(`report.${state}`)}
+            decision={decision}
+            form={<ReportDecision report={report} />}
+        >
             {evidence.text !== "" && <Quote text={evidence.text} />}
             {evidence.files && evidence.files.length > 0 && (
                 <ul className="admin-files" aria-label={at("files")}>
@@ -88,8 +71,7 @@ function ReportItem({ report }: { report: moderation.Report }): ReactNode {
                 ]}
             />
             {canRead && <a href={href({ chat, at: seq })}>{at("seeInChat")}</a>}
-            {decision ? <DecisionText decision={decision} /> : <ReportDecision report={report} />}
-        </article>
+        </DecisionCard>
     );
 }
 
@@ -98,40 +80,21 @@ const NO_TERMS: DraftTerms = { kind: "", everywhere: false, seconds: "86400" };
 function ReportDecision({ report }: { report: moderation.Report }): ReactNode {
     const at = useAdminText();
     const admin = useAdmin();
-    const { isBusy, error, run } = useCall();
-    const [note, noteField] = useNote(at("note"), at("noteHint"));
     const [deletes, setDeletes] = useState(false);
     const [terms, setTerms] = useState(NO_TERMS);
-    const decide = (upheld: boolean) => {
+    const decide = (upheld: boolean, note: string) => {
         const sanction = termsOf(terms);
-        run(() =>
-            admin.decideReport(report.id, {
-                upheld,
-                note,
-                ...(upheld && deletes && { delete: true }),
-                ...(upheld && sanction && { sanction }),
-            }),
-        );
+        return admin.decideReport(report.id, {
+            upheld,
+            note,
+            ...(upheld && deletes && { delete: true }),
+            ...(upheld && sanction && { sanction }),
+        });
     };
     return (
-        <form
-            onSubmit={(event) => {
-                event.preventDefault();
-                decide(true);
-            }}
-        >
+        <DecisionForm yes={at("uphold")} no={at("dismiss")} yesClass="danger" onDecided={decide}>
             <Check label={at("deleteMessage")} checked={deletes} onChange={setDeletes} />
             <TermsFields terms={terms} onChange={setTerms} canBeNone />
-            {noteField}
-            <AdminError error={error} />
-            <div className="row">
-                <button type="submit" className="danger" disabled={isBusy}>
-                    {at("uphold")}
-                </button>
-                <button type="button" disabled={isBusy} onClick={() => decide(false)}>
-                    {at("dismiss")}
-                </button>
-            </div>
-        </form>
+        </DecisionForm>
     );
 }

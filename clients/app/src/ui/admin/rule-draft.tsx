@@ -11,9 +11,9 @@ import {
     type RuleSetDraft,
 } from "../../state/admin/rule-draft";
 import { useText } from "../context";
-import { Field, useCall } from "../parts";
+import { Area, Field, useCall } from "../parts";
 import { useAdmin, useAdminText } from "./context";
-import { AdminError, Area, Check, Select, TermsFields } from "./parts";
+import { AdminError, Check, Select, TermsFields } from "./parts";
 
 type Props = {
     first: RuleSetDraft;

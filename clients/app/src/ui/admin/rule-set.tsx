@@ -3,7 +3,7 @@ import type { moderation } from "@posthouse/client";
 import { useEffect, useState, type ReactNode } from "react";
 import { go, href } from "../../place";
 import { draftOf } from "../../state/admin/rule-draft";
-import { useSource } from "../../state/source";
+import { useSource } from "../../shared/source";
 import { usePage, useText, useWorkspace } from "../context";
 import { Field, useCall } from "../parts";
 import { useAdmin, useAdminText } from "./context";

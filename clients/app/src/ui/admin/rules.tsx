@@ -2,7 +2,7 @@
 import { useEffect, useState, type ReactNode } from "react";
 import { go, href } from "../../place";
 import { newRule, type RuleSetDraft } from "../../state/admin/rule-draft";
-import { useSource } from "../../state/source";
+import { useSource } from "../../shared/source";
 import { useText } from "../context";
 import { Name, useCall } from "../parts";
 import { useAdmin, useAdminText } from "./context";

@@ -5,7 +5,7 @@ import { href } from "../../place";
 import type { Listing } from "../../state/admin/listing";
 import type { DraftTerms } from "../../state/admin/rule-draft";
 import type { UserSession } from "../../state/admin/admin";
-import { useSource } from "../../state/source";
+import { useSource } from "../../shared/source";
 import { usePage, useText, useWorkspace } from "../context";
 import { useUserName } from "../names";
 import { Name, useCall } from "../parts";
