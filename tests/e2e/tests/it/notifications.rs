@@ -123,8 +123,8 @@ async fn a_browser_gets_pushes_for_as_long_as_its_session_goes_on() {
         let chat = ann.group("Harbour", &[ben, eve.user.id()]).await?;
         notifier.knows(&[chat], 2).await?;
         let online = ann.online(&[chat]).await;
-        // Returns how many pushes the browsers of ben have got, once all learned of another text who are to.
-        let say = async |text: &str, told: usize| {
+        // Returns how many pushes have come to the browsers of ben, once all are sent of another text.
+        let say = async |text: &'static str, told: usize| {
             online.send(chat, text).await?;
             eventually("eve has learned of it", MOMENT, || async {
                 let found = eve.pushes.taken().len();
