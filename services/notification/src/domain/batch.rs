@@ -197,7 +197,7 @@ mod tests {
         let newer = add(json!({"v": 2, "user": user, "ended": {"session": "desk"}}));
         assert_eq!(newer.unwrap_err(), Unreadable::Version(2));
         assert_eq!(batch.add_session_end(None).unwrap_err(), Unreadable::Empty);
-        assert_eq!(batch.ended, BTreeSet::from([(user, "phone".parse().unwrap())]));
+        assert_eq!(batch.ended, BTreeSet::from([(user, "phone".parse::<SessionId>().unwrap())]));
         assert!(!batch.is_empty());
     }
 
