@@ -60,6 +60,7 @@ test("the sign-in of the console", async ({ page, access }) => {
 });
 
 test("a team sees and changes the tenants of its namespace, and of no other", async ({ team, access }) => {
+    test.slow();
     await expect(rowOf(team, "red")).toContainText("CellNotFound");
     await expect(team.getByRole("table", { name: "Tenants" }).getByRole("rowheader")).toHaveCount(1);
     await team.getByLabel("Name of the namespace").fill(BLUE);

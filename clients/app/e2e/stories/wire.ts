@@ -148,7 +148,13 @@ function install(password: string): void {
             if (seqs.size > known) quietMs = 0;
             if (quietMs > 60_000) throw new Error(`${count - seqs.size} of ${count} were not stored`);
             if (quietMs > 0 && quietMs % 10_000 === 0) {
-                for (const [key, number] of numbers) if (!seqs.has(key)) await send(open[0]!, key, number);
+                const again = [...numbers].filter(([key]) => !seqs.has(key));
+                const part = (at: number) => again.filter((_, index) => index % open.length === at);
+                await Promise.all(
+                    open.map(async (line, at) => {
+                        for (const [key, number] of part(at)) await send(line, key, number);
+                    }),
+                );
             }
             known = seqs.size;
             await pause(50);
