@@ -20,6 +20,14 @@ export function configOf(page: Page): Promise<PageConfig> {
     return page.evaluate(async () => (await (await fetch("/app/config.json")).json()) as PageConfig);
 }
 
+/** Opens the address, which answers within a minute: routes of a tenant that is ready are a moment later where requests come in. */
+export async function opened(page: Page): Promise<void> {
+    await expect(async () => {
+        const answer = await page.goto("/");
+        expect(answer?.status()).toBe(200);
+    }).toPass({ timeout: 60_000 });
+}
+
 /** No finding, of WCAG 2.2 AA and of best practice. */
 export async function hasNoFindings(page: Page): Promise<void> {
     const { violations } = await new AxeBuilder({ page })

@@ -2,7 +2,7 @@
 import { addressOf, hasCluster, remove, setUp } from "./cluster";
 import { held, percentile, report, rounded, type Figures, type Held } from "./figures";
 import { scrollUp } from "./screen";
-import { Actor, expect, newName, PASSWORD, test } from "./stand";
+import { Actor, expect, newName, opened, PASSWORD, test } from "./stand";
 import { Wire } from "./wire";
 
 const TENANT = "stories";
@@ -40,10 +40,7 @@ test.afterAll(async () => {
 
 test("a chat of 100,000 messages is read from its end to its beginning", async ({ browser, page }) => {
     test.setTimeout(1_500_000);
-    await expect(async () => {
-        const answer = await page.goto("/");
-        expect(answer?.status()).toBe(200);
-    }).toPass({ timeout: 60_000 });
+    await opened(page);
     const anna = await Actor.register(browser);
     const wire = await Wire.open(browser, PASSWORD);
     const boris = newName();
