@@ -64,6 +64,8 @@ function install({ width, height, caption, places, perSecond }: Stage): void {
 export class Recording {
     readonly #pages = new Set<Page>();
     #starts: Promise<unknown> = Promise.resolve();
+    /** For each place in the film: how many frames came, and when the next one may be drawn. */
+    readonly #places = new Map<number, { count: number; nextMs: number }>();
 
     private constructor(
         readonly context: BrowserContext,
@@ -85,7 +87,7 @@ export class Recording {
         context.on("page", (page) => {
             this.#pages.add(page);
             const onFrame = ({ data }: { data: Buffer }) => this.#draw(place, data);
-            const start = page.screencast.start({ onFrame, size: SIZE, fps: FRAMES_PER_SECOND, quality: 70 });
+            const start = page.screencast.start({ onFrame, size: SIZE, quality: 70 });
             this.#starts = Promise.all([this.#starts, start]);
         });
     }
@@ -106,10 +108,17 @@ export class Recording {
         return (await stat(path)).size;
     }
 
+    /** Draws a frame, unless another one comes before it is its turn. The browser sends no more while some wait here. */
     async #draw(place: number, jpeg: Buffer): Promise<void> {
-        // A frame that comes while the film ends is none of it.
-        if (this.page.isClosed()) return;
+        const at = this.#places.get(place) ?? { count: 0, nextMs: 0 };
+        this.#places.set(place, at);
+        const number = (at.count += 1);
+        const waitMs = at.nextMs - Date.now();
+        if (waitMs > 0) await new Promise((resolve) => setTimeout(resolve, waitMs));
+        if (number !== at.count || this.page.isClosed()) return;
+        at.nextMs = Date.now() + 1_000 / FRAMES_PER_SECOND;
         const picture = { place, jpeg: jpeg.toString("base64") };
+        // One that comes while the film ends is none of it.
         await this.page
             .evaluate(({ place, jpeg }) => window.film.draw(place, jpeg), picture)
             .catch(() => undefined);
