@@ -29,12 +29,12 @@ const test = base.extend<{ host: Page; team: Page }, { access: Access }>({
             await writeFile(join(folder, "ca.crt"), ca);
             const place = ["--console-addr", `127.0.0.1:${port}`, "--api-server", server];
             const args = ["--log-format", "text", "console", ...place, "--api-ca", join(folder, "ca.crt")];
-            const process = spawn(OPERATOR!, args, { stdio: ["ignore", log.fd, log.fd] });
+            const child = spawn(OPERATOR!, args, { stdio: ["ignore", log.fd, log.fd] });
             const url = `http://127.0.0.1:${port}`;
             await expect.poll(() => isAlive(url), { timeout: 30_000 }).toBe(true);
             const [host, team] = [await tokenOf(BLUE, "host"), await tokenOf(RED, "team")];
             await use({ url, tokens: { host, team } });
-            await end(process);
+            await end(child);
             await log.close();
             await rm(folder, { recursive: true });
             await removeTenants();
@@ -300,10 +300,10 @@ function isAlive(url: string): Promise<boolean> {
     );
 }
 
-async function end(process: ChildProcess): Promise<void> {
-    if (process.exitCode !== null) return;
-    const exit = once(process, "exit");
-    process.kill();
+async function end(child: ChildProcess): Promise<void> {
+    if (child.exitCode !== null) return;
+    const exit = once(child, "exit");
+    child.kill();
     await exit;
 }
 

@@ -10,7 +10,7 @@ const COUNT = Number(process.env["POSTHOUSE_MESSAGES"] ?? 100_000);
 const LEGS = 10;
 /** One connection may send 200 frames a second in the long run. */
 const LINES = 10;
-/** Of all that is read, a page holds a thousand messages. These are about five times what it takes. */
+/** A page holds a thousand messages, however many were read. */
 const MAX_HEAP_MB = 96;
 /** What the last nine tenths of the way may add to it. */
 const MAX_GROWTH_MB = 16;
