@@ -214,6 +214,11 @@ export class Workspace {
         this.#session.activity(state);
     }
 
+    /** Has the connection looked after, or tried again at once; as often as there is a reason to. */
+    wake(): void {
+        this.#session.wake();
+    }
+
     /** Says that the user types; as often as a key is pressed. */
     typing(id: string): void {
         const now = performance.now();
@@ -348,7 +353,10 @@ export class Workspace {
             this.pins.reload();
             this.#refresh();
         });
-        session.on("disconnected", ({ why }) => this.connection.set("offline", why, session.closeCode));
+        session.on("disconnected", ({ why }) => {
+            this.connection.set("offline", why, session.closeCode);
+            this.users.loseSight();
+        });
         session.on("ended", ({ why }) => {
             // A session that was ended elsewhere may be that of a lost device, in other hands now.
             if (session.closeCode === SESSION_ENDED) this.forgotten = "all";
