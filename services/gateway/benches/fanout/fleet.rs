@@ -1,6 +1,6 @@
 //! The clients: thousands of sockets in this process, with one loop for both servers, so that they cost the same beside each.
 //!
-//! A delivery is a mark in a frame: the same text in both protocols, which is found without parsing what is around it.
+//! A delivery is a mark in a frame.
 
 use std::{
     cell::RefCell,
@@ -9,7 +9,7 @@ use std::{
     ops::Range,
     pin::Pin,
     sync::{
-        Arc, LazyLock, Mutex, MutexGuard, PoisonError,
+        Arc, Mutex, MutexGuard, PoisonError,
         atomic::{AtomicBool, AtomicU64, AtomicUsize, Ordering},
     },
     task::Poll,
@@ -17,7 +17,6 @@ use std::{
 };
 
 use anyhow::{Context as _, bail, ensure};
-use memchr::memmem::Finder;
 use tokio::{
     io::{AsyncRead as _, AsyncReadExt as _, ReadBuf},
     net::{
@@ -30,16 +29,11 @@ use tokio::{
 };
 
 use crate::{
+    marks::marks,
     protocol::{self, CONNECT, Kind, PAGE},
     servers::Target,
     times::{Times, now_us},
 };
-
-/// Begins a mark; time and number of the record follow in so many digits.
-pub const MARK: &str = "@#";
-pub const TIME_DIGITS: usize = 16;
-pub const NUMBER_DIGITS: usize = 6;
-static FINDER: LazyLock<Finder<'static>> = LazyLock::new(|| Finder::new(MARK));
 
 /// Numbers of the records that a socket of a kept room has to have in the end, see [`Progress::complete`].
 pub const KEPT_RECORDS: u32 = u32::BITS;
@@ -330,7 +324,7 @@ impl<'a> Socket<'a> {
     async fn read(&mut self) -> anyhow::Result<()> {
         let Self { reading, rest, writing, sight } = self;
         let writing: &OwnedWriteHalf = writing;
-        let (read, marks) = poll_fn(|cx| -> Poll<anyhow::Result<(usize, u64)>> {
+        let (read, delivered) = poll_fn(|cx| -> Poll<anyhow::Result<(usize, u64)>> {
             SCRATCH.with_borrow_mut(|scratch| {
                 let before = rest.len();
                 scratch[..before].copy_from_slice(rest);
@@ -344,22 +338,22 @@ impl<'a> Socket<'a> {
                 if read == 0 {
                     return Poll::Ready(Err(anyhow::anyhow!("the server closed the connection")));
                 }
-                let (now, mut marks) = (now_us(), 0);
+                let (now, mut delivered) = (now_us(), 0);
                 let taken = frames(&scratch[..before + read], |opcode, payload| {
-                    marks += sight.take(opcode, payload, now, writing)?;
+                    delivered += sight.take(opcode, payload, now, writing)?;
                     Ok(())
                 });
                 Poll::Ready(taken.map(|left| {
                     rest.clear();
                     rest.extend_from_slice(left);
-                    (read, marks)
+                    (read, delivered)
                 }))
             })
         })
         .await?;
         sight.progress.bytes.fetch_add(read as u64, Ordering::Relaxed);
-        if marks > 0 {
-            sight.progress.delivered.fetch_add(marks, Ordering::Relaxed);
+        if delivered > 0 {
+            sight.progress.delivered.fetch_add(delivered, Ordering::Relaxed);
         }
         Ok(())
     }
@@ -396,23 +390,17 @@ impl Sight<'_> {
             self.progress.paged.fetch_add(1, Ordering::Relaxed);
         }
         let is_timing = self.progress.is_timing.load(Ordering::Relaxed);
-        let mut marks = 0;
-        for at in FINDER.find_iter(payload) {
-            let mark = payload.get(at + MARK.len()..).unwrap_or_default();
-            let (Some(sent_us), Some(number)) =
-                (number(mark, 0..TIME_DIGITS), number(mark, TIME_DIGITS..TIME_DIGITS + NUMBER_DIGITS))
-            else {
-                continue;
-            };
-            marks += 1;
+        let mut count = 0;
+        for mark in marks(payload) {
+            count += 1;
             if is_timing {
-                self.progress.times.add(now_us.saturating_sub(sent_us));
+                self.progress.times.add(now_us.saturating_sub(mark.due_us));
             }
             if self.is_kept {
-                self.note_record(number);
+                self.note_record(mark.number);
             }
         }
-        Ok(marks)
+        Ok(count)
     }
 
     fn is_answer(&self, id: u32, payload: &[u8]) -> anyhow::Result<bool> {
@@ -457,14 +445,6 @@ fn header(bytes: &[u8]) -> Option<(u8, usize, usize)> {
         length => (2, length.into()),
     };
     Some((first & 0x0f, head, length))
-}
-
-/// Reads a number of digits.
-fn number(text: &[u8], place: Range<usize>) -> Option<u64> {
-    let digits = text.get(place)?;
-    digits
-        .iter()
-        .try_fold(0, |number, digit| digit.is_ascii_digit().then(|| number * 10 + u64::from(digit - b'0')))
 }
 
 /// Writes a frame from inside a read. It is short, and a socket that takes no pong is not read by its server.

@@ -33,6 +33,7 @@ mod presence;
 mod stand;
 
 mod fleet;
+mod marks;
 mod parts;
 mod protocol;
 mod publisher;
@@ -51,9 +52,9 @@ use kit::testing::Goals;
 use rustix::process::{Resource, Rlimit, getrlimit, setrlimit};
 
 use crate::{
-    parts::{Part, Sizes},
+    parts::Sizes,
     protocol::Kind,
-    report::Figures,
+    report::{Figures, Part},
     servers::Ground,
 };
 

@@ -14,7 +14,8 @@ use tokio::{task::spawn_blocking, time::sleep};
 use crate::{
     fleet::{Fleet, KEPT_RECORDS, Progress},
     protocol::Kind,
-    report::{Found, Metric},
+    publisher::Publisher,
+    report::{Found, Metric, Part},
     servers::{Ground, Layout},
     usage::Usage,
 };
@@ -36,20 +37,6 @@ const SETTLING: Duration = Duration::from_secs(4);
 const MISSED: u32 = KEPT_RECORDS * 3 / 4;
 /// The others come meanwhile, one each.
 const BETWEEN_RECORDS: Duration = Duration::from_millis(250);
-
-#[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord)]
-pub enum Part {
-    Room,
-    LargeRoom,
-    SmallRooms,
-    DirectChats,
-    Lone,
-    Moderate,
-    Busy,
-    Idle,
-    Storm,
-    Cut,
-}
 
 /// How large it is, and how long it takes.
 #[derive(Clone, Copy, Debug)]
@@ -115,34 +102,6 @@ impl Sizes {
 }
 
 impl Part {
-    pub const ALL: [Self; 10] = [
-        Self::Room,
-        Self::LargeRoom,
-        Self::SmallRooms,
-        Self::DirectChats,
-        Self::Lone,
-        Self::Moderate,
-        Self::Busy,
-        Self::Idle,
-        Self::Storm,
-        Self::Cut,
-    ];
-
-    pub const fn name(self) -> &'static str {
-        match self {
-            Self::Room => "saturated: one room",
-            Self::LargeRoom => "saturated: one large room",
-            Self::SmallRooms => "saturated: rooms of 10",
-            Self::DirectChats => "saturated: direct chats",
-            Self::Lone => "100 deliveries/s in direct chats",
-            Self::Moderate => "50,000 deliveries/s in one room",
-            Self::Busy => "200,000 deliveries/s in one room",
-            Self::Idle => "idle connections",
-            Self::Storm => "connect at the same moment",
-            Self::Cut => "cut at once and back",
-        }
-    }
-
     /// Returns the servers and encodings that it is measured with, one after the other.
     pub const fn kinds(self) -> &'static [Kind] {
         match self {
@@ -207,7 +166,7 @@ async fn saturated(ground: &Ground, kind: Kind, layout: Layout, sizes: &Sizes) -
     };
     let stop = Stop(Arc::new(AtomicBool::new(false)));
     let window = WINDOW.max(WINDOW_RECORDS * layout.size as u64);
-    let mut publisher = server.publisher(ground)?;
+    let mut publisher = Publisher::of(&server, ground)?;
     let publishing = spawn_blocking({
         let (progress, stop) = (progress.clone(), stop.0.clone());
         move || publisher.saturate(&progress, window, &stop)
@@ -243,7 +202,7 @@ async fn at_rate(
     let mut fleet = Fleet::new(&server.target);
     fleet.connect(0..layout.users(), OPENING).await?;
     let progress = fleet.progress.clone();
-    let mut publisher = server.publisher(ground)?;
+    let mut publisher = Publisher::of(&server, ground)?;
     // Whose records come late is timed too: nothing of it is left out.
     let (mut publisher, warmed) = spawn_blocking(move || {
         publisher.at_rate(per_second, warming).map(|deliveries| (publisher, deliveries))
@@ -283,7 +242,7 @@ async fn idle(ground: &Ground, kind: Kind, sizes: &Sizes) -> anyhow::Result<Foun
     fleet.read_pages().await?;
     let progress = fleet.progress.clone();
     let due = progress.delivered() + (layout.users() * sizes.burst) as u64;
-    let mut publisher = server.publisher(ground)?;
+    let mut publisher = Publisher::of(&server, ground)?;
     let burst = sizes.burst;
     spawn_blocking(move || (0..burst).try_for_each(|number| publisher.publish_to_all(number))).await??;
     progress.until("the burst", |progress| progress.delivered() >= due).await?;
@@ -324,7 +283,7 @@ async fn cut(ground: &Ground, kind: Kind, users: usize) -> anyhow::Result<Found>
     let mut before = Fleet::new(&server.target);
     before.connect(0..users, OPENING).await?;
     let epochs = before.cut().await;
-    let mut publisher = server.publisher(ground)?;
+    let mut publisher = Publisher::of(&server, ground)?;
     let mut publisher = spawn_blocking(move || {
         (0..MISSED as usize).try_for_each(|number| publisher.publish_to_all(number)).map(|()| publisher)
     })

@@ -21,25 +21,18 @@ use rdkafka::{
 use uuid::Uuid;
 
 use crate::{
-    fleet::{MARK, NUMBER_DIGITS, Progress, TIME_DIGITS},
+    fleet::Progress,
+    marks::body,
     peers::Peers,
     protocol::Kind,
-    servers::{SENDER, Target, store},
+    servers::{Ground, SENDER, Server, Target, store},
     times::now_us,
 };
 
-/// Bytes of a message's text.
-const BODY_BYTES: usize = 100;
 /// How long it waits when enough is under way.
 const PAUSE: Duration = Duration::from_micros(200);
 /// Records that are written without a look at what is under way.
 const BATCH: usize = 8;
-
-/// Returns a text with a mark, which names when its record was due.
-pub fn body(due_us: u64, number: usize) -> String {
-    let mark = format!("{MARK}{due_us:0TIME_DIGITS$}{number:0NUMBER_DIGITS$} ");
-    format!("{mark:.<BODY_BYTES$}")
-}
 
 /// Writes the records that a server follows, as the message service would.
 pub struct Publisher {
@@ -53,19 +46,19 @@ pub struct Publisher {
 }
 
 impl Publisher {
-    pub fn new(
-        producer: ThreadedProducer<DefaultProducerContext>,
-        topic: String,
-        target: Arc<Target>,
-        peers: Option<Peers>,
-    ) -> Self {
-        let heads = (0..target.layout.rooms)
-            .map(|room| {
-                let stored = peers.as_ref().map_or(0, |peers| peers.stored(target.chat(room)));
-                i64::try_from(stored).expect("few")
-            })
-            .collect();
-        Self { producer, topic, target, peers, heads, next_room: 0 }
+    /// Returns who writes for this server.
+    pub fn of(server: &Server, ground: &Ground) -> anyhow::Result<Self> {
+        let mut config = kit::kafka::producer_config(&ground.kafka);
+        // The way to the servers is to be short, and is the same for both.
+        config.set("linger.ms", "0");
+        let (target, peers) = (server.target.clone(), server.peers.clone());
+        let stored = |room| {
+            let stored = peers.as_ref().map_or(0, |peers| peers.stored(target.chat(room)));
+            i64::try_from(stored).expect("few")
+        };
+        let heads = (0..target.layout.rooms).map(stored).collect();
+        let topic = server.topic.clone();
+        Ok(Self { producer: config.create()?, topic, target, peers, heads, next_room: 0 })
     }
 
     /// Writes a record for a room. In a kept room it is stored before.

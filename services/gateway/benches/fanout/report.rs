@@ -4,7 +4,52 @@ use std::{collections::BTreeMap, fmt::Write as _, fs, path::Path, process::Comma
 
 use kit::testing::Goals;
 
-use crate::{parts::Part, protocol::Kind};
+use crate::protocol::Kind;
+
+/// What is measured.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord)]
+pub enum Part {
+    Room,
+    LargeRoom,
+    SmallRooms,
+    DirectChats,
+    Lone,
+    Moderate,
+    Busy,
+    Idle,
+    Storm,
+    Cut,
+}
+
+impl Part {
+    pub const ALL: [Self; 10] = [
+        Self::Room,
+        Self::LargeRoom,
+        Self::SmallRooms,
+        Self::DirectChats,
+        Self::Lone,
+        Self::Moderate,
+        Self::Busy,
+        Self::Idle,
+        Self::Storm,
+        Self::Cut,
+    ];
+
+    pub const fn name(self) -> &'static str {
+        match self {
+            Self::Room => "saturated: one room",
+            Self::LargeRoom => "saturated: one large room",
+            Self::SmallRooms => "saturated: rooms of 10",
+            Self::DirectChats => "saturated: direct chats",
+            Self::Lone => "100 deliveries/s in direct chats",
+            Self::Moderate => "50,000 deliveries/s in one room",
+            Self::Busy => "200,000 deliveries/s in one room",
+            Self::Idle => "idle connections",
+            Self::Storm => "connect at the same moment",
+            Self::Cut => "cut at once and back",
+        }
+    }
+}
 
 /// What is measured of a part.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord)]

@@ -25,10 +25,7 @@ use kit::{
     config::KafkaArgs,
     testing::{TestCache, TestRealm, stack},
 };
-use rdkafka::{
-    admin::{AdminOptions, NewTopic, TopicReplication},
-    producer::{DefaultProducerContext, ThreadedProducer},
-};
+use rdkafka::admin::{AdminOptions, NewTopic, TopicReplication};
 use rustix::process::{Pid, Signal, kill_process};
 use secrecy::ExposeSecret as _;
 use serde_json::json;
@@ -36,9 +33,9 @@ use tokio::time::sleep;
 use uuid::Uuid;
 
 use crate::{
+    marks::body,
     peers::{INTERNAL_TOKEN, Peers},
     protocol::{Kind, PAGE_MESSAGES},
-    publisher::{Publisher, body},
     stand::{PARTITIONS, config, create_topics, device, get, kafka_admin, kafka_args, remove_topics, user},
     usage::Usage,
 };
@@ -52,7 +49,7 @@ const TOKENS_LIVE: Duration = Duration::from_secs(2 * 3_600);
 /// A server is ready within this time.
 const STARTS_WITHIN: Duration = Duration::from_secs(60);
 /// A server without connections has ended by then.
-const ENDS_WITHIN: Duration = Duration::from_secs(5);
+const ENDS_WITHIN: Duration = Duration::from_secs(2);
 const POLL: Duration = Duration::from_millis(20);
 
 /// Who is in which room.
@@ -87,7 +84,7 @@ impl Layout {
 /// What all servers of the measurement share: a throw-away tenant.
 pub struct Ground {
     tenant: String,
-    kafka: KafkaArgs,
+    pub kafka: KafkaArgs,
     realm: TestRealm,
     redis: TestCache,
     /// Of the realm, by user.
@@ -133,7 +130,7 @@ impl Ground {
         let number = self.started.fetch_add(1, Ordering::Relaxed);
         // Each server has rooms of its own: the numbers of their messages begin at 1.
         let chats: Vec<ChatId> = (0..layout.rooms as u128)
-            .map(|room| ChatId(Uuid::from_u128(u128::from(number) << 64 | 1 << 32 | room)))
+            .map(|room| ChatId(Uuid::from_u128((u128::from(number) << 64) | (1 << 32) | room)))
             .collect();
         match kind {
             Kind::Centrifuge => self.start_centrifuge(layout, chats).await,
@@ -261,23 +258,15 @@ impl Target {
 pub struct Server {
     pub target: Arc<Target>,
     process: Running,
-    topic: String,
+    /// The topic that it follows.
+    pub topic: String,
     /// The services that a gateway calls.
-    peers: Option<Peers>,
+    pub peers: Option<Peers>,
 }
 
 impl Server {
     pub fn usage(&self) -> anyhow::Result<Usage> {
         Usage::of(self.process.0.id())
-    }
-
-    /// Returns who writes the records that it follows.
-    pub fn publisher(&self, ground: &Ground) -> anyhow::Result<Publisher> {
-        let mut config = kit::kafka::producer_config(&ground.kafka);
-        // The way to the servers is to be short, and is the same for both.
-        config.set("linger.ms", "0");
-        let producer: ThreadedProducer<DefaultProducerContext> = config.create()?;
-        Ok(Publisher::new(producer, self.topic.clone(), self.target.clone(), self.peers.clone()))
     }
 
     /// Gives every chat a page of messages. Centrifuge began with one.
