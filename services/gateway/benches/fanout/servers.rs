@@ -25,7 +25,10 @@ use kit::{
     config::KafkaArgs,
     testing::{TestCache, TestRealm, stack},
 };
-use rdkafka::admin::{AdminOptions, NewTopic, TopicReplication};
+use rdkafka::{
+    Offset, TopicPartitionList,
+    admin::{AdminOptions, NewTopic, TopicReplication},
+};
 use rustix::process::{Pid, Signal, kill_process};
 use secrecy::ExposeSecret as _;
 use serde_json::json;
@@ -123,6 +126,18 @@ impl Ground {
         remove_topics(&admin, &self.tenant).await;
         let channels = channels_topic(&self.tenant);
         drop(admin.delete_topics(&[channels.as_str()], &AdminOptions::new()).await);
+    }
+
+    /// Deletes the records that no server needs any more: a run leaves some hundred megabytes.
+    pub async fn forget_records(&self) -> anyhow::Result<()> {
+        let mut ends = TopicPartitionList::new();
+        for topic in [Topic::MessageDelivered.of(&self.tenant), channels_topic(&self.tenant)] {
+            for partition in 0..PARTITIONS {
+                ends.add_partition_offset(&topic, partition, Offset::End)?;
+            }
+        }
+        kafka_admin(&self.kafka).delete_records(&ends, &AdminOptions::new()).await?;
+        Ok(())
     }
 
     /// Starts a server, with these users as members of their rooms.
