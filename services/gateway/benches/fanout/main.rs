@@ -86,8 +86,10 @@ async fn main() -> anyhow::Result<()> {
     let ground = Ground::create(sizes.users()).await?;
     let (mut figures, mut goals) = (Figures::default(), Goals::default());
     let named = env::var("PH_BENCH_PARTS").unwrap_or_default();
-    let is_named = |part: &Part| named.split(',').any(|name| part.name().contains(name.trim()));
-    for part in Part::ALL.into_iter().filter(is_named) {
+    let is_wanted = |part: &Part| {
+        (!is_small || part.is_in_small()) && named.split(',').any(|name| part.name().contains(name.trim()))
+    };
+    for part in Part::ALL.into_iter().filter(is_wanted) {
         for round in 0..sizes.rounds {
             if began.elapsed() > within {
                 let late =

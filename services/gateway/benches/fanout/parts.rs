@@ -31,8 +31,6 @@ const KEPT: usize = 100;
 /// Deliveries under way at saturation, or so many records where that is more.
 const WINDOW: u64 = 64_000;
 const WINDOW_RECORDS: u64 = 32;
-/// Memory is looked at this long after the last delivery.
-const SETTLING: Duration = Duration::from_secs(4);
 /// Records of each room that come while all are away, of those that they have to have in the end.
 const MISSED: u32 = KEPT_RECORDS * 3 / 4;
 /// The others come meanwhile, one each.
@@ -51,6 +49,8 @@ pub struct Sizes {
     pub measuring: Duration,
     /// For a rate at which little comes.
     pub measuring_lone: Duration,
+    /// Memory is looked at this long after the last delivery.
+    pub settling: Duration,
     /// Records of each room that come at once.
     pub burst: usize,
 }
@@ -66,6 +66,7 @@ impl Sizes {
         warming: Duration::from_secs(1),
         measuring: Duration::from_secs(4),
         measuring_lone: Duration::from_secs(10),
+        settling: Duration::from_secs(4),
         burst: 50,
     };
 
@@ -79,6 +80,7 @@ impl Sizes {
         warming: Duration::from_millis(500),
         measuring: Duration::from_millis(1_500),
         measuring_lone: Duration::from_secs(3),
+        settling: Duration::from_millis(1_500),
         burst: 50,
     };
 
@@ -233,10 +235,10 @@ async fn idle(ground: &Ground, kind: Kind, sizes: &Sizes) -> anyhow::Result<Foun
     server.store_pages();
     let mut fleet = Fleet::new(&server.target);
     fleet.connect(0..FIRST, OPENING).await?;
-    sleep(SETTLING).await;
+    sleep(sizes.settling).await;
     let before = server.usage()?;
     fleet.connect(FIRST..layout.users(), OPENING).await?;
-    sleep(SETTLING).await;
+    sleep(sizes.settling).await;
     let fresh = server.usage()? - before;
 
     fleet.read_pages().await?;
@@ -246,7 +248,7 @@ async fn idle(ground: &Ground, kind: Kind, sizes: &Sizes) -> anyhow::Result<Foun
     let burst = sizes.burst;
     spawn_blocking(move || (0..burst).try_for_each(|number| publisher.publish_to_all(number))).await??;
     progress.until("the burst", |progress| progress.delivered() >= due).await?;
-    sleep(SETTLING).await;
+    sleep(sizes.settling).await;
     let used = server.usage()? - before;
     let each = (layout.users() - FIRST) as f64;
     Ok(vec![

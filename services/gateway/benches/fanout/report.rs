@@ -49,6 +49,11 @@ impl Part {
             Self::Cut => "cut at once and back",
         }
     }
+
+    /// Returns whether the small form has it too, which leaves out what differs from another part by a number.
+    pub const fn is_in_small(self) -> bool {
+        !matches!(self, Self::LargeRoom | Self::Lone | Self::Busy)
+    }
 }
 
 /// What is measured of a part.
