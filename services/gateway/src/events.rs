@@ -20,10 +20,7 @@ use tokio_util::sync::CancellationToken;
 
 use crate::{
     config::Limits,
-    domain::{
-        record::{self, News, Unreadable},
-        send_queue::SMALLEST_LIMIT_BYTES,
-    },
+    domain::record::{self, News, Unreadable},
     ended::EndedSessions,
     fanout::{Fanout, Round},
     membership::Membership,
@@ -35,11 +32,8 @@ use crate::{
 /// What is in the producer's queue at the end gets this long, beyond the drain of the connections.
 const FLUSH_TIMEOUT: Duration = Duration::from_secs(3);
 
-/// Records that are delivered together when they are there together.
+/// Records that are delivered together when they are there together, at most.
 const ROUND_RECORDS: usize = 256;
-/// A round ends with the record that reaches this. What it brings to a connection fits into a queue, however full those of others are: a
-/// client that reads does not lag for what is there at once.
-const ROUND_BYTES: usize = SMALLEST_LIMIT_BYTES / 2;
 
 /// The log of sends.
 #[derive(Clone)]
@@ -83,13 +77,13 @@ pub(crate) async fn follow_delivered(
     check.ok();
     while let Some(event) = follower.next(&stop).await {
         let mut round = Round::default();
-        let mut bytes = deliver(&topic, &fanout, &mut round, event);
+        deliver(&topic, &fanout, &mut round, event);
         for _ in 1..ROUND_RECORDS {
-            if bytes >= ROUND_BYTES {
+            if round.is_full() {
                 break;
             }
             let Some(event) = follower.ready() else { break };
-            bytes += deliver(&topic, &fanout, &mut round, event);
+            deliver(&topic, &fanout, &mut round, event);
         }
         fanout.end(round).await;
         // Connections have their turn, and what the log brings meanwhile is the next round.
@@ -98,15 +92,14 @@ pub(crate) async fn follow_delivered(
     follower.end().await;
 }
 
-/// Takes what the log brings into a round, and returns the bytes of it.
-fn deliver(topic: &str, fanout: &Fanout, round: &mut Round, event: Event<'_>) -> usize {
-    let Event::Record(record) = event else { return 0 };
+/// Takes what the log brings into a round.
+fn deliver(topic: &str, fanout: &Fanout, round: &mut Round, event: Event<'_>) {
+    let Event::Record(record) = event else { return };
     let bytes = record.payload().map_or(0, <[u8]>::len);
     match record::delivered(record.payload()) {
         Ok(delivered) => fanout.deliver(round, delivered, bytes),
         Err(why) => set_aside(topic, &record, &why),
     }
-    bytes
 }
 
 /// Follows `chat.events` from its end; ready when no later record can be missed. What was before is loaded for each user who connects.

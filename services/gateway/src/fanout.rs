@@ -36,6 +36,9 @@ const SENT_LATELY_MS: i64 = 60 * 1_000;
 /// a whole once its beginning is.
 const RUN_BYTES: usize = 32 * 1024;
 
+/// Records of one round, in bytes.
+const ROUND_BYTES: usize = 256 * 1024;
+
 /// Who sent what came to its outcome.
 #[derive(Default)]
 struct Writers {
@@ -62,9 +65,17 @@ pub(crate) struct Round {
     filled: Vec<Arc<Connection>>,
     /// Pushes, by what they were and what became of them.
     pushes: Vec<(Push, Pushed, u64)>,
+    bytes: usize,
+    /// A chat has as much as a run holds.
+    has_full_run: bool,
 }
 
 impl Round {
+    /// Returns whether it should end: what it brings to a connection should fit into the buffer of its socket.
+    pub(crate) const fn is_full(&self) -> bool {
+        self.has_full_run || self.bytes >= ROUND_BYTES
+    }
+
     /// Queues something for a connection that counts as so many pushes of this kind.
     fn push(&mut self, connection: &Arc<Connection>, (kind, count): (Push, u64), queued: Queued) {
         let (pushed, is_to_flush) = connection.queue.put(queued);
@@ -171,6 +182,7 @@ impl Fanout {
     /// Takes a record of so many bytes, for the sending device and the other connections of the chat's members here.
     pub(crate) fn deliver(&self, round: &mut Round, record: DeliveredRecord, record_bytes: usize) {
         let DeliveredRecord { v: _, chat, sender, device, key, outcome } = record;
+        round.bytes += record_bytes;
         let now_ms = now_ms();
         // No device sends membership entries, and no rate applies to them. No device sends a scheduled text either, and it counts.
         let is_text = matches!(&outcome, DeliveryOutcome::Stored { kind: EntryKind::Text, .. });
@@ -342,6 +354,8 @@ impl Fanout {
         group.entries.push(ServerFrame { message: Some(message), ..ServerFrame::default() });
         group.seqs.push(seq);
         group.bytes += record_bytes;
+        // Another one like it does not fit.
+        round.has_full_run |= group.bytes + record_bytes > RUN_BYTES;
         if recipients.capacity() > 0 {
             round.recipients = recipients;
         }

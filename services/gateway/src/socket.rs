@@ -437,7 +437,7 @@ impl<T: Transport> Serving<T> {
     }
 }
 
-/// Whoever still knows the connection does not keep its socket open.
+/// Those who still know the connection do not keep its socket open.
 impl<T> Drop for Serving<T> {
     fn drop(&mut self) {
         self.connection.queue.detach();

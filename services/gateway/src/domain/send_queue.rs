@@ -1,4 +1,4 @@
-//! The frames that wait for one connection: bounded in bytes, filled from any task, emptied by whoever flushes it, and by the connection's
+//! The frames that wait for one connection: bounded in bytes, filled and flushed from any task, and emptied by the connection's
 //! own task where its socket does not take all.
 
 use std::{
@@ -27,7 +27,7 @@ const MAX_PIECES: usize = 64;
 /// Bytes that may wait in all queues of a process, with the pages that are being read for them.
 const BUDGET_BYTES: usize = 64 * 1024 * 1024;
 /// What a queue may hold however little is left, so that a client that reads is not cut off by those that do not.
-pub(crate) const SMALLEST_LIMIT_BYTES: usize = 64 * 1024;
+const SMALLEST_LIMIT_BYTES: usize = 64 * 1024;
 /// A queue may hold this part of what is left of the budget. Queues that grow make the limit of all of them smaller,
 /// and the longest ones meet it first (dynamic thresholds, as switches share their buffer).
 const PART_OF_FREE: usize = 8;
@@ -145,7 +145,7 @@ struct Queue {
     /// Chats whose messages were dropped, with the newest seq among them.
     lagged: BTreeMap<ChatId, i64>,
     close: Option<CloseCode>,
-    /// Whoever queued last flushes it soon.
+    /// It is on the list of one who flushes it soon.
     is_listed: bool,
     /// The socket did not take all. The connection's own task goes on when it does, and no other.
     is_blocked: bool,
@@ -246,10 +246,15 @@ impl SendQueue {
         pushed
     }
 
-    /// Queues without waking the connection's task. True when whoever queues has to [flush](Self::flush) the queue, once for all that it puts
+    /// Queues without waking the connection's task. True when the caller has to [flush](Self::flush) the queue, once for all that it puts
     /// there until then.
     pub(crate) fn put(&self, queued: Queued) -> (Pushed, bool) {
         let mut queue = self.lock();
+        // What waits for a flush does not make a client lag that reads.
+        let is_much = queue.bytes + queued.frame.len() > self.limit() / 2;
+        if is_much && !queue.is_blocked && !self.write_out(&mut queue).is_ok_and(|written| written.is_all) {
+            self.waker.wake();
+        }
         let pushed = self.add(&mut queue, queued);
         self.count_what_stays(&mut queue);
         (pushed, self.list(queue))
@@ -274,7 +279,7 @@ impl SendQueue {
         self.waker.wake();
     }
 
-    /// Returns whether the queue is to be flushed by whoever filled it, and is not to be already.
+    /// Returns whether the queue is to be flushed by the task that filled it, and is on no list yet.
     fn list(&self, mut queue: MutexGuard<'_, Queue>) -> bool {
         if queue.wire.is_none() || queue.close.is_some() {
             drop(queue);
@@ -789,6 +794,20 @@ mod tests {
     }
 
     #[test]
+    fn a_client_that_reads_does_not_lag_for_what_comes_at_once() {
+        let socket = Socket::with_room(1_000);
+        let queue = SendQueue::new(10, Arc::default());
+        queue.attach(socket.clone());
+        let mut whole = String::new();
+        for seq in 1..100 {
+            assert_eq!(queue.put(messages(seq, "abcd")).0, Pushed::Queued);
+            whole.push_str("abcd");
+        }
+        queue.flush();
+        assert_eq!(socket.text(), whole);
+    }
+
+    #[test]
     fn nothing_is_left_behind_the_last_frame() {
         let (socket, total) = (Socket::with_room(3), Arc::default());
         let queue = SendQueue::new(100, Arc::<QueuedBytes>::clone(&total));
@@ -803,7 +822,7 @@ mod tests {
         assert_eq!((socket.text().as_str(), total.get()), ("firstbye", 0));
     }
 
-    /// Frames are put while others are flushed: each is written, once and in order, though whoever puts it finds the queue on the list.
+    /// Frames are put while others are flushed: each is written, once and in order, though the queue may be on the list already.
     #[test]
     fn what_is_put_beside_a_flush_is_not_forgotten() {
         const EACH: usize = 20_000;
