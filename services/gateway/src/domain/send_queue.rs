@@ -206,11 +206,12 @@ impl SendQueue {
         self.lock().wire = Some(wire);
     }
 
-    /// Lets nothing leave any more, and forgets the socket.
+    /// Forgets the socket and all that waits: the connection has ended.
     pub(crate) fn detach(&self) {
         let mut queue = self.lock();
-        queue.wire = None;
-        queue.started = Bytes::new();
+        let ended = Queue { close: queue.close, counted: queue.counted, is_over: true, ..Queue::default() };
+        *queue = ended;
+        self.count(&mut queue);
     }
 
     /// Queues a frame that the client cannot query again.
@@ -820,6 +821,19 @@ mod tests {
         socket.taken().room = 100;
         assert!(queue.write().expect("an open socket").is_all);
         assert_eq!((socket.text().as_str(), total.get()), ("firstbye", 0));
+    }
+
+    #[test]
+    fn a_connection_that_has_ended_keeps_neither_socket_nor_bytes() {
+        let (socket, total) = (Socket::with_room(3), Arc::default());
+        let queue = SendQueue::new(100, Arc::<QueuedBytes>::clone(&total));
+        queue.attach(socket.clone());
+        queue.put(messages(1, "first"));
+        queue.flush();
+        queue.put(messages(2, "second"));
+        queue.detach();
+        assert_eq!((Arc::strong_count(&socket), queue.bytes(), total.get()), (1, 0, 0));
+        assert_eq!(queue.put(messages(3, "third")), (Pushed::Closed, false));
     }
 
     /// Frames are put while others are flushed: each is written, once and in order, though the queue may be on the list already.
