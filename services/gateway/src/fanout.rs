@@ -798,8 +798,9 @@ mod tests {
             world.join(user);
             connection
         });
-        let text =
-            |seq| record(9, 1, MessageKey(Uuid::from_u128(seq as u128)), stored(seq, EntryKind::Text, None));
+        let text = |seq: i64| {
+            record(9, 1, MessageKey(Uuid::from_u128(seq as u128)), stored(seq, EntryKind::Text, None))
+        };
         world.deliver_all((1..=10).map(text));
         let pieces = [&one, &two].map(|connection| connection.queue.pop().expect("a run"));
         assert_eq!(pieces[0].as_bytes().as_ptr(), pieces[1].as_bytes().as_ptr(), "encoded once");

@@ -4,7 +4,7 @@
 use std::{
     collections::{BTreeMap, VecDeque},
     io::{self, IoSlice},
-    iter, mem,
+    mem,
     sync::{
         Arc, Mutex, MutexGuard, PoisonError,
         atomic::{AtomicI64, Ordering},
@@ -136,7 +136,7 @@ pub(crate) struct SendQueue {
 struct Queue {
     /// Nothing for an event stream, whose frames leave one by one, and for a connection that has ended.
     wire: Option<Arc<dyn Wire>>,
-    /// The rest of what the socket took in part, and `lagged` frames on their way. It counts no more: it cannot be dropped.
+    /// The rest of what the socket took in part. It counts no more: it cannot be dropped.
     started: Bytes,
     frames: VecDeque<Queued>,
     bytes: usize,
@@ -436,19 +436,13 @@ impl Queue {
         let mut bytes = 0;
         loop {
             let Some(wire) = &self.wire else { return Ok(Written { is_all: true, bytes }) };
-            if self.started.is_empty() && !self.lagged.is_empty() {
-                let frames: Vec<ServerFrame> =
-                    mem::take(&mut self.lagged).into_iter().map(|(chat, seq)| lagged(chat, seq)).collect();
-                self.started = Run::encode(form, &frames)
-                    .part(0..frames.len())
-                    .map_or_else(Bytes::new, Frame::into_bytes);
-            }
+            // They leave first, and are as they were until the socket takes them: a chat lags up to the newest of its entries.
+            let ahead = if self.started.is_empty() { self.lagged_frames(form) } else { Bytes::new() };
             let mut pieces = [IoSlice::new(&[]); MAX_PIECES];
             let mut count = 0;
-            let started = iter::once(&*self.started).filter(|rest| !rest.is_empty());
-            for piece in
-                started.chain(self.frames.iter().map(|queued| queued.frame.as_bytes())).take(MAX_PIECES)
-            {
+            let begun = [&*self.started, &*ahead].into_iter().filter(|piece| !piece.is_empty());
+            let whole = self.frames.iter().map(|queued| queued.frame.as_bytes());
+            for piece in begun.chain(whole).take(MAX_PIECES) {
                 pieces[count] = IoSlice::new(piece);
                 count += 1;
             }
@@ -458,6 +452,10 @@ impl Queue {
             match wire.write(&pieces[..count]) {
                 Ok(0) => return Err(io::ErrorKind::WriteZero.into()),
                 Ok(taken) => {
+                    if !ahead.is_empty() {
+                        self.lagged.clear();
+                        self.started = ahead;
+                    }
                     bytes += taken;
                     self.took(taken);
                 }
@@ -468,6 +466,14 @@ impl Queue {
                 Err(error) => return Err(error),
             }
         }
+    }
+
+    fn lagged_frames(&self, form: Form) -> Bytes {
+        if self.lagged.is_empty() {
+            return Bytes::new();
+        }
+        let frames: Vec<ServerFrame> = self.lagged.iter().map(|(chat, seq)| lagged(*chat, *seq)).collect();
+        Run::encode(form, &frames).part(0..frames.len()).map_or_else(Bytes::new, Frame::into_bytes)
     }
 
     /// Forgets the first bytes of what waits.
@@ -792,6 +798,24 @@ mod tests {
         let taken = socket.taken().bytes.clone();
         let rest = taken.strip_prefix(b"first").expect("all of it");
         assert_eq!(payloads(rest), [lagged(1, 3).into_bytes()]);
+    }
+
+    #[test]
+    fn a_chat_lags_up_to_the_newest_entry_when_the_socket_takes_it() {
+        let socket = Socket::with_room(0);
+        let queue = SendQueue::new(10, Arc::default());
+        queue.attach(socket.clone());
+        queue.put(messages(1, "first"));
+        queue.flush();
+        assert_eq!(queue.put(messages(2, "second")).0, Pushed::Dropped);
+        for seq in 3..5 {
+            assert!(!queue.write().expect("an open socket").is_all);
+            assert_eq!(queue.put(messages(seq, "more")).0, Pushed::Dropped);
+        }
+        socket.taken().room = 1_000;
+        assert!(queue.write().expect("an open socket").is_all);
+        assert_eq!(payloads(&socket.taken().bytes), [lagged(1, 4).into_bytes()]);
+        assert_eq!(queue.put(messages(5, "fifth")).0, Pushed::Queued, "notified, it flows again");
     }
 
     #[test]
