@@ -111,7 +111,8 @@ struct Serving<T> {
     session: Session,
     /// A command that is being decided; reading waits for it.
     undecided: Option<(Asked, BoxFuture<'static, Step>)>,
-    unanswered: FuturesUnordered<Unanswered>,
+    /// Nothing while all commands are answered: most connections are idle.
+    unanswered: Option<FuturesUnordered<Unanswered>>,
     timer: Pin<Box<Sleep>>,
     /// When `timer` fires.
     armed: Instant,
@@ -155,7 +156,7 @@ impl<T: Transport> Serving<T> {
             transport,
             session,
             undecided: None,
-            unanswered: FuturesUnordered::new(),
+            unanswered: None,
             timer: Box::pin(sleep_until(armed.into())),
             armed,
             unwritten: 0,
@@ -298,7 +299,8 @@ impl<T: Transport> Serving<T> {
             }
             Step::Pending(pending) => {
                 self.session.started(pending.lane());
-                self.unanswered.push(Unanswered { asked: Some(Asked { id, reply }), pending });
+                let unanswered = Unanswered { asked: Some(Asked { id, reply }), pending };
+                self.unanswered.get_or_insert_default().push(unanswered);
                 return None;
             }
         };
@@ -339,8 +341,12 @@ impl<T: Transport> Serving<T> {
 
     /// Returns what is ready.
     fn poll_next(&mut self, cx: &mut Context<'_>, may_read: bool) -> Poll<Event> {
-        if let Poll::Ready(Some((asked, lane, answer))) = self.unanswered.poll_next_unpin(cx) {
-            return Poll::Ready(Event::Answered(asked, lane, answer));
+        match self.unanswered.as_mut().map(|unanswered| unanswered.poll_next_unpin(cx)) {
+            Some(Poll::Ready(Some((asked, lane, answer)))) => {
+                return Poll::Ready(Event::Answered(asked, lane, answer));
+            }
+            Some(Poll::Ready(None)) => self.unanswered = None,
+            Some(Poll::Pending) | None => {}
         }
         if let Some((_, step)) = &mut self.undecided
             && let Poll::Ready(step) = step.poll_unpin(cx)
