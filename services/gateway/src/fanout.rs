@@ -1,7 +1,8 @@
 //! From records of `message.delivered` to the sockets of this process.
 //!
-//! Records that are there together make a round: each connection is queued what they bring, and flushed once. Texts of a chat that follow each
-//! other are a run, encoded once for all who receive the same of it.
+//! Records that are there together make a round: each connection is queued what they bring, and flushed once. Entries of a chat that follow each
+//! other are a run, encoded once for all who receive the same of it. Nothing is said of the order of different chats, which the log does not
+//! keep either.
 
 use std::{mem, ops::Range, sync::Arc, time::Instant};
 
@@ -58,9 +59,10 @@ struct Origin {
 /// What some records bring to connections. To be [ended](Fanout::end): its connections wait for it.
 #[derive(Default)]
 pub(crate) struct Round {
-    group: Option<Group>,
-    /// Kept from one record to the next, so that it is not allocated for each.
-    recipients: Vec<(UserId, Way)>,
+    /// At most one of each chat, in the order in which they began.
+    groups: Vec<Group>,
+    /// A list of recipients for the next record, so that none is allocated for each.
+    spare: Vec<(UserId, Way)>,
     /// Connections to flush, each once.
     filled: Vec<Arc<Connection>>,
     /// Pushes, by what they were and what became of them.
@@ -95,7 +97,7 @@ impl Round {
     }
 }
 
-/// Entries of a chat that follow each other and have the same recipients, not yet queued.
+/// Entries of a chat that follow each other there and have the same recipients, not yet queued.
 struct Group {
     chat: ChatId,
     recipients: Vec<(UserId, Way)>,
@@ -103,6 +105,18 @@ struct Group {
     seqs: Vec<i64>,
     sends: Vec<Sent>,
     bytes: usize,
+}
+
+impl Group {
+    fn new(chat: ChatId, recipients: Vec<(UserId, Way)>) -> Self {
+        let (entries, seqs, sends) = (Vec::new(), Vec::new(), Vec::new());
+        Self { chat, recipients, entries, seqs, sends, bytes: 0 }
+    }
+
+    /// Returns whether an entry with these recipients, of a record of so many bytes, goes with the others.
+    fn takes(&self, recipients: &[(UserId, Way)], record_bytes: usize) -> bool {
+        self.bytes + record_bytes <= RUN_BYTES && self.recipients == recipients
+    }
 }
 
 /// What a device receives of an entry of a group that it sent.
@@ -172,7 +186,7 @@ impl Fanout {
 
     /// Writes what the records of a round came to.
     pub(crate) async fn end(&self, mut round: Round) {
-        self.queue_group(&mut round);
+        self.queue_all(&mut round);
         for (kind, pushed, count) in round.pushes {
             self.metrics.count_pushes(kind, pushed, count);
         }
@@ -201,8 +215,8 @@ impl Fanout {
             self.rates.returned(chat, sender, body, Instant::now());
         }
         if !matches!(outcome, DeliveryOutcome::Stored { .. }) {
-            // What comes behind entries is behind them at each connection.
-            self.queue_group(round);
+            // What comes behind entries of the chat is behind them at each connection.
+            self.queue_chat(round, chat);
         }
         match outcome {
             DeliveryOutcome::Stored {
@@ -322,7 +336,7 @@ impl Fanout {
             self.members.slowed(chat, seq, seconds);
         }
 
-        let mut recipients = mem::take(&mut round.recipients);
+        let mut recipients = mem::take(&mut round.spare);
         recipients.clear();
         recipients.extend(removed.map(|user| (user, Way::Push)));
         let is_slow =
@@ -330,21 +344,19 @@ impl Fanout {
         if kind == EntryKind::Text && !is_late(sent_at_ms, now_ms) {
             self.slow_mode.stored((chat, sender, key), is_slow, now);
         }
-        let goes_on = round.group.as_ref().is_some_and(|group| {
-            group.chat == chat && group.bytes + record_bytes <= RUN_BYTES && group.recipients == recipients
-        });
-        if !goes_on {
-            self.queue_group(round);
-        }
-        // The group that ended has left its list; this one takes it when it is the first.
-        let group = round.group.get_or_insert_with(|| Group {
-            chat,
-            recipients: mem::take(&mut recipients),
-            entries: Vec::new(),
-            seqs: Vec::new(),
-            sends: Vec::new(),
-            bytes: 0,
-        });
+        let known = round.groups.iter().rposition(|group| group.chat == chat);
+        let at = match known.filter(|at| round.groups[*at].takes(&recipients, record_bytes)) {
+            Some(at) => {
+                round.spare = recipients;
+                at
+            }
+            None => {
+                self.queue_chat(round, chat);
+                round.groups.push(Group::new(chat, recipients));
+                round.groups.len() - 1
+            }
+        };
+        let group = &mut round.groups[at];
         // No device sends membership entries: the sender's connections receive them like those of all others.
         if kind.is_from_device() && !device.0.is_nil() {
             let writers = self.settled((sender, device), (chat, key)).sessions;
@@ -356,14 +368,25 @@ impl Fanout {
         group.bytes += record_bytes;
         // Another one like it does not fit.
         round.has_full_run |= group.bytes + record_bytes > RUN_BYTES;
-        if recipients.capacity() > 0 {
-            round.recipients = recipients;
+    }
+
+    /// Queues what the round has of all chats.
+    fn queue_all(&self, round: &mut Round) {
+        for group in mem::take(&mut round.groups) {
+            self.queue_group(round, group);
+        }
+    }
+
+    /// Queues what the round has of a chat.
+    fn queue_chat(&self, round: &mut Round, chat: ChatId) {
+        if let Some(at) = round.groups.iter().rposition(|group| group.chat == chat) {
+            let group = round.groups.remove(at);
+            self.queue_group(round, group);
         }
     }
 
     /// Queues the entries of a group for the connections of their recipients, and for the devices that sent them that they are stored.
-    fn queue_group(&self, round: &mut Round) {
-        let Some(group) = round.group.take() else { return };
+    fn queue_group(&self, round: &mut Round, group: Group) {
         let mut runs = Runs::default();
         let is_recipient = |user: &UserId| group.recipients.iter().any(|(recipient, _)| recipient == user);
         let mut others: Vec<UserId> = group.sends.iter().map(|sent| sent.user).collect();
@@ -388,7 +411,7 @@ impl Fanout {
                 queue_sent(round, connection, &group, &mut runs, (user, None));
             });
         }
-        round.recipients = group.recipients;
+        round.spare = group.recipients;
     }
 
     /// Pushes how far a user has come to their own connections, and what is shown of it to the other members of a chat that is
@@ -531,6 +554,7 @@ mod tests {
     };
 
     const CHAT: ChatId = ChatId(Uuid::from_u128(100));
+    const BESIDE: ChatId = ChatId(Uuid::from_u128(101));
     const KEY: MessageKey = MessageKey(Uuid::from_u128(200));
     const LONG: Duration = Duration::from_secs(3_600);
 
@@ -557,7 +581,7 @@ mod tests {
         }
 
         fn connection_named(&self, session: u128, user: u128, device: u128) -> Arc<Connection> {
-            let queue = SendQueue::new(10_000, Arc::default());
+            let queue = SendQueue::new(100_000, Arc::default());
             let connection = Connection::new(Uuid::from_u128(session), queue);
             assert!(self.fanout.registry.add(&connection, 100));
             let identity =
@@ -567,10 +591,10 @@ mod tests {
             connection
         }
 
-        /// Makes a user a founding member of the chat.
+        /// Makes a user a founding member of the chats.
         fn join(&self, user: u128) {
-            let listing = Listing {
-                chat: CHAT,
+            let listing = |chat| Listing {
+                chat,
                 role: Role::Member,
                 kind: Some(ChatKind::Group),
                 version: 1,
@@ -579,7 +603,7 @@ mod tests {
                 is_closed: false,
                 slow_mode_seconds: 0,
             };
-            self.fanout.members.load(UserId(Uuid::from_u128(user)), &[listing]);
+            self.fanout.members.load(UserId(Uuid::from_u128(user)), &[CHAT, BESIDE].map(listing));
         }
 
         fn deliver(&self, sender: u128, device: u128, outcome: DeliveryOutcome) {
@@ -593,7 +617,7 @@ mod tests {
                 let bytes = serde_json::to_vec(&record).expect("JSON").len();
                 self.fanout.deliver(&mut round, record, bytes);
             }
-            self.fanout.queue_group(&mut round);
+            self.fanout.queue_all(&mut round);
             assert!(round.filled.is_empty(), "connections without a socket are woken");
         }
     }
@@ -822,7 +846,7 @@ mod tests {
         for seq in 21..=30 {
             world.fanout.deliver(&mut round, long(seq), RUN_BYTES / 2);
         }
-        world.fanout.queue_group(&mut round);
+        world.fanout.queue_all(&mut round);
         assert_eq!(std::iter::from_fn(|| one.queue.pop()).count(), 5, "two in each");
     }
 
@@ -854,6 +878,9 @@ mod tests {
             record(9, 1, key(13), text(11)),
             record(1, 0, key(14), text(12)),
         ];
+        // And the same in a chat beside it, which alternates with this one.
+        let beside = records.iter().cloned().map(|record| DeliveredRecord { chat: BESIDE, ..record });
+        let records: Vec<_> = records.iter().cloned().zip(beside).flat_map(<[_; 2]>::from).collect();
         let received = |size: usize| {
             let world = World::new();
             let connections =
@@ -868,15 +895,26 @@ mod tests {
             }
             connections[1].sending((CHAT, key(9)), Some(Turn::None), now);
             for n in [3, 8, 10, 12] {
-                connections[2].sending((CHAT, key(n)), Some(Turn::None), now);
+                for chat in [CHAT, BESIDE] {
+                    connections[2].sending((chat, key(n)), Some(Turn::None), now);
+                }
             }
             for round in records.chunks(size) {
                 world.deliver_all(round.iter().cloned());
             }
-            connections.iter().chain([&window]).map(|connection| texts(connection)).collect::<Vec<_>>()
+            let of_each_chat = |connection: &Connection| {
+                let texts = texts(connection);
+                [CHAT, BESIDE].map(|chat| {
+                    let chat = format!("\"chat\":\"{chat}\"");
+                    texts.iter().filter(|text| text.contains(&chat)).cloned().collect::<Vec<_>>()
+                })
+            };
+            connections.iter().chain([&window]).map(|connection| of_each_chat(connection)).collect::<Vec<_>>()
         };
         let one_by_one = received(1);
-        assert!(one_by_one[..4].iter().all(|frames| !frames.is_empty()) && one_by_one[4].is_empty());
+        let is_empty = |of_chats: &[Vec<String>; 2]| of_chats.each_ref().map(|frames| frames.is_empty());
+        assert!(one_by_one[..4].iter().all(|of_chats| is_empty(of_chats) == [false; 2]));
+        assert_eq!(is_empty(&one_by_one[4]), [true; 2]);
         for size in 2..=records.len() {
             assert_eq!(received(size), one_by_one, "{size} at a time");
         }
