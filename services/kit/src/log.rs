@@ -292,6 +292,14 @@ impl Follower {
         }
     }
 
+    /// Returns what is there already, without waiting; what comes later is for [`Self::next`].
+    pub fn ready(&mut self) -> Option<Event<'_>> {
+        match &mut self.0 {
+            Follow::Kafka(follower) => follower.ready(),
+            Follow::Memory(follower) => follower.ready(),
+        }
+    }
+
     /// Ends the following.
     pub async fn end(self) {
         if let Follow::Kafka(follower) = self.0 {
