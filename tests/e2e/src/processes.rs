@@ -1,6 +1,6 @@
 //! What processes use, as this machine's kernel reports it: the node's containers and the backends run on it.
 
-use std::{collections::BTreeMap, fs, process, time::Duration};
+use std::{collections::BTreeMap, fs, time::Duration};
 
 use anyhow::Context;
 use k8s_openapi::api::core::v1::Pod;
@@ -71,7 +71,7 @@ impl Cluster {
             if !command.starts_with(PROGRAM)
                 && let Some(took) = processor(&read("stat"))
             {
-                let is_own = process.file_name().to_str() == Some(process::id().to_string().as_str());
+                let is_own = process.file_name().to_str() == Some(std::process::id().to_string().as_str());
                 *found.entry(name_of(&command, is_own).to_owned()).or_default() += took;
             }
         }
