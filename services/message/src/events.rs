@@ -8,6 +8,8 @@
 
 mod announcer;
 mod consumer;
+#[cfg(test)]
+mod flaky;
 mod owner;
 mod pipeline;
 
