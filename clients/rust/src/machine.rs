@@ -810,11 +810,12 @@ impl Online {
         overdue
     }
 
-    /// Waits no more for the answer to a send that is repeated.
+    /// Lets one send more be unanswered.
     fn widen(&mut self) {
         self.window = (self.window + 1).min(self.max_inflight);
     }
 
+    /// Waits no more for the answer to a send that is repeated, or that has none.
     fn forget_send(&mut self, order: u64) {
         self.unanswered_sends -= self.forget(|pending| matches!(pending, Pending::Send(of) if *of == order));
     }
