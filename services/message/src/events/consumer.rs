@@ -265,7 +265,7 @@ mod tests {
 
     #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
     async fn owners_that_go_and_a_store_that_fails_leave_the_order_as_it_was_sent() {
-        let (log, store) = (Log::memory(), Arc::new(Flaky::default()));
+        let (log, store) = (Log::memory(), Flaky::failing(64));
         let (producer, sends) = (log.producer(None).expect("a producer"), Topic::MessageSend.of(TENANT));
         let (check, never) = (Health::default().check("announcements"), CancellationToken::new());
         let delivered = Topic::MessageDelivered.of(TENANT);

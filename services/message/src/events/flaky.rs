@@ -20,12 +20,12 @@ use crate::{
     },
 };
 
-/// A store that fails one call in eight, in no pattern, writes after half of them is done, unless it is steady.
-#[derive(Default)]
+/// A store that fails some of its calls, in no pattern, and writes after half of them is done.
 pub(super) struct Flaky {
     pub(super) store: MemoryStore,
     calls: AtomicU32,
-    is_steady: bool,
+    /// It fails one call of so many; nothing for one that is steady.
+    one_in: Option<u32>,
     /// How often it was asked for a key.
     key_reads: AtomicU32,
     /// What it says of the newest key of every chat that has a head, instead of what was written.
@@ -34,7 +34,17 @@ pub(super) struct Flaky {
 
 impl Flaky {
     pub(super) fn steady(newest_key: Option<NewestKey>) -> Arc<Self> {
-        Arc::new(Self { is_steady: true, newest_key, ..Self::default() })
+        Arc::new(Self::new(None, newest_key))
+    }
+
+    /// Returns one that fails one call of so many. A batch that makes many more calls than that has next to no chance.
+    pub(super) fn failing(one_in: u32) -> Arc<Self> {
+        Arc::new(Self::new(Some(one_in), None))
+    }
+
+    fn new(one_in: Option<u32>, newest_key: Option<NewestKey>) -> Self {
+        let (store, calls, key_reads) = (MemoryStore::default(), AtomicU32::new(0), AtomicU32::new(0));
+        Self { store, calls, one_in, key_reads, newest_key }
     }
 
     pub(super) fn key_reads(&self) -> u32 {
@@ -42,15 +52,21 @@ impl Flaky {
     }
 
     fn turn(&self) -> Result<()> {
-        if self.is_steady {
-            return Ok(());
-        }
-        let call = self.calls.fetch_add(1, Ordering::Relaxed);
-        if call.wrapping_mul(2_654_435_761) >> 29 == 0 {
+        let Some(one_in) = self.one_in else { return Ok(()) };
+        if scattered(self.calls.fetch_add(1, Ordering::Relaxed)).is_multiple_of(one_in) {
             return Err(StoreError { step: "answer".to_owned(), source: "it is down".into() });
         }
         Ok(())
     }
+}
+
+/// Returns a number that looks random and is the same each time (`lowbias32` of Chris Wellons).
+const fn scattered(mut number: u32) -> u32 {
+    number ^= number >> 16;
+    number = number.wrapping_mul(0x7feb_352d);
+    number ^= number >> 15;
+    number = number.wrapping_mul(0x846c_a68b);
+    number ^ (number >> 16)
 }
 
 impl Store for Flaky {

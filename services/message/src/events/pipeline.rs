@@ -610,7 +610,7 @@ mod tests {
         let expected = apply(&mut calm, &log, false).await.expect("a store in memory does not fail");
         calm.flush().await.expect("a store in memory does not fail");
 
-        let flaky = Arc::new(Flaky::default());
+        let flaky = Flaky::failing(8);
         let mut retried = pipeline(&flaky);
         let mut announced = Vec::new();
         for batch in log.chunks(4) {
@@ -640,9 +640,9 @@ mod tests {
         let expected = apply(&mut calm, &log, false).await.expect("a store in memory does not fail");
         calm.flush().await.expect("a store in memory does not fail");
         for size in [1, 2, 3, 7, 40] {
-            let flaky = Arc::new(Flaky::default());
+            let flaky = Flaky::failing(8 * size);
             let mut ahead = pipeline(&flaky);
-            let batches: Vec<&[Logged]> = log.chunks(size).collect();
+            let batches: Vec<&[Logged]> = log.chunks(size as usize).collect();
             assert_eq!(apply_ahead(&mut ahead, &batches).await, expected, "batches of {size}");
             while ahead.flush().await.is_err() {}
             assert_eq!(contents(&flaky.store).await, contents(&*steady).await, "batches of {size}");
@@ -752,7 +752,7 @@ mod tests {
             assert_eq!(wrong(&log, &announced.expect("no contradiction")), 0, "seed {seed}");
 
             // Keys are forgotten between the look-up of a batch and its verdicts.
-            let store = Arc::new(Flaky::default());
+            let store = Flaky::failing(8);
             let mut ahead = pipeline(&store);
             ahead.max_keys = 10;
             let batches: Vec<&[Logged]> = log.chunks(4).collect();
