@@ -384,6 +384,8 @@ export type Send = {
     silent?: boolean;
     /** The ids of files that the sender has uploaded for this chat (REST, /docs/media) and that are ready. no_such_file for any other; not_configured where the messenger takes no files. */
     attachments?: Array<Id>;
+    /** What answers a send that is taken. accepted: the answer accepted, and stored or rejected behind it. stored: stored or rejected alone, without an answer with the id of the frame. A refusal is answered either way. With stored, repeat a send whose stored does not come, as one that was not answered; POST /commands answers it with 204. */
+    ack?: ("accepted" | "stored");
 };
 
 /** Entries of a chat from one to another, both included. */
@@ -606,6 +608,7 @@ export const NAMES: readonly string[] = [
     "size",
     "type",
     "width",
+    "ack",
 ];
 
 /** The names of the fields that are ids, or lists of them. */
