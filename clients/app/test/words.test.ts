@@ -1,6 +1,14 @@
 import { expect, test } from "vitest";
 import { href, placeOf, type Place } from "../src/place";
-import { completed, completions, mentionedIn, wordAt } from "../src/text/mentions";
+import {
+    callsIn,
+    callsOffered,
+    callsOfMessage,
+    completed,
+    completions,
+    mentionedIn,
+    wordAt,
+} from "../src/text/mentions";
 import { indexOf, rows } from "../src/ui/rows";
 import { ANNA, CHAT, entry, ME, profile } from "./stand";
 
@@ -19,6 +27,28 @@ test("a name is completed where one is written, and nowhere else", () => {
     expect(completions("пет", MEMBERS)).toEqual([MEMBERS[0]]);
     expect(completed("hi @an there", 6, "anna")).toEqual({ text: "hi @anna there", caret: 9 });
     expect(mentionedIn("@anna, see @BOB. not mail@anna", MEMBERS)).toEqual([ANNA, ME]);
+});
+
+test("a word calls many, unless a member has that name", () => {
+    expect(callsOffered("", MEMBERS)).toEqual(["all", "here", "owner", "admins"]);
+    expect(callsOffered("A", MEMBERS)).toEqual(["all", "admins"]);
+    expect(callsOffered(undefined, MEMBERS)).toEqual([]);
+    expect(callsIn("@all, and @HERE. not mail@admins", MEMBERS)).toEqual({
+        mentionAll: true,
+        mentionHere: true,
+    });
+    expect(callsIn("@admins", MEMBERS)).toEqual({ mentionRoles: ["owner", "admin"] });
+    expect(callsIn("@owner", MEMBERS)).toEqual({ mentionRoles: ["owner"] });
+    expect(callsIn("@allies", MEMBERS)).toEqual({});
+    const named = [...MEMBERS, profile(CHAT, "All", "Al L.")];
+    expect(callsOffered("al", named)).toEqual([]);
+    expect(callsIn("@all", named)).toEqual({});
+    expect(callsOfMessage({ mentions_all: true, mention_roles: ["owner", "admin"] })).toEqual([
+        "all",
+        "owner",
+        "admins",
+    ]);
+    expect(callsOfMessage({})).toEqual([]);
 });
 
 test("a place is an address, and back", () => {
