@@ -6,6 +6,7 @@ import type { Session } from "../state/session";
 import type { Texts } from "../text/texts";
 import { Cells } from "./cells";
 import { PageProvider, usePage, useText } from "./context";
+import { NewTenantScreen } from "./new-tenant";
 import { Boundary, ErrorText } from "./parts";
 import { Renewal, SignInScreen } from "./sign-in-screen";
 import { TenantScreen } from "./tenant";
@@ -106,6 +107,8 @@ function Screen({ session, place }: { session: Session; place: Place }): ReactNo
     switch (place.at) {
         case "tenants":
             return <Tenants session={session} />;
+        case "new":
+            return <NewTenantScreen session={session} />;
         case "cells":
             return <Cells session={session} />;
         case "tenant":
