@@ -12,7 +12,7 @@ import { Later } from "../src/ui/later";
 import { Dialog } from "../src/ui/parts";
 import { Search } from "../src/ui/search";
 import { UserPicker } from "../src/ui/user-picker";
-import { ANNA, CHAT, chatState, entry, ME, stand, type Stand } from "./stand";
+import { ANNA, CHAT, chatState, entry, ME, profile, stand, type Stand } from "./stand";
 
 function Written({ on, first = { is: "new" } }: { on: Stand; first?: Writing }) {
     const [writing, setWriting] = useState<Writing>(first);
@@ -281,6 +281,23 @@ test("the user is called you in what the chat says of them", async () => {
         say(fields);
         expect(await screen.findByText(text)).toBeTruthy();
     }
+});
+
+test("who looks like another in a group is shown with a username, and no one else is", async () => {
+    const eve = "55555555-5555-4555-8555-555555555555";
+    const group = chatState({ member_count: 3 });
+    const on = await stand(group, [entry(1), entry(2, { sender: eve })]);
+    const props = {
+        ...{ chat: group, room: on.room, act: () => undefined, onActive: () => undefined },
+        ...{ isFollowUp: false, isActive: false, isTabbable: true },
+    };
+    on.show([1, 2].map((seq) => <Entry key={seq} {...props} message={on.room.get(seq)!} />));
+    act(() => on.workspace.users.take(profile(eve, "eve", "Eve")));
+    expect(screen.queryByText("@anna")).toBeNull();
+    act(() => on.workspace.users.take(profile(eve, "eve", "Аnna")));
+    const named = async (name: string) => (await screen.findByText(name)).closest("header")!.textContent;
+    expect(await named("@anna")).toBe("Anna @anna");
+    expect(await named("@eve")).toBe("Аnna @eve");
 });
 
 test("users with names that look alike are told apart by their usernames", async () => {

@@ -1,5 +1,8 @@
+import type { Identity } from "@posthouse/client";
 import { expect, test } from "vitest";
 import { href, placeOf, type Place } from "../src/place";
+import { likeness } from "../src/state/lookalikes";
+import { Users } from "../src/state/users";
 import {
     callsIn,
     callsOffered,
@@ -49,6 +52,39 @@ test("a word calls many, unless a member has that name", () => {
         "admins",
     ]);
     expect(callsOfMessage({})).toEqual([]);
+});
+
+test("names that look alike have one likeness, and others have not", () => {
+    for (const [one, other] of [
+        ["Anna", "Аnnа"],
+        ["Anna", " ANNA\u202e\u200b"],
+        ["Alice", "AIice"],
+        ["Martin", "Rnartin".replace("R", "r")],
+        ["Ｐａｕｌ", "Pau1"],
+        ["Zoe", "Z\u0351o\u0322e\u3164"],
+        ["Ann P.", "AnnP"],
+    ] as const) {
+        expect(likeness(one), `${one} and ${other}`).toBe(likeness(other));
+    }
+    for (const [one, other] of [
+        ["Anna", "Hanna"],
+        ["Анна", "Инна"],
+        ["Bob", "Rob"],
+    ] as const) {
+        expect(likeness(one), `${one} and ${other}`).not.toBe(likeness(other));
+    }
+    expect(likeness("\u200b ..")).toBe("");
+});
+
+test("who has a name like that of another is known, until one of them has another name", () => {
+    const users = new Users({} as Identity);
+    const eve = "55555555-5555-4555-8555-555555555555";
+    users.take(profile(ANNA, "anna", "Anna"), profile(ME, "me", "Me"), profile(eve, "eve", "Аnna"));
+    expect([ANNA, eve, ME].map((id) => users.isLikeAnother(id))).toEqual([true, true, false]);
+    users.take(profile(eve, "eve", "Eve"));
+    expect([ANNA, eve].map((id) => users.isLikeAnother(id))).toEqual([false, false]);
+    users.take({ ...profile(eve, "", ""), deleted: true }, { ...profile(ME, "", ""), deleted: true });
+    expect(users.isLikeAnother(eve)).toBe(false);
 });
 
 test("a place is an address, and back", () => {

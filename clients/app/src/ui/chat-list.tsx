@@ -7,8 +7,8 @@ import { plainText } from "../text/markup";
 import { ChatAvatar } from "./avatar";
 import { ChatRowMenu } from "./chat-menu";
 import { usePage, useText, useWorkspace } from "./context";
-import { useChatName, useUserName } from "./names";
-import { Icon, IconButton, Name, type IconName } from "./parts";
+import { useChatName, useLikeName, useUserName } from "./names";
+import { Icon, IconButton, Name, Username, type IconName } from "./parts";
 import { useSystemText } from "./system";
 
 export function ChatListPanel({ place }: { place: Place }): ReactNode {
@@ -70,6 +70,7 @@ function ChatItem({ chat, isOpen }: { chat: ChatState; isOpen: boolean }): React
     const { texts } = usePage();
     const { users } = useWorkspace();
     const name = useChatName()(chat);
+    const likeName = useLikeName()(chat.other);
     const last = chat.entries.at(-1);
     const { unread, mentions } = chat.watermarks;
     const isMuted = (chat.own.muted_until_ms ?? 0) > Date.now();
@@ -86,7 +87,7 @@ function ChatItem({ chat, isOpen }: { chat: ChatState; isOpen: boolean }): React
                 <ChatAvatar chat={chat} name={name} isOnline={isOnline} />
                 <span className="title">
                     {chat.own.favourite && <Mark icon="star" label={t("favourite")} />}
-                    <Name text={name} />
+                    <Name text={name} /> <Username of={likeName} />
                     {isMuted && <Mark icon="mute" label={t("muted")} />}
                     {isOnline && <span className="visually-hidden">{t("presence.online")}</span>}
                 </span>

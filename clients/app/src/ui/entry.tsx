@@ -12,8 +12,8 @@ import { Attachments } from "./attachments";
 import { usePage, useText, useWorkspace } from "./context";
 import { LinkPreview } from "./link-preview";
 import { Menu } from "./menu";
-import { useUserName } from "./names";
-import { codeKey, Icon, IconButton, Name } from "./parts";
+import { useLikeName, useUserName } from "./names";
+import { codeKey, Icon, IconButton, Name, Username } from "./parts";
 import { manages, mayWrite } from "./rights";
 import { useSystemText } from "./system";
 
@@ -53,6 +53,7 @@ function TextEntry({ chat, room, message, isFollowUp, isActive, isTabbable, onAc
     const { sends, users, user } = workspace;
     useSource(sends);
     const nameOf = useUserName();
+    const likeName = useLikeName();
     const ref = useRef<HTMLElement>(null);
     const nameId = useId();
     const [isAsked, setIsAsked] = useState(false);
@@ -104,6 +105,7 @@ function TextEntry({ chat, room, message, isFollowUp, isActive, isTabbable, onAc
                         <Name text={nameOf(message.sender)} />
                     </a>
                 )}{" "}
+                {!isOwn && <Username of={likeName(message.sender)} />}
             </header>
             <div className="bubble">
                 {message.forwarded && (
