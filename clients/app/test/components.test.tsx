@@ -11,6 +11,7 @@ import { Entry, SendingEntry } from "../src/ui/entry";
 import { Later } from "../src/ui/later";
 import { Dialog } from "../src/ui/parts";
 import { Search } from "../src/ui/search";
+import { Thread } from "../src/ui/thread";
 import { UserPicker } from "../src/ui/user-picker";
 import { ANNA, CHAT, chatState, entry, ME, profile, stand, type Stand } from "./stand";
 
@@ -298,6 +299,31 @@ test("who looks like another in a group is shown with a username, and no one els
     const named = async (name: string) => (await screen.findByText(name)).closest("header")!.textContent;
     expect(await named("@anna")).toBe("Anna @anna");
     expect(await named("@eve")).toBe("Аnna @eve");
+});
+
+test("a thread has the focus while it is open, and the chat has it afterwards", async () => {
+    const on = await stand(chatState({ head_seq: 1 }), [entry(1)]);
+    Object.assign(on.workspace, { replies: async () => ({ messages: [], more: false }) });
+    const shown = (isOpen: boolean) => (
+        <>
+            <Written on={on} />
+            {isOpen && <Thread chat={chatState({ head_seq: 1 })} seq={1} act={() => undefined} />}
+        </>
+    );
+    const Toggled = () => {
+        const [isOpen, setIsOpen] = useState(true);
+        return (
+            <>
+                {shown(isOpen)}
+                <button onClick={() => setIsOpen(false)}>away</button>
+            </>
+        );
+    };
+    on.show(<Toggled />);
+    await screen.findByRole("heading", { level: 1, name: "Thread" });
+    expect(document.activeElement?.id).toBe("thread-composer");
+    await userEvent.click(screen.getByRole("button", { name: "away" }));
+    expect(document.activeElement?.id).toBe("composer");
 });
 
 test("users with names that look alike are told apart by their usernames", async () => {
