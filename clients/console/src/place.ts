@@ -2,7 +2,11 @@
 import { useSyncExternalStore } from "react";
 
 export type Place =
-    { at: "tenants" } | { at: "new" } | { at: "cells" } | { at: "tenant"; namespace: string; name: string };
+    | { at: "tenants" }
+    | { at: "new" }
+    | { at: "cells" }
+    | { at: "usage" }
+    | { at: "tenant"; namespace: string; name: string };
 
 /** What Kubernetes takes as a name. */
 const NAME = "[a-z0-9](?:[a-z0-9.-]{0,251}[a-z0-9])?";
@@ -11,6 +15,8 @@ export function href(place: Place): string {
     switch (place.at) {
         case "tenants":
             return "#/";
+        case "usage":
+            return "#/usage";
         case "new":
             return "#/new";
         case "cells":
@@ -23,6 +29,7 @@ export function href(place: Place): string {
 /** Returns the place of a fragment; what is none is the list of tenants. */
 export function placeOf(fragment: string): Place {
     if (fragment === "#/cells") return { at: "cells" };
+    if (fragment === "#/usage") return { at: "usage" };
     if (fragment === "#/new") return { at: "new" };
     const [, namespace, name] = new RegExp(`^#/tenant/(${NAME})/(${NAME})$`).exec(fragment) ?? [];
     return namespace !== undefined && name !== undefined

@@ -253,6 +253,29 @@ test("a cell is edited with a plan, and who may not is told which role lets them
     expect(screen.getByText(/posthouse-cell-editor/)).toBeTruthy();
 });
 
+test("usage is of each tenant and of all, by who owns the pods", async () => {
+    const labelled = <T extends { metadata: object }>(of: T, tenant: string): T => ({
+        ...of,
+        metadata: { ...of.metadata, labels: { "messenger.posthouse.dev/tenant": tenant } },
+    });
+    server.deployments = [
+        labelled(deployment("acme-chat", 2), "acme"),
+        labelled(deployment("globex-chat", 1), "globex"),
+    ];
+    const container = { name: "c", usage: { cpu: "250m", memory: "64Mi" } };
+    server.pods = [labelled({ metadata: { name: "p" }, containers: [container] }, "acme")];
+    await opened();
+    await userEvent.click(await screen.findByRole("link", { name: "Usage" }));
+    const row = async (name: string) => within((await screen.findByRole("rowheader", { name })).closest("tr")!);
+    await waitFor(async () => expect((await row("acme")).getByText("2 / 2")).toBeTruthy());
+    expect((await row("acme")).getByText("0.2 cores, 64 MiB")).toBeTruthy();
+    expect((await row("acme")).getByText("0.25 cores, 64 MiB")).toBeTruthy();
+    expect((await row("globex")).getByText("1 / 1")).toBeTruthy();
+    expect((await row("Together")).getByText("0.3 cores, 96 MiB")).toBeTruthy();
+    expect(screen.queryByRole("alert")).toBeNull();
+    expect(screen.getByText(/kubectl top pods -A/)).toBeTruthy();
+});
+
 test("a session that ends asks for a token and keeps what was written", async () => {
     await atTenant();
     await userEvent.click(screen.getByRole("button", { name: "Edit" }));

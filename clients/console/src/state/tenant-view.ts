@@ -7,7 +7,8 @@ import type { Edit, Target } from "./edit";
 import { taken, type Part, type Session } from "./session";
 
 const REFRESH_MS = 5_000;
-const TENANT_LABEL = "messenger.posthouse.dev/tenant";
+/** Of all that the operator makes for a tenant: the tenant id. */
+export const TENANT_LABEL = "messenger.posthouse.dev/tenant";
 
 /** The deletion policy is another one than the user has read the consequences of. */
 export class PolicyChanged extends Error {}
