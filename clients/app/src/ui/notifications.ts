@@ -19,9 +19,16 @@ export function useNotifications(): void {
 
 function useNews(): void {
     const workspace = useWorkspace();
-    const { preferences, say } = usePage();
+    const { preferences, config, say } = usePage();
+    const { notices, connection } = workspace;
+    const { state } = useSource(connection);
     const t = useText();
     const nameOf = useChatName();
+    const hasWishes = config.services.includes("notification") && preferences.notifies;
+    // Nothing is pushed of what another device of the user changes.
+    useEffect(() => {
+        if (hasWishes && state === "online") void notices.loadPreferences();
+    }, [notices, hasWishes, state]);
     useEffect(() => {
         workspace.onNews = ({ message, chat }) => {
             const sender = plainName(workspace.users.get(message.sender)?.display_name ?? t("someone"));
@@ -34,14 +41,25 @@ function useNews(): void {
             if (
                 !preferences.notifies ||
                 isMuted ||
+                !notices.wants(message, chat.kind, workspace.user, Date.now()) ||
                 !("Notification" in window) ||
                 Notification.permission !== "granted"
             )
                 return;
             const { chat: id, seq } = message;
-            const title = chat.kind === "direct" ? sender : `${sender} · ${nameOf(chat)}`;
+            const isShown = notices.preferences?.shows_text !== false;
+            const name = chat.kind === "direct" ? undefined : nameOf(chat);
+            // As a push has it: without the text there is no sender.
+            const who = [...(isShown ? [sender] : []), ...(name === undefined ? [] : [name])];
+            const title = who.join(" · ") || t("push.title");
+            const count = Math.max(1, chat.watermarks.unread);
             // A chat has one notification, whether the page shows it or a push.
-            const options = { body: text, tag: id, renotify: true, icon: "/app/icon-192.png" };
+            const options = {
+                body: isShown ? text : t("push.unread", { count }),
+                tag: id,
+                renotify: true,
+                icon: "/app/icon-192.png",
+            };
             void onceInBrowser(`${id}/${seq}`, () =>
                 installed.show(title, { ...options, data: { chat: id, seq } }),
             );
