@@ -227,7 +227,7 @@ test("a new tenant begins with an example, is planned, and is shown once it is a
     expect(location.hash).toBe("#/tenant/hooli/hooli");
 });
 
-test("a cell is edited with a plan, and who may not is told which role lets them", async () => {
+test("a cell is edited with a plan, and who may not reads which role lets them", async () => {
     server.onApplyCell = (before, text) => {
         before.spec.routing.domain = /domain: (\S+)/.exec(text)![1]!;
         return before;
