@@ -6,7 +6,7 @@ import { installed } from "../src/installed";
 import { placeOf } from "../src/place";
 import { useNotifications } from "../src/ui/notifications";
 import { FakeLocks } from "./locks";
-import { ANNA, CHAT, chatState, entry, ME, stand, type Stand } from "./stand";
+import { ANNA, CHAT, chatState, entry, ME, profile, stand, type Stand } from "./stand";
 
 const show = vi.fn(async () => undefined);
 
@@ -82,6 +82,14 @@ test("a page notifies of what the user wants, and when, as pushes do", async () 
     notices.preferences = { level: "all", shows_text: false };
     expect(await came({ body: "a secret" })).toBe(1);
     expect(show).toHaveBeenCalledWith("Harbour", expect.objectContaining({ body: "1 unread message" }));
+});
+
+test("who looks like another is announced with a username", async () => {
+    const { workspace } = await page();
+    const eve = "55555555-5555-4555-8555-555555555555";
+    workspace.users.take(profile(eve, "eve", "Аnna"));
+    workspace.onNews({ message: entry(7, { sender: eve }), chat: chatState() });
+    await waitFor(() => expect(show).toHaveBeenCalledWith("Аnna @eve · Harbour", expect.anything()));
 });
 
 test("quiet hours may last over midnight, and are those of the user's time zone", async () => {

@@ -5,7 +5,7 @@ import { go } from "../place";
 import { useSource } from "../shared/source";
 import { plainName } from "../text/markup";
 import { usePage, useText, useWorkspace } from "./context";
-import { useChatName } from "./names";
+import { useChatName, useLikeName } from "./names";
 
 const MAX_SHOWN_CHARACTERS = 140;
 /** In this time all tabs of a browser have had a message. */
@@ -24,6 +24,7 @@ function useNews(): void {
     const { state } = useSource(connection);
     const t = useText();
     const nameOf = useChatName();
+    const likeName = useLikeName();
     const hasWishes = config.services.includes("notification") && preferences.notifies;
     // Nothing is pushed of what another device of the user changes.
     useEffect(() => {
@@ -31,7 +32,9 @@ function useNews(): void {
     }, [notices, hasWishes, state]);
     useEffect(() => {
         workspace.onNews = ({ message, chat }) => {
-            const sender = plainName(workspace.users.get(message.sender)?.display_name ?? t("someone"));
+            const profile = workspace.users.get(message.sender);
+            const like = likeName(message.sender);
+            const sender = `${plainName(profile?.display_name ?? t("someone"))}${like === undefined ? "" : ` @${like}`}`;
             const text = message.body === "" ? t("sentFile") : message.body.slice(0, MAX_SHOWN_CHARACTERS);
             if (document.visibilityState === "visible" && document.hasFocus()) {
                 say(t("announced", { sender, chat: nameOf(chat), text }));
