@@ -44,7 +44,7 @@ generate: ## Write what is derived from the code: CRDs, service list, API index
 fmt: ## Format the code
 	cargo fmt --all
 
-bench: ## What a message costs beside its baseline and while parts are killed, and what the optional services do under load
+bench: ## What a message costs beside its baseline and while parts are killed, the optional services under load, and the gateway beside Centrifuge
 	@scripts/bench
 
 soak: ## A million entries of all kinds, while every part on their path is killed 20 times

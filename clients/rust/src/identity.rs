@@ -5,7 +5,7 @@ use std::{
     time::{Duration, Instant},
 };
 
-use contracts::{Encoding, UserId, api::Tokens};
+use contracts::{Encoding, UserId, api::Tokens, wire::Ack};
 use tokio::sync::Mutex;
 
 use crate::{ClientError, Messenger};
@@ -55,6 +55,11 @@ impl Identity {
     /// Returns the user with sessions whose frames are written so, see [`Messenger::speaking`].
     pub fn speaking(self, encoding: Encoding) -> Self {
         Self { messenger: self.messenger.speaking(encoding), ..self }
+    }
+
+    /// Returns the user with sessions whose texts are answered so, see [`Messenger::answered_by`].
+    pub fn answered_by(self, ack: Ack) -> Self {
+        Self { messenger: self.messenger.answered_by(ack), ..self }
     }
 
     pub fn user(&self) -> UserId {

@@ -21,7 +21,7 @@ pub use chats::ChatList;
 pub use contracts::{
     ChatId, DeviceId, Encoding, ErrorCode, FileId, MessageKey, UserId,
     event::EntryKind,
-    wire::{Attachment, Message},
+    wire::{Ack, Attachment, Message},
 };
 pub use error::ClientError;
 pub use export::{Export, Membership};

@@ -15,7 +15,7 @@ use contracts::{
     ChatId, ErrorCode, MessageKey, UserId,
     event::EntryKind,
     wire::{
-        self, Activity, ActivityState, ClientFrame, Command, Connected, Empty, History, HistoryPage,
+        self, Ack, Activity, ActivityState, ClientFrame, Command, Connected, Empty, History, HistoryPage,
         MAX_HISTORY_LIMIT, Message, Outcome, Refresh, Refreshed, ServerFrame, Stored, SyncPage, Typing,
         TypingUser, UserPresence, Watch, WireError,
     },
@@ -162,6 +162,7 @@ pub(super) struct Machine {
     activity: ActivityState,
     sync: Sync,
     marks: Marks,
+    ack: Ack,
     outputs: VecDeque<Output>,
 }
 
@@ -207,6 +208,13 @@ enum Transmission {
     Accepted(Instant),
 }
 
+impl Outgoing {
+    /// Returns whether its seq or its rejection is its only answer.
+    fn has_one_answer(&self, ack: Ack) -> bool {
+        ack == Ack::Stored && self.post.takes_ack()
+    }
+}
+
 struct Followed {
     timeline: Timeline,
     history: Fetch,
@@ -227,8 +235,14 @@ impl Machine {
             activity: ActivityState::Online,
             sync: Sync::from(cursor),
             marks: Marks::default(),
+            ack: Ack::default(),
             outputs: VecDeque::new(),
         }
+    }
+
+    /// Returns the machine with sends that are answered so.
+    pub(super) fn answered_by(self, ack: Ack) -> Self {
+        Self { ack, ..self }
     }
 
     pub(super) fn next_output(&mut self) -> Option<Output> {
@@ -456,9 +470,17 @@ impl Machine {
 
     /// Repeats what stayed without an answer.
     pub(super) fn tick(&mut self, now: Instant) {
+        let ack = self.ack;
         for (order, outgoing) in &mut self.outbox {
             let is_overdue = match outgoing.state {
                 Transmission::Due(_) => continue,
+                Transmission::Unanswered(at) if outgoing.has_one_answer(ack) => {
+                    let is_overdue = now.duration_since(at) >= ANSWER_PATIENCE.max(outgoing.patience);
+                    if is_overdue {
+                        outgoing.patience = (outgoing.patience * 2).min(MAX_STORED_PATIENCE);
+                    }
+                    is_overdue
+                }
                 Transmission::Unanswered(at) => now.duration_since(at) >= ANSWER_PATIENCE,
                 Transmission::Accepted(at) => {
                     let is_overdue = now.duration_since(at) >= outgoing.patience;
@@ -535,7 +557,7 @@ impl Machine {
             outgoing.state = Transmission::Unanswered(now);
             outgoing.transmissions += 1;
             online.unanswered_sends += 1;
-            let command = outgoing.post.command(outgoing.chat, outgoing.key);
+            let command = outgoing.post.command(outgoing.chat, outgoing.key, self.ack);
             let id = Some(online.request(Pending::Send(order)).into());
             self.outputs.push_back(Output::Frame(ClientFrame { id, command }));
         }
@@ -543,7 +565,7 @@ impl Machine {
 
     fn accepted(&mut self, order: u64, now: Instant) {
         if let Some(online) = &mut self.online {
-            online.window = (online.window + 1).min(online.max_inflight);
+            online.widen();
         }
         // It may be stored already: pushes and answers of one connection come by different ways.
         if let Some(outgoing) = self.outbox.get_mut(&order) {
@@ -615,7 +637,14 @@ impl Machine {
 
     fn settle(&mut self, key: MessageKey, outcome: Result<Receipt, SendFailure>) {
         if let Some(order) = self.by_key.remove(&key) {
-            self.outbox.remove(&order);
+            if let Some(outgoing) = self.outbox.remove(&order)
+                && outgoing.has_one_answer(self.ack)
+                && let Some(online) = &mut self.online
+            {
+                // This was it.
+                online.forget_send(order);
+                online.widen();
+            }
             self.outputs.push_back(Output::Settled(key, outcome));
         }
     }
@@ -781,7 +810,12 @@ impl Online {
         overdue
     }
 
-    /// Waits no more for the answer to a send that is repeated.
+    /// Lets one send more be unanswered.
+    fn widen(&mut self) {
+        self.window = (self.window + 1).min(self.max_inflight);
+    }
+
+    /// Waits no more for the answer to a send that is repeated, or that has none.
     fn forget_send(&mut self, order: u64) {
         self.unanswered_sends -= self.forget(|pending| matches!(pending, Pending::Send(of) if *of == order));
     }

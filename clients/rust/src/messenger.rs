@@ -17,7 +17,7 @@ use contracts::{
         UserProfile,
     },
     event::Role,
-    wire::Message,
+    wire::{Ack, Message},
 };
 use reqwest::{Method, RequestBuilder, Response, StatusCode, Upgraded, header};
 use serde::{Deserialize, de::DeserializeOwned};
@@ -57,6 +57,7 @@ pub struct Messenger {
     base: Url,
     http: reqwest::Client,
     encoding: Encoding,
+    ack: Ack,
 }
 
 impl Messenger {
@@ -76,12 +77,22 @@ impl Messenger {
         }
         let http =
             builder.build().map_err(|source| ClientError::Prepare { url: base.to_string(), source })?;
-        Ok(Self { base: base.clone(), http, encoding: Encoding::default() })
+        Ok(Self { base: base.clone(), http, encoding: Encoding::default(), ack: Ack::default() })
     }
 
     /// Returns the messenger with sessions whose frames are written so, as far as the server can. JSON is the default.
     pub fn speaking(self, encoding: Encoding) -> Self {
         Self { encoding, ..self }
+    }
+
+    /// Returns the messenger with sessions whose texts are answered so. With [`Ack::Stored`] a text takes half of the frames; its
+    /// [`crate::Receipt`] has one time for both. A server of before this was known refuses texts that ask for it.
+    pub fn answered_by(self, ack: Ack) -> Self {
+        Self { ack, ..self }
+    }
+
+    pub(crate) const fn ack(&self) -> Ack {
+        self.ack
     }
 
     pub fn base(&self) -> &Url {

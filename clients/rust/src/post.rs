@@ -3,7 +3,7 @@
 use contracts::{
     ChatId, FileId, MessageKey, UserId,
     event::{EntryKind, Role},
-    wire::{Changes, Command, Delete, DeleteRange, Edit, Forward, Message, Pin, React, Send, Stored},
+    wire::{Ack, Changes, Command, Delete, DeleteRange, Edit, Forward, Message, Pin, React, Send, Stored},
 };
 
 /// An entry that a program sends. It is sent once or more, under one key, until it is stored or refused.
@@ -85,8 +85,13 @@ impl Post {
         post
     }
 
-    /// Returns the command that sends it.
-    pub(super) fn command(&self, chat: ChatId, key: MessageKey) -> Command {
+    /// Returns whether it may be answered by its seq alone.
+    pub(super) const fn takes_ack(&self) -> bool {
+        matches!(self, Self::Text { .. })
+    }
+
+    /// Returns the command that sends it, with an answer of this kind where it takes one.
+    pub(super) fn command(&self, chat: ChatId, key: MessageKey, ack: Ack) -> Command {
         match self.clone() {
             Self::Text {
                 body,
@@ -108,6 +113,7 @@ impl Post {
                 mention_here,
                 silent,
                 attachments,
+                ack,
             }),
             Self::Forward { from_chat, from_seq } => {
                 Command::Forward(Forward { chat, key, from_chat, from_seq })

@@ -88,7 +88,7 @@ impl Session {
     fn begin(identity: Identity, device: DeviceId, cursor: Option<String>) -> (Self, mpsc::Receiver<Event>) {
         let (commands, incoming) = mpsc::channel(COMMAND_QUEUE);
         let (events, receiver) = mpsc::channel(EVENT_QUEUE);
-        let machine = Machine::new(identity.user(), cursor);
+        let machine = Machine::new(identity.user(), cursor).answered_by(identity.messenger().ack());
         let run = Run {
             identity,
             device,

@@ -7,7 +7,7 @@ use std::{
 
 use contracts::{
     ChatId, Encoding, MessageKey, UserId, cbor,
-    wire::{ChatState, ClientFrame, Connected, Message, OwnState, Receipt, ServerFrame, SyncPage},
+    wire::{Ack, ChatState, ClientFrame, Connected, Message, OwnState, Receipt, ServerFrame, SyncPage},
 };
 use serde::{Deserialize, Serialize, de::DeserializeOwned};
 use serde_json::{Value, json};
@@ -138,6 +138,8 @@ struct MachineVector {
     /// Where an earlier session ended.
     #[serde(default)]
     cursor: Option<String>,
+    #[serde(default)]
+    ack: Ack,
     steps: Vec<MachineStep>,
 }
 
@@ -209,7 +211,7 @@ fn machines_are_as_the_vectors_say_in_every_encoding() {
 fn machines_are_as_the_vectors_say(encoding: Encoding) {
     for vector in vectors::<MachineVector>("machine") {
         let began = Instant::now();
-        let mut machine = Machine::new(vector.user, vector.cursor);
+        let mut machine = Machine::new(vector.user, vector.cursor).answered_by(vector.ack);
         for step in vector.steps {
             let now = began + Duration::from_millis(step.at_ms);
             match step.r#do {

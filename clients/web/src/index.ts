@@ -19,6 +19,7 @@ export * as search from "./generated/search.js";
 export * as socket from "./generated/socket.js";
 export * as user from "./generated/user.js";
 export * as groups from "./groups.js";
+export { newKey } from "./key.js";
 export { BackOff, ending, Pulse, type Ending } from "./link.js";
 export {
     Machine,
@@ -31,7 +32,7 @@ export {
 } from "./machine.js";
 export { CallError, Identity, Messenger, type Issuer } from "./messenger.js";
 export { MemoryOutbox, type Outbox } from "./outbox.js";
-export type { Post } from "./post.js";
+export type { Ack, Post } from "./post.js";
 export { Realm, type Begun } from "./realm.js";
 export * as reports from "./reports.js";
 export { QueryError, SendError, Session, type Receipt, type SessionOptions } from "./session.js";

@@ -22,7 +22,7 @@ import type {
 import { marking, Marks, type Said } from "./machine/marks.js";
 import { isLost, Sync, type Fetch } from "./machine/sync.js";
 import { ANSWER_PATIENCE_MS, RETRY_AFTER_MS, wait } from "./machine/wait.js";
-import { command, entry, type Command, type Post } from "./post.js";
+import { command, entry, takesAck, type Ack, type Command, type Post } from "./post.js";
 import { Timeline } from "./timeline.js";
 
 /** An accepted message whose seq was not announced in this time is sent again, which returns its seq. */
@@ -134,12 +134,14 @@ export class Machine {
     #activity: Activity["state"] = "online";
     readonly #sync: Sync;
     readonly #marks = new Marks();
+    readonly #ack: Ack;
     #outputs: Output[] = [];
     #queries = 0;
 
-    /** Creates a machine that goes on at a cursor of an earlier one, or begins with all chats. */
-    constructor(user: string, cursor?: string) {
+    /** Creates a machine that goes on at a cursor of an earlier one, or begins with all chats. Its texts are answered as `ack` says. */
+    constructor(user: string, cursor?: string, ack: Ack = "accepted") {
         this.#user = user;
+        this.#ack = ack;
         this.#sync = new Sync(cursor);
     }
 
@@ -295,9 +297,13 @@ export class Machine {
         for (const queued of this.#outbox.values()) {
             const { is, at } = queued.transmission;
             if (is === "due") continue;
-            const patience = is === "accepted" ? queued.patienceMs : ANSWER_PATIENCE_MS;
+            const hasOneAnswer = this.#hasOneAnswer(queued);
+            let patience = is === "accepted" ? queued.patienceMs : ANSWER_PATIENCE_MS;
+            if (hasOneAnswer) patience = Math.max(ANSWER_PATIENCE_MS, queued.patienceMs);
             if (now - at < patience) continue;
-            if (is === "accepted") queued.patienceMs = Math.min(2 * patience, MAX_STORED_PATIENCE_MS);
+            if (is === "accepted" || hasOneAnswer) {
+                queued.patienceMs = Math.min(2 * queued.patienceMs, MAX_STORED_PATIENCE_MS);
+            }
             queued.transmission = { is: "due", at: now };
             this.#forgetSend(queued.key);
         }
@@ -368,12 +374,30 @@ export class Machine {
             queued.transmission = { is: "unanswered", at: now };
             queued.transmissions += 1;
             online.unansweredSends += 1;
-            this.#request({ send: queued.key }, command(queued.post, queued.chat, queued.key));
+            this.#request({ send: queued.key }, command(queued.post, queued.chat, queued.key, this.#ack));
         }
     }
 
-    #accepted(key: string, now: number): void {
+    /** Returns whether its seq or its rejection is the only answer to a send. */
+    #hasOneAnswer({ post }: Queued): boolean {
+        return this.#ack === "stored" && takesAck(post);
+    }
+
+    /** Takes a message out whose fate is known. */
+    #remove(queued: Queued): void {
+        this.#outbox.delete(queued.key);
+        if (!this.#hasOneAnswer(queued)) return;
+        // This was it.
+        this.#forgetSend(queued.key);
+        this.#widen();
+    }
+
+    #widen(): void {
         if (this.#online) this.#online.window = Math.min(this.#online.window + 1, this.#online.maxInflight);
+    }
+
+    #accepted(key: string, now: number): void {
+        this.#widen();
         // It may be stored already: pushes and answers of one connection come by different ways.
         const queued = this.#outbox.get(key);
         if (!queued) return;
@@ -398,7 +422,7 @@ export class Machine {
     #failed(key: string, code: ErrorCode): void {
         const queued = this.#outbox.get(key);
         if (!queued) return;
-        this.#outbox.delete(key);
+        this.#remove(queued);
         this.#event({ type: "send", chat: queued.chat, key, state: { state: "failed", code } });
     }
 
@@ -418,7 +442,7 @@ export class Machine {
     #settleStored(key: string, seq: number): void {
         const queued = this.#outbox.get(key);
         if (!queued) return;
-        this.#outbox.delete(key);
+        this.#remove(queued);
         const resends = Math.max(0, queued.transmissions - 1);
         this.#event({ type: "send", chat: queued.chat, key, state: { state: "stored", seq, resends } });
     }

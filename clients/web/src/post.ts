@@ -24,11 +24,19 @@ export type Post =
     | { kind: "react"; seq: number; emoji: string; remove?: boolean }
     | { kind: "pin"; seq: number; remove?: boolean };
 
+/** What answers a text: `accepted` once it is in the log, and its seq behind it, or its seq alone. */
+export type Ack = NonNullable<Commands["send"]["ack"]>;
+
+/** Returns whether a post may be answered by its seq alone. */
+export function takesAck(post: Post): boolean {
+    return post.kind === "text";
+}
+
 /** A command with its arguments. */
 export type Command = { [Name in keyof Commands]: Record<Name, Commands[Name]> }[keyof Commands];
 
-/** Returns the command that sends a post. */
-export function command(post: Post, chat: string, key: string): Command {
+/** Returns the command that sends a post, with an answer of this kind where it takes one. */
+export function command(post: Post, chat: string, key: string, ack: Ack = "accepted"): Command {
     switch (post.kind) {
         case "text": {
             const send: Commands["send"] = { chat, key, body: post.body };
@@ -39,6 +47,7 @@ export function command(post: Post, chat: string, key: string): Command {
             if (post.mentionHere) send.mention_here = true;
             if (post.silent) send.silent = true;
             if (post.attachments?.length) send.attachments = post.attachments;
+            if (ack !== "accepted") send.ack = ack;
             return { send };
         }
         case "forward":

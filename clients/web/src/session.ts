@@ -11,11 +11,12 @@ import type {
     Watch,
 } from "./generated/socket.js";
 import { codec, offered, type Codec, type Encoding } from "./codec.js";
+import { newKey } from "./key.js";
 import { BackOff, ending, Pulse, SESSION_ENDED, type Ending } from "./link.js";
 import { isOfToken, Machine, type ErrorCode, type Event, type Outgoing } from "./machine.js";
 import { CallError, type Identity } from "./messenger.js";
 import { MemoryOutbox, type Outbox } from "./outbox.js";
-import type { Command, Post } from "./post.js";
+import type { Ack, Command, Post } from "./post.js";
 
 /** The id of `connect`, the first command. */
 const CONNECT_ID = 1;
@@ -64,6 +65,9 @@ export type SessionOptions = {
     /** How frames are written. `json`, the default, is read in the tools of a browser; `cbor` has less than half of the bytes. A server that
      *  does not know it speaks JSON. */
     encoding?: Encoding;
+    /** What answers a text. With `stored` it takes half of the frames, and is never reported as `accepted`. A server of before this was known
+     *  refuses texts that ask for it. */
+    ack?: Ack;
 };
 
 type Settle = { resolve: (receipt: Receipt) => void; reject: (error: SendError) => void };
@@ -111,7 +115,7 @@ export class Session {
         this.#device = options.device ?? crypto.randomUUID();
         this.#encoding = options.encoding ?? "json";
         this.#outbox = options.outbox ?? new MemoryOutbox();
-        this.#machine = new Machine(identity.user, options.cursor);
+        this.#machine = new Machine(identity.user, options.cursor, options.ack);
         this.#loaded = this.#outbox.load().then((kept) => {
             for (const outgoing of kept) this.#machine.send(outgoing, now());
             this.#deliver();
@@ -138,7 +142,7 @@ export class Session {
     }
 
     /** Sends a message, or a change of one, in the order of the calls. Resolves once it is stored and rejects with a `SendError`. */
-    async send(chat: string, post: Post | string, key: string = crypto.randomUUID()): Promise<Receipt> {
+    async send(chat: string, post: Post | string, key: string = newKey()): Promise<Receipt> {
         const outgoing: Outgoing = {
             chat,
             key,

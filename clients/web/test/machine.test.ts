@@ -1,6 +1,6 @@
 import assert from "node:assert/strict";
 import { test } from "node:test";
-import { BackOff, ending, Machine, Pulse, type socket } from "@posthouse/client";
+import { BackOff, ending, Machine, newKey, Pulse, type socket } from "@posthouse/client";
 
 const CONNECTED: socket.Connected = {
     session: "s",
@@ -79,4 +79,17 @@ test("a program sees every state of its message", () => {
     assert.deepEqual(states(), [{ state: "accepted" }]);
     machine.ended("closed");
     assert.deepEqual(states(), [{ state: "unknown" }]);
+});
+
+test("the key of a message is a UUID that begins with the time", () => {
+    const keys = [0, 1, 2 ** 32, 1_796_083_200_000, 2 ** 48 - 1].map(newKey);
+    for (const key of keys) {
+        assert.match(key, /^[0-9a-f]{8}-[0-9a-f]{4}-7[0-9a-f]{3}-[89ab][0-9a-f]{3}-[0-9a-f]{12}$/);
+    }
+    assert.deepEqual(keys.toSorted(), keys);
+    assert.deepEqual(
+        keys.map((key) => Number.parseInt(key.slice(0, 13).replace("-", ""), 16)),
+        [0, 1, 2 ** 32, 1_796_083_200_000, 2 ** 48 - 1],
+    );
+    assert.notEqual(newKey(7), newKey(7));
 });

@@ -94,7 +94,12 @@ type Do = {
     sync?: object;
     tick?: object;
 };
-type MachineVector = { user: string; cursor?: string; steps: Array<{ at_ms: number; do: Do; out: unknown[] }> };
+type MachineVector = {
+    user: string;
+    cursor?: string;
+    ack?: "accepted" | "stored";
+    steps: Array<{ at_ms: number; do: Do; out: unknown[] }>;
+};
 
 function shownEvent(event: Event): unknown {
     switch (event.type) {
@@ -135,7 +140,7 @@ function shown(output: Output): unknown {
 
 for (const vector of vectors<MachineVector>("machine")) {
     test(`machine: ${vector.name}`, () => {
-        const machine = new Machine(vector.user, vector.cursor);
+        const machine = new Machine(vector.user, vector.cursor, vector.ack);
         for (const step of vector.steps) {
             const now = step.at_ms;
             const { connected, disconnected, frame, follow, send, refresh } = step.do;

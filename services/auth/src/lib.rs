@@ -12,7 +12,8 @@
 //! - `POST /api/auth/sign-in`, `POST /api/auth/refresh`, `POST /api/auth/sign-out`: sessions.
 //! - `GET` and `DELETE /api/auth/sessions`, `DELETE /api/auth/sessions/{session}`: sessions of a user on all devices.
 //!
-//! - gRPC `posthouse.v1.AccountService`: `SetAccountClosed` and `GetAccountClosed`, for bans.
+//! - gRPC `posthouse.v1.AccountService`: `SetAccountClosed` and `GetAccountClosed`, for bans; `ListSessions` and `EndSession`, for moderators
+//!   and for pushes to devices.
 //!
 //! It reports registrations and deletions to the user service over gRPC, which keeps the deletions that are not finished.
 //!

@@ -448,7 +448,7 @@ table! {
             Secret::Internal,
             Secret::Metrics,
         ],
-        peers: &[Service::Chat, Service::Message, Service::User],
+        peers: &[Service::Auth, Service::Chat, Service::Message, Service::User],
         optional_peers: &[],
         settings: &[
             Setting::PublicOrigins,

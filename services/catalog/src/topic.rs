@@ -71,7 +71,8 @@ table! {
         is_optional: false,
         schema: schema!("chat.events"),
     };
-    /// Sessions and accounts that have ended, key = user id. Gateways close their sockets.
+    /// Sessions and accounts that have ended, key = user id. Gateways close their sockets, and the notification service forgets the devices that a
+    /// session subscribed.
     SessionEvents = TopicEntry {
         name: "session.events",
         retention: Retention::Seconds(SESSION_EVENTS_SECONDS),

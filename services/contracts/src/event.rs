@@ -550,6 +550,15 @@ pub struct SessionEndRecord {
     pub ended: Ended,
 }
 
+impl SessionEndRecord {
+    /// Reads the payload of a record.
+    pub fn read(payload: Option<&[u8]>) -> Result<Self, Unreadable> {
+        let record: Self = serde_json::from_slice(payload.ok_or(Unreadable::Empty)?)?;
+        known(record.v)?;
+        Ok(record)
+    }
+}
+
 /// Which sessions of a user have ended.
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize, ToSchema)]
 #[serde(rename_all = "snake_case")]

@@ -295,6 +295,26 @@ pub struct Send {
     /// Files that the sender has uploaded for this chat and that are ready: at most [`MAX_ATTACHMENTS`], each once.
     #[serde(default, skip_serializing_if = "Vec::is_empty")]
     pub attachments: Vec<FileId>,
+    #[serde(default, skip_serializing_if = "is_accepted")]
+    pub ack: Ack,
+}
+
+/// What answers a send that is taken. One that is refused is answered either way.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(rename_all = "snake_case", remote = "Self")]
+pub enum Ack {
+    /// `accepted` at once; `stored` or `rejected` follows.
+    #[default]
+    Accepted,
+    /// `stored` or `rejected` alone: half of the frames, for a client that does nothing between the two.
+    Stored,
+}
+
+word!(Ack);
+
+#[expect(clippy::trivially_copy_pass_by_ref, reason = "serde calls it with a reference")]
+const fn is_accepted(ack: &Ack) -> bool {
+    matches!(ack, Ack::Accepted)
 }
 
 impl Send {
@@ -311,6 +331,7 @@ impl Send {
             mention_here: false,
             silent: false,
             attachments: Vec::new(),
+            ack: Ack::Accepted,
         }
     }
 }

@@ -15,13 +15,14 @@ use kit::{
     health::Check,
     log::{Delivery, Event, Follower, LastingProducer, Log, LogError, Record, Start},
 };
+use tokio::task::yield_now;
 use tokio_util::sync::CancellationToken;
 
 use crate::{
     config::Limits,
     domain::record::{self, News, Unreadable},
     ended::EndedSessions,
-    fanout::Fanout,
+    fanout::{Fanout, Round},
     membership::Membership,
     own_states::OwnStates,
     positions::Positions,
@@ -30,6 +31,9 @@ use crate::{
 
 /// What is in the producer's queue at the end gets this long, beyond the drain of the connections.
 const FLUSH_TIMEOUT: Duration = Duration::from_secs(3);
+
+/// Records that are delivered together when they are there together, at most.
+const ROUND_RECORDS: usize = 256;
 
 /// The log of sends.
 #[derive(Clone)]
@@ -72,14 +76,30 @@ pub(crate) async fn follow_delivered(
     let Some(mut follower) = followed else { return };
     check.ok();
     while let Some(event) = follower.next(&stop).await {
-        if let Event::Record(record) = event {
-            match record::delivered(record.payload()) {
-                Ok(delivered) => fanout.deliver(delivered),
-                Err(why) => set_aside(&topic, &record, &why),
+        let mut round = Round::default();
+        deliver(&topic, &fanout, &mut round, event);
+        for _ in 1..ROUND_RECORDS {
+            if round.is_full() {
+                break;
             }
+            let Some(event) = follower.ready() else { break };
+            deliver(&topic, &fanout, &mut round, event);
         }
+        fanout.end(round).await;
+        // Connections have their turn, and what the log brings meanwhile is the next round.
+        yield_now().await;
     }
     follower.end().await;
+}
+
+/// Takes what the log brings into a round.
+fn deliver(topic: &str, fanout: &Fanout, round: &mut Round, event: Event<'_>) {
+    let Event::Record(record) = event else { return };
+    let bytes = record.payload().map_or(0, <[u8]>::len);
+    match record::delivered(record.payload()) {
+        Ok(delivered) => fanout.deliver(round, delivered, bytes),
+        Err(why) => set_aside(topic, &record, &why),
+    }
 }
 
 /// Follows `chat.events` from its end; ready when no later record can be missed. What was before is loaded for each user who connects.

@@ -1,6 +1,10 @@
-//! From a record of `message.delivered` to the sockets of this process.
+//! From records of `message.delivered` to the sockets of this process.
+//!
+//! Records that are there together make a round: each connection is queued what they bring, and flushed once. Entries of a chat that follow each
+//! other are a run, encoded once for all who receive the same of it. Nothing is said of the order of different chats, which the log does not
+//! keep either.
 
-use std::{sync::Arc, time::Instant};
+use std::{mem, ops::Range, sync::Arc, time::Instant};
 
 use contracts::{
     ChatId, DeviceId, ErrorCode, MessageKey, UserId,
@@ -12,16 +16,29 @@ use kit::clock::now_ms;
 use uuid::Uuid;
 
 use crate::{
-    domain::{draft::counted_bytes, frame::Shared, rates::Rates, slow_mode::SlowMode},
+    domain::{
+        draft::counted_bytes,
+        frame::{Form, Frame, Run, Shared},
+        rates::Rates,
+        send_queue::{Pushed, Queued},
+        slow_mode::SlowMode,
+    },
+    flush::flush,
     membership::members::{Entry, Members, Way},
     metrics::{Metrics, Push},
     positions::Positions,
-    registry::Registry,
+    registry::{Connection, Registry},
 };
 
 /// What was sent longer ago by the log's clock is what an owner announces again that reads the log from an earlier place: no user sends it now.
 /// What an owner repeats after a crash is younger, and little.
 const SENT_LATELY_MS: i64 = 60 * 1_000;
+/// Records of one run, in bytes as the log has them, which are more than those of their frames. A run is dropped as a whole, and written as
+/// a whole once its beginning is.
+const RUN_BYTES: usize = 32 * 1024;
+
+/// Records of one round, in bytes.
+const ROUND_BYTES: usize = 256 * 1024;
 
 /// Who sent what came to its outcome.
 #[derive(Default)]
@@ -39,7 +56,114 @@ struct Origin {
     place: Option<LogPlace>,
 }
 
-/// Pushes the outcome of sends to connections. Each frame is encoded once for each encoding that one of them has, and shared.
+/// What some records bring to connections. To be [ended](Fanout::end): its connections wait for it.
+#[derive(Default)]
+pub(crate) struct Round {
+    /// At most one of each chat, in the order in which they began.
+    groups: Vec<Group>,
+    /// A list of recipients for the next record, so that none is allocated for each.
+    spare: Vec<(UserId, Way)>,
+    /// Connections to flush, each once.
+    filled: Vec<Arc<Connection>>,
+    /// Pushes, by what they were and what became of them.
+    pushes: Vec<(Push, Pushed, u64)>,
+    bytes: usize,
+    /// A chat has as much as a run holds.
+    has_full_run: bool,
+}
+
+impl Round {
+    /// Returns whether it should end: what it brings to a connection should fit into the buffer of its socket.
+    pub(crate) const fn is_full(&self) -> bool {
+        self.has_full_run || self.bytes >= ROUND_BYTES
+    }
+
+    /// Queues something for a connection that counts as so many pushes of this kind.
+    fn push(&mut self, connection: &Arc<Connection>, (kind, count): (Push, u64), queued: Queued) {
+        let (pushed, is_to_flush) = connection.queue.put(queued);
+        if is_to_flush {
+            self.filled.push(connection.clone());
+        }
+        match self.pushes.iter_mut().find(|(of, came_to, _)| (*of, *came_to) == (kind, pushed)) {
+            Some((.., known)) => *known += count,
+            None => self.pushes.push((kind, pushed, count)),
+        }
+    }
+
+    fn lag(&mut self, connection: &Arc<Connection>, chat: ChatId, seq: i64) {
+        if connection.queue.put_lag(chat, seq) {
+            self.filled.push(connection.clone());
+        }
+    }
+}
+
+/// Entries of a chat that follow each other there and have the same recipients, not yet queued.
+struct Group {
+    chat: ChatId,
+    recipients: Vec<(UserId, Way)>,
+    entries: Vec<ServerFrame>,
+    seqs: Vec<i64>,
+    sends: Vec<Sent>,
+    bytes: usize,
+}
+
+impl Group {
+    fn new(chat: ChatId, recipients: Vec<(UserId, Way)>) -> Self {
+        let (entries, seqs, sends) = (Vec::new(), Vec::new(), Vec::new());
+        Self { chat, recipients, entries, seqs, sends, bytes: 0 }
+    }
+
+    /// Returns whether an entry with these recipients, of a record of so many bytes, goes with the others.
+    fn takes(&self, recipients: &[(UserId, Way)], record_bytes: usize) -> bool {
+        self.bytes + record_bytes <= RUN_BYTES && self.recipients == recipients
+    }
+}
+
+/// What a device receives of an entry of a group that it sent.
+struct Sent {
+    /// The place of the entry in the group.
+    at: usize,
+    user: UserId,
+    device: DeviceId,
+    stored: Stored,
+    /// Connections that have the body.
+    writers: Vec<Uuid>,
+}
+
+/// The runs of a group, each encoded when the first connection wants it.
+#[derive(Default)]
+struct Runs {
+    whole: [Option<Run>; Form::ALL.len()],
+    without_text: [Option<Run>; Form::ALL.len()],
+}
+
+impl Runs {
+    /// Returns a part of the entries as they are pushed in this way.
+    fn part(
+        &mut self,
+        entries: &[ServerFrame],
+        is_whole: bool,
+        form: Form,
+        part: Range<usize>,
+    ) -> Option<Frame> {
+        let run = if is_whole {
+            self.whole[form as usize].get_or_insert_with(|| Run::encode(form, entries))
+        } else {
+            self.without_text[form as usize].get_or_insert_with(|| {
+                let entries: Vec<ServerFrame> = entries.iter().map(without_text).collect();
+                Run::encode(form, &entries)
+            })
+        };
+        run.part(part)
+    }
+}
+
+fn without_text(entry: &ServerFrame) -> ServerFrame {
+    let message = entry.message.clone().map(|message| Message { body: String::new(), ..message });
+    ServerFrame { message, ..ServerFrame::default() }
+}
+
+/// Pushes the outcome of sends to connections. Each frame is encoded once for each form that one of them has, and shared.
 pub(crate) struct Fanout {
     registry: Arc<Registry>,
     members: Arc<Members>,
@@ -60,9 +184,19 @@ impl Fanout {
         Self { registry, members, rates, slow_mode, positions, metrics }
     }
 
-    /// Pushes a record to the sending device and to the other connections of the chat's members here.
-    pub(crate) fn deliver(&self, record: DeliveredRecord) {
+    /// Writes what the records of a round came to.
+    pub(crate) async fn end(&self, mut round: Round) {
+        self.queue_all(&mut round);
+        for (kind, pushed, count) in round.pushes {
+            self.metrics.count_pushes(kind, pushed, count);
+        }
+        flush(round.filled).await;
+    }
+
+    /// Takes a record of so many bytes, for the sending device and the other connections of the chat's members here.
+    pub(crate) fn deliver(&self, round: &mut Round, record: DeliveredRecord, record_bytes: usize) {
         let DeliveredRecord { v: _, chat, sender, device, key, outcome } = record;
+        round.bytes += record_bytes;
         let now_ms = now_ms();
         // No device sends membership entries, and no rate applies to them. No device sends a scheduled text either, and it counts.
         let is_text = matches!(&outcome, DeliveryOutcome::Stored { kind: EntryKind::Text, .. });
@@ -79,6 +213,10 @@ impl Fanout {
                 _ => 0,
             };
             self.rates.returned(chat, sender, body, Instant::now());
+        }
+        if !matches!(outcome, DeliveryOutcome::Stored { .. }) {
+            // What comes behind entries of the chat is behind them at each connection.
+            self.queue_chat(round, chat);
         }
         match outcome {
             DeliveryOutcome::Stored {
@@ -124,7 +262,8 @@ impl Fanout {
                 };
                 // It may be announced again, long after.
                 message.expire(now_ms);
-                self.stored(message, Origin { device, subject_only, place }, now_ms);
+                let origin = Origin { device, subject_only, place };
+                self.stored(round, (message, record_bytes), origin, now_ms);
             }
             DeliveryOutcome::Marked {
                 read_seq,
@@ -152,18 +291,21 @@ impl Fanout {
                     counted_seq: Some(counted_seq).filter(|seq| *seq > 0),
                     ..shown
                 };
-                self.marked(own, shown);
+                self.marked(round, own, shown);
             }
             // No device waits for what no device sent.
             DeliveryOutcome::Repeated { .. } if device.0.is_nil() => {}
             DeliveryOutcome::Repeated { seq } => {
                 let stored = Stored { chat, key, seq, sent_at_ms: None, expires_at_ms: None };
-                self.push_stored(sender, device, stored);
+                let send = (stored.chat, stored.key);
+                let frame = ServerFrame { stored: Some(stored), ..ServerFrame::default() };
+                self.push_to_device(round, (sender, device), send, frame, Push::Stored);
             }
             DeliveryOutcome::Rejected { code } => {
                 let rejected = Rejected { chat, key, code };
                 let frame = ServerFrame { rejected: Some(rejected), ..ServerFrame::default() };
-                let writers = self.push_to_device((sender, device), (chat, key), frame, Push::Rejected);
+                let writers =
+                    self.push_to_device(round, (sender, device), (chat, key), frame, Push::Rejected);
                 // Nothing is stored under its key then. Of a conflict something is, which had the turn.
                 let is_stored_nowhere = matches!(code, ErrorCode::NotFound | ErrorCode::NotAMember);
                 if writers.has_turn && is_stored_nowhere {
@@ -173,9 +315,16 @@ impl Fanout {
         }
     }
 
-    fn stored(&self, message: Message, origin: Origin, now_ms: i64) {
+    fn stored(
+        &self,
+        round: &mut Round,
+        (message, record_bytes): (Message, usize),
+        origin: Origin,
+        now_ms: i64,
+    ) {
         let Origin { device, subject_only, place } = origin;
-        let Message { chat, seq, sender, key, kind, subject, target_seq, sent_at_ms, .. } = message;
+        let Message { chat, seq, sender, key, kind, subject, target_seq, sent_at_ms, expires_at_ms, .. } =
+            message;
         let edited_seq = target_seq.filter(|_| kind == EntryKind::Edit);
         let entry = Entry { chat, seq, kind, subject, edited_seq, sent_at_ms };
         let now = Instant::now();
@@ -186,79 +335,131 @@ impl Fanout {
         {
             self.members.slowed(chat, seq, seconds);
         }
-        // No device sends membership entries: the sender's connections receive them like those of all others.
-        let writers = if kind.is_from_device() && !device.0.is_nil() {
-            let expires_at_ms = message.expires_at_ms;
-            self.push_stored(
-                sender,
-                device,
-                Stored { chat, key, seq, sent_at_ms: Some(sent_at_ms), expires_at_ms },
-            )
-        } else {
-            Writers::default()
-        };
-        let push_of = |message| ServerFrame { message: Some(message), ..ServerFrame::default() };
-        let mut frame = Shared::new(|| push_of(message.clone()));
-        let mut without_text = Shared::new(|| push_of(Message { body: String::new(), ..message.clone() }));
-        let mut push = |user, way| {
-            self.registry.for_user(user, |connection| {
-                // It has the body; another connection of the same device has not.
-                if user == sender && writers.sessions.contains(&connection.session) {
-                    return;
-                }
-                let encoding = connection.queue.encoding();
-                let frame = match way {
-                    Way::Push => frame.encoded(encoding),
-                    Way::PushWithoutText => without_text.encoded(encoding),
-                    Way::Ask => {
-                        connection.queue.lag(chat, seq);
-                        return;
-                    }
-                };
-                let pushed = connection.queue.push_message(chat, seq, frame);
-                self.metrics.count_push(Push::Message, pushed);
-            });
-        };
-        if let Some(user) = removed {
-            push(user, Way::Push);
-        }
-        let is_slow = !subject_only && self.members.for_recipients(entry, push);
+
+        let mut recipients = mem::take(&mut round.spare);
+        recipients.clear();
+        recipients.extend(removed.map(|user| (user, Way::Push)));
+        let is_slow =
+            !subject_only && self.members.for_recipients(entry, |user, way| recipients.push((user, way)));
         if kind == EntryKind::Text && !is_late(sent_at_ms, now_ms) {
             self.slow_mode.stored((chat, sender, key), is_slow, now);
         }
+        let known = round.groups.iter().rposition(|group| group.chat == chat);
+        let at = match known.filter(|at| round.groups[*at].takes(&recipients, record_bytes)) {
+            Some(at) => {
+                round.spare = recipients;
+                at
+            }
+            None => {
+                self.queue_chat(round, chat);
+                round.groups.push(Group::new(chat, recipients));
+                round.groups.len() - 1
+            }
+        };
+        let group = &mut round.groups[at];
+        // No device sends membership entries: the sender's connections receive them like those of all others.
+        if kind.is_from_device() && !device.0.is_nil() {
+            let writers = self.settled((sender, device), (chat, key)).sessions;
+            let stored = Stored { chat, key, seq, sent_at_ms: Some(sent_at_ms), expires_at_ms };
+            group.sends.push(Sent { at: group.entries.len(), user: sender, device, stored, writers });
+        }
+        group.entries.push(ServerFrame { message: Some(message), ..ServerFrame::default() });
+        group.seqs.push(seq);
+        group.bytes += record_bytes;
+        // Another one like it does not fit.
+        round.has_full_run |= group.bytes + record_bytes > RUN_BYTES;
+    }
+
+    /// Queues what the round has of all chats.
+    fn queue_all(&self, round: &mut Round) {
+        for group in mem::take(&mut round.groups) {
+            self.queue_group(round, group);
+        }
+    }
+
+    /// Queues what the round has of a chat.
+    fn queue_chat(&self, round: &mut Round, chat: ChatId) {
+        if let Some(at) = round.groups.iter().rposition(|group| group.chat == chat) {
+            let group = round.groups.remove(at);
+            self.queue_group(round, group);
+        }
+    }
+
+    /// Queues the entries of a group for the connections of their recipients, and for the devices that sent them that they are stored.
+    fn queue_group(&self, round: &mut Round, group: Group) {
+        let mut runs = Runs::default();
+        let is_recipient = |user: &UserId| group.recipients.iter().any(|(recipient, _)| recipient == user);
+        let mut others: Vec<UserId> = group.sends.iter().map(|sent| sent.user).collect();
+        others.sort_unstable();
+        others.dedup();
+        let senders = others.clone();
+        others.retain(|user| !is_recipient(user));
+        for (user, way) in &group.recipients {
+            if senders.binary_search(user).is_ok() {
+                self.registry.for_user(*user, |connection| {
+                    queue_sent(round, connection, &group, &mut runs, (*user, Some(*way)));
+                });
+            } else {
+                let all = 0..group.entries.len();
+                self.registry.for_user(*user, |connection| {
+                    queue_part(round, connection, &group, &mut runs, (*way, all.clone()));
+                });
+            }
+        }
+        for user in others {
+            self.registry.for_user(user, |connection| {
+                queue_sent(round, connection, &group, &mut runs, (user, None));
+            });
+        }
+        round.spare = group.recipients;
     }
 
     /// Pushes how far a user has come to their own connections, and what is shown of it to the other members of a chat that is
     /// not too large for it.
-    fn marked(&self, own: Receipt, shown: Receipt) {
-        self.push_receipt(own.user, own);
+    fn marked(&self, round: &mut Round, own: Receipt, shown: Receipt) {
+        self.push_receipt(round, own.user, own);
         let is_shown = shown.read_seq.is_some() || shown.delivered_seq.is_some();
         if is_shown && self.members.size(own.chat) <= MAX_RECEIPT_MEMBERS {
             self.members.for_present(own.chat, |user| {
                 if user != own.user {
-                    self.push_receipt(user, shown);
+                    self.push_receipt(round, user, shown);
                 }
             });
         }
     }
 
-    fn push_receipt(&self, to: UserId, receipt: Receipt) {
+    fn push_receipt(&self, round: &mut Round, to: UserId, receipt: Receipt) {
         let mut frame = Shared::new(|| ServerFrame { receipt: Some(receipt), ..ServerFrame::default() });
         self.registry.for_user(to, |connection| {
-            let pushed = connection.queue.push_fleeting(frame.encoded(connection.queue.encoding()));
-            self.metrics.count_push(Push::Receipt, pushed);
+            let frame = frame.encoded(connection.queue.form());
+            round.push(connection, (Push::Receipt, 1), Queued::fleeting(frame));
         });
     }
 
-    fn push_stored(&self, sender: UserId, device: DeviceId, stored: Stored) -> Writers {
-        let send = (stored.chat, stored.key);
-        let frame = ServerFrame { stored: Some(stored), ..ServerFrame::default() };
-        self.push_to_device((sender, device), send, frame, Push::Stored)
+    /// Notes that a send of a device has its outcome, and returns the connections that sent it.
+    fn settled(&self, (user, device): (UserId, DeviceId), send: (ChatId, MessageKey)) -> Writers {
+        let mut writers = Writers::default();
+        self.registry.for_user(user, |connection| {
+            if is_of(connection, device) {
+                self.settle(connection, send, &mut writers);
+            }
+        });
+        writers
+    }
+
+    fn settle(&self, connection: &Connection, send: (ChatId, MessageKey), writers: &mut Writers) {
+        if let Some(unstored) = connection.settled(send) {
+            let now = Instant::now();
+            self.rates.took(now.saturating_duration_since(unstored.sent_at), now);
+            writers.sessions.push(connection.session);
+            writers.has_turn |= unstored.has_turn;
+        }
     }
 
     /// Pushes what became of a send to its device, and returns the connections that sent it.
     fn push_to_device(
         &self,
+        round: &mut Round,
         (user, device): (UserId, DeviceId),
         send: (ChatId, MessageKey),
         frame: ServerFrame,
@@ -267,21 +468,71 @@ impl Fanout {
         let mut frame = Shared::new(|| frame);
         let mut writers = Writers::default();
         self.registry.for_user(user, |connection| {
-            // What no device sent concerns the user on all of them.
-            if !device.0.is_nil() && !connection.is_of(device) {
-                return;
+            if is_of(connection, device) {
+                self.settle(connection, send, &mut writers);
+                let frame = frame.encoded(connection.queue.form());
+                round.push(connection, (kind, 1), Queued::answer(frame));
             }
-            if let Some(unstored) = connection.settled(send) {
-                let now = Instant::now();
-                self.rates.took(now.saturating_duration_since(unstored.sent_at), now);
-                writers.sessions.push(connection.session);
-                writers.has_turn |= unstored.has_turn;
-            }
-            let pushed = connection.queue.push(frame.encoded(connection.queue.encoding()));
-            self.metrics.count_push(kind, pushed);
         });
         writers
     }
+}
+
+/// Returns whether what a device sent concerns a connection of its user. What no device sent concerns the user on all of them.
+fn is_of(connection: &Connection, device: DeviceId) -> bool {
+    device.0.is_nil() || connection.is_of(device)
+}
+
+/// Queues a part of the entries of a group for a connection of a recipient.
+fn queue_part(
+    round: &mut Round,
+    connection: &Arc<Connection>,
+    group: &Group,
+    runs: &mut Runs,
+    (way, part): (Way, Range<usize>),
+) {
+    // One that is announced again may come behind later ones.
+    let Some(newest) = group.seqs[part.clone()].iter().copied().max() else { return };
+    let is_whole = match way {
+        Way::Push => true,
+        Way::PushWithoutText => false,
+        Way::Ask => return round.lag(connection, group.chat, newest),
+    };
+    let count = part.len() as u64;
+    if let Some(frame) = runs.part(&group.entries, is_whole, connection.queue.form(), part) {
+        round.push(connection, (Push::Message, count), Queued::messages(group.chat, newest, frame));
+    }
+}
+
+/// Queues the entries of a group for a connection of a user who sent some of them: those between its own, each of these as stored, and the rest.
+/// Without a way the user receives no other.
+fn queue_sent(
+    round: &mut Round,
+    connection: &Arc<Connection>,
+    group: &Group,
+    runs: &mut Runs,
+    (user, way): (UserId, Option<Way>),
+) {
+    let mut next = 0;
+    let mut queue_to = |round: &mut Round, part: Range<usize>| {
+        if let Some(way) = way {
+            queue_part(round, connection, group, runs, (way, part));
+        }
+    };
+    for sent in group.sends.iter().filter(|sent| sent.user == user) {
+        queue_to(round, next..sent.at);
+        next = sent.at;
+        if is_of(connection, sent.device) {
+            let stored = ServerFrame { stored: Some(sent.stored.clone()), ..ServerFrame::default() };
+            let frame = Frame::encode(connection.queue.form(), &stored);
+            round.push(connection, (Push::Stored, 1), Queued::answer(frame));
+        }
+        // It has the body; another connection of the same device has not.
+        if sent.writers.contains(&connection.session) {
+            next += 1;
+        }
+    }
+    queue_to(round, next..group.entries.len());
 }
 
 /// Returns whether an entry was sent so long ago that nothing follows from it for what its sender may send now.
@@ -298,12 +549,12 @@ mod tests {
     use super::*;
     use crate::{
         config::RateLimits,
-        domain::{send_queue::SendQueue, session::Identity, slow_mode::Turn},
+        domain::{frame::payloads, send_queue::SendQueue, session::Identity, slow_mode::Turn},
         membership::members::Listing,
-        registry::Connection,
     };
 
     const CHAT: ChatId = ChatId(Uuid::from_u128(100));
+    const BESIDE: ChatId = ChatId(Uuid::from_u128(101));
     const KEY: MessageKey = MessageKey(Uuid::from_u128(200));
     const LONG: Duration = Duration::from_secs(3_600);
 
@@ -330,7 +581,7 @@ mod tests {
         }
 
         fn connection_named(&self, session: u128, user: u128, device: u128) -> Arc<Connection> {
-            let queue = SendQueue::new(10_000, Arc::default());
+            let queue = SendQueue::new(100_000, Arc::default());
             let connection = Connection::new(Uuid::from_u128(session), queue);
             assert!(self.fanout.registry.add(&connection, 100));
             let identity =
@@ -340,10 +591,10 @@ mod tests {
             connection
         }
 
-        /// Makes a user a founding member of the chat.
+        /// Makes a user a founding member of the chats.
         fn join(&self, user: u128) {
-            let listing = Listing {
-                chat: CHAT,
+            let listing = |chat| Listing {
+                chat,
                 role: Role::Member,
                 kind: Some(ChatKind::Group),
                 version: 1,
@@ -352,20 +603,28 @@ mod tests {
                 is_closed: false,
                 slow_mode_seconds: 0,
             };
-            self.fanout.members.load(UserId(Uuid::from_u128(user)), &[listing]);
+            self.fanout.members.load(UserId(Uuid::from_u128(user)), &[CHAT, BESIDE].map(listing));
         }
 
         fn deliver(&self, sender: u128, device: u128, outcome: DeliveryOutcome) {
-            let record = DeliveredRecord {
-                v: 1,
-                chat: CHAT,
-                sender: UserId(Uuid::from_u128(sender)),
-                device: DeviceId(Uuid::from_u128(device)),
-                key: KEY,
-                outcome,
-            };
-            self.fanout.deliver(record);
+            self.deliver_all([record(sender, device, KEY, outcome)]);
         }
+
+        /// Delivers records that are there together.
+        fn deliver_all(&self, records: impl IntoIterator<Item = DeliveredRecord>) {
+            let mut round = Round::default();
+            for record in records {
+                let bytes = serde_json::to_vec(&record).expect("JSON").len();
+                self.fanout.deliver(&mut round, record, bytes);
+            }
+            self.fanout.queue_all(&mut round);
+            assert!(round.filled.is_empty(), "connections without a socket are woken");
+        }
+    }
+
+    fn record(sender: u128, device: u128, key: MessageKey, outcome: DeliveryOutcome) -> DeliveredRecord {
+        let (sender, device) = (UserId(Uuid::from_u128(sender)), DeviceId(Uuid::from_u128(device)));
+        DeliveredRecord { v: 1, chat: CHAT, sender, device, key, outcome }
     }
 
     fn stored(seq: i64, kind: EntryKind, subject: Option<u128>) -> DeliveryOutcome {
@@ -376,18 +635,28 @@ mod tests {
         outcome
     }
 
+    /// Takes the queued frames.
+    fn texts(connection: &Connection) -> Vec<String> {
+        std::iter::from_fn(|| connection.queue.pop())
+            .flat_map(|frame| payloads(frame.as_bytes()))
+            .map(|payload| String::from_utf8(payload).expect("text"))
+            .collect()
+    }
+
+    fn frames(connection: &Connection) -> Vec<ServerFrame> {
+        texts(connection).iter().map(|text| serde_json::from_str(text).expect("a frame")).collect()
+    }
+
     /// Returns the kinds of the queued frames.
     fn kinds(connection: &Connection) -> Vec<&'static str> {
-        std::iter::from_fn(|| connection.queue.pop())
-            .map(|frame| {
-                let frame: ServerFrame = serde_json::from_slice(&frame.into_bytes()).expect("a frame");
-                match frame {
-                    ServerFrame { stored: Some(stored), .. } if stored.sent_at_ms.is_none() => "repeated",
-                    ServerFrame { stored: Some(_), .. } => "stored",
-                    ServerFrame { message: Some(_), .. } => "message",
-                    ServerFrame { rejected: Some(_), .. } => "rejected",
-                    other => panic!("{other:?}"),
-                }
+        frames(connection)
+            .into_iter()
+            .map(|frame| match frame {
+                ServerFrame { stored: Some(stored), .. } if stored.sent_at_ms.is_none() => "repeated",
+                ServerFrame { stored: Some(_), .. } => "stored",
+                ServerFrame { message: Some(_), .. } => "message",
+                ServerFrame { rejected: Some(_), .. } => "rejected",
+                other => panic!("{other:?}"),
             })
             .collect()
     }
@@ -427,9 +696,7 @@ mod tests {
         world.deliver(9, 1, edit(4, 2));
         world.deliver(9, 1, edit(5, 3));
         let bodies = |connection: &Connection| {
-            let frames = std::iter::from_fn(|| connection.queue.pop());
-            let frames = frames.map(|frame| serde_json::from_slice(&frame.into_bytes()).expect("a frame"));
-            let messages = frames.filter_map(|frame: ServerFrame| frame.message);
+            let messages = frames(connection).into_iter().filter_map(|frame| frame.message);
             messages.filter(|of| of.kind == EntryKind::Edit).map(|of| of.body).collect::<Vec<_>>()
         };
         assert_eq!(bodies(&founder), ["hi", "hi"]);
@@ -545,5 +812,111 @@ mod tests {
         world.deliver(1, 1, stored(4, EntryKind::Text, None));
         assert_eq!(kinds(&removed), ["message"]);
         assert_eq!(kinds(&admin), ["message", "stored"]);
+    }
+
+    #[test]
+    fn texts_that_follow_each_other_are_one_piece_for_all_who_receive_the_same() {
+        let world = World::new();
+        let [one, two] = [1, 2].map(|user| {
+            let connection = world.connection(user, 1);
+            world.join(user);
+            connection
+        });
+        let text = |seq: i64| {
+            record(9, 1, MessageKey(Uuid::from_u128(seq as u128)), stored(seq, EntryKind::Text, None))
+        };
+        world.deliver_all((1..=10).map(text));
+        let pieces = [&one, &two].map(|connection| connection.queue.pop().expect("a run"));
+        assert_eq!(pieces[0].as_bytes().as_ptr(), pieces[1].as_bytes().as_ptr(), "encoded once");
+        assert_eq!(payloads(pieces[0].as_bytes()).len(), 10);
+        assert!([&one, &two].iter().all(|connection| connection.queue.pop().is_none()));
+
+        // However many there are, a piece stays small: it is dropped and written as a whole.
+        let long = |seq: i64| {
+            let mut outcome = stored(seq, EntryKind::Text, None);
+            if let DeliveryOutcome::Stored { body, .. } = &mut outcome {
+                *body = "x".repeat(400);
+            }
+            record(9, 1, MessageKey(Uuid::from_u128(seq as u128)), outcome)
+        };
+        world.deliver_all((11..=20).map(long));
+        let sizes: Vec<usize> = std::iter::from_fn(|| one.queue.pop()).map(|piece| piece.len()).collect();
+        assert!(sizes.len() == 1 && sizes[0] > 4_000, "{sizes:?}");
+        let mut round = Round::default();
+        for seq in 21..=30 {
+            world.fanout.deliver(&mut round, long(seq), RUN_BYTES / 2);
+        }
+        world.fanout.queue_all(&mut round);
+        assert_eq!(std::iter::from_fn(|| one.queue.pop()).count(), 5, "two in each");
+    }
+
+    /// A conversation with everything in it that is not the same for all, in rounds of every size.
+    #[test]
+    fn records_that_are_there_together_come_to_what_they_do_one_by_one() {
+        let key = |n: u128| MessageKey(Uuid::from_u128(1_000 + n));
+        let text = |seq| stored(seq, EntryKind::Text, None);
+        let edit = |seq, target| {
+            let mut outcome = stored(seq, EntryKind::Edit, None);
+            if let DeliveryOutcome::Stored { target_seq, .. } = &mut outcome {
+                *target_seq = Some(target);
+            }
+            outcome
+        };
+        let records = vec![
+            record(1, 1, key(1), text(1)),
+            record(1, 1, key(2), text(2)),
+            record(2, 1, key(3), text(3)),
+            record(9, 1, key(4), text(4)),
+            record(1, 1, key(5), DeliveryOutcome::Repeated { seq: 1 }),
+            record(1, 0, key(6), stored(5, EntryKind::MemberAdded, Some(3))),
+            record(9, 1, key(7), edit(6, 2)),
+            record(2, 1, key(8), edit(7, 5)),
+            record(1, 2, key(9), text(8)),
+            record(2, 1, key(10), DeliveryOutcome::Rejected { code: ErrorCode::IdempotencyConflict }),
+            record(1, 0, key(11), stored(9, EntryKind::MemberRemoved, Some(2))),
+            record(2, 1, key(12), text(10)),
+            record(9, 1, key(13), text(11)),
+            record(1, 0, key(14), text(12)),
+        ];
+        // And the same in a chat beside it, which alternates with this one.
+        let beside = records.iter().cloned().map(|record| DeliveredRecord { chat: BESIDE, ..record });
+        let records: Vec<_> = records.iter().cloned().zip(beside).flat_map(<[_; 2]>::from).collect();
+        let received = |size: usize| {
+            let world = World::new();
+            let connections =
+                [(1, 1), (1, 2), (2, 1), (3, 1), (4, 1)].map(|(user, device)| world.connection(user, device));
+            let window = world.connection_named(77, 1, 1);
+            for user in [1, 2] {
+                world.join(user);
+            }
+            let now = Instant::now();
+            for n in [1, 2, 5] {
+                connections[0].sending((CHAT, key(n)), Some(Turn::None), now);
+            }
+            connections[1].sending((CHAT, key(9)), Some(Turn::None), now);
+            for n in [3, 8, 10, 12] {
+                for chat in [CHAT, BESIDE] {
+                    connections[2].sending((chat, key(n)), Some(Turn::None), now);
+                }
+            }
+            for round in records.chunks(size) {
+                world.deliver_all(round.iter().cloned());
+            }
+            let of_each_chat = |connection: &Connection| {
+                let texts = texts(connection);
+                [CHAT, BESIDE].map(|chat| {
+                    let chat = format!("\"chat\":\"{chat}\"");
+                    texts.iter().filter(|text| text.contains(&chat)).cloned().collect::<Vec<_>>()
+                })
+            };
+            connections.iter().chain([&window]).map(|connection| of_each_chat(connection)).collect::<Vec<_>>()
+        };
+        let one_by_one = received(1);
+        let is_empty = |of_chats: &[Vec<String>; 2]| of_chats.each_ref().map(|frames| frames.is_empty());
+        assert!(one_by_one[..4].iter().all(|of_chats| is_empty(of_chats) == [false; 2]));
+        assert_eq!(is_empty(&one_by_one[4]), [true; 2]);
+        for size in 2..=records.len() {
+            assert_eq!(received(size), one_by_one, "{size} at a time");
+        }
     }
 }

@@ -25,6 +25,7 @@ mod error;
 mod events;
 mod fanout;
 mod files;
+mod flush;
 mod membership;
 mod metrics;
 mod own_states;

@@ -170,12 +170,17 @@ impl Metrics {
     }
 
     pub(crate) fn count_push(&self, kind: Push, pushed: Pushed) {
+        self.count_pushes(kind, pushed, 1);
+    }
+
+    /// Counts pushes of one kind that came to the same.
+    pub(crate) fn count_pushes(&self, kind: Push, pushed: Pushed, count: u64) {
         let outcome = match pushed {
             Pushed::Queued => Outcome::Queued,
             Pushed::Dropped => Outcome::Dropped,
             Pushed::Closed => Outcome::Closed,
         };
-        self.pushes.get_or_create(&PushLabels { kind, outcome }).inc();
+        self.pushes.get_or_create(&PushLabels { kind, outcome }).inc_by(count);
     }
 
     pub(crate) fn count_limited(&self, limit: Limit) {

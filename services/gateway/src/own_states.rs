@@ -30,7 +30,7 @@ impl OwnStates {
     pub(crate) fn push(&self, user: UserId, own_state: OwnState) {
         let mut frame = Shared::new(|| ServerFrame { own_state: Some(own_state), ..ServerFrame::default() });
         self.registry.for_user(user, |connection| {
-            let pushed = connection.queue.push(frame.encoded(connection.queue.encoding()));
+            let pushed = connection.queue.push(frame.encoded(connection.queue.form()));
             self.metrics.count_push(Push::OwnState, pushed);
         });
     }

@@ -235,7 +235,7 @@ impl Presence {
         for (session, users) in pushes {
             let Some(connection) = self.registry.get(session) else { continue };
             let frame = ServerFrame { presence: Some(Shown { users }), ..ServerFrame::default() };
-            let frame = Frame::encode(connection.queue.encoding(), &frame);
+            let frame = Frame::encode(connection.queue.form(), &frame);
             let pushed = connection.queue.push_fleeting(frame);
             self.metrics.count_push(Push::Presence, pushed);
             if pushed == Pushed::Dropped {
@@ -267,7 +267,7 @@ impl Presence {
             if user == typing.user || self.members.size_for(typing.chat, user).is_none() {
                 continue;
             }
-            let pushed = connection.queue.push_fleeting(frame.encoded(connection.queue.encoding()));
+            let pushed = connection.queue.push_fleeting(frame.encoded(connection.queue.form()));
             self.metrics.count_push(Push::Typing, pushed);
         }
     }

@@ -155,6 +155,9 @@ impl Connection {
         let Held { key: first, code, until } = *held_back.get(&chat)?;
         if first == key || until <= now {
             held_back.remove(&chat);
+            if held_back.is_empty() {
+                held_back.shrink_to_fit();
+            }
             return None;
         }
         let left = until.saturating_duration_since(now).saturating_sub(REPEATED_WITHIN);
@@ -231,9 +234,9 @@ impl Registry {
     }
 
     /// Calls `visit` for each of a user's connections.
-    pub(crate) fn for_user(&self, user: UserId, mut visit: impl FnMut(&Connection)) {
+    pub(crate) fn for_user(&self, user: UserId, visit: impl FnMut(&Arc<Connection>)) {
         if let Some(connections) = self.by_user.read(&user).get(&user) {
-            connections.iter().for_each(|connection| visit(connection));
+            connections.iter().for_each(visit);
         }
     }
 

@@ -25,6 +25,7 @@ use contracts::{
 };
 use futures_util::{FutureExt as _, StreamExt as _, future::BoxFuture, stream::FuturesUnordered};
 use hyper::upgrade::Upgraded;
+use kit::process::socket_of;
 use tokio::time::{Sleep, sleep_until, timeout};
 
 #[cfg(test)]
@@ -32,7 +33,7 @@ pub(crate) use self::websocket::{NOT_UTF_8, PROTOCOL_ERROR};
 pub(crate) use self::{commands::vouched, exchange::exchange, stream::EventStream};
 use self::{
     step::{Pending, Step},
-    transport::{Incoming, Transport},
+    transport::{Incoming, Transport, Writing},
     websocket::Socket,
 };
 use crate::{
@@ -45,6 +46,9 @@ use crate::{
     registry::Connection,
     state::GatewayState,
 };
+
+/// So many events come before what they led to is written: answers that are ready at the same moment leave together.
+const EVENTS_AT_ONCE: usize = 64;
 
 /// How a connection ends.
 #[derive(Clone, Copy, Debug)]
@@ -107,20 +111,24 @@ struct Serving<T> {
     session: Session,
     /// A command that is being decided; reading waits for it.
     undecided: Option<(Asked, BoxFuture<'static, Step>)>,
-    unanswered: FuturesUnordered<Unanswered>,
+    /// Nothing while all commands are answered: most connections are idle.
+    unanswered: Option<FuturesUnordered<Unanswered>>,
     timer: Pin<Box<Sleep>>,
     /// When `timer` fires.
     armed: Instant,
-    unflushed: bool,
-    /// The transport did not take all that it holds; until it has, that is no progress.
-    blocked: bool,
+    /// Events since the last write.
+    unwritten: usize,
     /// Nothing is read any more.
     closing: bool,
 }
 
 /// Serves a WebSocket until it ends.
 pub(crate) async fn serve(gateway: Arc<GatewayState>, connection: Arc<Connection>, upgraded: Upgraded) {
-    let socket = Socket::open(upgraded, connection.queue.encoding()).await;
+    let Some(socket) = socket_of(upgraded) else {
+        let session = connection.session;
+        return tracing::error!(%session, "connection {session} did not come through the listener of this process");
+    };
+    let socket = Socket::open(socket, &connection.queue);
     Serving::new(gateway, connection, socket).serve(None).await;
 }
 
@@ -148,11 +156,10 @@ impl<T: Transport> Serving<T> {
             transport,
             session,
             undecided: None,
-            unanswered: FuturesUnordered::new(),
+            unanswered: None,
             timer: Box::pin(sleep_until(armed.into())),
             armed,
-            unflushed: false,
-            blocked: false,
+            unwritten: 0,
             closing: false,
         }
     }
@@ -192,6 +199,11 @@ impl<T: Transport> Serving<T> {
             Event::Incoming(Incoming::Binary(bytes)) => {
                 self.gateway.metrics.count_frame("binary");
                 (None, self.session.binary(now, &bytes))
+            }
+            Event::Incoming(Incoming::Ping(bytes)) => {
+                self.session.control(now);
+                self.connection.queue.push_own(Frame::pong(&bytes));
+                (None, Action::Nothing)
             }
             Event::Incoming(Incoming::Control) => {
                 self.session.control(now);
@@ -242,7 +254,7 @@ impl<T: Transport> Serving<T> {
                 self.gateway.ended.check(identity.user, &self.connection);
             }
             Action::Ping => {
-                self.connection.queue.push(Frame::ping(self.connection.queue.encoding()));
+                self.connection.queue.push_own(Frame::ping(self.connection.queue.form()));
             }
             Action::Close(code) => return Some(End::Close(code)),
             Action::Refuse(frame, code) => {
@@ -265,7 +277,7 @@ impl<T: Transport> Serving<T> {
         match reply {
             Some(reply) => reply.send(Some(frame)),
             None => {
-                self.connection.queue.push(Frame::encode(self.connection.queue.encoding(), &frame));
+                self.connection.queue.push_own(Frame::encode(self.connection.queue.form(), &frame));
             }
         }
     }
@@ -287,7 +299,8 @@ impl<T: Transport> Serving<T> {
             }
             Step::Pending(pending) => {
                 self.session.started(pending.lane());
-                self.unanswered.push(Unanswered { asked: Some(Asked { id, reply }), pending });
+                let unanswered = Unanswered { asked: Some(Asked { id, reply }), pending };
+                self.unanswered.get_or_insert_default().push(unanswered);
                 return None;
             }
         };
@@ -297,16 +310,43 @@ impl<T: Transport> Serving<T> {
     fn poll_event(&mut self, cx: &mut Context<'_>) -> Poll<Event> {
         self.connection.queue.register(cx.waker());
         let now = Instant::now();
-        if let Err(end) = self.poll_write(cx, now) {
-            return Poll::Ready(Event::End(end));
-        }
         if let Some(code) = self.connection.queue.close_requested()
             && !self.closing
         {
             return Poll::Ready(Event::End(End::Close(code)));
         }
-        if let Poll::Ready(Some((asked, lane, answer))) = self.unanswered.poll_next_unpin(cx) {
-            return Poll::Ready(Event::Answered(asked, lane, answer));
+        let (is_pause, may_read) = (self.unwritten >= EVENTS_AT_ONCE, self.may_read(now));
+        if !is_pause && let Poll::Ready(event) = self.poll_next(cx, may_read) {
+            self.unwritten += 1;
+            return Poll::Ready(event);
+        }
+        self.unwritten = 0;
+        if let Err(end) = self.write(cx, now) {
+            return Poll::Ready(Event::End(end));
+        }
+        // Behind the write, because one that stalls has a deadline.
+        if !self.closing && self.poll_deadline(cx, now).is_ready() {
+            return Poll::Ready(Event::Deadline);
+        }
+        // A client whose answers were in its queue a moment ago may go on.
+        let may_go_on = self.may_read(now);
+        if (is_pause || may_go_on && !may_read)
+            && let Poll::Ready(event) = self.poll_next(cx, may_go_on)
+        {
+            self.unwritten = 1;
+            return Poll::Ready(event);
+        }
+        Poll::Pending
+    }
+
+    /// Returns what is ready.
+    fn poll_next(&mut self, cx: &mut Context<'_>, may_read: bool) -> Poll<Event> {
+        match self.unanswered.as_mut().map(|unanswered| unanswered.poll_next_unpin(cx)) {
+            Some(Poll::Ready(Some((asked, lane, answer)))) => {
+                return Poll::Ready(Event::Answered(asked, lane, answer));
+            }
+            Some(Poll::Ready(None)) => self.unanswered = None,
+            Some(Poll::Pending) | None => {}
         }
         if let Some((_, step)) = &mut self.undecided
             && let Poll::Ready(step) = step.poll_unpin(cx)
@@ -314,12 +354,7 @@ impl<T: Transport> Serving<T> {
         {
             return Poll::Ready(Event::Decided(asked, step));
         }
-        if !self.closing && self.poll_deadline(cx, now).is_ready() {
-            return Poll::Ready(Event::Deadline);
-        }
-        if self.may_read(now)
-            && let Poll::Ready(incoming) = self.transport.poll_read(cx)
-        {
+        if may_read && let Poll::Ready(incoming) = self.transport.poll_read(cx) {
             return Poll::Ready(Event::Incoming(incoming));
         }
         Poll::Pending
@@ -351,44 +386,23 @@ impl<T: Transport> Serving<T> {
         }
     }
 
-    /// Writes what is queued, as far as the transport takes it.
-    fn poll_write(&mut self, cx: &mut Context<'_>, now: Instant) -> Result<(), End> {
-        loop {
-            match self.transport.poll_ready(cx) {
-                Poll::Ready(ready) => ready?,
-                Poll::Pending => {
-                    self.blocked = true;
-                    self.session.write_blocked(now);
-                    return Ok(());
-                }
-            }
-            if self.blocked {
-                self.blocked = false;
-                self.session.write_went_on();
-            }
-            let Some(frame) = self.connection.queue.pop() else { break };
-            self.transport.start_send(frame)?;
-            self.unflushed = true;
+    /// Writes what is queued, as far as the transport takes it. True when it took all.
+    fn write(&mut self, cx: &mut Context<'_>, now: Instant) -> Result<bool, End> {
+        let writing = self.transport.write(cx, &self.connection.queue)?;
+        if matches!(writing, Writing::Done | Writing::Blocked { has_moved: true }) {
+            self.session.write_went_on();
         }
-        if self.unflushed {
-            match self.transport.poll_flush(cx) {
-                Poll::Ready(flushed) => flushed?,
-                Poll::Pending => {
-                    self.session.write_blocked(now);
-                    return Ok(());
-                }
-            }
-            self.unflushed = false;
+        if writing != Writing::Done {
+            self.session.write_blocked(now);
         }
-        self.session.write_went_on();
-        Ok(())
+        Ok(writing == Writing::Done)
     }
 
     async fn close(mut self, end: End) {
         self.closing = true;
         let limits = self.gateway.limits.clone();
         if matches!(end, End::Gone) {
-            drop(timeout(limits.close_within, self.transport.say(end)).await);
+            drop(timeout(limits.close_within, self.transport.say(&self.connection.queue, end)).await);
             return;
         }
         // What is in the producer's queue is answered before we leave a client that does nothing wrong.
@@ -397,11 +411,13 @@ impl<T: Transport> Serving<T> {
         }
         let goodbye = async {
             poll_fn(|cx| self.poll_written(cx)).await?;
-            self.transport.say(end).await
+            self.transport.say(&self.connection.queue, end).await
         };
         if !matches!(timeout(limits.close_within, goodbye).await, Ok(Ok(()))) {
             return;
         }
+        // From here on the socket has one owner.
+        self.connection.queue.detach();
         self.transport.part(limits.close_within).await;
     }
 
@@ -419,10 +435,17 @@ impl<T: Transport> Serving<T> {
 
     fn poll_written(&mut self, cx: &mut Context<'_>) -> Poll<Result<(), End>> {
         self.connection.queue.register(cx.waker());
-        self.poll_write(cx, Instant::now())?;
-        if self.unflushed || self.connection.queue.bytes() > 0 {
-            return Poll::Pending;
+        match self.write(cx, Instant::now()) {
+            Ok(true) => Poll::Ready(Ok(())),
+            Ok(false) => Poll::Pending,
+            Err(end) => Poll::Ready(Err(end)),
         }
-        Poll::Ready(Ok(()))
+    }
+}
+
+/// Those who still know the connection do not keep its socket open.
+impl<T> Drop for Serving<T> {
+    fn drop(&mut self) {
+        self.connection.queue.detach();
     }
 }

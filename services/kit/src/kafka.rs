@@ -86,12 +86,42 @@ impl Producer {
 
     /// Queues a record; those of one key keep the order of the calls. Without a payload it is a tombstone.
     pub fn send(&self, topic: &str, key: &str, payload: Option<&[u8]>) -> KafkaResult<Delivery> {
+        let now = Instant::now();
+        let mut turns = self.0.client().context().turns();
+        let is_open = turns.is_open(now);
+        self.queue(&mut turns, is_open, (topic, key, payload), now)
+    }
+
+    /// Queues records of a topic at once, in their order, so that they go with as few requests as they fit into: none of them waits for an outcome of
+    /// those before it. Returns what becomes of those that are queued, and why the one behind them is not.
+    pub fn send_all<'a>(
+        &self,
+        topic: &str,
+        records: impl IntoIterator<Item = (&'a str, &'a [u8])>,
+    ) -> (Vec<Delivery>, Option<KafkaError>) {
+        let now = Instant::now();
+        let mut turns = self.0.client().context().turns();
+        let is_open = turns.is_open(now);
+        let mut deliveries = Vec::new();
+        for (key, payload) in records {
+            match self.queue(&mut turns, is_open, (topic, key, Some(payload)), now) {
+                Ok(delivery) => deliveries.push(delivery),
+                Err(error) => return (deliveries, Some(error)),
+            }
+        }
+        (deliveries, None)
+    }
+
+    fn queue(
+        &self,
+        turns: &mut Turns<Unsent>,
+        is_open: bool,
+        (topic, key, payload): (&str, &str, Option<&[u8]>),
+        now: Instant,
+    ) -> KafkaResult<Delivery> {
         let (outcome, delivery) = Delivery::pending();
         let outcome = Box::new(outcome);
-        let now = Instant::now();
-        let outcomes = self.0.client().context();
-        let mut turns = outcomes.turns();
-        if turns.is_open(now) {
+        if is_open {
             hand_over(&self.0, topic, key, payload, outcome).map_err(|(error, _)| error)?;
             turns.hand_over(now);
         } else {

@@ -169,6 +169,29 @@ impl Producer {
         }
     }
 
+    /// Queues records of a topic at once, in their order, so that they travel together. Returns what becomes of those that are queued, and why the
+    /// one behind them is not.
+    pub fn send_all<'a>(
+        &self,
+        topic: &str,
+        records: impl IntoIterator<Item = (&'a str, &'a [u8])>,
+    ) -> (Vec<Delivery>, Option<LogError>) {
+        match &self.0 {
+            Produce::Kafka(producer) => {
+                let (deliveries, error) = producer.send_all(topic, records);
+                (deliveries, error.map(LogError::from))
+            }
+            Produce::Memory(log) => {
+                let topic = log.topic(topic);
+                let append = |(key, payload): (&str, &[u8])| {
+                    topic.append(key, Some(payload));
+                    Delivery::delivered()
+                };
+                (records.into_iter().map(append).collect(), None)
+            }
+        }
+    }
+
     /// Waits, blocking, until everything queued has its outcome.
     pub fn flush(&self, timeout: Duration) -> Result<(), LogError> {
         match &self.0 {
@@ -289,6 +312,14 @@ impl Follower {
         match &mut self.0 {
             Follow::Kafka(follower) => follower.next(stop).await,
             Follow::Memory(follower) => follower.next(stop).await,
+        }
+    }
+
+    /// Returns what is there already, without waiting; what comes later is for [`Self::next`].
+    pub fn ready(&mut self) -> Option<Event<'_>> {
+        match &mut self.0 {
+            Follow::Kafka(follower) => follower.ready(),
+            Follow::Memory(follower) => follower.ready(),
         }
     }
 

@@ -27,8 +27,8 @@ use tower_http::{set_header::SetResponseHeaderLayer, trace::TraceLayer};
 use utoipa_axum::router::OpenApiRouter;
 use utoipa_swagger_ui::SwaggerUi;
 
-pub use self::shared::ProcessConfig;
 use self::{listener::Accepted, shared::Shared};
+pub use self::{listener::socket_of, shared::ProcessConfig};
 use crate::{
     auth::TokenVerifier,
     browser, docs, edge,

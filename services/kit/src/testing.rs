@@ -9,6 +9,7 @@ mod client;
 mod database;
 mod description;
 mod fuzz;
+pub mod goals;
 mod peer;
 pub mod receivers;
 pub mod smtp;
@@ -34,6 +35,7 @@ pub use self::{
     client::{Answer, TestApi},
     description::{Schemas, frame_schema},
     fuzz::fuzz,
+    goals::Goals,
     peer::{serve_peer, serve_peer_at, unreachable_peer},
     tls::TlsFront,
     users::TestUsers,

@@ -7,6 +7,7 @@
 mod change;
 mod cursor;
 mod mark;
+mod newest;
 mod record;
 
 use std::{
@@ -24,6 +25,7 @@ use sha2::{Digest as _, Sha256};
 pub use change::{Overwrite, Patch, Pins, ReactionId, Target, TargetId};
 pub use cursor::{Base, Cursor, InvalidCursor, Place, digest};
 pub use mark::{Marks, Point};
+pub use newest::NewestKey;
 pub use record::{Logged, RawRecord, RecordHash, Refused, read_record};
 
 /// Messages per store partition: 8192 of at most 16 kB, in practice some megabytes.
@@ -69,6 +71,8 @@ pub struct Head {
     pub ttl_seconds: u32,
     /// When the last applied record was sent, by the chat's clock, in milliseconds since the epoch.
     pub at_ms: i64,
+    /// The newest key of a stored entry.
+    pub newest_key: NewestKey,
 }
 
 impl Head {
@@ -471,12 +475,16 @@ fn decide(
             Verdict::Store { seq: head.seq + 1, stamp, counts, effect: chats.effect(entry), times }
         }
     };
-    let (seq, counts, ttl_seconds) = match verdict {
-        Verdict::Store { seq, counts, .. } => (seq, counts, entry.sets_ttl().unwrap_or(head.ttl_seconds)),
-        _ => (head.seq, head.counts, head.ttl_seconds),
+    let (seq, counts, ttl_seconds, newest_key) = match verdict {
+        Verdict::Store { seq, counts, .. } => {
+            let ttl_seconds = entry.sets_ttl().unwrap_or(head.ttl_seconds);
+            (seq, counts, ttl_seconds, head.newest_key.with(entry.key))
+        }
+        _ => (head.seq, head.counts, head.ttl_seconds, head.newest_key),
     };
     let applied = Some(Position { generation: generation.clone(), offset });
-    chats.heads.insert(chat, Head { seq, applied, stamp, counts, ttl_seconds, at_ms: sent_at_ms });
+    let at_ms = sent_at_ms;
+    chats.heads.insert(chat, Head { seq, applied, stamp, counts, ttl_seconds, at_ms, newest_key });
     Ok(verdict)
 }
 

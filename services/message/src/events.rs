@@ -1,12 +1,15 @@
 //! The way of a record: consumed from `message.send`, sequenced, stored, announced on `message.delivered`.
 //!
-//! Each partition has one owner task. It takes what is there (no timer), at most [`MAX_BATCH`] records, and goes
-//! step by step; the head rows and the committed position follow later, because a replay rewrites equal rows.
+//! Each partition has one owner task. It takes what is there (no timer), at most [`MAX_BATCH`] records and
+//! [`MAX_BATCH_BYTES`], and goes step by step. Beside the write of a batch it looks up what has come for the next one.
+//! The head rows and the committed position follow later, because a replay rewrites equal rows.
 //! Invariant: the position that is recorded and committed never runs ahead of what the store and the log of
 //! announcements have made durable.
 
 mod announcer;
 mod consumer;
+#[cfg(test)]
+mod flaky;
 mod owner;
 mod pipeline;
 
@@ -23,6 +26,9 @@ pub(crate) use consumer::Consumer;
 
 /// Records of one batch.
 const MAX_BATCH: usize = 500;
+/// Bytes of the records of one batch, but for the last one. An owner has them several times over while it writes and announces them, and its next
+/// batch beside it: some megabytes.
+const MAX_BATCH_BYTES: usize = 1 << 20;
 /// After a failed step.
 const BACKOFF: RangeInclusive<Duration> = Duration::from_millis(50)..=Duration::from_secs(3);
 

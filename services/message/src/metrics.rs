@@ -51,12 +51,33 @@ impl EncodeLabelValue for Page {
     }
 }
 
+/// How the pipeline learned whether a key is stored.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
+pub(crate) enum KeyLookUp {
+    /// It was read from the store.
+    Read,
+    /// This owner has stored it.
+    Remembered,
+    /// It is behind all that are stored.
+    New,
+}
+
+impl EncodeLabelValue for KeyLookUp {
+    fn encode(&self, encoder: &mut LabelValueEncoder<'_>) -> fmt::Result {
+        encoder.write_str(match self {
+            Self::Read => "read",
+            Self::Remembered => "remembered",
+            Self::New => "new",
+        })
+    }
+}
+
 /// Parts of the way of a batch.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
 pub(crate) enum Step {
-    /// Heads and keys are read, and heads that are due are written.
+    /// What decides is read, as far as it is not known.
     LookUp,
-    /// Message and key rows are written.
+    /// Message and key rows are written, and heads that are due.
     Write,
     /// Announcements are handed to the producer.
     Announce,
@@ -130,6 +151,11 @@ struct PageLabel {
 }
 
 #[derive(Clone, Debug, PartialEq, Eq, Hash, EncodeLabelSet)]
+struct KeyLabel {
+    found: KeyLookUp,
+}
+
+#[derive(Clone, Debug, PartialEq, Eq, Hash, EncodeLabelSet)]
 struct StepLabel {
     step: Step,
 }
@@ -162,6 +188,7 @@ pub(crate) struct Metrics {
     records: Family<OutcomeLabel, Counter>,
     retries: Counter,
     history_pages: Family<PageLabel, Counter>,
+    keys: Family<KeyLabel, Counter>,
     batch_records: Histogram,
     step_seconds: Family<StepLabel, Histogram>,
     log_to_announced_seconds: Histogram,
@@ -178,6 +205,7 @@ impl Metrics {
             records: Family::default(),
             retries: Counter::default(),
             history_pages: Family::default(),
+            keys: Family::default(),
             // 1 to the largest batch, 512.
             batch_records: Histogram::new(exponential_buckets(1.0, 2.0, 10)),
             step_seconds: Family::new_with_constructor(seconds),
@@ -192,6 +220,11 @@ impl Metrics {
             "history_pages",
             "Pages of history by whether they were read for the request or for another one",
             this.history_pages.clone(),
+        );
+        registry.register(
+            "keys",
+            "Keys of records by how it was found out whether they are stored",
+            this.keys.clone(),
         );
         registry.register("batch_records", "Records in a batch", this.batch_records.clone());
         registry.register("step_seconds", "Duration of a step of a batch", this.step_seconds.clone());
@@ -216,6 +249,10 @@ impl Metrics {
 
     pub(crate) fn count_page(&self, page: Page) {
         self.history_pages.get_or_create(&PageLabel { page }).inc();
+    }
+
+    pub(crate) fn count_key(&self, found: KeyLookUp) {
+        self.keys.get_or_create(&KeyLabel { found }).inc();
     }
 
     pub(crate) fn retried(&self) {

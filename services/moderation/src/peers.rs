@@ -85,7 +85,7 @@ impl Peers {
 
     /// Returns the sessions of a user that go on, the last used one first.
     pub(crate) async fn sessions(&self, user: UserId) -> Result<Vec<UserSession>, Error> {
-        let request = ListSessionsRequest { user_id: user.to_string() };
+        let request = ListSessionsRequest { user_id: user.to_string(), session_ids: Vec::new() };
         let answer = self.accounts.clone().list_sessions(request).await;
         let sessions = answer.map_err(|status| failed("auth", status))?.into_inner().sessions;
         let session = |session: AccountSession| {

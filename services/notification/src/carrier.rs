@@ -30,7 +30,8 @@ pub trait Carrier: Send {
     /// would wait for the end of its lease.
     async fn take(&mut self, limit: usize, busy: &Busy) -> Result<Vec<Carried>, StoreError>;
 
-    /// Notes which hosts take nothing at present, and when each is tried again. Nothing is to be done where [`Self::take`] goes by `busy`.
+    /// Notes who takes nothing at present, hosts by their names and all of the channel by its own, and when each is tried again. Nothing is to be done where
+    /// [`Self::take`] goes by `busy` and is not called for a channel that waits.
     fn note_down(&mut self, _: BTreeMap<String, Instant>) {}
 
     /// Waits until there may be jobs to take. It may be dropped.

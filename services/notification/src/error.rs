@@ -81,11 +81,13 @@ impl ServiceError for Error {
             Self::Unreadable(_) => ErrorCode::Internal,
             Self::Store(error) => match error {
                 StoreError::TooMany => ErrorCode::LimitReached,
+                StoreError::SessionOver => ErrorCode::Unauthenticated,
                 StoreError::Subscriptions(source)
                 | StoreError::Preferences(source)
                 | StoreError::Position(source)
                 | StoreError::Apply { source, .. }
                 | StoreError::List(source)
+                | StoreError::Sessions(source)
                 | StoreError::Jobs(source)
                 | StoreError::Erase(source) => kit::postgres::code(source),
             },

@@ -1,9 +1,13 @@
-//! Follows `message.delivered`, for texts that users may have missed and for what they took, and `chat.events`, for who is in which chat.
+//! Follows `message.delivered`, for texts that users may have missed and for what they took, `chat.events`, for who is in which chat, and
+//! `session.events`, for sessions that have ended.
 //!
 //! The processes of this service share the partitions. How far a partition is read is noted in the transaction of what its records say, so
 //! that a process that takes it over goes on where the one before it was.
 
-use std::{collections::HashMap, sync::Arc};
+use std::{
+    collections::HashMap,
+    sync::{Arc, Mutex, MutexGuard, PoisonError},
+};
 
 use chrono::{DateTime, TimeDelta, Utc};
 use contracts::event::{DeliveredRecord, Unreadable};
@@ -15,10 +19,13 @@ use tokio_util::sync::CancellationToken;
 use tonic::async_trait;
 
 use crate::{
-    domain::Batch,
+    domain::{Batch, ENDS_ARE_KEPT_FOR},
     metrics::Metrics,
     store::{NotificationStore, Place, StoreError},
 };
+
+/// How often it is noted up to when the ends of sessions are read: a small part of the time for which they are kept.
+const NOTE_ENDS_EVERY: TimeDelta = TimeDelta::minutes(1);
 
 /// What following the log needs. Cheap to clone.
 #[derive(Clone)]
@@ -38,7 +45,8 @@ impl Follower {
         let name = topic.of(&self.tenant);
         let group = format!("{}.notification.{}", self.tenant, topic.as_str());
         let Self { store, log, delay, metrics, shutdown, .. } = self;
-        log.feed(&name, &group, Notes { store, topic, delay, metrics }, shutdown)
+        let notes = Notes { store, topic, delay, metrics, ends_read_at: Mutex::default() };
+        log.feed(&name, &group, notes, shutdown)
     }
 }
 
@@ -48,6 +56,8 @@ struct Notes {
     topic: Topic,
     delay: TimeDelta,
     metrics: Metrics,
+    /// Up to when the ends of sessions are read, by partition, as it was noted last.
+    ends_read_at: Mutex<HashMap<i32, DateTime<Utc>>>,
 }
 
 #[async_trait]
@@ -64,11 +74,14 @@ impl Sink for Notes {
 
     fn add(&self, batch: &mut Batch, record: &Record<'_>) -> Result<(), Unreadable> {
         self.metrics.records.inc();
-        if self.topic == Topic::ChatEvents {
-            return batch.add_membership(record.key().unwrap_or_default(), record.payload());
+        match self.topic {
+            Topic::ChatEvents => batch.add_membership(record.key().unwrap_or_default(), record.payload()),
+            Topic::SessionEvents => batch.add_session_end(record.payload()),
+            Topic::MessageSend | Topic::MessageDelivered | Topic::PresenceChanges => {
+                batch.add_delivered(&DeliveredRecord::read(record.payload())?, now());
+                Ok(())
+            }
         }
-        batch.add_delivered(&DeliveredRecord::read(record.payload())?, now());
-        Ok(())
     }
 
     fn skipped(&self) {
@@ -82,6 +95,32 @@ impl Sink for Notes {
     async fn apply(&self, partition: i32, next_offset: i64, batch: &Batch) -> Result<(), StoreError> {
         let place = Place { topic: self.topic, partition, next_offset };
         self.store.apply(place, batch, self.delay, now()).await
+    }
+
+    /// The topic forgets ends after hours: who has not read it for longer asks for every session.
+    async fn caught_up(&self, partition: i32, at_ms: i64) -> Result<(), StoreError> {
+        let at = DateTime::from_timestamp_millis(at_ms).filter(|_| self.topic == Topic::SessionEvents);
+        let Some(at) = at else { return Ok(()) };
+        let noted_at = self.ends_read_at().get(&partition).copied();
+        if noted_at.is_some_and(|noted_at| at - noted_at < NOTE_ENDS_EVERY) {
+            return Ok(());
+        }
+        let doubtful = self.store.ends_read(partition, at, at - ENDS_ARE_KEPT_FOR).await?;
+        if doubtful > 0 {
+            tracing::warn!(
+                partition,
+                doubtful,
+                "ends of sessions may have been missed: the auth service is asked for the sessions of {doubtful} devices"
+            );
+        }
+        self.ends_read_at().insert(partition, at);
+        Ok(())
+    }
+}
+
+impl Notes {
+    fn ends_read_at(&self) -> MutexGuard<'_, HashMap<i32, DateTime<Utc>>> {
+        self.ends_read_at.lock().unwrap_or_else(PoisonError::into_inner)
     }
 }
 

@@ -1,17 +1,18 @@
 //! The notification service: tells users of messages that no device of theirs took.
 //!
 //! # Owns
-//! Schema `notification_service` of the tenant's database: where users are notified and when, who is in which chat of those users, what was
-//! announced and is not due yet, what is to be sent, and how far the log is read.
+//! Schema `notification_service` of the tenant's database: where users are notified and when, of which session each device is, who is in which chat of those
+//! users, what was announced and is not due yet, what is to be sent, and how far the log is read.
 //!
 //! # Endpoints
 //! REST below `/api/notifications`: `channels`, `subscriptions` with the `confirmation` of a number, `preferences`, and for links in mails
 //! `confirmations` and `unsubscriptions/{token}`. No gRPC API.
 //!
 //! # Consumes
-//! `message.delivered`: texts, and what users took. `chat.events`: who is in which chat (see [`events`]). gRPC: `ChatService`, `MessageService`
-//! and `UserService` for how a chat is at the moment at which its user is notified (see [`sending`]), and the list of deleted accounts. Names of
-//! users come from the tenant's cache (see [`kit::users`]).
+//! `message.delivered`: texts, and what users took. `chat.events`: who is in which chat. `session.events`: whose browsers and apps are sent nothing any
+//! more (see [`events`]). gRPC: `ChatService`, `MessageService` and `UserService` for how a chat is at the moment at which its user is notified (see
+//! [`sending`]), the list of deleted accounts, and `AccountService` for sessions that ran out (see [`making`]). Names of users come from the tenant's cache
+//! (see [`kit::users`]).
 //!
 //! # Publishes
 //! Nothing to the log. Web Push, pushes by Firebase, webhooks, mails and text messages (see [`mod@channels`]). Where the cell has RabbitMQ, jobs go from
@@ -205,6 +206,7 @@ fn surface(parts: Parts, scope: &Scope) -> anyhow::Result<Surface> {
     let Parts { outside, store, log, shelf, broker, mail, fcm, sms, contact, secret, delay } = parts;
     let metrics = scope.metrics(Metrics::register);
     let peers = Peers::new(
+        scope.peer(catalog::Service::Auth)?,
         scope.peer(catalog::Service::Chat)?,
         scope.peer(catalog::Service::Message)?,
         scope.peer(catalog::Service::User)?,
@@ -220,6 +222,7 @@ fn surface(parts: Parts, scope: &Scope) -> anyhow::Result<Surface> {
         shutdown: shutdown(),
     };
     scope.spawn(follower.clone().follow(Topic::ChatEvents)?);
+    scope.spawn(follower.clone().follow(Topic::SessionEvents)?);
     scope.spawn(follower.follow(Topic::MessageDelivered)?);
     scope.spawn(deletions::follow(peers.users().clone(), store.clone(), shutdown()));
     let key = Arc::new(VapidKey::derive(&secret).ok().context("failed to derive the key of Web Push")?);
@@ -262,6 +265,7 @@ fn surface(parts: Parts, scope: &Scope) -> anyhow::Result<Surface> {
     };
     scope.spawn(maker.clone().make(shutdown()));
     scope.spawn(maker.clone().list(shutdown()));
+    scope.spawn(maker.clone().look(shutdown()));
     scope.spawn(maker.count(shutdown()));
     let state = AppState {
         store,

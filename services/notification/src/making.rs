@@ -1,16 +1,16 @@
-//! Makes jobs of what is due, and keeps the chats of users: what processes of this service do beside sending. None of them leads: what two of
-//! them begin at once, the store lets one do.
+//! Makes jobs of what is due, keeps the chats of users, and removes devices whose sessions do not go on: what processes of this service do beside
+//! sending. None of them leads: what two of them begin at once, the store lets one do.
 
-use std::{ops::RangeInclusive, sync::Arc, time::Duration};
+use std::{collections::BTreeMap, ops::RangeInclusive, sync::Arc, time::Duration};
 
 use chrono::{DateTime, TimeDelta, Utc};
-use contracts::api::NotificationChannel;
+use contracts::{SessionId, UserId, api::NotificationChannel};
 use kit::{backoff::Backoff, error::chain, rounds};
 use tokio::sync::Notify;
 use tokio_util::sync::CancellationToken;
 
 use crate::{
-    domain::{CODES_COUNT_FOR, DEAD_DAYS, pause_until},
+    domain::{CODES_COUNT_FOR, DEAD_DAYS, ENDS_COUNT_FOR, SEEN_FOR, Unseen, pause_until},
     error::Error,
     metrics::Metrics,
     peers::Peers,
@@ -29,7 +29,14 @@ const LIST_USERS: usize = 50;
 const LIST_AGAIN: TimeDelta = TimeDelta::seconds(30);
 /// When it fails for so many in a row, it is no user's fault: the round ends.
 const LIST_FAILURES: usize = 3;
-/// How often jobs are counted, and those forgotten that were given up, with codes that count no more.
+/// Devices whose sessions are asked for in one round, each user's with one call, one after the other: the realm serves all tenants of a cell.
+const LOOK_DEVICES: usize = 20;
+/// Between two rounds while more are due, and otherwise.
+const LOOK_PACE: Duration = Duration::from_secs(1);
+const LOOK_INTERVAL: Duration = Duration::from_secs(60);
+/// A process has devices for so long, and they come again after it where nothing was noted of them.
+const LOOK_LEASE: TimeDelta = TimeDelta::minutes(5);
+/// How often jobs are counted, and those forgotten that were given up, with codes and ends of sessions that count no more.
 const COUNT_INTERVAL: Duration = Duration::from_secs(60);
 /// After a failure.
 const BACKOFF: RangeInclusive<Duration> = Duration::from_millis(500)..=Duration::from_secs(15);
@@ -99,11 +106,56 @@ impl Maker {
         Ok(due.len())
     }
 
+    /// Looks until the shutdown whether the sessions of devices go on.
+    pub async fn look(self, shutdown: CancellationToken) {
+        let never = Notify::new();
+        let round = || async {
+            let looked = self.look_at_some().await?;
+            Ok::<_, Error>(if looked == LOOK_DEVICES { LOOK_PACE } else { LOOK_INTERVAL })
+        };
+        let (what, backoff) = ("asking for the sessions of devices", Backoff::new(BACKOFF));
+        rounds::repeat_timed(what, backoff, &shutdown, &never, round).await;
+    }
+
+    /// Asks for the sessions of some devices that were not seen for a day, and removes those whose sessions do not go on. Returns how many there were.
+    pub async fn look_at_some(&self) -> Result<usize, Error> {
+        let looked_at = now();
+        let since = looked_at - SEEN_FOR;
+        let due = self.store.take_unseen(since, since + LOOK_LEASE, LOOK_DEVICES).await?;
+        let count = due.len();
+        let mut of_users: BTreeMap<UserId, Vec<Unseen>> = BTreeMap::new();
+        for device in due {
+            of_users.entry(device.user_id).or_default().push(device);
+        }
+        for (user, devices) in of_users {
+            let asked: Vec<SessionId> = devices.iter().filter_map(|device| device.session.clone()).collect();
+            let going_on = match self.peers.sessions(user, &asked).await {
+                Ok(going_on) => going_on,
+                Err(error) if error.is_outage() => return Err(error),
+                Err(error) => {
+                    let cause = chain(&error);
+                    tracing::warn!(%user, cause, "failed to list the sessions of a user, which is tried again: {cause}");
+                    continue;
+                }
+            };
+            for device in devices {
+                if device.session.as_ref().is_some_and(|session| going_on.contains(session)) {
+                    self.store.note_seen(&device, looked_at).await?;
+                } else if self.store.end_unseen(&device).await? {
+                    let id = device.id;
+                    tracing::info!(subscription = %id, "the session of subscription {id} is over: it is forgotten");
+                }
+            }
+        }
+        Ok(count)
+    }
+
     /// Counts jobs until the shutdown, and forgets what is over.
     pub async fn count(self, shutdown: CancellationToken) {
         let round = || async {
             self.store.forget_dead(now() - TimeDelta::days(DEAD_DAYS)).await?;
             self.store.forget_codes(now() - CODES_COUNT_FOR).await?;
+            self.store.forget_ends(now() - ENDS_COUNT_FOR).await?;
             let counts = self.store.counts().await?;
             for channel in NotificationChannel::ALL {
                 self.metrics.counts(channel, counts.get(&channel).copied().unwrap_or_default());

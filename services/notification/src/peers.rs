@@ -1,14 +1,15 @@
 //! What the other services of the tenant know of a user and a chat at this moment.
 
 use contracts::{
-    ChatId, UserId,
+    ChatId, SessionId, UserId,
     api::UserProfile,
     convert::UnreadableField,
     event::ChatKind,
     rpc::{
-        EntriesRequest, EntryPlace, ListMembershipsRequest, ListMembershipsResponse, MarkRequest, Membership,
-        SyncRequest, Watermarks, chat_service_client::ChatServiceClient,
-        message_service_client::MessageServiceClient, user_service_client::UserServiceClient,
+        EntriesRequest, EntryPlace, ListMembershipsRequest, ListMembershipsResponse, ListSessionsRequest,
+        MarkRequest, Membership, SyncRequest, Watermarks, account_service_client::AccountServiceClient,
+        chat_service_client::ChatServiceClient, message_service_client::MessageServiceClient,
+        user_service_client::UserServiceClient,
     },
 };
 use kit::{cache::Cache, rpc::InternalChannel, users::ShownUsers};
@@ -29,6 +30,7 @@ const MAX_LIST_BYTES: usize = 16 * 1024 * 1024;
 /// The services. Cheap to clone.
 #[derive(Clone)]
 pub struct Peers {
+    accounts: AccountServiceClient<InternalChannel>,
     chats: ChatServiceClient<InternalChannel>,
     messages: MessageServiceClient<InternalChannel>,
     users: UserServiceClient<InternalChannel>,
@@ -52,12 +54,14 @@ pub(crate) struct Standing {
 impl Peers {
     /// Returns the services behind these channels, and the users whom a cache of [`kit::users::USERS`] keeps.
     pub fn new(
+        accounts: InternalChannel,
         chats: InternalChannel,
         messages: InternalChannel,
         users: InternalChannel,
         cache: Cache<UserProfile, Status>,
     ) -> Self {
         Self {
+            accounts: AccountServiceClient::new(accounts),
             chats: ChatServiceClient::new(chats).max_decoding_message_size(MAX_LIST_BYTES),
             messages: MessageServiceClient::new(messages),
             users: UserServiceClient::new(users.clone()),
@@ -113,6 +117,23 @@ impl Peers {
         let listed = self.chats.clone().list_memberships(request).await.map_err(failed("chat"))?;
         let open = listed.into_inner().memberships.into_iter().filter(|one| !one.is_closed);
         open.map(|one| Ok((read_chat(&one)?, one.version))).collect()
+    }
+
+    /// Returns which of some sessions of a user go on.
+    pub(crate) async fn sessions(
+        &self,
+        user_id: UserId,
+        sessions: &[SessionId],
+    ) -> Result<Vec<SessionId>, Error> {
+        if sessions.is_empty() {
+            return Ok(Vec::new());
+        }
+        let session_ids: Vec<String> = sessions.iter().map(ToString::to_string).collect();
+        let request = ListSessionsRequest { user_id: user_id.to_string(), session_ids };
+        let listed = self.accounts.clone().list_sessions(request).await.map_err(failed("auth"))?;
+        let going_on = listed.into_inner().sessions.into_iter();
+        let ids = going_on.map(|session| session.session_id.parse::<SessionId>());
+        ids.collect::<Result<Vec<_>, _>>().map_err(|_| UnreadableField("session_id").into())
     }
 
     /// Returns what is unread in all chats of a user.

@@ -19,7 +19,7 @@ pub use self::{
 };
 use crate::domain::{
     Batch, Busy, CodeOutcome, Job, MAX_SUBSCRIPTIONS, NewCode, NewSubscription, Places, Quiet, Subscription,
-    Taken, Ticket,
+    Taken, Ticket, Unseen,
 };
 
 /// Of what and when a user is notified.
@@ -43,7 +43,8 @@ impl Default for Preferences {
 #[async_trait]
 pub trait NotificationStore: Send + Sync + 'static {
     /// Adds a subscription. One of the user with the same endpoint keeps its id and has the new keys; a browser or an app is taken from the
-    /// user who had it before.
+    /// user who had it before, and is bound to the session of the request, in place of an earlier one. A session that is known to have ended
+    /// subscribes nothing: its end, as [`Self::apply`] notes it, is before or behind the whole of this, and removes what it finds there.
     async fn subscribe(&self, new: &NewSubscription) -> Result<Subscription, StoreError>;
 
     /// Returns the subscriptions of a user, the oldest first.
@@ -99,6 +100,33 @@ pub trait NotificationStore: Send + Sync + 'static {
         delay: TimeDelta,
         now: DateTime<Utc>,
     ) -> Result<(), StoreError>;
+
+    /// Notes that all ends of sessions are read that were in a partition of `session.events` at this moment. Where the moment noted before is earlier than
+    /// `since`, some may be gone unread: then all sessions count as not seen. Returns of how many devices.
+    async fn ends_read(
+        &self,
+        partition: i32,
+        at: DateTime<Utc>,
+        since: DateTime<Utc>,
+    ) -> Result<u64, StoreError>;
+
+    /// Forgets ends of sessions that were read before this moment.
+    async fn forget_ends(&self, before: DateTime<Utc>) -> Result<u64, StoreError>;
+
+    /// Takes devices whose sessions were not seen since this moment, those that wait for the longest first. They count as seen at `until`, so that no
+    /// other process has them meanwhile, and come again where nothing is noted of them.
+    async fn take_unseen(
+        &self,
+        since: DateTime<Utc>,
+        until: DateTime<Utc>,
+        limit: usize,
+    ) -> Result<Vec<Unseen>, StoreError>;
+
+    /// Notes that the session of a device goes on, unless it is bound to another one by now.
+    async fn note_seen(&self, device: &Unseen, at: DateTime<Utc>) -> Result<(), StoreError>;
+
+    /// Removes a device whose session does not go on, with what was to be sent there, unless it is bound to another session by now. Returns whether it was there.
+    async fn end_unseen(&self, device: &Unseen) -> Result<bool, StoreError>;
 
     /// Returns users whose chats were not listed since this moment, those who wait for the longest first.
     async fn unlisted(&self, since: DateTime<Utc>, limit: usize) -> Result<Vec<UserId>, StoreError>;
@@ -213,6 +241,8 @@ pub struct Place {
 pub enum StoreError {
     #[error("you have {MAX_SUBSCRIPTIONS} subscriptions: remove one first")]
     TooMany,
+    #[error("your session has ended: sign in again")]
+    SessionOver,
     #[error("failed to change subscriptions")]
     Subscriptions(#[source] sqlx::Error),
     #[error("failed to read or change preferences")]
@@ -223,6 +253,8 @@ pub enum StoreError {
     Apply { topic: Topic, partition: i32, source: sqlx::Error },
     #[error("failed to note the chats of a user")]
     List(#[source] sqlx::Error),
+    #[error("failed to note which sessions go on")]
+    Sessions(#[source] sqlx::Error),
     #[error("failed to make or change jobs")]
     Jobs(#[source] sqlx::Error),
     #[error("failed to forget a user")]

@@ -3,6 +3,8 @@
 //! A message that is acked lies in the log, then in the store, and is announced by the log again. So nothing that keeps
 //! these promises can beat two round trips through Kafka (`acks=all`) and one durable write of CQL. Both are
 //! measured in turn within one run, one message at a time and then as many as fit; what is printed last is their ratio.
+//!
+//! With each comes the processor time that a message takes, by process: on a machine whose processors are busy, it decides how many fit.
 
 #![allow(clippy::disallowed_methods, reason = "tests make names of their own")]
 
@@ -12,6 +14,7 @@ use anyhow::Context;
 use e2e::{
     Cluster, Stack, checker,
     pairs::{Pair, receive},
+    processes::Costs,
     report,
     stack::builds,
 };
@@ -48,17 +51,29 @@ const LIMIT: Duration = Duration::from_secs(30);
 async fn main() -> anyhow::Result<()> {
     let stack = Stack::from_environment();
     report(builds());
-    idle().await?;
+    let cluster = Cluster::connect().await?;
+    idle(&cluster).await?;
     let baseline = Baseline::prepare(&stack).await?;
     let mut end_to_end = EndToEnd::prepare(&stack).await?;
     let (mut log_trips, mut writes, mut deliveries, mut baseline_rates, mut end_to_end_rates) =
         (Vec::new(), Vec::new(), Vec::new(), Vec::new(), Vec::new());
+    let (mut alone, mut baseline_costs, mut streamed) =
+        (Costs::default(), Costs::default(), Costs::default());
     for round in 0..=ROUNDS {
-        let (log_trip, write, delivered) =
-            (baseline.log_trips().await?, baseline.writes().await?, end_to_end.one_by_one().await?);
-        let rates = (baseline.rate().await?, end_to_end.rate().await?);
+        let (log_trip, write) = (baseline.log_trips().await?, baseline.writes().await?);
+        let times = async || cluster.times(TENANT).await;
+        let before_single = times().await?;
+        let delivered = end_to_end.one_by_one().await?;
+        let before_baseline = times().await?;
+        let baseline_rate = baseline.rate().await?;
+        let before_stream = times().await?;
+        let rates = (baseline_rate, end_to_end.rate().await?);
+        let after_stream = times().await?;
         // The first round warms up connections, caches and compilers.
         if round > 0 {
+            alone.add(SINGLE, &before_single, &before_baseline);
+            baseline_costs.add(STREAM, &before_baseline, &before_stream);
+            streamed.add(STREAM, &before_stream, &after_stream);
             log_trips.extend(log_trip);
             writes.extend(write);
             deliveries.extend(delivered);
@@ -82,6 +97,13 @@ async fn main() -> anyhow::Result<()> {
             at(&deliveries) / baseline,
         ));
     }
+    for (what, costs) in [
+        ("one at a time", &alone),
+        ("baseline, as many as fit", &baseline_costs),
+        ("as many as fit", &streamed),
+    ] {
+        report(format!("a message, {what}: {}", costs.line()));
+    }
     let (baseline, end_to_end) =
         (checker::percentile(&baseline_rates, 50), checker::percentile(&end_to_end_rates, 50));
     report(format!(
@@ -92,8 +114,7 @@ async fn main() -> anyhow::Result<()> {
 }
 
 /// Reports what a tenant without traffic costs.
-async fn idle() -> anyhow::Result<()> {
-    let cluster = Cluster::connect().await?;
+async fn idle(cluster: &Cluster) -> anyhow::Result<()> {
     let before = cluster.usage().await?;
     sleep(IDLE).await;
     let after = cluster.usage().await?;

@@ -15,7 +15,6 @@ pub mod backends;
 pub mod checker;
 pub mod cluster;
 pub mod faults;
-pub mod goals;
 pub mod histories;
 pub mod notifier;
 pub mod pairs;
@@ -29,6 +28,7 @@ pub mod users;
 pub mod witnesses;
 
 pub use cluster::Cluster;
+pub use kit::testing::goals;
 pub use stack::Stack;
 
 /// How often a condition is checked.

@@ -110,6 +110,18 @@ impl Notifier {
         Ok(sqlx::query_scalar(query).bind(user.0).fetch_one(&mut *self.database.lock().await).await?)
     }
 
+    /// Waits until a user has so many browsers.
+    pub async fn has_browsers(&self, user: UserId, number: i64) -> anyhow::Result<()> {
+        eventually(&format!("the user has {number} browsers"), PATIENCE, || async {
+            let query = "SELECT count(*) FROM subscriptions WHERE user_id = $1 AND channel = 'web_push'";
+            let found: i64 =
+                sqlx::query_scalar(query).bind(user.0).fetch_one(&mut *self.database.lock().await).await?;
+            ensure!(found == number, "the user has {found}");
+            Ok(())
+        })
+        .await
+    }
+
     /// Waits until no text waits for its time and nothing is left to be sent, digests apart, which are for later; nothing was given up.
     pub async fn is_done(&self, limit: Duration) -> anyhow::Result<()> {
         eventually("everything is sent", limit, || async {

@@ -2,9 +2,8 @@
 // manifest names; who is let in, the stories of `tests/e2e` tell.
 import { join } from "node:path";
 import type { BrowserContext } from "@playwright/test";
-import { Actor, expect, hasNoFindings, test, type PageConfig } from "./stand";
+import { Actor, expect, hasNoFindings, OUT, test, type PageConfig } from "./stand";
 
-const OUT = process.env["POSTHOUSE_OUT"] ?? "results";
 const id = (digit: number) => `${String(digit).repeat(8)}-1111-4111-8111-111111111111`;
 const AT = 1_790_000_000_000;
 

@@ -3,9 +3,8 @@ import { mkdir, stat, writeFile } from "node:fs/promises";
 import { dirname, join } from "node:path";
 import { fileURLToPath } from "node:url";
 import type { Page } from "@playwright/test";
-import { configOf, expect, test, type Actor } from "./stand";
+import { configOf, expect, OUT, test, type Actor } from "./stand";
 
-const OUT = process.env["POSTHOUSE_OUT"] ?? "results";
 const DOCS = fileURLToPath(new URL("../../../../docs/images/messenger.png", import.meta.url));
 const PORTRAIT = process.env["POSTHOUSE_PORTRAIT"] ? DOCS : join(OUT, "screens", "portrait.png");
 /** Every clone of the repository has it. */

@@ -2,9 +2,7 @@
 import { join } from "node:path";
 import { AxeBuilder } from "@axe-core/playwright";
 import type { Page } from "@playwright/test";
-import { configOf, expect, hasNoFindings, test } from "./stand";
-
-const OUT = process.env["POSTHOUSE_OUT"] ?? "results";
+import { configOf, expect, hasNoFindings, OUT, test } from "./stand";
 
 const LOOKS = ["light", "dark", "rtl"] as const;
 

@@ -2,6 +2,8 @@
 import { AxeBuilder } from "@axe-core/playwright";
 import { expect, test as base, type Browser, type BrowserContext, type Page } from "@playwright/test";
 
+/** Where pictures, recordings and figures are left. */
+export const OUT = process.env["POSTHOUSE_OUT"] ?? "results";
 export const PASSWORD = "correct horse battery 7";
 let count = 0;
 
@@ -18,6 +20,14 @@ export function configOf(page: Page): Promise<PageConfig> {
     return page.evaluate(async () => (await (await fetch("/app/config.json")).json()) as PageConfig);
 }
 
+/** Opens the address, which answers within a minute: routes of a tenant that is ready are a moment later where requests come in. */
+export async function opened(page: Page): Promise<void> {
+    await expect(async () => {
+        const answer = await page.goto("/");
+        expect(answer?.status()).toBe(200);
+    }).toPass({ timeout: 60_000 });
+}
+
 /** No finding, of WCAG 2.2 AA and of best practice. */
 export async function hasNoFindings(page: Page): Promise<void> {
     const { violations } = await new AxeBuilder({ page })
@@ -32,6 +42,18 @@ export async function hasNoFindings(page: Page): Promise<void> {
 function isAnswer(url: string): boolean {
     return /\/api\/media\/(avatars|previews)/.test(url);
 }
+
+/** Does something every so many milliseconds, first at once, until `untilMs` of the clock. One that takes longer delays the next. */
+export async function every(ms: number, untilMs: number, act: (count: number) => Promise<void>): Promise<void> {
+    const beganMs = Date.now();
+    for (let count = 1; Date.now() < untilMs; count += 1) {
+        await act(count);
+        await new Promise((resolve) => setTimeout(resolve, beganMs + count * ms - Date.now()));
+    }
+}
+
+/** What a browser says of a connection that it was cut off from. */
+const OF_CONNECTIONS = /WebSocket connection to|Failed to load resource|net::ERR_|Failed to fetch/;
 
 /** One user in a browser of their own. */
 export class Actor {
@@ -65,6 +87,11 @@ export class Actor {
         await actor.signInAtRealm();
         await expect(page.getByRole("navigation", { name: "Chats" })).toBeVisible();
         return actor;
+    }
+
+    /** The errors in the console, but for those of connections: for stories that cut them. */
+    get faults(): string[] {
+        return this.errors.filter((error) => !OF_CONNECTIONS.test(error));
     }
 
     /** Fills the form of Keycloak, where the browser is there. */

@@ -1,5 +1,5 @@
 // What the user has sent and is not yet an entry, with the state that is true of it.
-import type { ErrorCode, Event, Outgoing, Post, Session } from "@posthouse/client";
+import { newKey, type ErrorCode, type Event, type Outgoing, type Post, type Session } from "@posthouse/client";
 import type { Kept, Refused } from "./kept";
 import { Source } from "../shared/source";
 
@@ -48,7 +48,7 @@ export class Sends extends Source {
         return false;
     }
 
-    send(chat: string, post: Post, key: string = crypto.randomUUID()): void {
+    send(chat: string, post: Post, key: string = newKey()): void {
         this.#sendings.set(key, { chat, key, post, state: "waiting", at: Date.now() });
         this.changed();
         // What becomes of it comes as an event; one that cannot be kept is not sent.

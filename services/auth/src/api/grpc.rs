@@ -52,14 +52,17 @@ impl AccountService for AccountRpc {
         &self,
         request: Request<ListSessionsRequest>,
     ) -> Result<Response<ListSessionsResponse>, Status> {
-        let ListSessionsRequest { user_id } = request.into_inner();
+        let ListSessionsRequest { user_id, session_ids } = request.into_inner();
         let sessions = self.accounts.sessions_of(id("user_id", &user_id)?).await.map_err(status)?;
+        let is_asked = |session: &ListedSession| {
+            session_ids.is_empty() || session_ids.iter().any(|id| id == session.id.as_str())
+        };
         let session = |session: ListedSession| AccountSession {
             session_id: session.id.to_string(),
             started_at_ms: session.started_at_ms,
             last_used_at_ms: session.last_used_at_ms,
         };
-        let sessions = sessions.into_iter().take(MAX_LISTED).map(session).collect();
+        let sessions = sessions.into_iter().filter(is_asked).take(MAX_LISTED).map(session).collect();
         Ok(Response::new(ListSessionsResponse { sessions }))
     }
 

@@ -184,13 +184,14 @@ async fn a_session_of_a_user_is_seen_and_ended_by_another_service() {
     let (phone, desk, bobs) = (app.sign_in("ann").await, app.sign_in("ann").await, app.sign_in("bob").await);
     let ((ann, _), (bob, _)) = (session(&phone), session(&bobs));
     let accounts = app.accounts();
-    let listed = async |user_id: UserId| {
-        let request = Request::new(ListSessionsRequest { user_id: user_id.to_string() });
+    let listed_of = async |user_id: UserId, session_ids: Vec<String>| {
+        let request = Request::new(ListSessionsRequest { user_id: user_id.to_string(), session_ids });
         let sessions = accounts.list_sessions(request).await.expect("a list").into_inner().sessions;
         let mut ids: Vec<_> = sessions.into_iter().map(|session| session.session_id).collect();
         ids.sort();
         ids
     };
+    let listed = async |user_id: UserId| listed_of(user_id, Vec::new()).await;
     let end = async |user_id: UserId, session_id: &str| {
         let request = EndSessionRequest { user_id: user_id.to_string(), session_id: session_id.to_owned() };
         accounts.end_session(Request::new(request)).await.map(drop).map_err(|status| status.code())
@@ -199,6 +200,8 @@ async fn a_session_of_a_user_is_seen_and_ended_by_another_service() {
     both.sort();
     assert_eq!(listed(ann).await, both, "and none of bob");
     assert!(listed(UserId::generate()).await.is_empty());
+    let asked = vec![id_of(&desk), id_of(&bobs), "no-session".to_owned()];
+    assert_eq!(listed_of(ann, asked).await, [id_of(&desk)], "which of these go on");
 
     assert_eq!(end(bob, &id_of(&phone)).await, Err(Code::NotFound), "it is not one of bob's");
     assert_eq!(end(ann, "no id").await, Err(Code::InvalidArgument));

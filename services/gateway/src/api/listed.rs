@@ -8,7 +8,7 @@ use tokio::sync::mpsc;
 use uuid::Uuid;
 
 use crate::{
-    domain::{posted::Posted, send_queue::SendQueue},
+    domain::{frame::Form, posted::Posted, send_queue::SendQueue},
     registry::Connection,
     state::GatewayState,
 };
@@ -39,7 +39,8 @@ impl Listed {
             return unavailable("this messenger has as many connections as it may: try again later");
         }
         let queue = SendQueue::new(gateway.limits.send_queue_bytes, gateway.metrics.queued_bytes.clone());
-        let connection = Connection::with_posts(Uuid::now_v7(), queue.speaking(encoding), posted);
+        let form = if posted.is_some() { Form::Event } else { Form::of_messages(encoding) };
+        let connection = Connection::with_posts(Uuid::now_v7(), queue.of(form), posted);
         if !gateway.registry.add(&connection, gateway.max_connections) {
             return unavailable("this gateway is full");
         }

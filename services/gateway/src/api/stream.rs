@@ -33,7 +33,6 @@ use super::{
 };
 use crate::{
     domain::{
-        frame::Frame,
         posted::{Posted, Replied},
         session::{TokenRefusal, VerifiedToken, check_device},
     },
@@ -247,7 +246,7 @@ async fn alone(
 fn response(replied: Replied) -> Response {
     let Some(frame) = replied else { return StatusCode::NO_CONTENT.into_response() };
     let mut response = status(&frame);
-    *response.body_mut() = Frame::encode(Encoding::Json, &frame).into_bytes().into();
+    *response.body_mut() = Encoding::Json.encode(&frame).into();
     response.headers_mut().insert(CONTENT_TYPE, HeaderValue::from_static("application/json"));
     response
 }

@@ -6,7 +6,7 @@ use contracts::{
     ChatId, ErrorCode, FileId, MessageKey, UserId,
     event::{EntryKind, Forwarded, Role, SeqRange, Source},
     wire::{
-        Attachment, Changes, Delete, DeleteRange, Edit, Forward, MAX_ATTACHMENTS, MAX_BODY_BYTES,
+        Ack, Attachment, Changes, Delete, DeleteRange, Edit, Forward, MAX_ATTACHMENTS, MAX_BODY_BYTES,
         MAX_DELETE_RANGE, MAX_EDITS, MAX_EMOJI_BYTES, MAX_MENTIONS, MAX_REACTIONS, Message, Pin, React, Send,
     },
 };
@@ -36,6 +36,8 @@ pub(crate) struct Draft {
     /// The message that it repeats.
     pub(crate) source: Option<Source>,
     pub(crate) range: Option<SeqRange>,
+    /// What answers its sender.
+    pub(crate) ack: Ack,
 }
 
 /// What an entry may not do to the message that it speaks of.
@@ -64,6 +66,7 @@ impl From<Send> for Draft {
             mention_here,
             silent,
             attachments,
+            ack,
         } = send;
         Self {
             body,
@@ -74,6 +77,7 @@ impl From<Send> for Draft {
             mentions_here: mention_here,
             silent,
             attachments: attachments.into_iter().map(Attachment::unknown).collect(),
+            ack,
             ..Self::plain(chat, key, EntryKind::Text)
         }
     }
@@ -135,6 +139,7 @@ impl Draft {
             forwarded: None,
             source: None,
             range: None,
+            ack: Ack::Accepted,
         }
     }
 

@@ -89,9 +89,7 @@ fn place(key: Option<&[u8]>, payload: Option<&[u8]>) -> Result<News, Unreadable>
 
 /// Reads a record of `session.events`.
 pub(crate) fn session_end(payload: Option<&[u8]>) -> Result<SessionEndRecord, Unreadable> {
-    let record: SessionEndRecord = serde_json::from_slice(payload.ok_or(event::Unreadable::Empty)?)?;
-    known(record.v)?;
-    Ok(record)
+    Ok(SessionEndRecord::read(payload)?)
 }
 
 #[cfg(test)]

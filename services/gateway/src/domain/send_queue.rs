@@ -1,7 +1,9 @@
-//! The frames that wait for one connection: bounded in bytes, filled from any task, emptied by the connection's own.
+//! The frames that wait for one connection: bounded in bytes, filled and flushed from any task, and emptied by the connection's
+//! own task where its socket does not take all.
 
 use std::{
     collections::{BTreeMap, VecDeque},
+    io::{self, IoSlice},
     mem,
     sync::{
         Arc, Mutex, MutexGuard, PoisonError,
@@ -10,16 +12,17 @@ use std::{
     task::Waker,
 };
 
+use bytes::{Buf as _, Bytes};
 use contracts::{
     ChatId, Encoding,
     wire::{CloseCode, Lagged, ServerFrame},
 };
 use futures_util::task::AtomicWaker;
 
-use super::frame::Frame;
+use super::frame::{Form, Frame, Run};
 
-/// An emptied queue larger than this gives its memory back.
-const KEPT_CAPACITY: usize = 16;
+/// Pieces that one write hands to the socket. More wait seldom, and go with the next one.
+const MAX_PIECES: usize = 64;
 
 /// Bytes that may wait in all queues of a process, with the pages that are being read for them.
 const BUDGET_BYTES: usize = 64 * 1024 * 1024;
@@ -37,7 +40,7 @@ pub(crate) struct QueuedBytes {
 }
 
 impl QueuedBytes {
-    fn with_budget(bytes: usize) -> Self {
+    pub(crate) fn with_budget(bytes: usize) -> Self {
         Self { bytes: AtomicI64::new(0), budget: signed(bytes) }
     }
 
@@ -99,13 +102,30 @@ pub(crate) enum Pushed {
     Closed,
 }
 
+/// Where the frames of a connection go that leave its queue in any task: its socket.
+pub(crate) trait Wire: Send + Sync {
+    /// Takes of these bytes, in their order, what it can without waiting, and returns how many. Fails with `WouldBlock` when that is none.
+    fn write(&self, bytes: &[IoSlice<'_>]) -> io::Result<usize>;
+}
+
+/// How far a queue was written.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(crate) struct Written {
+    /// Nothing waits any more.
+    pub(crate) is_all: bool,
+    pub(crate) bytes: usize,
+}
+
 /// The frames that wait for one connection.
 ///
 /// The limit of a queue shrinks as the queues of the process fill. Over the limit, the queued messages of every chat are replaced by one `lagged` frame each; what the client cannot
 /// query again (answers, `stored`, `rejected`) stays. When that alone is over the largest limit the connection is
 /// closed as slow. What is worth something only now is dropped before anything else.
+///
+/// Everything that leaves goes through here, under one lock: so no two tasks write to a socket at a time, and a frame of which a part has left
+/// is followed by its rest, whatever is dropped meanwhile.
 pub(crate) struct SendQueue {
-    encoding: Encoding,
+    form: Form,
     limit_bytes: usize,
     queue: Mutex<Queue>,
     waker: AtomicWaker,
@@ -114,60 +134,140 @@ pub(crate) struct SendQueue {
 
 #[derive(Default)]
 struct Queue {
+    /// Nothing for an event stream, whose frames leave one by one, and for a connection that has ended.
+    wire: Option<Arc<dyn Wire>>,
+    /// The rest of what the socket took in part. It counts no more: it cannot be dropped.
+    started: Bytes,
     frames: VecDeque<Queued>,
     bytes: usize,
+    /// The part of `bytes` that is counted in the total of the process. What leaves at once is never counted there.
+    counted: usize,
     /// Chats whose messages were dropped, with the newest seq among them.
     lagged: BTreeMap<ChatId, i64>,
     close: Option<CloseCode>,
+    /// It is on the list of one who flushes it soon.
+    is_listed: bool,
+    /// The socket did not take all. The connection's own task goes on when it does, and no other.
+    is_blocked: bool,
+    /// The last frame is queued.
+    is_over: bool,
 }
 
-struct Queued {
+/// A frame, or a run of them, with what may be done with it while it waits.
+pub(crate) struct Queued {
     frame: Frame,
-    /// Set when the client can query it again.
+    /// Set when the client can query it again: the chat, and the newest of its entries.
     message: Option<(ChatId, i64)>,
     /// It is worth something only now.
     is_fleeting: bool,
 }
 
-impl SendQueue {
-    /// Returns an empty queue of JSON whose bytes count in `total` too.
-    pub(crate) fn new(limit_bytes: usize, total: Arc<QueuedBytes>) -> Self {
-        Self {
-            encoding: Encoding::Json,
-            limit_bytes,
-            queue: Mutex::default(),
-            waker: AtomicWaker::new(),
-            total,
-        }
+impl Queued {
+    /// Returns a frame that the client cannot query again.
+    pub(crate) const fn answer(frame: Frame) -> Self {
+        Self { frame, message: None, is_fleeting: false }
     }
 
-    /// Returns the queue of a client that reads this encoding.
-    pub(crate) fn speaking(mut self, encoding: Encoding) -> Self {
-        self.encoding = encoding;
+    /// Returns messages of a chat up to this entry.
+    pub(crate) const fn messages(chat: ChatId, seq: i64, frame: Frame) -> Self {
+        Self { frame, message: Some((chat, seq)), is_fleeting: false }
+    }
+
+    /// Returns a frame that is worth something only now. It is dropped when the client leaves much unread.
+    pub(crate) const fn fleeting(frame: Frame) -> Self {
+        Self { frame, message: None, is_fleeting: true }
+    }
+}
+
+impl SendQueue {
+    /// Returns an empty queue of text whose bytes count in `total` too.
+    pub(crate) fn new(limit_bytes: usize, total: Arc<QueuedBytes>) -> Self {
+        Self { form: Form::Text, limit_bytes, queue: Mutex::default(), waker: AtomicWaker::new(), total }
+    }
+
+    /// Returns the queue of a connection that has its frames in this form.
+    pub(crate) fn of(mut self, form: Form) -> Self {
+        self.form = form;
         self
+    }
+
+    /// Returns how the frames are written.
+    pub(crate) const fn form(&self) -> Form {
+        self.form
     }
 
     /// Returns the encoding of the frames.
     pub(crate) const fn encoding(&self) -> Encoding {
-        self.encoding
+        self.form.encoding()
+    }
+
+    /// Lets frames leave through this socket.
+    pub(crate) fn attach(&self, wire: Arc<dyn Wire>) {
+        self.lock().wire = Some(wire);
+    }
+
+    /// Forgets the socket and all that waits: the connection has ended.
+    pub(crate) fn detach(&self) {
+        let mut queue = self.lock();
+        let ended = Queue { close: queue.close, counted: queue.counted, is_over: true, ..Queue::default() };
+        *queue = ended;
+        self.count(&mut queue);
     }
 
     /// Queues a frame that the client cannot query again.
     pub(crate) fn push(&self, frame: Frame) -> Pushed {
-        self.add(Queued { frame, message: None, is_fleeting: false })
+        self.push_and_wake(Queued::answer(frame))
     }
 
-    /// Queues a message of a chat.
-    pub(crate) fn push_message(&self, chat: ChatId, seq: i64, frame: Frame) -> Pushed {
-        self.add(Queued { frame, message: Some((chat, seq)), is_fleeting: false })
+    /// Queues a frame of the connection's own task that the client cannot query again. The task writes before it waits.
+    pub(crate) fn push_own(&self, frame: Frame) -> Pushed {
+        let mut queue = self.lock();
+        let pushed = self.add(&mut queue, Queued::answer(frame));
+        self.count_what_stays(&mut queue);
+        pushed
     }
 
     /// Queues a frame that is worth something only now. It is dropped when the client leaves much unread.
     pub(crate) fn push_fleeting(&self, frame: Frame) -> Pushed {
-        if self.is_crowded() {
-            return Pushed::Dropped;
+        self.push_and_wake(Queued::fleeting(frame))
+    }
+
+    /// Queues a message of a chat.
+    #[cfg(test)]
+    fn push_message(&self, chat: ChatId, seq: i64, frame: Frame) -> Pushed {
+        self.push_and_wake(Queued::messages(chat, seq, frame))
+    }
+
+    fn push_and_wake(&self, queued: Queued) -> Pushed {
+        let mut queue = self.lock();
+        let pushed = self.add(&mut queue, queued);
+        self.count_what_stays(&mut queue);
+        drop(queue);
+        self.waker.wake();
+        pushed
+    }
+
+    /// Queues without waking the connection's task. True when the caller has to [flush](Self::flush) the queue, once for all that it puts
+    /// there until then.
+    pub(crate) fn put(&self, queued: Queued) -> (Pushed, bool) {
+        let mut queue = self.lock();
+        // What waits for a flush does not make a client lag that reads.
+        let is_much = queue.bytes + queued.frame.len() > self.limit() / 2;
+        if is_much && !queue.is_blocked && !self.write_out(&mut queue).is_ok_and(|written| written.is_all) {
+            self.waker.wake();
         }
-        self.add(Queued { frame, message: None, is_fleeting: true })
+        let pushed = self.add(&mut queue, queued);
+        self.count_what_stays(&mut queue);
+        (pushed, self.list(queue))
+    }
+
+    /// Likewise tells the client that a chat has entries up to `seq` which it may not have.
+    pub(crate) fn put_lag(&self, chat: ChatId, seq: i64) -> bool {
+        let mut queue = self.lock();
+        if queue.close.is_none() {
+            queue.lag(chat, seq);
+        }
+        self.list(queue)
     }
 
     /// Tells the client that a chat has entries up to `seq` which it may not have.
@@ -180,10 +280,23 @@ impl SendQueue {
         self.waker.wake();
     }
 
-    fn add(&self, queued: Queued) -> Pushed {
-        let mut queue = self.lock();
+    /// Returns whether the queue is to be flushed by the task that filled it, and is on no list yet.
+    fn list(&self, mut queue: MutexGuard<'_, Queue>) -> bool {
+        if queue.wire.is_none() || queue.close.is_some() {
+            drop(queue);
+            self.waker.wake();
+            return false;
+        }
+        !queue.is_blocked && !mem::replace(&mut queue.is_listed, true)
+    }
+
+    fn add(&self, queue: &mut Queue, queued: Queued) -> Pushed {
+        if queued.is_fleeting && queue.bytes > self.limit() / 2 {
+            return Pushed::Dropped;
+        }
         // Answers still reach a client that has to move; a slow one takes nothing.
-        if queue.close == Some(CloseCode::Slow)
+        if queue.is_over
+            || queue.close == Some(CloseCode::Slow)
             || (queue.close.is_some() && (queued.message.is_some() || queued.is_fleeting))
         {
             return Pushed::Closed;
@@ -194,7 +307,6 @@ impl SendQueue {
             *head = seq.max(*head);
             return Pushed::Dropped;
         }
-        let before = queue.bytes;
         queue.bytes += queued.frame.len();
         queue.frames.push_back(queued);
         let mut pushed = Pushed::Queued;
@@ -209,28 +321,70 @@ impl SendQueue {
                 pushed = Pushed::Closed;
             }
         }
-        self.total.changed(before, queue.bytes);
-        drop(queue);
-        self.waker.wake();
         pushed
     }
 
-    /// Takes the next frame. `lagged` goes first: nothing of its chat is queued, and the client can start to query.
+    /// Counts what waits in the total of the process, unless it leaves in a moment.
+    fn count_what_stays(&self, queue: &mut Queue) {
+        if queue.wire.is_none() || queue.is_blocked {
+            self.count(queue);
+        }
+    }
+
+    fn count(&self, queue: &mut Queue) {
+        self.total.changed(queue.counted, queue.bytes);
+        queue.counted = queue.bytes;
+    }
+
+    /// Writes what waits to the socket. Where it does not take all, the connection's task is woken to go on.
+    pub(crate) fn flush(&self) {
+        let mut queue = self.lock();
+        queue.is_listed = false;
+        if queue.is_blocked {
+            return;
+        }
+        // The task finds the error again.
+        let is_all = self.write_out(&mut queue).is_ok_and(|written| written.is_all);
+        drop(queue);
+        if !is_all {
+            self.waker.wake();
+        }
+    }
+
+    /// Writes what waits to the socket, for the connection's own task: it goes on when the socket takes more.
+    pub(crate) fn write(&self) -> io::Result<Written> {
+        self.write_out(&mut self.lock())
+    }
+
+    fn write_out(&self, queue: &mut Queue) -> io::Result<Written> {
+        let written = queue.write(self.form);
+        queue.is_blocked = !written.as_ref().is_ok_and(|written| written.is_all);
+        self.count(queue);
+        written
+    }
+
+    /// Takes the next frame, or run of them. `lagged` goes first: nothing of its chat is queued, and the client can start to query.
     pub(crate) fn pop(&self) -> Option<Frame> {
         let mut queue = self.lock();
         if let Some((chat, head_seq)) = queue.lagged.pop_first() {
             drop(queue);
-            let frame = ServerFrame { lagged: Some(Lagged { chat, head_seq }), ..ServerFrame::default() };
-            return Some(Frame::encode(self.encoding, &frame));
+            return Some(Frame::encode(self.form, &lagged(chat, head_seq)));
         }
         let queued = queue.frames.pop_front()?;
-        let before = queue.bytes;
         queue.bytes -= queued.frame.len();
-        self.total.changed(before, queue.bytes);
-        if queue.frames.is_empty() && queue.frames.capacity() > KEPT_CAPACITY {
-            queue.frames = VecDeque::new();
-        }
+        self.count(&mut queue);
+        queue.release();
         Some(queued.frame)
+    }
+
+    /// Leaves this frame as the last one, behind the rest of one of which a part has left; nothing is queued behind it.
+    pub(crate) fn end_with(&self, frame: Option<Frame>) {
+        let mut queue = self.lock();
+        queue.is_over = true;
+        queue.lagged.clear();
+        queue.frames = frame.map(Queued::answer).into_iter().collect();
+        queue.bytes = queue.frames.iter().map(|queued| queued.frame.len()).sum();
+        self.count(&mut queue);
     }
 
     /// Returns whether the client leaves so much unread that its commands should wait.
@@ -259,7 +413,7 @@ impl SendQueue {
         self.lock().close
     }
 
-    /// Wakes `waker` with the next push or close request.
+    /// Wakes `waker` with the next push or close request, and when a flush leaves something.
     pub(crate) fn register(&self, waker: &Waker) {
         self.waker.register(waker);
     }
@@ -271,11 +425,84 @@ impl SendQueue {
 
 impl Drop for SendQueue {
     fn drop(&mut self) {
-        self.total.changed(self.bytes(), 0);
+        let counted = self.lock().counted;
+        self.total.changed(counted, 0);
     }
 }
 
 impl Queue {
+    /// Writes as much as the socket takes.
+    fn write(&mut self, form: Form) -> io::Result<Written> {
+        let mut bytes = 0;
+        loop {
+            let Some(wire) = &self.wire else { return Ok(Written { is_all: true, bytes }) };
+            // They leave first, and are as they were until the socket takes them: a chat lags up to the newest of its entries.
+            let ahead = if self.started.is_empty() { self.lagged_frames(form) } else { Bytes::new() };
+            let mut pieces = [IoSlice::new(&[]); MAX_PIECES];
+            let mut count = 0;
+            let begun = [&*self.started, &*ahead].into_iter().filter(|piece| !piece.is_empty());
+            let whole = self.frames.iter().map(|queued| queued.frame.as_bytes());
+            for piece in begun.chain(whole).take(MAX_PIECES) {
+                pieces[count] = IoSlice::new(piece);
+                count += 1;
+            }
+            if count == 0 {
+                return Ok(Written { is_all: true, bytes });
+            }
+            match wire.write(&pieces[..count]) {
+                Ok(0) => return Err(io::ErrorKind::WriteZero.into()),
+                Ok(taken) => {
+                    if !ahead.is_empty() {
+                        self.lagged.clear();
+                        self.started = ahead;
+                    }
+                    bytes += taken;
+                    self.took(taken);
+                }
+                Err(error) if error.kind() == io::ErrorKind::WouldBlock => {
+                    return Ok(Written { is_all: false, bytes });
+                }
+                Err(error) if error.kind() == io::ErrorKind::Interrupted => {}
+                Err(error) => return Err(error),
+            }
+        }
+    }
+
+    fn lagged_frames(&self, form: Form) -> Bytes {
+        if self.lagged.is_empty() {
+            return Bytes::new();
+        }
+        let frames: Vec<ServerFrame> = self.lagged.iter().map(|(chat, seq)| lagged(*chat, *seq)).collect();
+        Run::encode(form, &frames).part(0..frames.len()).map_or_else(Bytes::new, Frame::into_bytes)
+    }
+
+    /// Forgets the first bytes of what waits.
+    fn took(&mut self, taken: usize) {
+        let of_started = taken.min(self.started.len());
+        self.started.advance(of_started);
+        let mut left = taken - of_started;
+        while left > 0 {
+            let Some(Queued { frame, .. }) = self.frames.pop_front() else { break };
+            self.bytes -= frame.len();
+            self.started = frame.into_bytes();
+            let of_frame = left.min(self.started.len());
+            self.started.advance(of_frame);
+            left -= of_frame;
+        }
+        if self.started.is_empty() {
+            // It would keep the bytes before it.
+            self.started = Bytes::new();
+        }
+        self.release();
+    }
+
+    /// Gives the memory of an emptied queue back: most connections are idle.
+    fn release(&mut self) {
+        if self.frames.is_empty() {
+            self.frames = VecDeque::new();
+        }
+    }
+
     fn drop_fleeting(&mut self) {
         let bytes = &mut self.bytes;
         self.frames.retain(|queued| {
@@ -303,20 +530,90 @@ impl Queue {
     }
 }
 
+fn lagged(chat: ChatId, head_seq: i64) -> ServerFrame {
+    ServerFrame { lagged: Some(Lagged { chat, head_seq }), ..ServerFrame::default() }
+}
+
 #[cfg(test)]
 mod tests {
+    use std::{
+        sync::{atomic::AtomicUsize, mpsc},
+        task::Wake,
+        thread,
+    };
+
     use uuid::Uuid;
 
     use super::*;
+    use crate::domain::frame::payloads;
 
     fn chat(n: u128) -> ChatId {
         ChatId(Uuid::from_u128(n))
     }
 
+    /// Returns texts as they were queued, and what the queue itself made of `lagged`.
     fn all(queue: &SendQueue) -> Vec<String> {
         std::iter::from_fn(|| queue.pop())
-            .map(|frame| String::from_utf8(frame.into_bytes().to_vec()).expect("text"))
+            .map(|frame| {
+                let bytes = frame.as_bytes();
+                let text = if bytes.starts_with(b"\x81") { payloads(bytes).concat() } else { bytes.to_vec() };
+                String::from_utf8(text).expect("text")
+            })
             .collect()
+    }
+
+    /// A socket that takes as many bytes as it has room for.
+    #[derive(Default)]
+    struct Socket(Mutex<Taken>);
+
+    #[derive(Default)]
+    struct Taken {
+        room: usize,
+        bytes: Vec<u8>,
+        writes: usize,
+    }
+
+    impl Socket {
+        fn with_room(room: usize) -> Arc<Self> {
+            Arc::new(Self(Mutex::new(Taken { room, ..Taken::default() })))
+        }
+
+        fn taken(&self) -> MutexGuard<'_, Taken> {
+            self.0.lock().expect("no panic")
+        }
+
+        fn text(&self) -> String {
+            String::from_utf8(self.taken().bytes.clone()).expect("text")
+        }
+    }
+
+    impl Wire for Socket {
+        fn write(&self, bytes: &[IoSlice<'_>]) -> io::Result<usize> {
+            let mut taken = self.taken();
+            taken.writes += 1;
+            let bytes = bytes.iter().flat_map(|piece| piece.to_vec()).collect::<Vec<u8>>();
+            let count = bytes.len().min(taken.room);
+            if count == 0 {
+                return Err(io::ErrorKind::WouldBlock.into());
+            }
+            taken.room -= count;
+            taken.bytes.extend_from_slice(&bytes[..count]);
+            Ok(count)
+        }
+    }
+
+    /// Counts how often a connection's task is woken.
+    #[derive(Default)]
+    struct Task(AtomicUsize);
+
+    impl Wake for Task {
+        fn wake(self: Arc<Self>) {
+            self.0.fetch_add(1, Ordering::Relaxed);
+        }
+    }
+
+    fn messages(seq: i64, frame: &'static str) -> Queued {
+        Queued::messages(chat(1), seq, frame.into())
     }
 
     fn lagged(n: u128, head: i64) -> String {
@@ -417,5 +714,181 @@ mod tests {
         assert_eq!(queue.push("accepted".into()), Pushed::Queued);
         assert_eq!(queue.push_message(chat(1), 1, "m".into()), Pushed::Closed);
         assert_eq!(all(&queue), ["accepted"]);
+    }
+
+    #[test]
+    fn what_waits_leaves_in_one_write_and_wakes_no_task() {
+        let (socket, task, total) = (Socket::with_room(100), Arc::<Task>::default(), Arc::default());
+        let queue = SendQueue::new(100, Arc::<QueuedBytes>::clone(&total));
+        queue.attach(socket.clone());
+        queue.register(&task.clone().into());
+        assert_eq!(queue.put(messages(1, "one ")), (Pushed::Queued, true));
+        assert_eq!(
+            queue.put(messages(3, "two, three ")),
+            (Pushed::Queued, false),
+            "it is to be flushed already"
+        );
+        assert_eq!(queue.put(Queued::answer("answer".into())), (Pushed::Queued, false));
+        assert_eq!(total.get(), 0, "it is about to leave");
+        queue.flush();
+        assert_eq!(socket.text(), "one two, three answer");
+        assert_eq!((socket.taken().writes, task.0.load(Ordering::Relaxed)), (1, 0));
+        assert_eq!((queue.bytes(), total.get(), queue.lock().frames.capacity()), (0, 0, 0));
+        assert_eq!(
+            queue.put(messages(4, "four")),
+            (Pushed::Queued, true),
+            "the next one is to be flushed again"
+        );
+    }
+
+    #[test]
+    fn a_socket_that_takes_a_part_receives_the_rest_and_nothing_twice() {
+        let texts = ["a", "bcdefg", "hi", "jklmnopqrstuvw", "xyz"];
+        let whole = texts.concat();
+        for room in 1..=whole.len() {
+            let (socket, total) = (Socket::with_room(room), Arc::default());
+            let queue = SendQueue::new(1_000, Arc::<QueuedBytes>::clone(&total));
+            queue.attach(socket.clone());
+            for (seq, text) in (1..).zip(texts) {
+                queue.put(messages(seq, text));
+            }
+            queue.flush();
+            assert_eq!(socket.text(), whole[..room]);
+            while queue.write().expect("an open socket") != (Written { is_all: true, bytes: 0 }) {
+                socket.taken().room = room;
+            }
+            assert_eq!(socket.text(), whole, "{room} bytes at a time");
+            assert_eq!((queue.bytes(), total.get(), queue.lock().started.len()), (0, 0, 0));
+        }
+    }
+
+    #[test]
+    fn a_slow_socket_costs_one_write_and_then_its_own_task() {
+        let (socket, task, total) = (Socket::with_room(5), Arc::<Task>::default(), Arc::default());
+        let queue = SendQueue::new(100, Arc::<QueuedBytes>::clone(&total));
+        queue.attach(socket.clone());
+        queue.register(&task.clone().into());
+        assert!(queue.put(messages(1, "a run of messages")).1);
+        queue.flush();
+        let writes = socket.taken().writes;
+        assert_eq!(task.0.load(Ordering::Relaxed), 1, "its task goes on");
+        for seq in 2..5 {
+            assert_eq!(queue.put(messages(seq, "more")), (Pushed::Queued, false), "no one else does");
+        }
+        queue.flush();
+        assert_eq!(socket.taken().writes, writes, "nor by mistake");
+        assert_eq!(total.get(), 12, "what stays is counted");
+        socket.taken().room = 100;
+        assert_eq!(queue.write().expect("an open socket"), Written { is_all: true, bytes: 24 });
+        assert_eq!((socket.text().as_str(), total.get()), ("a run of messagesmoremoremore", 0));
+        assert!(queue.put(messages(5, "and on")).1, "it is quick again");
+    }
+
+    #[test]
+    fn whatever_is_dropped_the_rest_of_what_was_begun_comes_first() {
+        let socket = Socket::with_room(3);
+        let queue = SendQueue::new(10, Arc::default());
+        queue.attach(socket.clone());
+        queue.put(messages(1, "first"));
+        queue.flush();
+        queue.put(messages(2, "second"));
+        assert_eq!(queue.put(messages(3, "third")).0, Pushed::Dropped);
+        socket.taken().room = 1_000;
+        queue.write().expect("an open socket");
+        let taken = socket.taken().bytes.clone();
+        let rest = taken.strip_prefix(b"first").expect("all of it");
+        assert_eq!(payloads(rest), [lagged(1, 3).into_bytes()]);
+    }
+
+    #[test]
+    fn a_chat_lags_up_to_the_newest_entry_when_the_socket_takes_it() {
+        let socket = Socket::with_room(0);
+        let queue = SendQueue::new(10, Arc::default());
+        queue.attach(socket.clone());
+        queue.put(messages(1, "first"));
+        queue.flush();
+        assert_eq!(queue.put(messages(2, "second")).0, Pushed::Dropped);
+        for seq in 3..5 {
+            assert!(!queue.write().expect("an open socket").is_all);
+            assert_eq!(queue.put(messages(seq, "more")).0, Pushed::Dropped);
+        }
+        socket.taken().room = 1_000;
+        assert!(queue.write().expect("an open socket").is_all);
+        assert_eq!(payloads(&socket.taken().bytes), [lagged(1, 4).into_bytes()]);
+        assert_eq!(queue.put(messages(5, "fifth")).0, Pushed::Queued, "notified, it flows again");
+    }
+
+    #[test]
+    fn a_client_that_reads_does_not_lag_for_what_comes_at_once() {
+        let socket = Socket::with_room(1_000);
+        let queue = SendQueue::new(10, Arc::default());
+        queue.attach(socket.clone());
+        let mut whole = String::new();
+        for seq in 1..100 {
+            assert_eq!(queue.put(messages(seq, "abcd")).0, Pushed::Queued);
+            whole.push_str("abcd");
+        }
+        queue.flush();
+        assert_eq!(socket.text(), whole);
+    }
+
+    #[test]
+    fn nothing_is_left_behind_the_last_frame() {
+        let (socket, total) = (Socket::with_room(3), Arc::default());
+        let queue = SendQueue::new(100, Arc::<QueuedBytes>::clone(&total));
+        queue.attach(socket.clone());
+        queue.put(messages(1, "first"));
+        queue.flush();
+        queue.put(messages(2, "second"));
+        queue.end_with(Some("bye".into()));
+        assert_eq!(queue.push("answer".into()), Pushed::Closed);
+        socket.taken().room = 100;
+        assert!(queue.write().expect("an open socket").is_all);
+        assert_eq!((socket.text().as_str(), total.get()), ("firstbye", 0));
+    }
+
+    #[test]
+    fn a_connection_that_has_ended_keeps_neither_socket_nor_bytes() {
+        let (socket, total) = (Socket::with_room(3), Arc::default());
+        let queue = SendQueue::new(100, Arc::<QueuedBytes>::clone(&total));
+        queue.attach(socket.clone());
+        queue.put(messages(1, "first"));
+        queue.flush();
+        queue.put(messages(2, "second"));
+        queue.detach();
+        assert_eq!((Arc::strong_count(&socket), queue.bytes(), total.get()), (1, 0, 0));
+        assert_eq!(queue.put(messages(3, "third")), (Pushed::Closed, false));
+    }
+
+    /// Frames are put while others are flushed: each is written, once and in order, though the queue may be on the list already.
+    #[test]
+    fn what_is_put_beside_a_flush_is_not_forgotten() {
+        const EACH: usize = 20_000;
+        let socket = Socket::with_room(usize::MAX);
+        let queue = Arc::new(SendQueue::new(usize::MAX, Arc::new(QueuedBytes::with_budget(1 << 40))));
+        queue.attach(socket.clone());
+        let (list, listed) = mpsc::channel();
+        let putting = ["a", "b"].map(|text| {
+            let (queue, list) = (queue.clone(), list.clone());
+            thread::spawn(move || {
+                for _ in 0..EACH {
+                    if queue.put(Queued::answer(text.into())).1 {
+                        list.send(()).expect("the list is read");
+                    }
+                }
+            })
+        });
+        drop(list);
+        let flushing = {
+            let queue = queue.clone();
+            thread::spawn(move || listed.iter().for_each(|()| queue.flush()))
+        };
+        for thread in putting {
+            thread.join().expect("no panic");
+        }
+        flushing.join().expect("no panic");
+        let text = socket.text();
+        assert_eq!(["a", "b"].map(|of| text.matches(of).count()), [EACH; 2]);
+        assert_eq!(queue.bytes(), 0);
     }
 }

@@ -81,7 +81,17 @@ impl TokenRefusal {
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(crate) enum Lane {
     Sends,
+    /// They count with the others. Only a refusal answers them: what becomes of the others is pushed.
+    QuietSends,
     Queries,
+}
+
+impl Lane {
+    /// Returns the frame that answers a command of this lane; `None` where none does.
+    pub(crate) fn frame(self, id: Option<RequestId>, answer: Answer) -> Option<Box<ServerFrame>> {
+        let is_answered = self != Self::QuietSends || answer.is_err();
+        is_answered.then(|| answer::frame(id, answer))
+    }
 }
 
 /// How the socket is doing when a deadline comes.
@@ -318,12 +328,12 @@ impl Session {
     /// Ends a command that was started.
     pub(crate) fn finished(&mut self, lane: Lane, id: Option<RequestId>, answer: Answer) -> Action {
         *self.unanswered(lane) -= 1;
-        Action::Answer(answer::frame(id, answer))
+        lane.frame(id, answer).map_or(Action::Nothing, Action::Answer)
     }
 
     fn unanswered(&mut self, lane: Lane) -> &mut usize {
         match lane {
-            Lane::Sends => &mut self.sends,
+            Lane::Sends | Lane::QuietSends => &mut self.sends,
             Lane::Queries => &mut self.queries,
         }
     }

@@ -1,17 +1,18 @@
 //! Loads the chats of users who connect, and asks again where records were lost. What was lost counts as read when the chat service has
 //! answered, and not before.
 
-use std::{ops::RangeInclusive, sync::Arc, time::Duration};
+use std::{ops::RangeInclusive, panic::resume_unwind, sync::Arc, time::Duration};
 
 use contracts::{
     ChatId, UserId,
     event::{ChatKind, Role},
     rpc::{self, ListMembershipsRequest, chat_service_client::ChatServiceClient},
 };
-use futures_util::{StreamExt as _, future::BoxFuture, stream::FuturesUnordered};
+use futures_util::StreamExt as _;
 use kit::{backoff::Backoff, outage::Outage, rpc::InternalChannel};
 use tokio::{
     sync::mpsc,
+    task::{JoinError, JoinSet},
     time::{MissedTickBehavior, interval, sleep},
 };
 use tokio_util::sync::CancellationToken;
@@ -77,27 +78,28 @@ impl Loader {
 
     /// Loads, forgets who left and asks for what was lost, until stopped.
     pub(crate) async fn run(mut self, stop: CancellationToken) {
-        let mut loads: FuturesUnordered<BoxFuture<'static, ()>> = FuturesUnordered::new();
-        let mut reloads: FuturesUnordered<BoxFuture<'static, ()>> = FuturesUnordered::new();
+        // Tasks of their own: answers of many users who come at once are read on all cores.
+        let mut loads = JoinSet::new();
+        let mut reloads = JoinSet::new();
         // Users who connect do not wait for what is asked here.
-        let mut questions: FuturesUnordered<BoxFuture<'static, ()>> = FuturesUnordered::new();
+        let mut questions = JoinSet::new();
         let mut sweeps = interval(SWEEP);
         sweeps.set_missed_tick_behavior(MissedTickBehavior::Delay);
         loop {
             tokio::select! {
                 () = stop.cancelled() => return,
-                Some(()) = loads.next() => {}
-                Some(()) = reloads.next() => {}
-                Some(()) = questions.next() => {}
+                Some(loaded) = loads.join_next() => done(loaded),
+                Some(loaded) = reloads.join_next() => done(loaded),
+                Some(asked) = questions.join_next() => done(asked),
                 user = self.new.recv(), if loads.len() < AT_ONCE => {
                     let Some(user) = user else { return };
                     let calls = self.calls.clone();
-                    loads.push(Box::pin(async move { calls.load(user).await }));
+                    loads.spawn(async move { calls.load(user).await });
                 }
                 user = self.again.recv(), if reloads.len() < AGAIN_AT_ONCE => {
                     let Some(user) = user else { return };
                     let calls = self.calls.clone();
-                    reloads.push(Box::pin(async move { calls.load(user).await }));
+                    reloads.spawn(async move { calls.load(user).await });
                 }
                 now = sweeps.tick() => {
                     let members = &self.calls.members;
@@ -105,15 +107,24 @@ impl Loader {
                     self.calls.metrics.memberships.set(members.seats());
                     for (chat, user) in members.doubtful(now.into_std()) {
                         let calls = self.calls.clone();
-                        questions.push(Box::pin(async move { calls.settle(chat, user).await }));
+                        questions.spawn(async move { calls.settle(chat, user).await });
                     }
                     for chat in members.lost_records(now.into_std()) {
                         let calls = self.calls.clone();
-                        questions.push(Box::pin(async move { calls.ask(chat).await }));
+                        questions.spawn(async move { calls.ask(chat).await });
                     }
                 }
             }
         }
+    }
+}
+
+/// Passes a panic on: the process cannot go on without what the task was to do.
+fn done(ended: Result<(), JoinError>) {
+    if let Err(error) = ended
+        && let Ok(panic) = error.try_into_panic()
+    {
+        resume_unwind(panic);
     }
 }
 

@@ -41,7 +41,10 @@ pub(crate) async fn exchange(
     loop {
         step = match step {
             Step::Answer(answer) => return Some(answer::frame(id, answer)),
-            Step::Pending(pending) => return Some(answer::frame(id, pending.await)),
+            Step::Pending(pending) => {
+                let lane = pending.lane();
+                return lane.frame(id, pending.await);
+            }
             Step::Undecided(step) => step.await,
             // Without an answer, or about a connection.
             Step::Nothing | Step::Connected(..) | Step::Refreshed(_) => return None,

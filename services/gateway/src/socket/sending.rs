@@ -9,7 +9,7 @@ use std::{
 
 use contracts::{
     ChatId, MessageKey, UserId,
-    wire::{Empty, Outcome},
+    wire::{Ack, Empty, Outcome},
 };
 use futures_util::{
     FutureExt as _,
@@ -33,6 +33,7 @@ pub(super) struct Sending {
     pub(super) chat: ChatId,
     pub(super) sender: UserId,
     pub(super) key: MessageKey,
+    pub(super) ack: Ack,
     pub(super) since: Instant,
     pub(super) outcome: Join<Delivery, OptionFuture<Checking>>,
 }

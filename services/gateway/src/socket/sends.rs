@@ -366,7 +366,7 @@ fn enqueue(
     let Reviewed { draft, moderates, called, wait: _, checking } = reviewed;
     let Called { by_role, not_members } = called;
     let bytes = draft.bytes();
-    let Draft { chat, key, kind, mut mentions, .. } = draft;
+    let Draft { chat, key, kind, ack, mut mentions, .. } = draft;
     mentions.extend(&by_role);
     let since = Instant::now();
     let give_back = || {
@@ -412,6 +412,7 @@ fn enqueue(
             chat,
             sender: caller.user,
             key,
+            ack,
             since,
             outcome: join(delivery, checking.into()),
         })),

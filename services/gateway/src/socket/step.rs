@@ -5,7 +5,7 @@ use std::{
     task::{Context, Poll},
 };
 
-use contracts::DeviceId;
+use contracts::{DeviceId, wire::Ack};
 use futures_util::{FutureExt as _, future::BoxFuture};
 
 use super::sending::Sending;
@@ -40,7 +40,8 @@ pub(super) enum Pending {
 impl Pending {
     pub(super) const fn lane(&self) -> Lane {
         match self {
-            Self::Send(_) => Lane::Sends,
+            Self::Send(Sending { ack: Ack::Accepted, .. }) => Lane::Sends,
+            Self::Send(Sending { ack: Ack::Stored, .. }) => Lane::QuietSends,
             Self::Query(_) => Lane::Queries,
         }
     }

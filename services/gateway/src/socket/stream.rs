@@ -6,7 +6,7 @@ use std::{
     time::Duration,
 };
 
-use bytes::{BufMut as _, Bytes, BytesMut};
+use bytes::Bytes;
 use futures_util::{
     FutureExt as _, Stream,
     future::{BoxFuture, poll_fn},
@@ -18,9 +18,9 @@ use tokio_util::sync::PollSender;
 
 use super::{
     End,
-    transport::{Incoming, Transport},
+    transport::{Incoming, Transport, Writing},
 };
-use crate::domain::{frame::Frame, posted::Posted};
+use crate::domain::{frame::Frame, posted::Posted, send_queue::SendQueue};
 
 /// Events between the connection and the response, which takes the next once it wrote the one before. What waits for the
 /// client is in the send queue, where it is counted.
@@ -63,52 +63,32 @@ impl Transport for EventStream {
         }
     }
 
-    fn poll_ready(&mut self, cx: &mut Context<'_>) -> Poll<Result<(), End>> {
-        self.events.poll_reserve(cx).map_err(|_| End::Gone)
-    }
-
-    fn start_send(&mut self, frame: Frame) -> Result<(), End> {
-        self.events.send_item(event(None, &frame.into_bytes())).map_err(|_| End::Gone)
-    }
-
-    fn poll_flush(&mut self, _: &mut Context<'_>) -> Poll<Result<(), End>> {
-        Poll::Ready(Ok(()))
+    fn write(&mut self, cx: &mut Context<'_>, queue: &SendQueue) -> Result<Writing, End> {
+        let mut has_moved = false;
+        loop {
+            // Also when nothing is queued: a client that has gone shows here.
+            match self.events.poll_reserve(cx) {
+                Poll::Ready(Ok(())) => {}
+                Poll::Ready(Err(_)) => return Err(End::Gone),
+                Poll::Pending => return Ok(Writing::Blocked { has_moved }),
+            }
+            let Some(frames) = queue.pop() else { return Ok(Writing::Done) };
+            self.events.send_item(frames.into_bytes()).map_err(|_| End::Gone)?;
+            has_moved = true;
+        }
     }
 
     fn identified(&mut self) {}
 
-    async fn say(&mut self, end: End) -> Result<(), End> {
+    async fn say(&mut self, queue: &SendQueue, end: End) -> Result<(), End> {
+        queue.end_with(None);
         let End::Close(code) = end else { return Ok(()) };
-        poll_fn(|cx| self.poll_ready(cx)).await?;
+        poll_fn(|cx| self.events.poll_reserve(cx)).await.map_err(|_| End::Gone)?;
         let why = json!({"code": code.code(), "reason": code.reason()}).to_string();
-        self.events.send_item(event(Some("close"), why.as_bytes())).map_err(|_| End::Gone)
+        let event = Frame::event("close", why.as_bytes());
+        self.events.send_item(event.into_bytes()).map_err(|_| End::Gone)
     }
 
     // The response ends behind the last event, whether its client sees it or not.
     async fn part(&mut self, _: Duration) {}
-}
-
-/// Returns an event as it is written. JSON as it is encoded here has no line break.
-fn event(name: Option<&str>, data: &[u8]) -> Bytes {
-    let mut event = BytesMut::with_capacity(data.len() + 32);
-    if let Some(name) = name {
-        event.put_slice(b"event: ");
-        event.put_slice(name.as_bytes());
-        event.put_slice(b"\n");
-    }
-    event.put_slice(b"data: ");
-    event.put_slice(data);
-    event.put_slice(b"\n\n");
-    event.freeze()
-}
-
-#[cfg(test)]
-mod tests {
-    use super::*;
-
-    #[test]
-    fn an_event_is_written_as_the_format_has_it() {
-        assert_eq!(event(None, b"{\"ping\":{}}"), "data: {\"ping\":{}}\n\n");
-        assert_eq!(event(Some("close"), b"{}"), "event: close\ndata: {}\n\n");
-    }
 }

@@ -9,7 +9,7 @@ use bytes::Bytes;
 use tokio_tungstenite::tungstenite::Utf8Bytes;
 
 use super::End;
-use crate::domain::{frame::Frame, posted::Reply};
+use crate::domain::{posted::Reply, send_queue::SendQueue};
 
 /// What comes from the client.
 pub(super) enum Incoming {
@@ -17,10 +17,21 @@ pub(super) enum Incoming {
     Text(Utf8Bytes, Option<Reply>),
     /// Bytes that should be a frame.
     Binary(Bytes),
+    /// The client wants these bytes back.
+    Ping(Bytes),
     /// A sign of life.
     Control,
     /// Nothing comes any more.
     Ended(End),
+}
+
+/// How far a transport came with what is queued.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(super) enum Writing {
+    /// It took all.
+    Done,
+    /// It takes no more now; the task is woken when it does.
+    Blocked { has_moved: bool },
 }
 
 /// What carries the frames of a connection. It knows nothing of what they mean.
@@ -31,21 +42,15 @@ pub(super) trait Transport: Unpin + Send {
     /// Takes in what comes next. Called only while the client may send.
     fn poll_read(&mut self, cx: &mut Context<'_>) -> Poll<Incoming>;
 
-    /// Waits until a frame can be sent.
-    fn poll_ready(&mut self, cx: &mut Context<'_>) -> Poll<Result<(), End>>;
-
-    /// Sends a frame, after [`Self::poll_ready`].
-    fn start_send(&mut self, frame: Frame) -> Result<(), End>;
-
-    /// Waits until all that was sent is on its way.
-    fn poll_flush(&mut self, cx: &mut Context<'_>) -> Poll<Result<(), End>>;
+    /// Sends what is queued, as far as it goes.
+    fn write(&mut self, cx: &mut Context<'_>, queue: &SendQueue) -> Result<Writing, End>;
 
     /// Notes that the client is a user's.
     fn identified(&mut self);
 
-    /// Tells the client why the connection ends; one that ended it itself receives what is on its way.
-    fn say(&mut self, end: End) -> impl Future<Output = Result<(), End>> + Send;
+    /// Tells the client why the connection ends, as the last thing that leaves its queue; one that ended it itself receives what is on its way.
+    fn say(&mut self, queue: &SendQueue, end: End) -> impl Future<Output = Result<(), End>> + Send;
 
-    /// Waits until the client has seen the end, at most for this time.
+    /// Waits until the client has seen the end, at most for this time. Nothing leaves its queue any more.
     fn part(&mut self, within: Duration) -> impl Future<Output = ()> + Send;
 }

@@ -1,109 +1,133 @@
-//! The WebSocket of a connection.
+//! The WebSocket of a connection. What goes to the client, also what answers its pings and its end, leaves by the send queue of the
+//! connection and in no other way.
 
 #[cfg(test)]
 mod conformance;
 mod inbound;
 
 use std::{
-    pin::Pin,
-    task::{Context, Poll},
+    cell::RefCell,
+    future::poll_fn,
+    io::{self, IoSlice},
+    sync::Arc,
+    task::{Context, Poll, ready},
     time::Duration,
 };
 
-use contracts::{Encoding, wire::CloseCode};
-use futures_util::{Sink as _, SinkExt as _, Stream as _, StreamExt as _};
-use hyper::upgrade::Upgraded;
-use hyper_util::rt::TokioIo;
-use tokio::{
-    io::{AsyncReadExt as _, AsyncWriteExt as _},
-    time::timeout,
-};
-use tokio_tungstenite::{
-    WebSocketStream,
-    tungstenite::{
-        Error as WsError, Message,
-        error::CapacityError,
-        protocol::{
-            CloseFrame, Role, WebSocketConfig,
-            frame::{
-                Frame as WsFrame,
-                coding::{self, Data, OpCode},
-            },
-        },
-    },
-};
+use bytes::Bytes;
+use contracts::wire::CloseCode;
+use tokio::{io::AsyncWriteExt as _, net::TcpStream, time::timeout};
 
-use self::inbound::Inbound;
+use self::inbound::{Fault, Inbound, Received};
 use super::{
     End,
-    transport::{Incoming, Transport},
+    transport::{Incoming, Transport, Writing},
 };
-use crate::domain::frame::Frame;
+use crate::domain::{
+    frame::Frame,
+    send_queue::{SendQueue, Wire},
+};
 
-/// Allocated for every connection; the library's default of 128 KiB would be most of a connection's memory.
-const READ_BUFFER_BYTES: usize = 4 * 1024;
-/// Frames gather here up to one write.
-const WRITE_BUFFER_BYTES: usize = 4 * 1024;
-/// Holds the largest frame of ours: a page of history whose every character is escaped.
-const MAX_WRITE_BUFFER_BYTES: usize = 1024 * 1024;
-/// A frame up to this size is read and answered with `too_large`; a larger one ends the connection.
-const MAX_READ_FRAME_BYTES: usize = 256 * 1024;
+/// What is read at a time.
+const READ_BYTES: usize = 4 * 1024;
+/// A message up to this size is read and answered with `too_large`; a larger one ends the connection.
+const MAX_READ_MESSAGE_BYTES: usize = 256 * 1024;
 /// What is read of a client before its user is known: `connect` with a large token.
 const MAX_STRANGER_BYTES: usize = 8 * 1024;
 /// What a client that is being closed may still send before it is cut off.
 const MAX_DISCARDED_BYTES: usize = 4 * 1024 * 1024;
 
-/// The WebSocket of a connection.
-type WebSocket = WebSocketStream<Inbound<TokioIo<Upgraded>>>;
-
-/// Returns what the WebSocket of a connection holds at most.
-fn config() -> WebSocketConfig {
-    WebSocketConfig::default()
-        .read_buffer_size(READ_BUFFER_BYTES)
-        .write_buffer_size(WRITE_BUFFER_BYTES)
-        .max_write_buffer_size(MAX_WRITE_BUFFER_BYTES + WRITE_BUFFER_BYTES)
-        .max_message_size(Some(MAX_READ_FRAME_BYTES))
-        .max_frame_size(Some(MAX_READ_FRAME_BYTES))
+thread_local! {
+    /// Where the sockets of a thread are read into, one after another: none has a buffer of its own while its client says nothing.
+    static BUFFER: RefCell<[u8; READ_BYTES]> = const { RefCell::new([0; READ_BYTES]) };
 }
 
-/// Speaks the WebSocket protocol from now on, with a client that nothing is known of.
-async fn open(upgraded: Upgraded, config: WebSocketConfig) -> WebSocket {
-    let inbound = Inbound::new(TokioIo::new(upgraded), MAX_STRANGER_BYTES);
-    WebSocketStream::from_raw_socket(inbound, Role::Server, Some(config)).await
+impl Wire for TcpStream {
+    fn write(&self, bytes: &[IoSlice<'_>]) -> io::Result<usize> {
+        self.try_write_vectored(bytes)
+    }
 }
 
-/// Waits until the client has answered our close frame or has gone, reading what it sends meanwhile: a socket that is
-/// closed with unread input resets, and the client would never see why.
-async fn part(ws: &mut WebSocket, within: Duration) {
-    ws.get_mut().lift();
-    let answered = async {
-        while let Some(Ok(frame)) = ws.next().await {
-            if frame.is_close() {
-                // The client waits for us to close now.
-                return;
-            }
-        }
-        // Frames of this client cannot be read any more, its answer neither: it is to see now that we are done.
-        drop(ws.get_mut().shutdown().await);
-        let mut rest = vec![0; READ_BUFFER_BYTES];
-        let mut left = MAX_DISCARDED_BYTES;
-        while let Ok(read @ 1..) = ws.get_mut().read(&mut rest).await {
-            left = left.saturating_sub(read);
-            if left == 0 {
-                break;
-            }
-        }
-    };
-    drop(timeout(within, answered).await);
+/// The WebSocket of a client.
+pub(super) struct Socket {
+    stream: Arc<TcpStream>,
+    inbound: Inbound,
+    /// Nothing of what comes can be read any more.
+    is_broken: bool,
+    /// The answer to the client's close frame.
+    farewell: Option<Frame>,
 }
-
-/// The WebSocket of a client, and the encoding of what goes to it.
-pub(super) struct Socket(WebSocket, Encoding);
 
 impl Socket {
-    /// Speaks the WebSocket protocol from now on, with a client that nothing is known of but the encoding that it reads.
-    pub(super) async fn open(upgraded: Upgraded, encoding: Encoding) -> Self {
-        Self(open(upgraded, config()).await, encoding)
+    /// Speaks the WebSocket protocol from now on, with a client that nothing is known of. `read` was read of it already.
+    pub(super) fn open((stream, read): (TcpStream, Bytes), queue: &SendQueue) -> Self {
+        Self::reading((stream, read), queue, MAX_READ_MESSAGE_BYTES)
+    }
+
+    fn reading((stream, read): (TcpStream, Bytes), queue: &SendQueue, most_message_bytes: usize) -> Self {
+        let stream = Arc::new(stream);
+        queue.attach(stream.clone());
+        let mut inbound = Inbound::new(MAX_STRANGER_BYTES, most_message_bytes);
+        inbound.begin_with(&read);
+        Self { stream, inbound, is_broken: false, farewell: None }
+    }
+
+    /// Reads what has come. Nothing is read any more at the end of the stream.
+    fn poll_fill(&mut self, cx: &mut Context<'_>) -> Poll<io::Result<usize>> {
+        let Self { stream, inbound, .. } = self;
+        BUFFER.with_borrow_mut(|buffer| {
+            loop {
+                ready!(stream.poll_read_ready(cx))?;
+                match inbound.fill(buffer, |buffer| stream.try_read(buffer)) {
+                    Err(error) if error.kind() == io::ErrorKind::WouldBlock => {}
+                    read => return Poll::Ready(read),
+                }
+            }
+        })
+    }
+
+    fn incoming(&mut self, received: Received) -> Incoming {
+        match received {
+            Received::Text(text) => Incoming::Text(text, None),
+            Received::Binary(bytes) => Incoming::Binary(bytes),
+            Received::Ping(bytes) => Incoming::Ping(bytes),
+            Received::Pong => Incoming::Control,
+            Received::Close(why) => {
+                let why = why.as_ref().map(|(code, reason)| (*code, reason.as_str()));
+                self.farewell = Some(Frame::close(why));
+                self.is_broken = true;
+                Incoming::Ended(End::Gone)
+            }
+        }
+    }
+
+    fn broken(&mut self, end: End) -> Incoming {
+        self.is_broken = true;
+        Incoming::Ended(end)
+    }
+
+    /// Waits until all that is queued is on its way.
+    async fn written(&mut self, queue: &SendQueue) -> Result<(), End> {
+        poll_fn(|cx| match self.write(cx, queue) {
+            Ok(Writing::Done) => Poll::Ready(Ok(())),
+            Ok(Writing::Blocked { .. }) => Poll::Pending,
+            Err(end) => Poll::Ready(Err(end)),
+        })
+        .await
+    }
+
+    /// Reads what the client sends, until it closes or has sent too much.
+    async fn discard(&mut self) {
+        let mut rest = vec![0; READ_BYTES];
+        let mut left = MAX_DISCARDED_BYTES;
+        while left > 0 && self.stream.readable().await.is_ok() {
+            match self.stream.try_read(&mut rest) {
+                Ok(0) => return,
+                Ok(read) => left = left.saturating_sub(read),
+                Err(error) if error.kind() == io::ErrorKind::WouldBlock => {}
+                Err(_) => return,
+            }
+        }
     }
 }
 
@@ -111,77 +135,86 @@ impl Transport for Socket {
     const ANSWERS_PINGS: bool = true;
 
     fn poll_read(&mut self, cx: &mut Context<'_>) -> Poll<Incoming> {
-        Pin::new(&mut self.0).poll_next(cx).map(|message| match message {
-            Some(Ok(Message::Text(text))) => Incoming::Text(text, None),
-            Some(Ok(Message::Binary(bytes))) => Incoming::Binary(bytes),
-            Some(Ok(Message::Ping(_) | Message::Pong(_) | Message::Frame(_))) => Incoming::Control,
-            Some(Ok(Message::Close(_))) | None => Incoming::Ended(End::Gone),
-            Some(Err(error)) => Incoming::Ended(end_of(&error)),
-        })
+        if self.is_broken {
+            return Poll::Ready(Incoming::Ended(End::Gone));
+        }
+        loop {
+            match self.inbound.next() {
+                Ok(Some(received)) => return Poll::Ready(self.incoming(received)),
+                Ok(None) => {}
+                Err(fault) => return Poll::Ready(self.broken(end_of(fault))),
+            }
+            match ready!(self.poll_fill(cx)) {
+                Ok(1..) => {}
+                // Without a close frame.
+                Ok(0) => return Poll::Ready(self.broken(end_of(Fault::Protocol))),
+                Err(error) if inbound::is_too_much(&error) => {
+                    return Poll::Ready(self.broken(End::Close(CloseCode::TooLarge)));
+                }
+                Err(_) => return Poll::Ready(self.broken(End::Gone)),
+            }
+        }
     }
 
-    fn poll_ready(&mut self, cx: &mut Context<'_>) -> Poll<Result<(), End>> {
-        Pin::new(&mut self.0).poll_ready(cx).map_err(|error| end_of(&error))
-    }
-
-    fn start_send(&mut self, frame: Frame) -> Result<(), End> {
-        Pin::new(&mut self.0).start_send(message(frame, self.1)).map_err(|error| end_of(&error))
-    }
-
-    fn poll_flush(&mut self, cx: &mut Context<'_>) -> Poll<Result<(), End>> {
-        Pin::new(&mut self.0).poll_flush(cx).map_err(|error| end_of(&error))
+    fn write(&mut self, cx: &mut Context<'_>, queue: &SendQueue) -> Result<Writing, End> {
+        let mut has_moved = false;
+        loop {
+            let written = queue.write().map_err(|_| End::Gone)?;
+            has_moved |= written.bytes > 0;
+            if written.is_all {
+                return Ok(Writing::Done);
+            }
+            match self.stream.poll_write_ready(cx) {
+                Poll::Ready(Ok(())) => {}
+                Poll::Ready(Err(_)) => return Err(End::Gone),
+                Poll::Pending => return Ok(Writing::Blocked { has_moved }),
+            }
+        }
     }
 
     fn identified(&mut self) {
-        self.0.get_mut().lift();
+        self.inbound.lift();
     }
 
-    async fn say(&mut self, end: End) -> Result<(), End> {
-        let said = match close_frame(end) {
-            Some(frame) => self.0.send(Message::Close(Some(frame))).await,
-            // Answers the client's close frame, if that is what came.
-            None => self.0.flush().await,
-        };
-        said.map_err(|error| end_of(&error))
+    async fn say(&mut self, queue: &SendQueue, end: End) -> Result<(), End> {
+        queue.end_with(match end {
+            End::Close(code) => Some(Frame::close(Some((code.code(), code.reason())))),
+            End::Protocol(code, reason) => Some(Frame::close(Some((code, reason)))),
+            End::Gone => self.farewell.take(),
+        });
+        self.written(queue).await
     }
 
+    /// Waits until the client has answered our close frame or has gone, reading what it sends meanwhile: a socket that is
+    /// closed with unread input resets, and the client would never see why.
     async fn part(&mut self, within: Duration) {
-        part(&mut self.0, within).await;
+        self.inbound.lift();
+        let answered = async {
+            while !self.is_broken {
+                let incoming = poll_fn(|cx| self.poll_read(cx)).await;
+                if matches!(incoming, Incoming::Ended(End::Gone)) {
+                    // It answered, and waits for us to close now.
+                    return;
+                }
+            }
+            // Frames of this client cannot be read any more, its answer neither: it is to see now that we are done.
+            if let Some(stream) = Arc::get_mut(&mut self.stream) {
+                drop(stream.shutdown().await);
+            }
+            self.discard().await;
+        };
+        drop(timeout(within, answered).await);
     }
-}
-
-/// Returns what is written to the client at the end; nothing when it closes itself.
-fn close_frame(end: End) -> Option<CloseFrame> {
-    match end {
-        End::Close(code) => Some(CloseFrame { code: code.code().into(), reason: code.reason().into() }),
-        End::Protocol(code, reason) => {
-            Some(CloseFrame { code: coding::CloseCode::from(code), reason: reason.into() })
-        }
-        End::Gone => None,
-    }
-}
-
-/// Returns a frame as the WebSocket library takes it without copying it or checking that a text is UTF-8 again.
-fn message(frame: Frame, encoding: Encoding) -> Message {
-    let data = match encoding {
-        Encoding::Json => Data::Text,
-        Encoding::Cbor => Data::Binary,
-    };
-    Message::Frame(WsFrame::message(frame.into_bytes(), OpCode::Data(data), true))
 }
 
 /// Close codes of RFC 6455 for a client that does not speak it.
 pub(crate) const PROTOCOL_ERROR: u16 = 1002;
 pub(crate) const NOT_UTF_8: u16 = 1007;
 
-fn end_of(error: &WsError) -> End {
-    match error {
-        WsError::Capacity(CapacityError::MessageTooLong { .. }) => End::Close(CloseCode::TooLarge),
-        WsError::Io(error) if inbound::is_too_much(error) => End::Close(CloseCode::TooLarge),
-        WsError::Utf8(_) => End::Protocol(NOT_UTF_8, "a text frame is UTF-8"),
-        WsError::Protocol(_) | WsError::Capacity(_) => {
-            End::Protocol(PROTOCOL_ERROR, "not the WebSocket protocol")
-        }
-        _ => End::Gone,
+fn end_of(fault: Fault) -> End {
+    match fault {
+        Fault::TooLarge => End::Close(CloseCode::TooLarge),
+        Fault::NotUtf8 => End::Protocol(NOT_UTF_8, "a text frame is UTF-8"),
+        Fault::Protocol => End::Protocol(PROTOCOL_ERROR, "not the WebSocket protocol"),
     }
 }

@@ -29,7 +29,7 @@ use crate::{
 };
 
 const CONNECTIONS: u64 = 1_500;
-/// The kernel's share is not in here. Measured: 7.0 to 8.4 kB, of which the read buffer is 4 kB.
+/// The kernel's share is not in here. Measured while each had a read buffer of 4 kB, which none has now: 7.0 to 8.4 kB.
 const MOST_BYTES_EACH: u64 = 12 * 1024;
 
 /// Messages to a room.

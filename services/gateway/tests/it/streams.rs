@@ -7,8 +7,8 @@ use std::{
 };
 
 use contracts::{
-    DeviceId, UserId,
-    event::Ended,
+    DeviceId, Encoding, MessageKey, UserId,
+    event::{DeliveredRecord, DeliveryOutcome, Ended, EntryKind, VERSION},
     wire::{CloseCode, Connected, MAX_BODY_BYTES, MAX_FRAME_BYTES, Outcome, ServerFrame},
 };
 use futures_util::future::join_all;
@@ -20,7 +20,7 @@ use tokio::time::timeout;
 use uuid::Uuid;
 
 use crate::{
-    client::check,
+    client::{Client, check},
     stand::{PATIENCE, Running, Stand, UNLIMITED, chat, device, user, with_rates, with_settings, with_stand},
 };
 
@@ -160,6 +160,46 @@ async fn answer(request: RequestBuilder) -> (u16, String, Value) {
 
 fn send(id: u32, body: &str) -> String {
     json!({"id": id, "send": {"chat": chat(), "key": Uuid::new_v4(), "body": body}}).to_string()
+}
+
+/// Entries that are there together come in runs, in whichever form a connection has them.
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn what_comes_at_once_reaches_every_kind_of_connection_whole_and_in_order() {
+    const MESSAGES: i64 = 300;
+    /// Frames of all lengths; together they fit into a send queue, however slowly they are read.
+    const LENGTHS: [usize; 5] = [1, 40, 200, 3_000, 6_000];
+    with_stand(Limits::default(), async |stand| {
+        stand.peers.join(chat(), &[user(1), user(2), user(3)]).await;
+        let mut text = stand.connect(user(1), device(1)).await;
+        let mut binary = Client::open_in(stand.gateway.http, Encoding::Cbor).await;
+        binary.connect(&stand.realm.token(user(2), "someone"), device(1)).await;
+        let mut stream = Streaming::open(&stand, user(3), device(1)).await;
+
+        let body = |seq: i64| "x".repeat(LENGTHS[usize::try_from(seq).expect("a seq") % LENGTHS.len()]);
+        let record = |seq: i64| {
+            let outcome = DeliveryOutcome::stored(seq, EntryKind::Text, body(seq), seq);
+            let (sender, device, key) = (user(9), device(9), MessageKey(Uuid::new_v4()));
+            DeliveredRecord { v: VERSION, chat: chat(), sender, device, key, outcome }
+        };
+        let records: Vec<_> = (1..=MESSAGES).map(record).collect();
+        let announcing = async {
+            for part in records.chunks(30) {
+                join_all(part.iter().map(|record| stand.peers.announce(record))).await;
+            }
+        };
+        let reading = async {
+            for seq in 1..=MESSAGES {
+                for message in [text.message().await, binary.message().await] {
+                    assert_eq!((message.seq, message.body), (seq, body(seq)));
+                }
+                let message = stream.push(|frame| frame.message).await;
+                assert_eq!((message.seq, message.body), (seq, body(seq)));
+            }
+        };
+        tokio::join!(announcing, reading);
+        assert_eq!(stand.gateway.metric("send_queue_bytes").await, 0);
+    })
+    .await;
 }
 
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]

@@ -8,7 +8,7 @@ use std::{
 use contracts::{
     ChatId, DeviceId, ErrorCode, MessageKey,
     event::{DeliveredRecord, DeliveryOutcome, EntryKind, VERSION},
-    wire::{Outcome, Sync},
+    wire::{Ack, Command, Outcome, Send, Sync},
 };
 use gateway::Limits;
 use kit::{catalog::Topic, testing::wait_for};
@@ -50,6 +50,26 @@ async fn two_users_talk() {
         let repeated = phone.push("stored", |frame| frame.stored.clone()).await;
         assert_eq!((repeated.seq, repeated.sent_at_ms), (1, None));
         assert!(other.receives_nothing(MOMENT).await);
+    })
+    .await;
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn a_send_may_be_answered_by_its_seq_alone() {
+    with_encodings(Limits::default(), async |stand| {
+        stand.peers.join(chat(), &[user(1), user(2)]).await;
+        let mut phone = stand.connect(user(1), device(1)).await;
+        let mut other = stand.connect(user(2), device(1)).await;
+        let key = MessageKey(Uuid::new_v4());
+        let send = |chat| Command::Send(Send { ack: Ack::Stored, ..Send::text(chat, key, "hello") });
+        phone.command(send(chat())).await;
+        let stored = phone.push("stored", |frame| frame.stored.clone()).await;
+        assert_eq!((stored.key, stored.seq), (key, 1));
+        assert_eq!(other.message().await.seq, 1);
+        assert!(phone.receives_nothing(MOMENT).await, "a second answer");
+
+        let id = phone.command(send(ChatId(Uuid::new_v4()))).await;
+        assert_eq!(phone.answer(id).await.expect_err("refused"), ErrorCode::NotAMember);
     })
     .await;
 }

@@ -41,7 +41,7 @@ impl<T> Turns<T> {
         Self { under_way: 0, began: now, waiting: VecDeque::new(), waiting_bytes: 0 }
     }
 
-    /// Returns whether a record is handed over now. It is not before one that waits.
+    /// Returns whether a record is handed over now, or several at once. None is before one that waits.
     pub(super) fn is_open(&self, now: Instant) -> bool {
         let has_begun_now = || now.saturating_duration_since(self.began) < OPEN;
         self.waiting.is_empty() && (self.under_way < FEW || has_begun_now())

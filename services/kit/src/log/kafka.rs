@@ -8,6 +8,7 @@ use std::{
     time::Duration,
 };
 
+use futures_util::FutureExt as _;
 use rdkafka::{
     ClientConfig, ClientContext, Message as _, Offset, Statistics, TopicPartitionList,
     consumer::{
@@ -129,6 +130,21 @@ impl Follower {
                 Err(KafkaError::PartitionEOF(partition)) => return Some(Event::End(partition)),
                 // A report, not a failed attempt: a lost broker leaves dozens of them before the next record.
                 Err(error) => self.outage.failed(topic, &error),
+            }
+        }
+    }
+
+    /// Returns what is there already; what comes later is for [`Self::next`].
+    pub(super) fn ready(&mut self) -> Option<Event<'_>> {
+        match self.consumer.recv().now_or_never()? {
+            Ok(record) => {
+                self.outage.worked(&self.topic);
+                Some(Event::Record(Record(Read::Kafka(record))))
+            }
+            Err(KafkaError::PartitionEOF(partition)) => Some(Event::End(partition)),
+            Err(error) => {
+                self.outage.failed(&self.topic, &error);
+                None
             }
         }
     }

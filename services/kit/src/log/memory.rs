@@ -246,6 +246,11 @@ impl Follower {
         }
     }
 
+    /// Returns what is there already.
+    pub(super) fn ready(&mut self) -> Option<Event<'static>> {
+        self.look()
+    }
+
     fn look(&mut self) -> Option<Event<'static>> {
         for _ in PARTITIONS {
             // The next look begins with the next partition, so that a busy one does not hold the others up.
@@ -285,6 +290,26 @@ mod tests {
             }
         }
         assert_eq!(offsets, [2, 3]);
+    }
+
+    #[tokio::test]
+    async fn a_follower_takes_what_is_there_and_waits_for_nothing() {
+        let (log, stop) = (Log::default(), CancellationToken::new());
+        let topic = log.topic("news");
+        let mut follower = log.follow("news", Start::End);
+        assert!(follower.ready().is_none());
+        for number in 0..3 {
+            topic.append("key", Some(number.to_string().as_bytes()));
+        }
+        let offset = |event: Option<Event<'_>>| match event {
+            Some(Event::Record(record)) => Some(record.offset()),
+            Some(Event::End(_)) | None => None,
+        };
+        assert_eq!(offset(follower.next(&stop).await), Some(0));
+        assert_eq!([(); 3].map(|()| offset(follower.ready())), [Some(1), Some(2), None]);
+        // What comes later is not missed by one who waits again.
+        topic.append("key", Some(b"3"));
+        assert_eq!(offset(follower.next(&stop).await), Some(3));
     }
 
     #[tokio::test]

@@ -7,7 +7,9 @@
 use std::{future, io, net, net::SocketAddr, thread, time::Duration};
 
 use anyhow::Context as _;
-use axum::serve::Listener;
+use axum::{body::Bytes, serve::Listener};
+use hyper::upgrade::Upgraded;
+use hyper_util::{rt::TokioIo, server::conn::auto};
 use tokio::{
     net::{TcpListener, TcpSocket, TcpStream},
     runtime,
@@ -82,6 +84,13 @@ impl Listener for Accepted {
     fn local_addr(&self) -> io::Result<SocketAddr> {
         Ok(self.addr)
     }
+}
+
+/// Returns the socket of a connection that a process accepted and that speaks another protocol than HTTP from now on, with what was read of
+/// it behind the request; nothing when it came in another way.
+pub fn socket_of(upgraded: Upgraded) -> Option<(TcpStream, Bytes)> {
+    let parts = auto::upgrade::downcast::<TokioIo<Progressing<TcpStream>>>(upgraded).ok()?;
+    Some((parts.io.into_inner().into_inner(), parts.read_buf))
 }
 
 async fn accept(listener: net::TcpListener, accepted: mpsc::Sender<(net::TcpStream, SocketAddr)>) {

@@ -26,7 +26,6 @@ impl<S> Progressing<S> {
         Self { stream, limit, due: None }
     }
 
-    #[cfg(test)]
     pub(super) fn into_inner(self) -> S {
         self.stream
     }

@@ -95,16 +95,32 @@ async fn a_follower_from_the_end_reads_later_records(log: &Log, topic: &str) {
     let producer = log.producer(Some(PATIENCE)).expect("a producer");
     producer.send(topic, "key-0", Some(b"later")).expect("room").await.expect("in the log");
     let stop = CancellationToken::new();
-    let first = loop {
-        match timeout(PATIENCE, follower.next(&stop)).await.expect("in time").expect("not stopped") {
-            Event::Record(record) => break record.payload().map(<[u8]>::to_vec),
-            Event::End(_) => {}
-        }
-    };
-    assert_eq!(first.as_deref(), Some(b"later".as_slice()));
+    assert_eq!(next_payload(&mut follower, &stop).await, b"later");
+
+    let together: Vec<String> = (0..RECORDS).map(|number| format!("together {number}")).collect();
+    let records = together.iter().map(|payload| ("key-0", payload.as_bytes()));
+    let (deliveries, error) = producer.send_all(topic, records);
+    assert!(error.is_none(), "{error:?}");
+    assert_eq!(deliveries.len(), RECORDS);
+    for payload in &together {
+        assert_eq!(next_payload(&mut follower, &stop).await, payload.as_bytes());
+    }
+    for delivery in deliveries {
+        timeout(PATIENCE, delivery).await.expect("in time").expect("the log has the record");
+    }
     stop.cancel();
     assert!(follower.next(&stop).await.is_none(), "stopped");
     follower.end().await;
+}
+
+/// Returns the payload of the next record; nothing of a tombstone.
+async fn next_payload(follower: &mut Follower, stop: &CancellationToken) -> Vec<u8> {
+    loop {
+        match timeout(PATIENCE, follower.next(stop)).await.expect("in time").expect("not stopped") {
+            Event::Record(record) => return record.payload().unwrap_or_default().to_vec(),
+            Event::End(_) => {}
+        }
+    }
 }
 
 async fn a_member_owns_partitions_from_its_positions_until_the_shutdown(log: &Log, topic: &str) {

@@ -132,7 +132,7 @@ fn check(
 /// The head of a chat of texts.
 fn head(seq: i64, applied: i64, stamp: i64) -> Head {
     let counts = Counts { texts: seq, calls: 0 };
-    Head { seq, applied: Some(at(applied)), stamp, counts, ttl_seconds: 0, at_ms: stamp / 1_000 }
+    Head { seq, applied: Some(at(applied)), stamp, counts, at_ms: stamp / 1_000, ..Head::default() }
 }
 
 #[test]

@@ -39,18 +39,19 @@ impl Announcer {
         Ok(Self { producer, topic, blockers, shutdown })
     }
 
-    /// Queues announcements in order and returns a future that ends when all of them are in the log.
+    /// Queues announcements in order and returns a future that ends when all of them are in the log. They go together: their chats are in one
+    /// partition of what users send, so they are in one partition of what is announced, where both topics have as many.
     pub(crate) async fn announce(
         &self,
         partition: i32,
         records: Vec<DeliveredRecord>,
     ) -> impl Future<Output = ()> + Send + 'static {
-        let mut deliveries = Vec::with_capacity(records.len());
-        for record in &records {
-            let key = record.chat.to_string();
+        let encode = |record: &DeliveredRecord| {
             let payload = serde_json::to_vec(record).expect("a record of plain fields is JSON");
-            deliveries.push(self.queue(partition, &key, &payload).await);
-        }
+            (record.chat.to_string(), payload)
+        };
+        let encoded: Vec<(String, Vec<u8>)> = records.iter().map(encode).collect();
+        let deliveries = self.queue(partition, &encoded).await;
         let this = self.clone();
         async move {
             let arrivals = deliveries.into_iter().map(|delivery| this.arrival(partition, delivery));
@@ -59,14 +60,19 @@ impl Announcer {
         }
     }
 
-    /// Puts a record into the producer's queue, waiting for room.
-    async fn queue(&self, partition: i32, key: &str, payload: &[u8]) -> Delivery {
+    /// Puts records into the producer's queue, waiting for room.
+    async fn queue(&self, partition: i32, records: &[(String, Vec<u8>)]) -> Vec<Delivery> {
         let mut backoff = Backoff::new(BACKOFF);
+        let mut queued = Vec::with_capacity(records.len());
         loop {
-            match self.producer.send(&self.topic, key, Some(payload)) {
-                Ok(delivery) => return delivery,
-                Err(error) if error.is_queue_full() => tokio::time::sleep(QUEUE_FULL_WAIT).await,
-                Err(error) => self.failed(partition, &error, backoff.next_wait()).await,
+            let left =
+                records[queued.len()..].iter().map(|(key, payload)| (key.as_str(), payload.as_slice()));
+            let (deliveries, error) = self.producer.send_all(&self.topic, left);
+            queued.extend(deliveries);
+            match error {
+                None => return queued,
+                Some(error) if error.is_queue_full() => tokio::time::sleep(QUEUE_FULL_WAIT).await,
+                Some(error) => self.failed(partition, &error, backoff.next_wait()).await,
             }
         }
     }
@@ -81,7 +87,8 @@ impl Announcer {
                 // The producer is gone, and with it this process.
                 return std::future::pending().await;
             };
-            delivery = self.queue(partition, &String::from_utf8_lossy(key), payload).await;
+            let again = [(String::from_utf8_lossy(key).into_owned(), payload.to_vec())];
+            delivery = self.queue(partition, &again).await.pop().expect("one for each record");
         }
     }
 

@@ -215,3 +215,91 @@ impl<S: Store> Member for Group<S> {
         }
     }
 }
+
+#[cfg(test)]
+mod tests {
+    use contracts::{
+        ChatId, DeviceId, MessageKey, UserId,
+        event::{DeliveredRecord, DeliveryOutcome, EntryKind, SendRecord},
+    };
+    use kit::{
+        health::Health,
+        log::{Event, Follower, Start},
+    };
+    use prometheus_client::registry::Registry;
+    use tokio::time::timeout;
+
+    use super::*;
+    use crate::events::flaky::Flaky;
+
+    const TENANT: &str = "t";
+    const OWNERS: usize = 3;
+    const WAVES: usize = 20;
+    const WAVE: usize = 10;
+    /// Longer than anything here takes on a busy machine.
+    const PATIENCE: Duration = Duration::from_secs(60);
+
+    fn consumer(log: &Log, store: &Arc<Flaky>, shutdown: &CancellationToken) -> Consumer<Flaky> {
+        Consumer {
+            tenant: TENANT.to_owned(),
+            log: log.clone(),
+            generation: Generation::new("g1"),
+            store: store.clone(),
+            metrics: Metrics::register(&mut Registry::default()),
+            blockers: Arc::new(Blockers::new(Health::default().check("log"))),
+            shutdown: shutdown.clone(),
+        }
+    }
+
+    /// Reads announcements until so many messages have a seq. One that comes again has the same.
+    async fn read(announcements: &mut Follower, seqs: &mut HashMap<MessageKey, i64>, messages: usize) {
+        let stop = CancellationToken::new();
+        while seqs.len() < messages {
+            let event = timeout(PATIENCE, announcements.next(&stop)).await.expect("an announcement in time");
+            let Some(Event::Record(record)) = event else { continue };
+            let announced = DeliveredRecord::read(record.payload()).expect("an announcement");
+            let DeliveryOutcome::Stored { seq, .. } = announced.outcome else { panic!("{announced:?}") };
+            assert_eq!(*seqs.entry(announced.key).or_insert(seq), seq, "{announced:?}");
+        }
+    }
+
+    #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+    async fn owners_that_go_and_a_store_that_fails_leave_the_order_as_it_was_sent() {
+        let (log, store) = (Log::memory(), Arc::new(Flaky::default()));
+        let (producer, sends) = (log.producer(None).expect("a producer"), Topic::MessageSend.of(TENANT));
+        let (check, never) = (Health::default().check("announcements"), CancellationToken::new());
+        let delivered = Topic::MessageDelivered.of(TENANT);
+        let announcements = log.follow(&delivered, "reader", Start::Beginning, &check, &never).await;
+        let mut announcements = announcements.expect("a follower");
+        let chats = [(); 3].map(|()| ChatId::generate());
+        let (user, device) = (UserId::generate(), DeviceId::generate());
+        let mut sent: HashMap<ChatId, Vec<MessageKey>> = HashMap::new();
+        let mut seqs = HashMap::new();
+        for owner in 1..=OWNERS {
+            let shutdown = CancellationToken::new();
+            let membership = consumer(&log, &store, &shutdown).start().expect("a member of the group");
+            let membership = tokio::spawn(membership);
+            for wave in 1..=WAVES {
+                for n in 0..WAVE {
+                    let (chat, key) = (chats[(wave + n) % chats.len()], MessageKey::generate());
+                    let record = SendRecord::new(chat, user, device, key, EntryKind::Text);
+                    let payload = serde_json::to_vec(&record).expect("json");
+                    drop(producer.send(&sends, &chat.to_string(), Some(payload.as_slice())).expect("room"));
+                    sent.entry(chat).or_default().push(key);
+                }
+                // The next wave comes while this one is anywhere, and so does the end of the owner.
+                let all: usize = sent.values().map(Vec::len).sum();
+                let is_last = (owner, wave) == (OWNERS, WAVES);
+                let expected = if is_last { all } else { all - WAVE };
+                read(&mut announcements, &mut seqs, expected).await;
+            }
+            shutdown.cancel();
+            timeout(PATIENCE, membership).await.expect("the owner ends in time").expect("no panic");
+        }
+        for (chat, keys) in sent {
+            let expected: Vec<i64> = (1..).take(keys.len()).collect();
+            let found: Vec<i64> = keys.iter().map(|key| seqs[key]).collect();
+            assert_eq!(found, expected, "{chat}");
+        }
+    }
+}

@@ -2,6 +2,7 @@
 
 use std::{
     collections::VecDeque,
+    error::Error,
     sync::{
         Arc,
         atomic::{AtomicI64, Ordering},
@@ -9,13 +10,17 @@ use std::{
     time::{Duration, SystemTime, UNIX_EPOCH},
 };
 
-use contracts::event::{DeliveredRecord, DeliveryOutcome};
+use contracts::event::DeliveryOutcome;
 use futures_util::{FutureExt as _, future::BoxFuture};
 use kit::{backoff::Backoff, log::Queue};
 use tokio::{sync::Notify, time::Instant};
 use tokio_util::sync::CancellationToken;
 
-use super::{BACKOFF, Blockers, MAX_BATCH, Place, announcer::Announcer, pipeline::Pipeline};
+use super::{
+    BACKOFF, Blockers, MAX_BATCH, MAX_BATCH_BYTES, Place,
+    announcer::Announcer,
+    pipeline::{Decided, Found, Pipeline},
+};
 use crate::{
     domain::{Generation, Logged, RawRecord, RecordHash, read_record},
     metrics::{Loss, Metrics, Step},
@@ -58,6 +63,10 @@ pub(super) struct Owner<S: Store> {
     filled: Arc<Notify>,
     /// What is applied; `None` before the first record of a log read from its beginning.
     next: Option<Progress>,
+    /// Up to where records are taken from the queue; likewise.
+    taken: Option<Progress>,
+    /// What was taken while the batch before it was written.
+    ahead: Batch,
     /// Up to where heads are stored.
     flushed: Option<Progress>,
     /// Up to where everything is announced.
@@ -71,6 +80,27 @@ pub(super) struct Owner<S: Store> {
     unacknowledged: VecDeque<Unacknowledged>,
     /// Set when the log does not go on: nothing more is taken from it.
     broken: Option<Broken>,
+}
+
+/// Records that are applied together.
+#[derive(Default)]
+struct Batch {
+    records: Vec<Logged>,
+    /// Of their payloads.
+    bytes: usize,
+    /// What was read for the first of them.
+    found: Found,
+}
+
+impl Batch {
+    fn has_room(&self) -> bool {
+        self.records.len() < MAX_BATCH && self.bytes < MAX_BATCH_BYTES
+    }
+
+    fn add(&mut self, record: RawRecord<'_>) {
+        self.bytes += record.payload.map_or(0, <[u8]>::len);
+        self.records.push(read_record(record));
+    }
 }
 
 struct Unacknowledged {
@@ -135,6 +165,52 @@ impl Broken {
     }
 }
 
+impl<S: Store> OwnerParts<S> {
+    /// Writes a batch, however often that takes, and announces it. Returns a future that ends when its announcements are in the log.
+    async fn store_and_announce(&self, records: &[Logged], decided: &Decided) -> BoxFuture<'static, ()> {
+        let mut backoff = Backoff::new(BACKOFF);
+        let times = loop {
+            match self.pipeline.write(records, decided).await {
+                Ok(times) => break times,
+                Err(error) => self.waits(records, &error),
+            }
+            tokio::time::sleep(backoff.next_wait()).await;
+        };
+        let started = Instant::now();
+        let announcements = self.pipeline.announcements(records, decided, &times);
+        for record in &announcements {
+            if let DeliveryOutcome::Stored { sent_at_ms, .. } = record.outcome {
+                self.metrics.announced(since(sent_at_ms));
+            }
+        }
+        let arrived = self.announcer.announce(self.partition, announcements).await.boxed();
+        self.metrics.step(Step::Announce, started.elapsed());
+        arrived
+    }
+
+    /// Reads what the records behind a batch depend on, while it is written. What fails is read in its time.
+    async fn look_ahead(&self, decided: &Decided, next: &[Logged]) -> Found {
+        if next.is_empty() {
+            return Found::default();
+        }
+        self.pipeline.look_ahead(decided, next).await.unwrap_or_default()
+    }
+
+    /// Says that a batch waits for a backend, and what for.
+    fn waits(&self, records: &[Logged], error: &(dyn Error + 'static)) {
+        let why = kit::error::chain(error);
+        let (partition, offset) = (self.partition, records[0].offset());
+        tracing::error!(
+            error = why,
+            partition,
+            offset,
+            "partition {partition} waits at offset {offset}: {why}"
+        );
+        self.blockers.set(Place::Partition(partition), why);
+        self.metrics.retried();
+    }
+}
+
 impl<S: Store> Owner<S> {
     pub(super) fn new(mut parts: OwnerParts<S>) -> Self {
         let filled = Arc::new(Notify::new());
@@ -145,6 +221,8 @@ impl<S: Store> Owner<S> {
             parts,
             filled,
             next: start,
+            taken: start,
+            ahead: Batch::default(),
             flushed: start,
             acknowledged: start,
             committed: start,
@@ -166,9 +244,10 @@ impl<S: Store> Owner<S> {
         if self.parts.stop.is_cancelled() {
             return Err(Stopped);
         }
-        let (batch, end) = self.drain();
-        if let Some(end) = end.filter(|_| !batch.is_empty()) {
-            self.process(&batch, end).await?;
+        let batch = std::mem::take(&mut self.ahead);
+        let batch = self.drain(batch);
+        if let Some(end) = self.taken.filter(|_| !batch.records.is_empty()) {
+            self.process(batch, end).await?;
         } else if let Some(broken) = &self.broken {
             // Taking a record of another log for an old one would lose it, taking it for a new one could assign a seq
             // twice, and going on beyond a gap would hide a loss. The operator rolls out the new generation, or an
@@ -187,12 +266,10 @@ impl<S: Store> Owner<S> {
         self.settle().await
     }
 
-    /// Takes what is there, and says how far it goes.
-    fn drain(&mut self) -> (Vec<Logged>, Option<Progress>) {
+    /// Adds what is there to a batch, as far as it has room.
+    fn drain(&mut self, mut batch: Batch) -> Batch {
         let partition = self.parts.partition;
-        let mut batch = Vec::new();
-        let mut end = self.next;
-        while batch.len() < MAX_BATCH && self.broken.is_none() {
+        while batch.has_room() && self.broken.is_none() {
             let record = match self.parts.queue.poll() {
                 None => break,
                 Some(Ok(record)) => record,
@@ -208,7 +285,7 @@ impl<S: Store> Owner<S> {
                 key: record.key(),
                 payload: record.payload(),
             };
-            let (hash, next) = (record.hash(), end.map(|end| end.next_offset));
+            let (hash, next) = (record.hash(), self.taken.map(|taken| taken.next_offset));
             // When it is gone by age, the log begins at the position, and there is nothing to compare.
             if let Some(last) = self.last.take()
                 && next == Some(found + 1)
@@ -221,10 +298,10 @@ impl<S: Store> Owner<S> {
                 self.broken = Some(broken);
                 break;
             }
-            end = Some(Progress { next_offset: found + 1, last: Some(hash) });
-            batch.push(read_record(record));
+            batch.add(record);
+            self.taken = Some(Progress { next_offset: found + 1, last: Some(hash) });
         }
-        (batch, end)
+        batch
     }
 
     /// Waits for records, for an acknowledgement, or for something that is due.
@@ -252,63 +329,67 @@ impl<S: Store> Owner<S> {
         Ok(())
     }
 
-    async fn process(&mut self, batch: &[Logged], end: Progress) -> Result<(), Stopped> {
-        let parts = &mut self.parts;
-        let place = Place::Partition(parts.partition);
+    async fn process(&mut self, batch: Batch, end: Progress) -> Result<(), Stopped> {
+        let Batch { records, found, .. } = batch;
         let flush = self.last_flush.elapsed() >= FLUSH_INTERVAL;
-        let mut backoff = Backoff::new(BACKOFF);
-        let announcements = loop {
-            let applied = tokio::select! {
-                () = parts.stop.cancelled() => return Err(Stopped),
-                applied = parts.pipeline.apply(batch, flush) => applied,
-            };
-            match applied {
-                Ok(announcements) => break announcements,
-                Err(error) => {
-                    let why = kit::error::chain(&error);
-                    let (partition, offset) = (parts.partition, batch[0].offset());
-                    tracing::error!(
-                        error = why,
-                        partition,
-                        offset,
-                        "partition {partition} waits at offset {offset}: {why}"
-                    );
-                    parts.blockers.set(place, why);
-                    parts.metrics.retried();
-                }
-            }
-            pause(&parts.stop, backoff.next_wait()).await?;
+        let decided = self.decide(&records, found, flush).await?;
+        // What came meanwhile is looked up beside the write. The batch stays open: what comes until then is added to it.
+        let mut ahead = self.drain(Batch::default());
+        let parts = &self.parts;
+        let both = async {
+            tokio::join!(
+                parts.store_and_announce(&records, &decided),
+                parts.look_ahead(&decided, &ahead.records)
+            )
         };
-        parts.blockers.clear(place);
-        parts.metrics.batch(batch.len());
+        let (arrived, found) = tokio::select! {
+            () = parts.stop.cancelled() => return Err(Stopped),
+            both = both => both,
+        };
+        ahead.found = found;
+        self.ahead = ahead;
+        self.parts.pipeline.accept(decided);
+        self.parts.blockers.clear(Place::Partition(self.parts.partition));
+        self.parts.metrics.batch(records.len());
         if flush {
             self.flushed = self.next;
             self.last_flush = Instant::now();
         }
         if self.committed.is_none() {
             // The beginning of the log.
-            let first = Some(Progress { next_offset: batch[0].offset(), last: None });
+            let first = Some(Progress { next_offset: records[0].offset(), last: None });
             (self.flushed, self.acknowledged, self.committed) = (first, first, first);
         }
         self.next = Some(end);
         self.parts.position.store(end.next_offset, Ordering::Relaxed);
-        self.announce(announcements, end).await
+        self.unacknowledged.push_back(Unacknowledged { next: end, since: Instant::now(), arrived });
+        self.bound_unacknowledged().await
     }
 
-    async fn announce(&mut self, records: Vec<DeliveredRecord>, next: Progress) -> Result<(), Stopped> {
-        let started = Instant::now();
-        let parts = &self.parts;
-        for record in &records {
-            if let DeliveryOutcome::Stored { sent_at_ms, .. } = record.outcome {
-                parts.metrics.announced(since(sent_at_ms));
+    async fn decide(
+        &mut self,
+        records: &[Logged],
+        mut found: Found,
+        flush: bool,
+    ) -> Result<Decided, Stopped> {
+        let parts = &mut self.parts;
+        let mut backoff = Backoff::new(BACKOFF);
+        loop {
+            let decided = tokio::select! {
+                () = parts.stop.cancelled() => return Err(Stopped),
+                decided = parts.pipeline.decide(records, &found, flush) => decided,
+            };
+            match decided {
+                Ok(decided) => return Ok(decided),
+                Err(error) => parts.waits(records, &error),
             }
+            // What was found may be what is wrong.
+            found = Found::default();
+            pause(&parts.stop, backoff.next_wait()).await?;
         }
-        let arrived = tokio::select! {
-            () = parts.stop.cancelled() => return Err(Stopped),
-            arrived = parts.announcer.announce(parts.partition, records) => arrived.boxed(),
-        };
-        parts.metrics.step(Step::Announce, started.elapsed());
-        self.unacknowledged.push_back(Unacknowledged { next, since: started, arrived });
+    }
+
+    async fn bound_unacknowledged(&mut self) -> Result<(), Stopped> {
         while self.unacknowledged.len() > MAX_UNACKNOWLEDGED {
             let oldest = self.unacknowledged.front_mut().expect("it is longer than its limit");
             let slow = oldest.since + SLOW_ACKNOWLEDGEMENT;

@@ -36,8 +36,8 @@ use super::{
     Clock, MAX_CALLS, Partition, PlacedHead, Progress, Result, Room, Row, Run, Store, StoreError, read_by,
 };
 use crate::domain::{
-    ContentHash, Counts, Effect, Entry, Generation, Head, KeyId, KnownKey, Marks, Overwrite, Patch, Pins,
-    Point, Position, ReactionId, RecordHash, SeatId, Standing, Target, TargetId, Times, bucket,
+    ContentHash, Counts, Effect, Entry, Generation, Head, KeyId, KnownKey, Marks, NewestKey, Overwrite,
+    Patch, Pins, Point, Position, ReactionId, RecordHash, SeatId, Standing, Target, TargetId, Times, bucket,
 };
 
 /// Concurrent statements of this process: enough to fill a node, few enough to keep its queue short.
@@ -83,7 +83,7 @@ const INSERT_STANDING: &str =
 const INSERT_REACTION: &str = "INSERT INTO chat_reactions (chat_id, user_id, target_seq, emoji, seq, reacts) \
     VALUES (?, ?, ?, ?, ?, ?) USING TIMESTAMP ?";
 const INSERT_HEAD: &str = "INSERT INTO chat_heads (chat_id, head_seq, generation, partition, applied_offset, stamp, \
-    texts, calls, ttl_seconds, sent_at) VALUES (?, ?, ?, ?, ?, ?, ?, ?, ?, ?) USING TIMESTAMP ?";
+    texts, calls, ttl_seconds, sent_at, newest_key) VALUES (?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?) USING TIMESTAMP ?";
 /// A seq is the timestamp of the mark that it is: of two marks the greater wins, whichever is written last.
 const UPDATE_READ: &str = "UPDATE user_marks USING TIMESTAMP ? SET read_seq = ?, read_texts = ?, read_calls = ? \
     WHERE user_id = ? AND chat_id = ?";
@@ -114,7 +114,7 @@ const SELECT_MOVED: &str = "SELECT chats, chat_ids FROM moved_heads \
 const INSERT_PROGRESS: &str = "INSERT INTO log_positions (generation, partition, next_offset, last_offset, last_hash) \
     VALUES (?, ?, ?, ?, ?) USING TIMESTAMP ?";
 const SELECT_HEAD: &str = "SELECT head_seq, generation, partition, applied_offset, stamp, texts, calls, ttl_seconds, \
-    sent_at FROM chat_heads WHERE chat_id = ?";
+    sent_at, newest_key, WRITETIME(newest_key) FROM chat_heads WHERE chat_id = ?";
 const SELECT_KEY: &str = "SELECT seq, content_hash, generation, log_offset FROM message_keys \
     WHERE chat_id = ? AND sender_id = ? AND key = ?";
 const SELECT_STANDING: &str =
@@ -437,11 +437,14 @@ impl CqlStore {
     async fn put_head(&self, partition: Partition, chat: ChatId, head: &Head) -> Result<()> {
         // A head that has applied nothing is what an absent row means.
         let Some(applied) = &head.applied else { return Ok(()) };
-        let &Head { seq, applied: _, stamp, counts: Counts { texts, calls }, ttl_seconds, at_ms } = head;
+        let &Head { seq, applied: _, stamp, counts, ttl_seconds, at_ms, newest_key } = head;
+        let Counts { texts, calls } = counts;
         let ttl = i32::try_from(ttl_seconds).unwrap_or(i32::MAX);
         let Position { generation, offset } = applied;
         let (generation, at) = (generation.as_str(), CqlTimestamp(at_ms));
-        let values = (chat.0, seq, generation, partition.0, *offset, stamp, texts, calls, ttl, at, stamp);
+        let key = MaybeUnset::from_option(newest_key.to_store());
+        let values =
+            (chat.0, seq, generation, partition.0, *offset, stamp, texts, calls, ttl, at, key, stamp);
         self.execute(&self.insert_head, values, || format!("write the head of chat {chat}")).await.map(drop)
     }
 }
@@ -454,17 +457,18 @@ impl Store for CqlStore {
     async fn placed_head(&self, chat: ChatId) -> Result<PlacedHead> {
         let step = || format!("read the head of chat {chat}");
         let result = self.execute(&self.select_head, (chat.0,), step).await?;
-        type Columns =
-            (i64, String, Option<i32>, i64, i64, Option<i64>, Option<i64>, Option<i32>, Option<CqlTimestamp>);
-        let row = first_row::<Columns>(result, step)?;
-        let Some((seq, generation, partition, offset, stamp, texts, calls, ttl, sent_at)) = row else {
-            return Ok(PlacedHead::default());
-        };
+        let Some(row) = first_row::<HeadRow>(result, step)? else { return Ok(PlacedHead::default()) };
+        let HeadRow { head_seq: seq, generation, partition, applied_offset: offset, stamp, .. } = row;
+        let (texts, calls, ttl, sent_at) = (row.texts, row.calls, row.ttl_seconds, row.sent_at);
         let applied = Some(Position { generation: Generation::new(&generation), offset });
         let ttl_seconds = ttl.and_then(|ttl| u32::try_from(ttl).ok()).unwrap_or_default();
         // Heads of before the time was kept have the stamp, which follows it.
         let at_ms = sent_at.map_or(stamp / 1_000, |at| at.0);
-        let head = Head { seq, applied, stamp, counts: counts(texts, calls), ttl_seconds, at_ms };
+        // A version that does not keep it has written the rest of the row behind it.
+        let newest_key = row.newest_key.filter(|_| row.newest_key_stamp == Some(stamp));
+        let newest_key = newest_key.map_or(NewestKey::UNKNOWN, NewestKey::stored);
+        let counts = counts(texts, calls);
+        let head = Head { seq, applied, stamp, counts, ttl_seconds, at_ms, newest_key };
         Ok(PlacedHead { head, partition: partition.map(Partition) })
     }
 
@@ -759,6 +763,23 @@ impl Store for CqlStore {
         }
         Ok(messages)
     }
+}
+
+/// The columns of [`SELECT_HEAD`], in their order.
+#[derive(scylla::DeserializeRow)]
+#[scylla(flavor = "enforce_order", skip_name_checks)]
+struct HeadRow {
+    head_seq: i64,
+    generation: String,
+    partition: Option<i32>,
+    applied_offset: i64,
+    stamp: i64,
+    texts: Option<i64>,
+    calls: Option<i64>,
+    ttl_seconds: Option<i32>,
+    sent_at: Option<CqlTimestamp>,
+    newest_key: Option<Uuid>,
+    newest_key_stamp: Option<i64>,
 }
 
 #[derive(scylla::DeserializeRow)]

@@ -8,7 +8,7 @@ use scylla::{client::session::Session, statement::Statement};
 use super::{Result, StoreError};
 
 /// All migrations in order. A name, once released, keeps its content.
-const MIGRATIONS: [(&str, &str); 22] = [
+const MIGRATIONS: [(&str, &str); 23] = [
     ("0001_create_messages", include_str!("../../migrations/0001_create_messages.cql")),
     ("0002_create_message_keys", include_str!("../../migrations/0002_create_message_keys.cql")),
     ("0003_create_chat_heads", include_str!("../../migrations/0003_create_chat_heads.cql")),
@@ -31,6 +31,7 @@ const MIGRATIONS: [(&str, &str); 22] = [
     ("0020_add_moved_chats", include_str!("../../migrations/0020_add_moved_chats.cql")),
     ("0021_add_time_of_heads", include_str!("../../migrations/0021_add_time_of_heads.cql")),
     ("0022_add_attachments", include_str!("../../migrations/0022_add_attachments.cql")),
+    ("0023_add_newest_key", include_str!("../../migrations/0023_add_newest_key.cql")),
 ];
 
 /// Which migrations have run. The gateway between old and new code: an old process ignores later rows.

@@ -14,8 +14,8 @@ use contracts::{
 use kit::{clock::now_ms, page::Span, testing::wait_for};
 use message::{
     domain::{
-        Content, Counts, Effect, Entry, Generation, Head, KnownKey, Overwrite, Patch, Pins, Position,
-        RecordHash, SeatId, Standing, TargetId, Times,
+        Content, Counts, Effect, Entry, Generation, Head, KnownKey, NewestKey, Overwrite, Patch, Pins,
+        Position, RecordHash, SeatId, Standing, TargetId, Times,
     },
     history::{Beginning, History, OwnTexts, history, own_texts, pins as pins_of, replies as replies_of},
     store::{
@@ -23,6 +23,7 @@ use message::{
         migrate::migrate,
     },
 };
+use scylla::client::session::Session;
 use uuid::Uuid;
 
 use crate::stand::with_stand;
@@ -79,8 +80,8 @@ fn head(seq: i64) -> Head {
         applied,
         stamp: seq * 10,
         counts: Counts { texts: seq, calls: 0 },
-        ttl_seconds: 0,
         at_ms: 5 * seq,
+        ..Head::default()
     }
 }
 
@@ -192,6 +193,25 @@ async fn the_older_head_loses<S: Store>(store: &S) {
     store.put_heads(Partition(0), &[(chats[0], head(4)), (chats[1], head(6))]).await.expect("heads");
     assert_eq!(store.head(chats[0]).await.expect("a head"), head(5));
     assert_eq!(store.head(chats[1]).await.expect("a head"), head(6));
+}
+
+/// As a version does that knows nothing of the newest key, before this one runs, beside it or after it.
+async fn a_head_that_another_version_wrote_says_nothing_of_keys(session: &Session, store: &CqlStore) {
+    let chat = ChatId::generate();
+    let known = Head { newest_key: NewestKey::default().with(MessageKey::generate()), ..head(5) };
+    store.put_heads(Partition(0), &[(chat, known.clone())]).await.expect("a head");
+    assert_eq!(store.head(chat).await.expect("a head"), known);
+    let insert = "INSERT INTO chat_heads (chat_id, head_seq, generation, partition, applied_offset, stamp, texts, \
+        calls, ttl_seconds, sent_at) VALUES (?, 6, 'g1', 0, 6, 60, 6, 0, 0, 30) USING TIMESTAMP 60";
+    session.query_unpaged(insert, (chat.0,)).await.expect("a head");
+    let unknown = Head { newest_key: NewestKey::UNKNOWN, ..head(6) };
+    assert_eq!(store.head(chat).await.expect("a head"), unknown);
+    // What is not known is not made known by writing it.
+    store
+        .put_heads(Partition(0), &[(chat, Head { newest_key: NewestKey::UNKNOWN, ..head(7) })])
+        .await
+        .expect("a head");
+    assert_eq!(store.head(chat).await.expect("a head").newest_key, NewestKey::UNKNOWN);
 }
 
 async fn what_moved_is_known_behind_an_offset<S: Store>(store: &S) {
@@ -813,6 +833,7 @@ async fn the_store_in_cql_does_what_every_store_does() {
         assert_eq!(migrate(&stand.session, flavor).await.expect("migrations"), ran);
         let store = CqlStore::prepare(Arc::clone(&stand.session), now_ms).await.expect("statements");
         suite(&store).await;
+        a_head_that_another_version_wrote_says_nothing_of_keys(&stand.session, &store).await;
     })
     .await;
 }

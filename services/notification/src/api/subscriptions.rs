@@ -64,6 +64,11 @@ pub(super) async fn channels(
 /// subscribed it last. An endpoint that answers 404 or 410 is forgotten, and so is an app that Firebase does not know any more,
 /// and a browser that subscribed with another `web_push_key` than the messenger has now.
 ///
+/// A browser or an app is bound to the session of the request, and is forgotten when that ends: by a sign-out, by its user on another device, by a moderator, by a
+/// new password, or because it was not refreshed for as long as a session may rest, as far as a day later. The same request in another session binds it to that
+/// one, so a client repeats it each time it starts. Servers, addresses and numbers are the account's, whichever session named them. A session that has ended
+/// subscribes nothing more, while its access token is good: that is `unauthenticated`.
+///
 /// A webhook is a POST with a JSON object: `chat`, `kind`, `title` of a group, `seq`, `message` (`sender`, `name`, `text`, `sent_at_ms`) unless it is gone or
 /// texts are not wanted, `unread` and `mentions` of the chat, and `badge`, what is unread in all chats. A push has the same. The header
 /// `posthouse-signature: t=<seconds>,v1=<hex>` has the HMAC-SHA256 of `<seconds>.<body>` with the `secret` of the response; `posthouse-id` is the same for all
@@ -111,6 +116,7 @@ pub(super) async fn create(
     let new = NewSubscription {
         id: SubscriptionId::generate(),
         user_id: caller.user_id,
+        session: caller.session,
         target,
         created_at: now(),
     };

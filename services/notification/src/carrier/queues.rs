@@ -110,7 +110,7 @@ pub struct Handing {
     wake: Arc<Notify>,
     deliveries: mpsc::Sender<Delivery>,
     is_up: watch::Sender<bool>,
-    /// Hosts that take nothing, and when each is tried again.
+    /// Who takes nothing, and when each is tried again: see [`Carrier::note_down`].
     down: watch::Receiver<BTreeMap<String, Instant>>,
     metrics: Metrics,
 }
@@ -142,7 +142,7 @@ impl Queues {
         // The broker sends no more than that before it is acknowledged: nothing waits for room.
         let (sender, deliveries) = mpsc::channel(MAX_AT_ONCE);
         let (up, is_up) = watch::channel(false);
-        let (hosts, down) = watch::channel(BTreeMap::new());
+        let (noted, down) = watch::channel(BTreeMap::new());
         let queues = Self {
             store: store.clone(),
             name,
@@ -150,7 +150,7 @@ impl Queues {
             wake: wake.clone(),
             deliveries,
             is_up,
-            down: hosts,
+            down: noted,
             arrived: VecDeque::new(),
             has_failed: false,
         };
@@ -160,8 +160,8 @@ impl Queues {
 
 #[async_trait]
 impl Carrier for Queues {
-    fn note_down(&mut self, hosts: BTreeMap<String, Instant>) {
-        self.down.send_replace(hosts);
+    fn note_down(&mut self, down: BTreeMap<String, Instant>) {
+        self.down.send_replace(down);
     }
 
     async fn take(&mut self, limit: usize, busy: &Busy) -> Result<Vec<Carried>, StoreError> {
@@ -336,15 +336,19 @@ impl Handing {
         session: &mut dyn Session,
         refusing: &Outage,
     ) -> Result<Result<Duration, StoreError>, BrokerError> {
-        let places = Places::of(session.consumers().await?);
+        let mut places = Places::of(session.consumers().await?);
         // Their jobs wait in their rows, but for one when it is time to try.
         let at = Instant::now();
-        let few: BTreeMap<String, i64> = self
+        let mut few: BTreeMap<String, i64> = self
             .down
             .borrow()
             .iter()
-            .map(|(host, try_at)| (host.clone(), i64::from(*try_at <= at)))
+            .map(|(provider, try_at)| (provider.clone(), i64::from(*try_at <= at)))
             .collect();
+        // A channel with one provider: its rows have no host.
+        if let Some(of_channel) = few.remove(self.name.as_str()) {
+            places.all = of_channel;
+        }
         let now = now();
         let tickets = match self.store.hand_over(self.name, now, now + HANDED_FOR, places, &few).await {
             Ok(tickets) => tickets,

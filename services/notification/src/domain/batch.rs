@@ -4,8 +4,10 @@ use std::collections::{BTreeMap, BTreeSet};
 
 use chrono::{DateTime, Utc};
 use contracts::{
-    ChatId, UserId,
-    event::{DeliveredRecord, DeliveryOutcome, EntryKind, MembershipRecord, Unreadable},
+    ChatId, SessionId, UserId,
+    event::{
+        DeliveredRecord, DeliveryOutcome, Ended, EntryKind, MembershipRecord, SessionEndRecord, Unreadable,
+    },
 };
 
 use super::TOLD_FOR;
@@ -18,6 +20,8 @@ pub struct Batch {
     pub taken: BTreeMap<(ChatId, UserId), i64>,
     /// Who is in which chat, the last of each.
     pub seats: BTreeMap<(ChatId, UserId), Seat>,
+    /// Sessions that have ended.
+    pub ended: BTreeSet<(UserId, SessionId)>,
 }
 
 /// Texts of a chat.
@@ -41,7 +45,7 @@ pub struct Seat {
 impl Batch {
     /// Returns whether there is nothing to note.
     pub fn is_empty(&self) -> bool {
-        self.news.is_empty() && self.taken.is_empty() && self.seats.is_empty()
+        self.news.is_empty() && self.taken.is_empty() && self.seats.is_empty() && self.ended.is_empty()
     }
 
     /// Adds a record of `message.delivered`.
@@ -92,6 +96,18 @@ impl Batch {
             }
         };
         self.seats.insert((chat, user), seat);
+        Ok(())
+    }
+
+    /// Adds a record of `session.events`. The end of an account is in the list of deletions, too, which is carried out to its end.
+    pub fn add_session_end(&mut self, payload: Option<&[u8]>) -> Result<(), Unreadable> {
+        let SessionEndRecord { user, ended, .. } = SessionEndRecord::read(payload)?;
+        match ended {
+            Ended::Session(session) => {
+                self.ended.insert((user, session));
+            }
+            Ended::Account => {}
+        }
         Ok(())
     }
 
@@ -167,6 +183,22 @@ mod tests {
         let own = format!("{key}/own");
         batch.add_membership(own.as_bytes(), Some(b"of another kind")).unwrap();
         assert_eq!(batch.seats.len(), 1);
+    }
+
+    #[test]
+    fn the_end_of_a_session_is_noted_and_that_of_an_account_is_listed_elsewhere() {
+        let user = UserId::generate();
+        let mut batch = Batch::default();
+        let mut add = |record: serde_json::Value| batch.add_session_end(Some(record.to_string().as_bytes()));
+        for _ in 0..2 {
+            add(json!({"v": 1, "user": user, "ended": {"session": "phone"}})).unwrap();
+        }
+        add(json!({"v": 1, "user": user, "ended": "account"})).unwrap();
+        let newer = add(json!({"v": 2, "user": user, "ended": {"session": "desk"}}));
+        assert_eq!(newer.unwrap_err(), Unreadable::Version(2));
+        assert_eq!(batch.add_session_end(None).unwrap_err(), Unreadable::Empty);
+        assert_eq!(batch.ended, BTreeSet::from([(user, "phone".parse::<SessionId>().unwrap())]));
+        assert!(!batch.is_empty());
     }
 
     #[test]

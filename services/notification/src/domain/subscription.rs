@@ -5,7 +5,7 @@ use std::{collections::BTreeMap, fmt};
 use base64::{Engine as _, prelude::BASE64_URL_SAFE_NO_PAD};
 use chrono::{DateTime, Utc};
 use contracts::{
-    ChatId, SubscriptionId, UserId,
+    ChatId, SessionId, SubscriptionId, UserId,
     api::{self, CreateSubscriptionRequest, NotificationChannel, WebPushTarget},
 };
 use kit::{error::InvalidField, mail::Email};
@@ -188,8 +188,17 @@ fn bytes(field: &'static str, text: &str, count: usize) -> Result<Vec<u8>, Inval
 pub struct NewSubscription {
     pub id: SubscriptionId,
     pub user_id: UserId,
+    /// That of the request. A device is bound to it.
+    pub session: SessionId,
     pub target: Target,
     pub created_at: DateTime<Utc>,
+}
+
+impl NewSubscription {
+    /// Returns the session that it ends with; none where it is the account's.
+    pub fn bound_to(&self) -> Option<&SessionId> {
+        self.target.is_device().then_some(&self.session)
+    }
 }
 
 /// A subscription.

@@ -6,14 +6,14 @@ use std::{
 };
 
 use chrono::{DateTime, TimeDelta, Utc};
-use contracts::{ChatId, SubscriptionId, UserId, api::NotificationChannel};
+use contracts::{ChatId, SessionId, SubscriptionId, UserId, api::NotificationChannel};
 use kit::{catalog::Topic, deletions};
 use tonic::async_trait;
 
 use super::{Begun, NotificationStore, Place, Preferences, StoreError};
 use crate::domain::{
     Batch, Busy, CODE_FOR, CODES_COUNT_FOR, CodeOutcome, DIGEST_AFTER, Job, MAX_CODES, MAX_SUBSCRIPTIONS,
-    MAX_TRIES, NewCode, NewSubscription, Places, Subscription, Taken, Ticket, is_of_digests,
+    MAX_TRIES, NewCode, NewSubscription, Places, Subscription, Taken, Ticket, Unseen, is_of_digests,
     needs_confirmation,
 };
 
@@ -38,6 +38,10 @@ struct Tables {
     /// In the order in which they were sent.
     codes: Vec<Code>,
     positions: BTreeMap<(Topic, i32), Option<i64>>,
+    /// Sessions that have ended, and when that was read.
+    ended: BTreeMap<(UserId, SessionId), DateTime<Utc>>,
+    /// Up to when ends are read, by partition.
+    ends_read_at: BTreeMap<i32, DateTime<Utc>>,
     deletions_position: deletions::Position,
 }
 
@@ -51,6 +55,16 @@ struct User {
 struct Owned {
     subscription: Subscription,
     next_at: Option<DateTime<Utc>>,
+    /// Of a device, and when it was known to go on last.
+    session: Option<(SessionId, DateTime<Utc>)>,
+}
+
+impl Owned {
+    /// Reports whether it is the device of a session that was looked for.
+    fn is(&self, device: &Unseen) -> bool {
+        self.subscription.id == device.id
+            && self.session.as_ref().map(|(session, _)| session) == device.session.as_ref()
+    }
 }
 
 #[derive(Debug)]
@@ -129,6 +143,18 @@ impl Tables {
     }
 
     fn note(&mut self, batch: &Batch, due_at: DateTime<Utc>, now: DateTime<Utc>) {
+        for (user, session) in &batch.ended {
+            self.ended.entry((*user, session.clone())).or_insert(now);
+            let is_of = |one: &&Owned| {
+                let bound_to = one.session.as_ref().map(|(session, _)| session);
+                one.subscription.user_id == *user && bound_to == Some(session)
+            };
+            let bound: Vec<_> =
+                self.subscriptions.values().filter(is_of).map(|one| one.subscription.id).collect();
+            for id in bound {
+                self.remove(id);
+            }
+        }
         for ((chat, user), said) in &batch.seats {
             if !self.users.contains_key(user) {
                 continue;
@@ -236,6 +262,10 @@ impl Seat {
 impl NotificationStore for MemoryStore {
     async fn subscribe(&self, new: &NewSubscription) -> Result<Subscription, StoreError> {
         let mut tables = self.tables();
+        if tables.ended.contains_key(&(new.user_id, new.session.clone())) {
+            return Err(StoreError::SessionOver);
+        }
+        let session = new.bound_to().map(|session| (session.clone(), new.created_at));
         tables.users.entry(new.user_id).or_default().listed_at = None;
         let (channel, endpoint) = (new.target.channel(), new.target.endpoint());
         let is_same =
@@ -249,7 +279,7 @@ impl NotificationStore for MemoryStore {
         if let Some(known) = own.iter().find(|one| is_same(one)) {
             let known = Subscription { target: new.target.clone(), ..known.clone() };
             if let Some(entry) = tables.subscriptions.get_mut(&known.id) {
-                entry.subscription = known.clone();
+                (entry.subscription, entry.session) = (known.clone(), session);
             }
             return Ok(known);
         }
@@ -263,7 +293,7 @@ impl NotificationStore for MemoryStore {
             is_confirmed: !needs_confirmation(channel),
             created_at: new.created_at,
         };
-        let entry = Owned { subscription: subscription.clone(), next_at: None };
+        let entry = Owned { subscription: subscription.clone(), next_at: None, session };
         tables.subscriptions.insert(new.id, entry);
         Ok(subscription)
     }
@@ -392,6 +422,73 @@ impl NotificationStore for MemoryStore {
         tables.note(batch, now + delay, now);
         tables.positions.insert((place.topic, place.partition), Some(place.next_offset));
         Ok(())
+    }
+
+    async fn ends_read(
+        &self,
+        partition: i32,
+        at: DateTime<Utc>,
+        since: DateTime<Utc>,
+    ) -> Result<u64, StoreError> {
+        let mut tables = self.tables();
+        let before = tables.ends_read_at.insert(partition, at);
+        if before.is_none_or(|before| before >= since) {
+            return Ok(0);
+        }
+        let mut doubtful = 0;
+        for (_, seen_at) in tables.subscriptions.values_mut().filter_map(|one| one.session.as_mut()) {
+            *seen_at = DateTime::<Utc>::MIN_UTC;
+            doubtful += 1;
+        }
+        Ok(doubtful)
+    }
+
+    async fn forget_ends(&self, before: DateTime<Utc>) -> Result<u64, StoreError> {
+        let mut tables = self.tables();
+        let count = tables.ended.len();
+        tables.ended.retain(|_, read_at| *read_at >= before);
+        Ok((count - tables.ended.len()) as u64)
+    }
+
+    async fn take_unseen(
+        &self,
+        since: DateTime<Utc>,
+        until: DateTime<Utc>,
+        limit: usize,
+    ) -> Result<Vec<Unseen>, StoreError> {
+        let mut tables = self.tables();
+        let devices = tables.subscriptions.values_mut().filter_map(|one| {
+            let Owned { subscription, session, .. } = one;
+            let (session, seen_at) = session.as_mut()?;
+            (*seen_at < since).then_some((subscription, session, seen_at))
+        });
+        let mut due: Vec<_> = devices.collect();
+        due.sort_by_key(|(_, _, seen_at)| **seen_at);
+        let mut taken = Vec::new();
+        for (subscription, session, seen_at) in due.into_iter().take(limit) {
+            *seen_at = until;
+            let (id, user_id) = (subscription.id, subscription.user_id);
+            taken.push(Unseen { id, user_id, session: Some(session.clone()) });
+        }
+        Ok(taken)
+    }
+
+    async fn note_seen(&self, device: &Unseen, at: DateTime<Utc>) -> Result<(), StoreError> {
+        let mut tables = self.tables();
+        let found = tables.subscriptions.get_mut(&device.id).filter(|one| one.is(device));
+        if let Some((_, seen_at)) = found.and_then(|one| one.session.as_mut()) {
+            *seen_at = at;
+        }
+        Ok(())
+    }
+
+    async fn end_unseen(&self, device: &Unseen) -> Result<bool, StoreError> {
+        let mut tables = self.tables();
+        let is_found = tables.subscriptions.get(&device.id).is_some_and(|one| one.is(device));
+        if is_found {
+            tables.remove(device.id);
+        }
+        Ok(is_found)
     }
 
     async fn unlisted(&self, since: DateTime<Utc>, limit: usize) -> Result<Vec<UserId>, StoreError> {

@@ -4,7 +4,7 @@ use std::collections::{BTreeMap, HashMap};
 
 use chrono::{DateTime, TimeDelta, Utc};
 use contracts::{
-    ChatId, SubscriptionId, UserId,
+    ChatId, SessionId, SubscriptionId, UserId,
     api::{NotificationChannel, NotificationLevel},
 };
 use kit::{catalog::Topic, deletions, mail::Email, postgres::Schema};
@@ -18,7 +18,7 @@ use super::{Begun, NotificationStore, Place, Preferences, StoreError};
 use crate::domain::{
     Batch, Busy, CODE_FOR, CODES_COUNT_FOR, CodeOutcome, DIGEST_AFTER, Job, MAX_CODES, MAX_OF_HOST,
     MAX_OF_USER, MAX_SUBSCRIPTIONS, MAX_TRIES, NewCode, NewSubscription, PhoneNumber, Places, Quiet,
-    Subscription, Taken, Target, Ticket, is_of_digests, needs_confirmation,
+    Subscription, Taken, Target, Ticket, Unseen, is_of_digests, needs_confirmation,
 };
 
 /// The tables of this service.
@@ -27,6 +27,7 @@ pub const SCHEMA: Schema = Schema {
     migrations: &[
         ("0001_create_subscriptions", include_str!("../../migrations/0001_create_subscriptions.sql")),
         ("0002_add_tickets_to_jobs", include_str!("../../migrations/0002_add_tickets_to_jobs.sql")),
+        ("0003_bind_devices_to_sessions", include_str!("../../migrations/0003_bind_devices_to_sessions.sql")),
     ],
 };
 
@@ -40,8 +41,13 @@ const CANDIDATES: i64 = 256;
 /// one by one, and of two users who confirm it at once the second has it.
 const CODES_LOCK: i64 = 0x0063_6f64_6573;
 
-/// Jobs are handed over by one process at a time, under this lock of the database, "jobs" in ASCII: what another one has just handed over has its place.
-const HANDING_LOCK: i64 = 0x6a6f_6273;
+/// Jobs of a channel are handed over by one process at a time, under a lock of the database, "jobs" in ASCII and the place of the channel behind it: what
+/// another one has just handed over has its place. No channel waits for another one.
+const HANDING_LOCKS: i64 = 0x006a_6f62_7300;
+
+/// Ends of sessions are noted under this lock of the database, "ends" in ASCII, and devices are subscribed while no end is: of a session that ends at that
+/// moment, either its end finds the device, or the device its end.
+const ENDS_LOCK: i64 = 0x656e_6473;
 
 /// Keeps notifications in the tenant's database.
 ///
@@ -134,6 +140,14 @@ kit::row! {
 }
 
 kit::row! {
+    struct UnseenRow {
+        subscription_id: Uuid,
+        user_id: Uuid,
+        session: Option<String>,
+    }
+}
+
+kit::row! {
     struct NextRow {
         due_at: Option<DateTime<Utc>>,
     }
@@ -188,6 +202,9 @@ impl NotificationStore for PostgresStore {
     async fn subscribe(&self, new: &NewSubscription) -> Result<Subscription, StoreError> {
         let failed = StoreError::Subscriptions;
         let mut transaction = self.pool.begin().await.map_err(failed)?;
+        if has_ended(&mut transaction, new).await.map_err(failed)? {
+            return Err(StoreError::SessionOver);
+        }
         ensure_user(&mut transaction, new.user_id).await.map_err(failed)?;
         // One after the other for one user, so that none of two sees room that the other takes. The chats are listed again: a user who comes
         // back may have joined some that no record is left of.
@@ -232,11 +249,12 @@ impl NotificationStore for PostgresStore {
         };
         let row: SubscriptionRow = sqlx::query_as(
             "INSERT INTO subscriptions
-                (subscription_id, user_id, channel, endpoint, public_key, auth, secret, is_confirmed, created_at, host, sender_key)
-             VALUES ($1, $2, $3, $4, $5, $6, $7, $8, $9, $10, $11)
+                (subscription_id, user_id, channel, endpoint, public_key, auth, secret, is_confirmed, created_at, host, sender_key,
+                    session, session_seen_at)
+             VALUES ($1, $2, $3, $4, $5, $6, $7, $8, $9, $10, $11, $12, $13)
              ON CONFLICT (user_id, channel, endpoint) DO UPDATE
                 SET public_key = excluded.public_key, auth = excluded.auth, secret = excluded.secret,
-                    sender_key = excluded.sender_key
+                    sender_key = excluded.sender_key, session = excluded.session, session_seen_at = excluded.session_seen_at
              RETURNING subscription_id, user_id, channel, endpoint, public_key, auth, secret, sender_key, is_confirmed, created_at",
         )
         .bind(new.id.0)
@@ -250,6 +268,8 @@ impl NotificationStore for PostgresStore {
         .bind(new.created_at)
         .bind(target.host().map(str::to_owned))
         .bind(target.sender_key().map(str::to_owned))
+        .bind(new.bound_to().map(|session| session.as_str().to_owned()))
+        .bind(new.bound_to().map(|_| new.created_at))
         .fetch_one(&mut *transaction)
         .await
         .map_err(failed)?;
@@ -494,6 +514,7 @@ impl NotificationStore for PostgresStore {
         let Place { topic, partition, next_offset } = place;
         let failed = |source| StoreError::Apply { topic, partition, source };
         let mut transaction = self.pool.begin().await.map_err(failed)?;
+        note_ended(&mut transaction, batch, now).await.map_err(failed)?;
         // News before seats, as spreading locks them: neither waits for the other while it has what that one wants.
         note_news(&mut transaction, batch, now + delay).await.map_err(failed)?;
         note_seats(&mut transaction, batch, now).await.map_err(failed)?;
@@ -509,6 +530,91 @@ impl NotificationStore for PostgresStore {
         .await
         .map_err(failed)?;
         transaction.commit().await.map_err(failed)
+    }
+
+    #[tracing::instrument(name = "notification.store.ends_read", skip_all, fields(partition))]
+    async fn ends_read(
+        &self,
+        partition: i32,
+        at: DateTime<Utc>,
+        since: DateTime<Utc>,
+    ) -> Result<u64, StoreError> {
+        let done = sqlx::query(
+            // All of a statement sees what was before it.
+            "WITH before AS (
+                SELECT read_at FROM positions WHERE topic = $1 AND partition = $2
+             ), noted AS (
+                UPDATE positions SET read_at = $3 WHERE topic = $1 AND partition = $2
+             )
+             UPDATE subscriptions SET session_seen_at = '-infinity'
+             WHERE session IS NOT NULL AND EXISTS (SELECT FROM before WHERE read_at < $4)",
+        )
+        .bind(Topic::SessionEvents.as_str())
+        .bind(partition)
+        .bind(at)
+        .bind(since)
+        .execute(&self.pool)
+        .await
+        .map_err(StoreError::Sessions)?;
+        Ok(done.rows_affected())
+    }
+
+    async fn forget_ends(&self, before: DateTime<Utc>) -> Result<u64, StoreError> {
+        let done = sqlx::query("DELETE FROM ended_sessions WHERE ended_at < $1")
+            .bind(before)
+            .execute(&self.pool)
+            .await
+            .map_err(StoreError::Sessions)?;
+        Ok(done.rows_affected())
+    }
+
+    async fn take_unseen(
+        &self,
+        since: DateTime<Utc>,
+        until: DateTime<Utc>,
+        limit: usize,
+    ) -> Result<Vec<Unseen>, StoreError> {
+        let rows: Vec<UnseenRow> = sqlx::query_as(
+            "WITH due AS MATERIALIZED (
+                SELECT subscription_id FROM subscriptions WHERE session_seen_at < $1
+                ORDER BY session_seen_at LIMIT $3 FOR NO KEY UPDATE SKIP LOCKED
+             )
+             UPDATE subscriptions SET session_seen_at = $2 FROM due
+             WHERE subscriptions.subscription_id = due.subscription_id
+             RETURNING subscriptions.subscription_id, subscriptions.user_id, subscriptions.session",
+        )
+        .bind(since)
+        .bind(until)
+        .bind(limit_of(limit))
+        .fetch_all(&self.pool)
+        .await
+        .map_err(StoreError::Sessions)?;
+        rows.into_iter().map(Unseen::try_from).collect::<Result<_, _>>().map_err(StoreError::Sessions)
+    }
+
+    async fn note_seen(&self, device: &Unseen, at: DateTime<Utc>) -> Result<(), StoreError> {
+        sqlx::query(
+            "UPDATE subscriptions SET session_seen_at = $3 WHERE subscription_id = $1 AND session = $2",
+        )
+        .bind(device.id.0)
+        .bind(device.session.as_ref().map(|session| session.as_str().to_owned()))
+        .bind(at)
+        .execute(&self.pool)
+        .await
+        .map(drop)
+        .map_err(StoreError::Sessions)
+    }
+
+    async fn end_unseen(&self, device: &Unseen) -> Result<bool, StoreError> {
+        let done = sqlx::query(
+            "DELETE FROM subscriptions WHERE subscription_id = $1 AND session IS NOT DISTINCT FROM $2",
+        )
+        .bind(device.id.0)
+        .bind(device.session.as_ref().map(|session| session.as_str().to_owned()))
+        .execute(&self.pool)
+        .await
+        .map_err(StoreError::Sessions)?;
+        Ok(done.rows_affected() > 0)
     }
 
     async fn unlisted(&self, since: DateTime<Utc>, limit: usize) -> Result<Vec<UserId>, StoreError> {
@@ -765,7 +871,7 @@ impl NotificationStore for PostgresStore {
         let (few_hosts, of_few): (Vec<String>, Vec<i64>) =
             few.iter().map(|(host, places)| (host.clone(), *places)).unzip();
         let mut transaction = self.pool.begin().await.map_err(failed)?;
-        lock(&mut transaction, HANDING_LOCK).await.map_err(failed)?;
+        lock(&mut transaction, handing_lock(channel)).await.map_err(failed)?;
         let rows: Vec<TicketRow> = sqlx::query_as(
             "WITH handed AS (
                 SELECT subscriptions.user_id, subscriptions.host
@@ -1064,6 +1170,63 @@ async fn lock(connection: &mut PgConnection, key: i64) -> Result<(), sqlx::Error
     locked.map(drop)
 }
 
+/// Returns the lock under which jobs of a channel are handed over.
+fn handing_lock(channel: NotificationChannel) -> i64 {
+    let place = (0..).zip(NotificationChannel::ALL).find(|(_, one)| *one == channel);
+    HANDING_LOCKS + place.map_or(0, |(place, _)| place)
+}
+
+/// Returns whether the session of a request is known to have ended. No end is noted until the transaction ends.
+async fn has_ended(connection: &mut PgConnection, new: &NewSubscription) -> Result<bool, sqlx::Error> {
+    sqlx::query("SELECT pg_advisory_xact_lock_shared($1)").bind(ENDS_LOCK).execute(&mut *connection).await?;
+    let ended: FactRow = sqlx::query_as(
+        "SELECT EXISTS (SELECT FROM ended_sessions WHERE user_id = $1 AND session = $2) AS is_so",
+    )
+    .bind(new.user_id.0)
+    .bind(new.session.as_str().to_owned())
+    .fetch_one(connection)
+    .await?;
+    Ok(ended.is_so)
+}
+
+/// Notes which sessions have ended, and removes their devices with what was to be sent there.
+async fn note_ended(
+    connection: &mut PgConnection,
+    batch: &Batch,
+    now: DateTime<Utc>,
+) -> Result<(), sqlx::Error> {
+    if batch.ended.is_empty() {
+        return Ok(());
+    }
+    let (users, sessions): (Vec<Uuid>, Vec<String>) =
+        batch.ended.iter().map(|(user, session)| (user.0, session.as_str().to_owned())).unzip();
+    lock(&mut *connection, ENDS_LOCK).await?;
+    sqlx::query(
+        "INSERT INTO ended_sessions (user_id, session, ended_at)
+         SELECT said.user_id, said.session, $3 FROM unnest($1::UUID[], $2::TEXT[]) AS said (user_id, session)
+         ON CONFLICT (user_id, session) DO NOTHING",
+    )
+    .bind(users.clone())
+    .bind(sessions.clone())
+    .bind(now)
+    .execute(&mut *connection)
+    .await?;
+    sqlx::query(
+        "WITH bound AS MATERIALIZED (
+            SELECT subscriptions.subscription_id
+            FROM unnest($1::UUID[], $2::TEXT[]) AS said (user_id, session)
+            JOIN subscriptions ON subscriptions.user_id = said.user_id AND subscriptions.session = said.session
+            ORDER BY subscriptions.subscription_id FOR UPDATE OF subscriptions
+         )
+         DELETE FROM subscriptions USING bound WHERE subscriptions.subscription_id = bound.subscription_id",
+    )
+    .bind(users)
+    .bind(sessions)
+    .execute(connection)
+    .await
+    .map(drop)
+}
+
 async fn ensure_user(connection: &mut PgConnection, user_id: UserId) -> Result<(), sqlx::Error> {
     let insert = sqlx::query("INSERT INTO users (user_id) VALUES ($1) ON CONFLICT (user_id) DO NOTHING");
     insert.bind(user_id.0).execute(connection).await.map(drop)
@@ -1241,6 +1404,19 @@ impl TryFrom<SubscriptionRow> for Subscription {
     }
 }
 
+impl TryFrom<UnseenRow> for Unseen {
+    type Error = sqlx::Error;
+
+    fn try_from(row: UnseenRow) -> Result<Self, sqlx::Error> {
+        let session = row.session.map(SessionId::try_from).transpose();
+        Ok(Self {
+            id: SubscriptionId(row.subscription_id),
+            user_id: UserId(row.user_id),
+            session: session.map_err(|_| unreadable("session"))?,
+        })
+    }
+}
+
 impl TryFrom<JobRow> for Job {
     type Error = sqlx::Error;
 
@@ -1279,5 +1455,19 @@ impl From<TicketRow> for Ticket {
             chat_id: chat_at(row.chat_id),
             attempts: row.attempts,
         }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use std::collections::BTreeSet;
+
+    use super::*;
+
+    #[test]
+    fn no_channel_waits_for_a_lock_of_another_one() {
+        let of_channels = NotificationChannel::ALL.into_iter().map(handing_lock);
+        let all: BTreeSet<i64> = of_channels.chain([CODES_LOCK, ENDS_LOCK]).collect();
+        assert_eq!(all.len(), NotificationChannel::ALL.len() + 2);
     }
 }

@@ -1,6 +1,7 @@
 //! Jobs on their way through a broker: what may happen to a message, and what becomes of its job.
 
 use std::{
+    collections::BTreeMap,
     panic::{AssertUnwindSafe, resume_unwind},
     sync::{Arc, Mutex},
     time::Duration,
@@ -16,7 +17,7 @@ use notification::{
     metrics::Metrics,
     store::{MemoryStore, PostgresStore},
 };
-use tokio::sync::Notify;
+use tokio::{sync::Notify, time::Instant};
 use tokio_util::sync::CancellationToken;
 
 use super::{
@@ -121,6 +122,7 @@ kit::on_both_stores![
     a_dead_letter_that_a_process_did_not_come_to_is_made_by_the_next,
     what_others_publish_is_put_with_the_dead_letters,
     a_queue_without_room_leaves_jobs_where_they_are,
+    while_the_provider_of_a_channel_is_down_its_jobs_stay_in_their_rows_but_for_one,
 ];
 
 async fn a_job_goes_through_the_queue_once(store: Store) {
@@ -277,6 +279,36 @@ async fn a_queue_without_room_leaves_jobs_where_they_are(store: Store) {
     let carried = process.next().await;
     assert_eq!((carried.job.attempts, broker.counts().published), (1, before + 1));
     done(&store, carried).await;
+}
+
+/// A channel with one provider has no hosts: Firebase, or the tenant's hook of text messages.
+async fn while_the_provider_of_a_channel_is_down_its_jobs_stay_in_their_rows_but_for_one(store: Store) {
+    let broker = MemoryBroker::new();
+    let mut process = Process::start(&store, broker.clone());
+    up(&mut process, &broker, &store).await;
+    let before = broker.counts().published;
+    let down = |try_at: Instant| BTreeMap::from([(CHANNEL.as_str().to_owned(), try_at)]);
+    process.carrier.note_down(down(Instant::now() + PATIENCE * 2));
+    for _ in 0..3 {
+        job(&store, &process).await;
+    }
+    process.carrier.note_down(down(Instant::now()));
+    process.wake.notify_one();
+    has(&broker, "one that shows whether it is back", |counts| counts.published > before).await;
+    assert_eq!(broker.counts().published, before + 1);
+    // It is not, and the job waits for its next attempt.
+    let Carried { job, receipt } = process.next().await;
+    store.put_off(&job, now() + TimeDelta::hours(1), true).await.expect("it waits");
+    receipt.settle(false).await;
+    has(&broker, "the next one", |counts| counts.published > before + 1).await;
+    assert_eq!(broker.counts().published, before + 2);
+    process.carrier.note_down(BTreeMap::new());
+    process.wake.notify_one();
+    for _ in 0..2 {
+        let carried = process.next().await;
+        done(&store, carried).await;
+    }
+    assert_eq!((waiting(&store).await, broker.counts().published), ((1, 0), before + 3));
 }
 
 /// What one process hands over, any process takes, and none takes what another one has.

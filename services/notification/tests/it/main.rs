@@ -10,5 +10,6 @@ mod google;
 mod peers;
 mod rabbitmq;
 mod sending;
+mod sessions;
 mod stand;
 mod store;

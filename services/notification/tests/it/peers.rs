@@ -1,4 +1,4 @@
-//! The chat, the message and the user service in memory.
+//! The auth, the chat, the message and the user service in memory.
 
 use std::{
     collections::BTreeMap,
@@ -6,18 +6,20 @@ use std::{
 };
 
 use contracts::{
-    ChatId, UserId,
+    ChatId, SessionId, UserId,
     rpc::{
-        ChatState, CheckBlocksRequest, CheckBlocksResponse, CheckMembersRequest, CheckMembersResponse,
-        CheckPresenceRequest, CheckPresenceResponse, DeleteUserRequest, DeleteUserResponse, Deletion,
-        EnsureUserRequest, EntriesRequest, EntriesResponse, EntryRequest, EntryResponse,
-        FinishDeletionRequest, FinishDeletionResponse, GetMembershipRequest, GetMembershipResponse,
-        GetUsersRequest, GetUsersResponse, HistoryRequest, HistoryResponse, IsNamedRequest, IsNamedResponse,
-        ListAcquaintancesRequest, ListAcquaintancesResponse, ListCalledRequest, ListCalledResponse,
-        ListDeletionsRequest, ListDeletionsResponse, ListMembershipsRequest, ListMembershipsResponse,
-        ListPublishedRequest, ListPublishedResponse, ListResponse, MarkRequest, Membership, Message,
+        AccountSession, ChatState, CheckBlocksRequest, CheckBlocksResponse, CheckMembersRequest,
+        CheckMembersResponse, CheckPresenceRequest, CheckPresenceResponse, DeleteUserRequest,
+        DeleteUserResponse, Deletion, EnsureUserRequest, EntriesRequest, EntriesResponse, EntryRequest,
+        EntryResponse, FinishDeletionRequest, FinishDeletionResponse, GetMembershipRequest,
+        GetMembershipResponse, GetUsersRequest, GetUsersResponse, HistoryRequest, HistoryResponse,
+        IsNamedRequest, IsNamedResponse, ListAcquaintancesRequest, ListAcquaintancesResponse,
+        ListCalledRequest, ListCalledResponse, ListDeletionsRequest, ListDeletionsResponse,
+        ListMembershipsRequest, ListMembershipsResponse, ListPublishedRequest, ListPublishedResponse,
+        ListResponse, ListSessionsRequest, ListSessionsResponse, MarkRequest, Membership, Message,
         MovedRequest, MovedResponse, NoteChatsErasedRequest, NoteChatsErasedResponse, OwnState, PinsRequest,
         RepliesRequest, Restriction, SyncRequest, SyncResponse, User, Watermarks,
+        account_service_server::{AccountService, AccountServiceServer},
         chat_service_server::{ChatService, ChatServiceServer},
         message_service_server::{MessageService, MessageServiceServer},
         user_service_server::{UserService, UserServiceServer},
@@ -26,7 +28,7 @@ use contracts::{
 use kit::{rpc::InternalChannel, testing::serve_peer};
 use tonic::{Request, Response, Status, service::Routes};
 
-/// All three. Cheap to clone.
+/// All of them. Cheap to clone.
 #[derive(Clone, Default)]
 pub struct Peers(Arc<Mutex<Known>>);
 
@@ -41,6 +43,10 @@ struct Known {
     names: BTreeMap<String, String>,
     deleted: Vec<String>,
     banned: Vec<String>,
+    /// Sessions that go on.
+    sessions: Vec<(String, String)>,
+    /// Calls for sessions.
+    sessions_read: usize,
     /// The user whose chats cannot be listed.
     unlistable: Option<String>,
     /// Calls for names of users.
@@ -62,7 +68,8 @@ impl Peers {
     pub async fn channel(&self) -> InternalChannel {
         let routes = Routes::new(ChatServiceServer::new(self.clone()))
             .add_service(MessageServiceServer::new(self.clone()))
-            .add_service(UserServiceServer::new(self.clone()));
+            .add_service(UserServiceServer::new(self.clone()))
+            .add_service(AccountServiceServer::new(self.clone()));
         serve_peer(routes).await
     }
 
@@ -140,6 +147,21 @@ impl Peers {
 
     pub fn lift(&self, user: UserId) {
         self.known().banned.retain(|banned| *banned != user.to_string());
+    }
+
+    /// Lets a session of a user go on.
+    pub fn begin_session(&self, user: UserId, session: &SessionId) {
+        self.known().sessions.push((user.to_string(), session.to_string()));
+    }
+
+    /// Lets it run out, of which the log says nothing.
+    pub fn end_session(&self, session: &SessionId) {
+        self.known().sessions.retain(|(_, one)| one != session.as_str());
+    }
+
+    /// Returns how many calls there were for sessions.
+    pub fn sessions_read(&self) -> usize {
+        self.known().sessions_read
     }
 
     /// Lets the list of a user's chats fail.
@@ -254,6 +276,26 @@ impl ChatService for Peers {
         _: Request<ListAcquaintancesRequest>,
     ) -> Result<Response<ListAcquaintancesResponse>, Status> {
         not_called()
+    }
+}
+
+#[tonic::async_trait]
+impl AccountService for Peers {
+    async fn list_sessions(
+        &self,
+        request: Request<ListSessionsRequest>,
+    ) -> Result<Response<ListSessionsResponse>, Status> {
+        let ListSessionsRequest { user_id, session_ids } = request.into_inner();
+        let mut known = self.up()?;
+        known.sessions_read += 1;
+        let is_asked =
+            |(user, session): &&(String, String)| *user == user_id && session_ids.contains(session);
+        let session = |(_, session): &(String, String)| AccountSession {
+            session_id: session.clone(),
+            ..AccountSession::default()
+        };
+        let sessions = known.sessions.iter().filter(is_asked).map(session).collect();
+        Ok(Response::new(ListSessionsResponse { sessions }))
     }
 }
 

@@ -523,6 +523,7 @@ async fn a_browser_that_subscribed_with_another_key_is_forgotten() {
     let new = notification::domain::NewSubscription {
         id: known.id,
         user_id: old.user.id,
+        session: "phone".parse().expect("an id"),
         target,
         created_at: known.created_at,
     };
@@ -549,6 +550,7 @@ async fn nothing_is_sent_to_a_private_address_whatever_was_allowed_before() {
     let new = notification::domain::NewSubscription {
         id: known.id,
         user_id: ben.id,
+        session: "phone".parse().expect("an id"),
         target: known.target,
         created_at: known.created_at,
     };

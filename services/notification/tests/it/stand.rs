@@ -6,7 +6,7 @@ use chrono::{TimeDelta, Utc};
 use contracts::{
     ChatId, DeviceId, MessageKey, UserId,
     api::NotificationChannel,
-    event::{DeliveredRecord, DeliveryOutcome, EntryKind, MembershipRecord, Role},
+    event::{DeliveredRecord, DeliveryOutcome, Ended, EntryKind, MembershipRecord, Role, SessionEndRecord},
 };
 use kit::{
     cache::{self, Cache, Shelf},
@@ -61,6 +61,8 @@ pub struct Stand {
     /// The tenant's hook of text messages.
     pub sms: Receiver,
     pub client: peers::Peers,
+    /// What it does beside sending; a test lets it look for sessions.
+    pub maker: Maker,
     pub public_key: String,
     producer: Producer,
     stop: CancellationToken,
@@ -105,7 +107,7 @@ impl Stand {
         let (log, store, metrics) = (Log::memory(), Arc::new(MemoryStore::default()), Metrics::default());
         let channel = fake.channel().await;
         let names = Cache::new(USERS, Shelf::memory(), cache::Metrics::default());
-        let client = peers::Peers::new(channel.clone(), channel.clone(), channel, names);
+        let client = peers::Peers::new(channel.clone(), channel.clone(), channel.clone(), channel, names);
         let mail = smtp::MailServer::start().await;
         let args = MailArgs {
             smtp_url: Some(format!("smtp://{}", mail.address).parse().expect("a URL")),
@@ -126,6 +128,7 @@ impl Stand {
             shutdown: stop.clone(),
         };
         tokio::spawn(follower.clone().follow(Topic::ChatEvents).expect("it joins the group"));
+        tokio::spawn(follower.clone().follow(Topic::SessionEvents).expect("it joins the group"));
         tokio::spawn(follower.follow(Topic::MessageDelivered).expect("it joins the group"));
         let contact = Some(ORIGIN.to_owned());
         let (google, sms) = (Google::start().await, Receiver::start().await);
@@ -171,7 +174,7 @@ impl Stand {
         if makes {
             tokio::spawn(maker.clone().make(stop.clone()));
         }
-        tokio::spawn(maker.list(stop.clone()));
+        tokio::spawn(maker.clone().list(stop.clone()));
         let public_key = key.public().to_owned();
         let state = AppState {
             store: store.clone(),
@@ -188,7 +191,21 @@ impl Stand {
         };
         let api = TestApi::new(api::router(state), &realm);
         let producer = log.producer(None).expect("a producer");
-        Self { api, realm, peers: fake, store, tokens, mail, google, sms, client, public_key, producer, stop }
+        Self {
+            api,
+            realm,
+            peers: fake,
+            store,
+            tokens,
+            mail,
+            google,
+            sms,
+            client,
+            maker,
+            public_key,
+            producer,
+            stop,
+        }
     }
 
     /// Founds a chat of these users, as the chat service does: there is no entry for it.
@@ -228,6 +245,13 @@ impl Stand {
         let record = DeliveredRecord { v: 1, chat, sender, device, key, outcome };
         let payload = serde_json::to_vec(&record).expect("json");
         self.send(Topic::MessageDelivered, &chat.to_string(), &payload);
+    }
+
+    /// Publishes what has ended, as the auth service does.
+    pub fn end(&self, user: UserId, ended: Ended) {
+        let record = SessionEndRecord { v: 1, user, ended };
+        let payload = serde_json::to_vec(&record).expect("json");
+        self.send(Topic::SessionEvents, &user.to_string(), &payload);
     }
 
     fn send(&self, topic: Topic, key: &str, payload: &[u8]) {

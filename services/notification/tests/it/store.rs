@@ -7,7 +7,7 @@ use std::{
 
 use chrono::{DateTime, TimeDelta, Utc};
 use contracts::{
-    ChatId, SubscriptionId, UserId,
+    ChatId, SessionId, SubscriptionId, UserId,
     api::{CreateSubscriptionRequest, NotificationChannel, NotificationLevel},
 };
 use kit::{
@@ -18,7 +18,7 @@ use notification::{
     domain::{
         Batch, Busy, CODE_FOR, CODES_COUNT_FOR, CodeOutcome, Job, MAX_CODES, MAX_OF_HOST, MAX_OF_USER,
         MAX_SUBSCRIPTIONS, MAX_TRIES, NewCode, NewSubscription, News, Places, Quiet, Seat, Subscription,
-        Taken, Target, Ticket,
+        Taken, Target, Ticket, Unseen,
     },
     store::{Begun, MemoryStore, NotificationStore, Place, PostgresStore, Preferences, SCHEMA, StoreError},
 };
@@ -52,6 +52,11 @@ kit::on_both_stores![
     a_code_is_good_for_a_while_and_a_few_attempts,
     codes_are_counted_for_a_user_and_for_a_number,
     a_browser_is_kept_with_the_key_it_subscribed_with,
+    a_device_ends_with_its_session_and_what_is_the_accounts_does_not,
+    a_session_that_has_ended_subscribes_nothing,
+    a_device_is_bound_to_the_session_that_subscribed_it_last,
+    a_session_is_looked_for_once_a_day_by_one_process,
+    after_ends_that_may_be_lost_every_session_is_looked_for,
     preferences_are_kept,
     positions_are_kept_by_topic_and_partition,
     a_user_is_forgotten,
@@ -80,9 +85,40 @@ fn mails(user_id: UserId) -> NewSubscription {
 }
 
 fn subscription(user_id: UserId, request: serde_json::Value) -> NewSubscription {
+    of_session(user_id, "a-session", request)
+}
+
+fn of_session(user_id: UserId, of: &str, request: serde_json::Value) -> NewSubscription {
     let request: CreateSubscriptionRequest = serde_json::from_value(request).expect("a request");
     let target = Target::parse(&request, "a key", || "a secret".to_owned().into()).expect("a target");
-    NewSubscription { id: SubscriptionId::generate(), user_id, target, created_at: now() }
+    NewSubscription {
+        id: SubscriptionId::generate(),
+        user_id,
+        session: session(of),
+        target,
+        created_at: now(),
+    }
+}
+
+fn session(name: &str) -> SessionId {
+    name.parse().expect("an id")
+}
+
+/// A browser that subscribes in a session.
+fn browser(user_id: UserId, of: &str, endpoint: &str) -> NewSubscription {
+    of_session(user_id, of, Browser::new().subscription(&format!("https://push.example/{endpoint}")))
+}
+
+fn ends(user: UserId, of: &str) -> Batch {
+    let mut batch = Batch::default();
+    batch.ended.insert((user, session(of)));
+    batch
+}
+
+/// Returns the endpoints of a user.
+async fn endpoints(store: &Store, user: UserId) -> Vec<String> {
+    let own = store.subscriptions(user).await.expect("a list");
+    own.iter().map(|one| one.target.endpoint().to_owned()).collect()
 }
 
 async fn subscribed(store: &Store, new: &NewSubscription) -> Subscription {
@@ -757,6 +793,125 @@ async fn a_browser_is_kept_with_the_key_it_subscribed_with(store: Store) {
     assert_eq!(keys(&store).await, ["another key"]);
 }
 
+async fn a_device_ends_with_its_session_and_what_is_the_accounts_does_not(store: Store) {
+    let (ann, ben, chat) = (UserId::generate(), UserId::generate(), ChatId::generate());
+    subscribed(&store, &browser(ann, "phone", "1")).await;
+    subscribed(&store, &browser(ann, "phone", "2")).await;
+    subscribed(&store, &browser(ann, "desk", "3")).await;
+    subscribed(&store, &of_session(ann, "phone", json!({"webhook": {"url": "https://hooks.example/1"}})))
+        .await;
+    // A realm gives no id twice, and no user ends sessions of another one.
+    subscribed(&store, &browser(ben, "phone", "4")).await;
+    store.list(ann, &[(chat, 1)], now()).await.expect("it is noted");
+    apply(&store, &news(chat, 1, &[])).await;
+    spread(&store).await;
+    let jobs = async || {
+        let (at, busy) = (now() + TimeDelta::seconds(2), Busy::default());
+        let jobs = store.claim(NotificationChannel::WebPush, at, at + TimeDelta::minutes(1), 10, &busy).await;
+        jobs.expect("jobs").len()
+    };
+    // Of accounts that were never notified of anything, too.
+    let mut batch = ends(ann, "phone");
+    batch.ended.insert((UserId::generate(), session("phone")));
+    apply(&store, &batch).await;
+    apply(&store, &batch).await;
+    assert_eq!(endpoints(&store, ann).await, ["https://push.example/3", "https://hooks.example/1"]);
+    assert_eq!(endpoints(&store, ben).await.len(), 1);
+    assert_eq!(jobs().await, 1, "what was to be sent to the others went with them");
+}
+
+async fn a_session_that_has_ended_subscribes_nothing(store: Store) {
+    let ann = UserId::generate();
+    let read_at = now();
+    // Nothing was known of the user.
+    apply(&store, &ends(ann, "phone")).await;
+    let late = [
+        browser(ann, "phone", "1"),
+        of_session(ann, "phone", json!({"webhook": {"url": "https://hooks.example/1"}})),
+    ];
+    for new in &late {
+        let refused = store.subscribe(new).await;
+        assert!(matches!(refused, Err(StoreError::SessionOver)), "{refused:?}");
+    }
+    assert!(endpoints(&store, ann).await.is_empty());
+    subscribed(&store, &browser(ann, "desk", "1")).await;
+    let refused = store.subscribe(&late[0]).await;
+    assert!(matches!(refused, Err(StoreError::SessionOver)), "{refused:?}");
+    assert_eq!(endpoints(&store, ann).await.len(), 1, "what another session has stays");
+    subscribed(&store, &browser(UserId::generate(), "phone", "2")).await;
+    // Once its tokens have expired, nothing has to be remembered.
+    assert_eq!(store.forget_ends(read_at).await.expect("an answer"), 0);
+    assert_eq!(store.forget_ends(now() + TimeDelta::seconds(1)).await.expect("an answer"), 1);
+    subscribed(&store, &late[0]).await;
+}
+
+async fn a_device_is_bound_to_the_session_that_subscribed_it_last(store: Store) {
+    let ann = UserId::generate();
+    let first = subscribed(&store, &browser(ann, "before", "1")).await;
+    let again = subscribed(&store, &browser(ann, "after", "1")).await;
+    assert_eq!(first.id, again.id);
+    apply(&store, &ends(ann, "before")).await;
+    assert_eq!(endpoints(&store, ann).await.len(), 1, "its page was opened in another session since");
+    apply(&store, &ends(ann, "after")).await;
+    assert!(endpoints(&store, ann).await.is_empty());
+    // The same browser signs in again.
+    subscribed(&store, &browser(ann, "next", "1")).await;
+}
+
+async fn a_session_is_looked_for_once_a_day_by_one_process(store: Store) {
+    let (ann, day, moment) = (UserId::generate(), TimeDelta::days(1), TimeDelta::minutes(5));
+    let mut made = Vec::new();
+    for name in ["phone", "desk"] {
+        made.push(subscribed(&store, &browser(ann, name, name)).await);
+    }
+    subscribed(&store, &hook(ann, "1")).await;
+    let taken = async |at: DateTime<Utc>, limit: usize| {
+        let taken = store.take_unseen(at - day, at - day + moment, limit).await.expect("devices");
+        taken.into_iter().map(|one| (one.session.clone().expect("a session"), one)).collect::<Vec<_>>()
+    };
+    let today = now() + TimeDelta::seconds(1);
+    assert!(taken(today, 10).await.is_empty(), "each was just seen, and a server is of no session");
+    let tomorrow = today + day;
+    let [(first, phone)] = taken(tomorrow, 1).await.try_into().expect("one");
+    assert_eq!((&first, phone.id, phone.user_id), (&session("phone"), made[0].id, ann), "the oldest");
+    let [(second, desk)] = taken(tomorrow, 10).await.try_into().expect("the other one");
+    assert_eq!((&second, desk.id), (&session("desk"), made[1].id));
+    assert!(taken(tomorrow, 10).await.is_empty(), "another process has them");
+    store.note_seen(&desk, tomorrow).await.expect("it is noted");
+    let [(third, _)] = taken(tomorrow + moment * 2, 10).await.try_into().expect("nothing was noted of it");
+    assert_eq!(third, session("phone"));
+    // It is bound to another session meanwhile.
+    subscribed(&store, &browser(ann, "tablet", "phone")).await;
+    assert!(!store.end_unseen(&phone).await.expect("an answer"));
+    assert!(store.end_unseen(&desk).await.expect("an answer"));
+    assert!(!store.end_unseen(&desk).await.expect("an answer"));
+    let other = Unseen { session: None, ..phone };
+    assert!(!store.end_unseen(&other).await.expect("an answer"));
+    assert_eq!(endpoints(&store, ann).await, ["https://push.example/phone", "https://hooks.example/1"]);
+}
+
+async fn after_ends_that_may_be_lost_every_session_is_looked_for(store: Store) {
+    let (ann, day) = (UserId::generate(), TimeDelta::days(1));
+    subscribed(&store, &browser(ann, "phone", "1")).await;
+    subscribed(&store, &hook(ann, "1")).await;
+    store.positions(Topic::SessionEvents, &[0, 1]).await.expect("positions");
+    let (start, kept) = (now(), TimeDelta::hours(1));
+    let read = async |partition: i32, at: DateTime<Utc>| {
+        store.ends_read(partition, at, at - kept).await.expect("it is noted")
+    };
+    let unseen = async || {
+        let since = now() - day;
+        store.take_unseen(since, since + TimeDelta::minutes(5), 10).await.expect("devices").len()
+    };
+    assert_eq!(read(0, start).await, 0, "nothing was read before");
+    assert_eq!(read(0, start + kept).await, 0, "nothing of it can be lost");
+    assert_eq!(read(1, start + kept * 3).await, 0, "another partition");
+    assert_eq!(unseen().await, 0);
+    assert_eq!(read(0, start + kept * 3).await, 1);
+    assert_eq!(read(0, start + kept * 3).await, 0, "once");
+    assert_eq!(unseen().await, 1);
+}
+
 async fn preferences_are_kept(store: Store) {
     let (user, noon) = (UserId::generate(), "2026-01-15T12:00:00Z".parse().expect("a time"));
     let standard = store.preferences(user, noon).await.expect("an answer");
@@ -831,6 +986,76 @@ async fn a_large_room_is_told_in_slices_and_no_other_chat_waits_for_it() {
     }
     assert_eq!(told, MEMBERS + 1, "each once, and nobody left out");
     assert_eq!(small_at, Some(2), "of {rounds} rounds");
+}
+
+/// A device that is subscribed at the moment at which its session ends is removed by the end, or is refused because of it.
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn no_device_comes_between_the_end_of_its_session_and_its_note() {
+    let (_database, pool) = database().await;
+    let store: Store = Arc::new(PostgresStore::new(pool.clone()));
+    let ann = UserId::generate();
+    // As long as the user's row is locked, a device waits behind its look for the end.
+    subscribed(&store, &hook(ann, "1")).await;
+    let mut holding = pool.begin().await.expect("a transaction");
+    sqlx::query("SELECT FROM users WHERE user_id = $1 FOR UPDATE")
+        .bind(ann.0)
+        .execute(&mut *holding)
+        .await
+        .expect("the user");
+    let waits = async |sessions: i64| {
+        wait_for("sessions that wait", PATIENCE, || async {
+            let waiting: i64 = sqlx::query_scalar(
+                "SELECT count(*) FROM pg_stat_activity
+                 WHERE datname = current_database() AND wait_event_type = 'Lock'",
+            )
+            .fetch_one(&pool)
+            .await
+            .expect("a count");
+            (waiting == sessions).then_some(())
+        })
+        .await;
+    };
+    let subscribing = {
+        let store = store.clone();
+        tokio::spawn(async move { store.subscribe(&browser(ann, "phone", "1")).await })
+    };
+    waits(1).await;
+    let ending = {
+        let store = store.clone();
+        tokio::spawn(async move { apply(&store, &ends(ann, "phone")).await })
+    };
+    waits(2).await;
+    holding.commit().await.expect("it ends");
+    subscribing.await.expect("no panic").expect("it was there first");
+    ending.await.expect("it is noted");
+    assert_eq!(endpoints(&store, ann).await, ["https://hooks.example/1"]);
+}
+
+/// Devices of a release without this knowledge are bound when their pages open, or go after a month.
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn a_device_of_before_has_a_month_to_be_bound() {
+    let (_database, pool) = database().await;
+    let store: Store = Arc::new(PostgresStore::new(pool.clone()));
+    let ann = UserId::generate();
+    for name in ["1", "2"] {
+        subscribed(&store, &browser(ann, "phone", name)).await;
+    }
+    // As the migration leaves them.
+    sqlx::query("UPDATE subscriptions SET session = NULL, session_seen_at = now() + INTERVAL '29 days'")
+        .execute(&pool)
+        .await
+        .expect("rows");
+    let unseen = async |days: i64| {
+        let since = now() + TimeDelta::days(days - 1);
+        store.take_unseen(since, since + TimeDelta::minutes(5), 10).await.expect("devices")
+    };
+    assert!(unseen(29).await.is_empty());
+    subscribed(&store, &browser(ann, "phone", "2")).await;
+    let old = unseen(31).await;
+    let unbound: Vec<_> = old.iter().filter(|one| one.session.is_none()).collect();
+    let [device] = unbound.try_into().expect("one");
+    assert!(store.end_unseen(device).await.expect("an answer"));
+    assert_eq!(endpoints(&store, ann).await, ["https://push.example/2"]);
 }
 
 /// The log is read while news are spread: what both lock they lock in one order.

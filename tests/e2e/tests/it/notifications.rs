@@ -4,12 +4,14 @@
 
 use std::{env, time::Duration};
 
-use anyhow::ensure;
+use anyhow::{Context, ensure};
 use e2e::{
     World, eventually,
     notifier::{Away, Notifier, Outage, outage},
-    report, story,
-    users::TestUser,
+    report,
+    rest::request,
+    story,
+    users::{TestUser, unused},
 };
 use kit::testing::receivers::verify_sender;
 use serde_json::{Value, json};
@@ -102,6 +104,84 @@ async fn a_push_service_that_is_down_loses_and_doubles_nothing_and_delays_itself
     .await;
 }
 
+#[tokio::test(flavor = "multi_thread")]
+async fn a_browser_gets_pushes_for_as_long_as_its_session_goes_on() {
+    story(LIMIT, async |world: &World| {
+        let name = unused("mod");
+        let mut spec = spec();
+        spec["services"]["moderation"] = json!({ "enabled": true });
+        spec["moderation"] = json!({ "moderators": [name] });
+        create(world, spec).await?;
+        let messenger = world.stack.messenger(TENANT);
+        let notifier = Notifier::start(world, TENANT, NOTIFY_AFTER).await?;
+        let moderator = TestUser::register_as(&messenger, name).await?;
+        let ann = TestUser::register(&messenger, "ann").await?;
+        let eve = Away::start(&notifier, TestUser::register(&messenger, "eve").await?).await?;
+        let desk = Away::start(&notifier, TestUser::register(&messenger, "ben").await?).await?;
+        let ben = desk.user.id();
+        let phone = Away::start(&notifier, desk.user.on_another_device().await?).await?;
+        let chat = ann.group("Harbour", &[ben, eve.user.id()]).await?;
+        notifier.knows(&[chat], 2).await?;
+        let online = ann.online(&[chat]).await;
+        // Returns how many pushes have come to the browsers of ben, once all are sent of another text.
+        let say = async |text: &'static str, told: usize| {
+            online.send(chat, text).await?;
+            eventually("eve has learned of it", MOMENT, || async {
+                let found = eve.pushes.taken().len();
+                ensure!(found == told, "{found} pushes have come");
+                Ok(())
+            })
+            .await?;
+            notifier.is_done(MOMENT).await?;
+            anyhow::Ok((phone.pushes.all().len(), desk.pushes.all().len()))
+        };
+        let pushed = say("to both", 1).await?;
+        ensure!(pushed == (1, 1), "{pushed:?} pushes came");
+
+        // The lost phone is signed out at the desk. Its access token is good for some minutes.
+        let session = session_of(&phone.user).await?;
+        messenger.end_session(&desk.user.token().await?, &session).await?;
+        notifier.has_browsers(ben, 1).await?;
+        let subscription = phone.browser.subscription(&phone.pushes.url);
+        let late = notifier.subscribe(&phone.user, subscription.clone()).await;
+        ensure!(late.as_ref().is_err_and(|error| error.to_string().contains("401")), "{late:?}");
+        let pushed = say("to the desk", 2).await?;
+        ensure!(pushed == (1, 2), "{pushed:?} pushes came");
+
+        // It is found, and its user signs in again in the same browser.
+        let found = phone.user.on_another_device().await?;
+        notifier.subscribe(&found, subscription).await?;
+        notifier.has_browsers(ben, 2).await?;
+        let pushed = say("to both again", 3).await?;
+        ensure!(pushed == (2, 3), "{pushed:?} pushes came");
+
+        let session = session_of(&found).await?;
+        let line = format!("DELETE /api/moderation/users/{ben}/sessions/{session}");
+        request(&messenger, &line, Some(&moderator.token().await?), None).await?.ok()?;
+        notifier.has_browsers(ben, 1).await?;
+        let pushed = say("to the desk again", 4).await?;
+        ensure!(pushed == (2, 4), "{pushed:?} pushes came");
+
+        let ban = json!({ "user": ben, "kind": "ban", "note": "spam" });
+        let line = "POST /api/moderation/sanctions";
+        request(&messenger, line, Some(&moderator.token().await?), Some(&ban)).await?.ok()?;
+        notifier.has_browsers(ben, 0).await?;
+        let pushed = say("without ben", 5).await?;
+        ensure!(pushed == (2, 4), "{pushed:?} pushes came");
+        notifier.stop(world).await?;
+        world.cluster.delete_tenant(TENANT, CONVERGENCE).await?;
+        Ok(())
+    })
+    .await;
+}
+
+/// Returns the session of a user's device.
+async fn session_of(user: &TestUser) -> anyhow::Result<String> {
+    let sessions = user.messenger().sessions(&user.token().await?).await?.items;
+    let current = sessions.into_iter().find(|session| session.is_current);
+    Ok(current.context("one is the caller's")?.session_id)
+}
+
 /// Waits until so many pushes and as many webhooks of a user have come.
 async fn told(user: &Away, times: usize) -> anyhow::Result<()> {
     let name = user.user.identity.username();
@@ -113,15 +193,23 @@ async fn told(user: &Away, times: usize) -> anyhow::Result<()> {
     .await
 }
 
-/// Creates the tenant again, with the service and with limits that let one user send what many would.
+/// Creates the tenant again.
 async fn apply(world: &World) -> anyhow::Result<()> {
-    world.cluster.delete_tenant(TENANT, CONVERGENCE).await?;
+    create(world, spec()).await
+}
+
+/// Returns a tenant with the service and with limits that let one user send what many would.
+fn spec() -> Value {
     let much = json!({ "perSecond": 10_000, "burst": 20_000 });
-    let spec = json!({
+    json!({
         "deletionPolicy": "Delete",
         "services": { "notification": { "enabled": true } },
         "limits": { "userSends": much, "chatSends": much, "tenantSends": much, "userQueries": much },
-    });
+    })
+}
+
+async fn create(world: &World, spec: Value) -> anyhow::Result<()> {
+    world.cluster.delete_tenant(TENANT, CONVERGENCE).await?;
     world.cluster.apply_tenant(TENANT, spec).await?;
     world.cluster.await_ready(TENANT, CONVERGENCE).await?;
     Ok(())

@@ -248,6 +248,25 @@ fn a_pong_before_connect_is_nothing() {
 }
 
 #[test]
+fn a_send_that_wants_no_second_answer_is_answered_by_a_refusal_alone() {
+    let mut story = Story::connected();
+    for id in 1..=2 {
+        assert!(matches!(story.text(&send(id)), Action::Run(..)));
+        story.session.started(Lane::QuietSends);
+    }
+    assert!(!story.session.may_read(story.start), "two sends are under way");
+    let accepted = Ok(Outcome::Accepted(Empty {}));
+    assert!(matches!(story.session.finished(Lane::QuietSends, named(1), accepted), Action::Nothing));
+    assert!(story.session.may_read(story.start));
+    let refusal = Refusal::new(ErrorCode::Unavailable, "down");
+    let Action::Answer(frame) = story.session.finished(Lane::QuietSends, named(2), Err(refusal)) else {
+        panic!("an answer")
+    };
+    assert_eq!(frame.id, named(2));
+    assert!(frame.error.is_some());
+}
+
+#[test]
 fn the_window_of_sends_closes_and_opens() {
     let mut story = Story::connected();
     for id in 1..=2 {

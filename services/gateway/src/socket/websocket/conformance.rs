@@ -17,7 +17,7 @@ use kit::{
     Process, Surface, catalog,
     config::{LogFormat, ServiceArgs},
     docs,
-    process::ProcessConfig,
+    process::{ProcessConfig, socket_of},
     testing::TestRealm,
 };
 use serde::Deserialize;
@@ -26,7 +26,10 @@ use tokio::process::Command;
 use tonic::service::Routes;
 
 use super::*;
-use crate::api::upgrade::{Refused, handshake};
+use crate::{
+    api::upgrade::{Refused, handshake},
+    domain::{frame::Form, send_queue::QueuedBytes},
+};
 
 /// Cases that need no extension. The others, 12 and 13, are about compression, which no connection here has.
 const CASES: usize = 301;
@@ -49,26 +52,22 @@ const CLOSE_WITHIN: Duration = Duration::from_secs(2);
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
 async fn the_protocol_is_spoken_as_autobahn_knows_it() {
     let but = [&TOO_LARGE[..], &["12.*", "13.*"]].concat();
-    check(config(), &["*"], &but, CASES - TOO_LARGE_CASES).await;
+    check(MAX_READ_MESSAGE_BYTES, &["*"], &but, CASES - TOO_LARGE_CASES).await;
 }
 
 /// The others, where there is room for them; all of them with `AUTOBAHN=all`.
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
 async fn large_messages_are_read_as_autobahn_knows_it() {
-    let config = config()
-        .max_message_size(Some(ROOM_BYTES))
-        .max_frame_size(Some(ROOM_BYTES))
-        .max_write_buffer_size(ROOM_BYTES);
     if std::env::var("AUTOBAHN").is_ok_and(|cases| cases == "all") {
-        check(config, &TOO_LARGE, &[], TOO_LARGE_CASES).await;
+        check(ROOM_BYTES, &TOO_LARGE, &[], TOO_LARGE_CASES).await;
     } else {
-        check(config, &QUICK, &[], QUICK_CASES).await;
+        check(ROOM_BYTES, &QUICK, &[], QUICK_CASES).await;
     }
 }
 
-/// Runs these cases but those, and expects so many.
-async fn check(config: WebSocketConfig, cases: &[&str], but: &[&str], expected: usize) {
-    let (addr, process) = serve(config).await;
+/// Runs these cases but those against a server that reads messages of so many bytes, and expects so many.
+async fn check(most_bytes: usize, cases: &[&str], but: &[&str], expected: usize) {
+    let (addr, process) = serve(most_bytes).await;
     let folder = std::env::temp_dir().join(format!("posthouse-autobahn-{}", addr.port()));
     drop(std::fs::remove_dir_all(&folder));
     std::fs::create_dir(&folder).expect("a folder");
@@ -124,7 +123,7 @@ async fn run(folder: &Path, spec: &str) -> BTreeMap<String, Outcome> {
 }
 
 /// Starts a process that takes connections as a gateway does, and echoes.
-async fn serve(config: WebSocketConfig) -> (SocketAddr, tokio::task::JoinHandle<anyhow::Result<()>>) {
+async fn serve(most_bytes: usize) -> (SocketAddr, tokio::task::JoinHandle<anyhow::Result<()>>) {
     let any_port = SocketAddr::from((Ipv4Addr::LOCALHOST, 0));
     let service = ServiceArgs {
         metrics_token: None,
@@ -146,46 +145,46 @@ async fn serve(config: WebSocketConfig) -> (SocketAddr, tokio::task::JoinHandle<
     let process = process.expect("a process");
     let listeners = process.listen().expect("free ports");
     let addr = listeners.http_addr().expect("an address");
-    let upgrade = routing::get(move |request| upgrade(request, config));
+    let upgrade = routing::get(move |request| upgrade(request, most_bytes));
     let surface = Surface { api: docs::router().route("/ws", upgrade), grpc: Routes::default() };
     (addr, tokio::spawn(process.serve_on(listeners, vec![(catalog::Service::Gateway, surface)])))
 }
 
-async fn upgrade(mut request: Request, config: WebSocketConfig) -> Response {
+async fn upgrade(mut request: Request, most_bytes: usize) -> Response {
     let (upgrading, _, response) = match handshake(&mut request, &[]) {
         Ok(answer) => answer,
         Err(refused) => return Refused::into_response(refused),
     };
     tokio::spawn(async move {
         if let Ok(upgraded) = upgrading.await {
-            echo(open(upgraded, config).await).await;
+            echo(socket_of(upgraded).expect("a socket of the process"), most_bytes).await;
         }
     });
     response
 }
 
 /// Sends every message back, and ends as every connection does.
-async fn echo(mut ws: WebSocket) {
+async fn echo(socket: (TcpStream, Bytes), most_bytes: usize) {
+    let budget = Arc::new(QueuedBytes::with_budget(64 * ROOM_BYTES));
+    let queue = SendQueue::new(4 * ROOM_BYTES, budget);
+    let mut socket = Socket::reading(socket, &queue, most_bytes);
     // The client of a user.
-    ws.get_mut().lift();
+    socket.identified();
     let end = loop {
-        match ws.next().await {
-            Some(Ok(message @ (Message::Text(_) | Message::Binary(_)))) => {
-                if let Err(error) = ws.send(message).await {
-                    break end_of(&error);
-                }
-            }
-            Some(Ok(Message::Close(_))) | None => break End::Gone,
-            Some(Ok(Message::Ping(_) | Message::Pong(_) | Message::Frame(_))) => {}
-            Some(Err(error)) => break end_of(&error),
+        let frame = match poll_fn(|cx| socket.poll_read(cx)).await {
+            Incoming::Text(text, _) => Frame::around(Form::Text, text.as_bytes()),
+            Incoming::Binary(bytes) => Frame::around(Form::Binary, &bytes),
+            Incoming::Ping(bytes) => Frame::pong(&bytes),
+            Incoming::Control => continue,
+            Incoming::Ended(end) => break end,
+        };
+        queue.push_own(frame);
+        if let Err(end) = socket.written(&queue).await {
+            break end;
         }
     };
-    match close_frame(end) {
-        None => drop(ws.flush().await),
-        Some(frame) => {
-            if ws.send(Message::Close(Some(frame))).await.is_ok() {
-                part(&mut ws, CLOSE_WITHIN).await;
-            }
-        }
+    if socket.say(&queue, end).await.is_ok() && !matches!(end, End::Gone) {
+        queue.detach();
+        socket.part(CLOSE_WITHIN).await;
     }
 }

@@ -2,8 +2,6 @@
 
 use anyhow::ensure;
 
-use crate::report;
-
 /// What was missed so far.
 #[derive(Debug, Default)]
 #[must_use = "it ends the measurement with what was missed"]
@@ -12,13 +10,23 @@ pub struct Goals {
 }
 
 impl Goals {
-    /// Notes a figure that is more than what is promised, both in `unit`.
-    pub fn at_most(&mut self, what: &str, found: f64, promised: f64, unit: &str) {
+    /// Notes a figure that is more than what is promised, both in `unit`. Returns whether the promise is kept.
+    pub fn at_most(&mut self, what: &str, found: f64, promised: f64, unit: &str) -> bool {
         // What is not a number is a miss.
         let is_met = found <= promised;
         if !is_met {
             self.miss(format!("{what}: {found:.2} {unit}, and at most {promised:.2} {unit} are promised"));
         }
+        is_met
+    }
+
+    /// Notes a figure that is less than what is promised, both in `unit`. Returns whether the promise is kept.
+    pub fn at_least(&mut self, what: &str, found: f64, promised: f64, unit: &str) -> bool {
+        let is_met = found >= promised;
+        if !is_met {
+            self.miss(format!("{what}: {found:.2} {unit}, and at least {promised:.2} {unit} are promised"));
+        }
+        is_met
     }
 
     /// Notes a part of the measurement that failed. Returns what another one came to.
@@ -36,8 +44,9 @@ impl Goals {
         Ok(())
     }
 
+    #[expect(clippy::print_stdout, reason = "the figures of a measurement are its product")]
     fn miss(&mut self, what: String) {
-        report(format!("MISSED {what}"));
+        println!("MISSED {what}");
         self.missed.push(what);
     }
 }
@@ -51,18 +60,21 @@ mod tests {
     #[test]
     fn all_that_was_missed_is_named_at_the_end() {
         let mut goals = Goals::default();
-        goals.at_most("a wait", 5.0, 5.0, "s");
+        assert!(goals.at_most("a wait", 5.0, 5.0, "s"));
+        assert!(goals.at_least("a rate", 5.0, 5.0, "a second"));
         assert_eq!(goals.part("a round", Ok(7)), Some(7));
         goals.met().unwrap();
 
         let mut goals = Goals::default();
-        goals.at_most("a wait", 5.1, 5.0, "s");
+        assert!(!goals.at_most("a wait", 5.1, 5.0, "s"));
+        assert!(!goals.at_least("a rate", 4.9, 5.0, "a second"));
         assert_eq!(goals.part::<()>("a round", Err(anyhow!("no answer").context("a request"))), None);
-        goals.at_most("a ratio", f64::NAN, 1.2, "times");
+        assert!(!goals.at_most("a ratio", f64::NAN, 1.2, "times"));
         let text = goals.met().unwrap_err().to_string();
         assert_eq!(
             text,
-            "3 missed:\na wait: 5.10 s, and at most 5.00 s are promised\na round failed: a request: no answer\n\
+            "4 missed:\na wait: 5.10 s, and at most 5.00 s are promised\n\
+             a rate: 4.90 a second, and at least 5.00 a second are promised\na round failed: a request: no answer\n\
              a ratio: NaN times, and at most 1.20 times are promised"
         );
     }

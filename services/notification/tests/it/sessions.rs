@@ -1,0 +1,122 @@
+//! Browsers and apps, and the sessions that subscribed them.
+
+use chrono::{TimeDelta, Utc};
+use contracts::{SessionId, UserId, api::NotificationChannel, event::Ended};
+use kit::testing::{
+    TestUser,
+    receivers::{Browser, Receiver},
+    wait_for,
+};
+use notification::{
+    domain::{NewSubscription, SEEN_FOR},
+    store::NotificationStore as _,
+};
+use serde_json::json;
+
+use super::stand::{PATIENCE, Stand};
+
+const SUBSCRIPTIONS: &str = "/api/notifications/subscriptions";
+
+fn session(name: &str) -> SessionId {
+    name.parse().expect("an id")
+}
+
+/// Signs a user in on a device.
+fn sign_in(stand: &Stand, user: UserId, session: &str) -> TestUser {
+    TestUser { id: user, token: stand.realm.token_with(user, "ben", json!({ "sid": session })) }
+}
+
+/// Waits until a user has so many subscriptions.
+async fn has(stand: &Stand, user: UserId, count: usize) {
+    wait_for("the subscriptions of a user", PATIENCE, || async {
+        let found = stand.store.subscriptions(user).await.expect("a list");
+        (found.len() == count).then_some(())
+    })
+    .await;
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn pushes_end_with_their_session_and_come_again_with_the_next() {
+    let stand = Stand::start().await;
+    let (ann, ben) = (stand.realm.user("ann"), UserId::generate());
+    let (phone, desk) = (sign_in(&stand, ben, "phone"), sign_in(&stand, ben, "desk"));
+    let (browser, pushes) = (Browser::new(), Receiver::start().await);
+    let (other, others) = (Browser::new(), Receiver::start().await);
+    let subscription = browser.subscription(&pushes.url);
+    stand.api.post(&phone, SUBSCRIPTIONS, subscription.clone()).await.ok(200);
+    stand.api.post(&desk, SUBSCRIPTIONS, other.subscription(&others.url)).await.ok(200);
+    stand.listed(ben).await;
+    let chat = stand.found(&[ann.id, ben]);
+    stand.say(chat, 1, ann.id, "to both", &[]);
+    pushes.wait_taken(1).await;
+    others.wait_taken(1).await;
+
+    // By its user on another device, or by a moderator: the log has the same.
+    stand.end(ben, Ended::Session(session("phone")));
+    has(&stand, ben, 1).await;
+    stand.say(chat, 2, ann.id, "to the desk", &[]);
+    others.wait_taken(2).await;
+    let refused = stand.api.post(&phone, SUBSCRIPTIONS, subscription.clone()).await;
+    assert_eq!(refused.code(), "unauthenticated", "its access token is good for some minutes");
+    // The jobs of a text are made together.
+    wait_for("all to be sent", PATIENCE, || async {
+        (stand.waiting(NotificationChannel::WebPush).await == (0, 0)).then_some(())
+    })
+    .await;
+    assert_eq!((pushes.all().len(), others.all().len()), (1, 2));
+
+    // The same browser signs in again. An end that is read again changes nothing.
+    let next = sign_in(&stand, ben, "next");
+    stand.api.post(&next, SUBSCRIPTIONS, subscription).await.ok(200);
+    stand.end(ben, Ended::Session(session("phone")));
+    stand.listed(ben).await;
+    stand.say(chat, 3, ann.id, "to both again", &[]);
+    let taken = pushes.wait_taken(2).await;
+    assert_eq!(browser.open(&taken[1])["seq"], 3);
+    others.wait_taken(3).await;
+}
+
+/// Lets the device of a user be one that was bound so long ago that its session is looked for.
+async fn unseen(stand: &Stand, user: UserId, session: &SessionId) {
+    let [known] = stand.store.subscriptions(user).await.expect("a list").try_into().expect("one");
+    let created_at = Utc::now() - SEEN_FOR - TimeDelta::minutes(1);
+    let (id, session) = (known.id, session.clone());
+    let new = NewSubscription { id, user_id: user, session, target: known.target, created_at };
+    stand.store.subscribe(&new).await.expect("it is bound");
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn a_device_whose_session_ran_out_is_forgotten_at_the_next_look() {
+    let stand = Stand::by_hand().await;
+    let mut users = Vec::new();
+    for name in ["phone", "desk"] {
+        let (user, of) = (UserId::generate(), session(name));
+        let body = Browser::new().subscription(&format!("https://push.example/{name}"));
+        stand.api.post(&sign_in(&stand, user, name), SUBSCRIPTIONS, body).await.ok(200);
+        stand.peers.begin_session(user, &of);
+        users.push((user, of));
+    }
+    let [(ben, phone), (eve, desk)] = &users[..] else { panic!("two") };
+    assert_eq!(stand.maker.look_at_some().await.expect("a look"), 0, "both have just shown a token");
+    unseen(&stand, *ben, phone).await;
+    unseen(&stand, *eve, desk).await;
+    assert_eq!(stand.maker.look_at_some().await.expect("a look"), 2);
+    has(&stand, *ben, 1).await;
+    has(&stand, *eve, 1).await;
+    assert_eq!(stand.peers.sessions_read(), 2);
+    assert_eq!(stand.maker.look_at_some().await.expect("a look"), 0, "they were seen just now");
+
+    unseen(&stand, *ben, phone).await;
+    unseen(&stand, *eve, desk).await;
+    stand.peers.set_down(true);
+    stand.maker.look_at_some().await.expect_err("the auth service does not answer");
+    stand.peers.set_down(false);
+    stand.peers.end_session(phone);
+    has(&stand, *ben, 1).await;
+    // As when the lease has ended.
+    unseen(&stand, *ben, phone).await;
+    unseen(&stand, *eve, desk).await;
+    assert_eq!(stand.maker.look_at_some().await.expect("a look"), 2);
+    has(&stand, *ben, 0).await;
+    has(&stand, *eve, 1).await;
+}
