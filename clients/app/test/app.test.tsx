@@ -8,7 +8,7 @@ import { Kept } from "../src/state/kept";
 import { Texts } from "../src/text/texts";
 import { App } from "../src/ui/app";
 import { FakeMessenger } from "./messenger";
-import { CHAT, entry, ME } from "./stand";
+import { ANNA, CHAT, entry, ME } from "./stand";
 
 let messenger: FakeMessenger;
 
@@ -83,6 +83,39 @@ test("what is sent without a connection goes out once it is back, once", async (
         timeout: 5_000,
     });
     await waitFor(() => expect(screen.queryByText(/No connection/, { selector: ".connection" })).toBeNull());
+});
+
+/** A machine under load is slow, and the next attempt is a minute away. */
+const patience = { timeout: 5_000 };
+const WAKES: Array<[string, () => void]> = [
+    ["whose network is back", () => window.dispatchEvent(new Event("online"))],
+    ["that is seen again", () => document.dispatchEvent(new Event("visibilitychange"))],
+];
+for (const [which, wake] of WAKES) {
+    test(`a page ${which} connects at once, and shows who is online by its connection alone`, async () => {
+        messenger.chat = { kind: "direct", other: ANNA };
+        messenger.presences = [{ user: ANNA, state: "online" }];
+        await opened();
+        const chat = await screen.findByRole("link", { name: /Harbour.*online/ }, patience);
+        vi.spyOn(Math, "random").mockReturnValue(60);
+        act(() => messenger.down());
+        await screen.findByText(/No connection/, { selector: ".connection" }, patience);
+        await waitFor(() => expect(chat.textContent).not.toContain("online"), patience);
+        messenger.up();
+        act(wake);
+        const bar = () => screen.queryByText(/No connection/, { selector: ".connection" });
+        await waitFor(() => expect(bar()).toBeNull(), patience);
+        await waitFor(() => expect(chat.textContent).toContain("online"), patience);
+        vi.restoreAllMocks();
+    });
+}
+
+test("a page whose first connection takes long says so", async () => {
+    messenger.isSlow = true;
+    await opened();
+    await screen.findByRole("navigation", { name: "Chats" });
+    expect(screen.queryByText("Connecting…")).toBeNull();
+    await screen.findByText("Connecting…", {}, patience);
 });
 
 test("what was not sent when the page was closed goes out with the next one, once", async () => {

@@ -21,6 +21,11 @@ export class FakeMessenger {
     isDown = false;
     /** While it takes no connections, and answers calls. */
     isDeaf = false;
+    /** While a connection is begun and comes to nothing. */
+    isSlow = false;
+    /** How the one chat is, and who of the users that are watched is how. */
+    chat: Partial<socket.ChatState> = {};
+    presences: socket.UserPresence[] = [];
 
     install(): void {
         const messenger = this;
@@ -78,7 +83,8 @@ export class FakeMessenger {
             };
             answer({ connected: { session: "s", user: ME, token_expires_in_seconds: 300, ...limits } });
         } else if (frame.sync) {
-            const state = chatState({ head_seq: this.log.length, entries: this.log.slice(-1) });
+            const entries = this.log.slice(-1);
+            const state = chatState({ head_seq: this.log.length, entries, ...this.chat });
             answer({ synced: { chats: [state], cursor: "c", more: false, unread: 0, mentions: 0 } });
         } else if (frame.history) {
             const { after, before } = frame.history;
@@ -93,7 +99,7 @@ export class FakeMessenger {
             this.#socket?.push({
                 stored: { chat: CHAT, key, seq: message.seq, sent_at_ms: message.sent_at_ms },
             });
-        } else if (frame.watch) answer({ watching: { users: [] } });
+        } else if (frame.watch) answer({ watching: { users: this.presences } });
         else if (frame.id !== undefined) answer({ accepted: {} });
     }
 
@@ -158,6 +164,7 @@ class FakeSocket {
         this.#messenger = messenger;
         queueMicrotask(() => {
             if (messenger.isDown || messenger.isDeaf) return this.drop();
+            if (messenger.isSlow) return;
             messenger.connect(this);
             this.onopen();
         });

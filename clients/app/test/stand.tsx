@@ -152,6 +152,7 @@ export async function stand(
         read: vi.fn(),
         typing: vi.fn(),
         activity: vi.fn(),
+        wake: vi.fn(),
         attend: vi.fn(),
         members: vi.fn(async () => [
             { user_id: ME, role: "owner" },

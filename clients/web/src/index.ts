@@ -20,7 +20,7 @@ export * as socket from "./generated/socket.js";
 export * as user from "./generated/user.js";
 export * as groups from "./groups.js";
 export { newKey } from "./key.js";
-export { BackOff, ending, Pulse, type Ending } from "./link.js";
+export { BackOff, ending, Pulse, Wakes, type Ending } from "./link.js";
 export {
     Machine,
     type ErrorCode,

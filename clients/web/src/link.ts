@@ -6,6 +6,10 @@ const FIRST_WAIT_MS = 500;
 const LAST_WAIT_MS = 30_000;
 /** A connection that lived this long was a good one: the next wait is short again. */
 const GOOD_AFTER_MS = 60_000;
+/** Wakes are heeded this far apart: a network that comes and goes costs nothing. */
+const WAKE_PAUSE_MS = 3_000;
+/** The answer to a probe comes within this time: the server asks no other process for it. */
+const PROBE_PATIENCE_MS = 5_000;
 const TOKEN_EXPIRED = 3005;
 const INVALID_TOKEN = 3500;
 const STALE = 3502;
@@ -34,12 +38,43 @@ export class BackOff {
         this.#attempt += 1;
         return random * Math.min(LAST_WAIT_MS, FIRST_WAIT_MS * 2 ** Math.min(this.#attempt, 16));
     }
+
+    /** Makes the next wait short again: how attempts ended on one network says nothing of another. */
+    reset(): void {
+        this.#attempt = 0;
+    }
+}
+
+/** When to heed a program that says that the network or the machine may be back. */
+export class Wakes {
+    #dueAt = Infinity;
+    #heldUntil = -Infinity;
+
+    /** Notes that the program said so. One that comes too soon is heeded later, and not lost: the clock may have stood still since the last one. */
+    note(now: number): void {
+        this.#dueAt = Math.min(this.#dueAt, Math.max(now, this.#heldUntil));
+    }
+
+    /** Returns whether one is to be heeded now, and says so once for all that were noted. */
+    isDue(now: number): boolean {
+        if (now < this.#dueAt) return false;
+        this.#dueAt = Infinity;
+        this.#heldUntil = now + WAKE_PAUSE_MS;
+        return true;
+    }
+
+    /** Notes that a frame came: there is a connection, and nothing to look for. */
+    received(): void {
+        this.#dueAt = Infinity;
+    }
 }
 
 /** The times of one connection, in ms. */
 export class Pulse {
     readonly #silenceMs: number;
     #receivedAt: number;
+    /** A probe is to be answered until then. */
+    #answerBy = Infinity;
     #refreshAt: number;
 
     constructor(connected: Connected, now: number) {
@@ -51,11 +86,20 @@ export class Pulse {
     /** Notes that a frame came. */
     received(now: number): void {
         this.#receivedAt = now;
+        this.#answerBy = Infinity;
     }
 
-    /** Returns whether the server was silent for two of its heartbeats; after a sleep of the machine it is so at once. */
+    /** Notes that the server was asked something, to see whether it is still there. A second probe gives it no more time. */
+    probed(now: number): void {
+        this.#answerBy = Math.min(this.#answerBy, now + PROBE_PATIENCE_MS);
+    }
+
+    /**
+     * Returns whether the server was silent for two of its heartbeats, or after a probe. A machine that slept may find the former at once, or
+     * only that much later: some clocks stand still meanwhile.
+     */
     isSilent(now: number): boolean {
-        return now - this.#receivedAt > this.#silenceMs;
+        return now >= this.#answerBy || now - this.#receivedAt > this.#silenceMs;
     }
 
     /** Returns whether the token is to be replaced; it says so once for each life of a token. */

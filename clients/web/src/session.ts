@@ -12,7 +12,7 @@ import type {
 } from "./generated/socket.js";
 import { codec, offered, type Codec, type Encoding } from "./codec.js";
 import { newKey } from "./key.js";
-import { BackOff, ending, Pulse, SESSION_ENDED, type Ending } from "./link.js";
+import { BackOff, ending, Pulse, SESSION_ENDED, Wakes, type Ending } from "./link.js";
 import { isOfToken, Machine, type ErrorCode, type Event, type Outgoing } from "./machine.js";
 import { CallError, type Identity } from "./messenger.js";
 import { MemoryOutbox, type Outbox } from "./outbox.js";
@@ -80,6 +80,7 @@ export class Session {
     readonly #outbox: Outbox;
     readonly #machine: Machine;
     readonly #backOff = new BackOff();
+    readonly #wakes = new Wakes();
     readonly #listeners = new Map<Event["type"], Set<(event: never) => void>>();
     readonly #settles = new Map<string, Settle[]>();
     readonly #queries = new Map<number, (answer: Extract<Event, { type: "answered" }>) => void>();
@@ -90,9 +91,12 @@ export class Session {
     /** Of the socket, once it is open. */
     #codec: Codec | undefined;
     #pulse: Pulse | undefined;
+    /** The last one that the server was given on this connection. */
+    #token = "";
     #connectedAt: number | undefined;
     #connectTimer: ReturnType<typeof setTimeout> | undefined;
-    #retryTimer: ReturnType<typeof setTimeout> | undefined;
+    /** The next attempt, while there is none. */
+    #retrying: { timer: ReturnType<typeof setTimeout>; fresh: boolean } | undefined;
     #tick: ReturnType<typeof setInterval> | undefined;
     #isFresh = false;
     #isOver = false;
@@ -242,12 +246,38 @@ export class Session {
         this.#deliver();
     }
 
+    /**
+     * Says that the network or the machine may be back, as often as it seems so: it is heeded every few seconds at most. Without a connection
+     * the next attempt is made now, and those after it follow soon. A connection has five seconds to show that it is one, or is replaced.
+     */
+    wake(): void {
+        if (this.#isOver) return;
+        this.#wakes.note(now());
+        this.#heedWakes();
+    }
+
     /** Ends the session. What is not known to be stored stays in the outbox. */
     close(): void {
         this.#end("closed");
     }
 
+    #heedWakes(): void {
+        if (!this.#wakes.isDue(now())) return;
+        this.#backOff.reset();
+        if (this.#pulse) {
+            // The gateway answers it by itself. A token that has expired during a sleep is refused, and then replaced.
+            this.#pulse.probed(now());
+            this.#machine.refresh(this.#token);
+            this.#deliver();
+        } else if (this.#retrying) {
+            const { timer, fresh } = this.#retrying;
+            clearTimeout(timer);
+            void this.#connect(fresh);
+        }
+    }
+
     async #connect(fresh: boolean): Promise<void> {
+        this.#retrying = undefined;
         let token: string;
         try {
             token = await this.#identity.token(fresh);
@@ -260,6 +290,7 @@ export class Session {
         }
         if (this.#isOver) return;
         this.#isFresh = fresh;
+        this.#token = token;
         const socket = new WebSocket(this.#identity.messenger.socket, offered(this.#encoding));
         socket.binaryType = "arraybuffer";
         this.#socket = socket;
@@ -292,6 +323,7 @@ export class Session {
             return;
         }
         this.#pulse?.received(now());
+        this.#wakes.received();
         if (!this.#pulse) {
             if (frame.result?.connected) this.#onConnected(frame.result.connected);
             else if (frame.error) {
@@ -316,6 +348,7 @@ export class Session {
     }
 
     #onTick(): void {
+        this.#heedWakes();
         const pulse = this.#pulse;
         if (pulse?.isSilent(now())) this.#drop("the server fell silent");
         else if (pulse?.isRefreshDue(now())) void this.#refresh(pulse);
@@ -327,6 +360,7 @@ export class Session {
         try {
             const token = await this.#identity.token(true);
             if (this.#pulse !== pulse) return;
+            this.#token = token;
             this.#machine.refresh(token);
             this.#deliver();
         } catch {
@@ -359,10 +393,8 @@ export class Session {
         this.#deliver();
         const lived = this.#connectedAt === undefined ? 0 : now() - this.#connectedAt;
         this.#connectedAt = undefined;
-        this.#retryTimer = setTimeout(
-            () => void this.#connect(fresh),
-            this.#backOff.next(Math.random(), lived),
-        );
+        const waitMs = this.#backOff.next(Math.random(), lived);
+        this.#retrying = { timer: setTimeout(() => void this.#connect(fresh), waitMs), fresh };
     }
 
     #end(why: string): void {
@@ -370,7 +402,7 @@ export class Session {
         this.#isOver = true;
         clearInterval(this.#tick);
         clearTimeout(this.#connectTimer);
-        clearTimeout(this.#retryTimer);
+        clearTimeout(this.#retrying?.timer);
         const socket = this.#socket;
         this.#socket = undefined;
         this.#codec = undefined;

@@ -54,12 +54,23 @@ const REAL_SOCKET = globalThis.WebSocket;
 /** Why attempts failed. */
 let reported: string[] = [];
 
+/** The time of sessions. */
+let clockMs = 0;
+
+/** Lets time pass, and all go on that waits for it. */
+async function pass(ms: number): Promise<void> {
+    clockMs += ms;
+    mock.timers.tick(ms);
+    await turn();
+}
+
 beforeEach(() => {
     FakeSocket.all = [];
     reported = [];
     mock.timers.enable({ apis: ["setTimeout", "setInterval"] });
     // Each wait is as long as it may be.
     mock.method(Math, "random", () => 1);
+    mock.method(performance, "now", () => clockMs);
     globalThis.WebSocket = FakeSocket as unknown as typeof WebSocket;
 });
 
@@ -244,4 +255,103 @@ test("two sends with one key are one message with one outcome", async () => {
         [4, 4],
     );
     session.close();
+});
+
+/** Loses the connection, and attempts until the next one is half a minute away. */
+async function farFromTheNext(): Promise<Session> {
+    const session = await opened();
+    for (const waitMs of [1_000, 2_000, 4_000, 8_000, 16_000]) {
+        lastSocket().onclose({ code: 1006, reason: "" });
+        await pass(waitMs);
+    }
+    lastSocket().onclose({ code: 1006, reason: "" });
+    await pass(100);
+    return session;
+}
+
+test("who wakes a session does not wait for its next attempt, and those after it follow soon", async () => {
+    const session = await farFromTheNext();
+    const before = FakeSocket.all.length;
+    session.wake();
+    await turn();
+    assert.equal(FakeSocket.all.length, before + 1);
+    // A network that is said to be back may not be there yet.
+    lastSocket().onclose({ code: 1006, reason: "" });
+    await pass(1_000);
+    assert.equal(FakeSocket.all.length, before + 2);
+    lastSocket().onopen();
+    lastSocket().say({ id: 1, result: { connected: CONNECTED } });
+    await pass(60_000);
+    assert.equal(FakeSocket.all.length, before + 2, "the attempt that was put forward is not made again");
+    session.close();
+});
+
+test("a network that comes and goes costs an attempt in three seconds", async () => {
+    const session = await farFromTheNext();
+    // Those that follow a wake by themselves are out of the way.
+    mock.method(Math, "random", () => 100);
+    const before = FakeSocket.all.length;
+    for (let count = 0; count < 29; count += 1) {
+        session.wake();
+        await turn();
+        lastSocket().onclose({ code: 1006, reason: "" });
+        await pass(200);
+    }
+    assert.equal(FakeSocket.all.length, before + 2, "in six seconds");
+    session.close();
+});
+
+test("who wakes a session that connects has no second attempt", async () => {
+    const session = await opened();
+    session.wake();
+    await pass(1);
+    session.wake();
+    await pass(3_000);
+    assert.equal(FakeSocket.all.length, 1);
+    session.close();
+});
+
+const ANSWERS = [
+    { result: { refreshed: { token_expires_in_seconds: 200 } } },
+    { error: { code: "unavailable", detail: "the token cannot be checked now", temporary: true } },
+];
+for (const answer of ANSWERS) {
+    test(`a connection that answers a wake with ${JSON.stringify(answer)} stays`, async () => {
+        const session = await connected();
+        session.wake();
+        session.wake();
+        const asked = lastSocket().sent.filter((frame) => "refresh" in frame);
+        assert.deepEqual(asked, [{ id: 3, refresh: { token: "a" } }]);
+        await pass(100);
+        lastSocket().say({ id: 3, ...answer });
+        await pass(4_900);
+        assert.deepEqual([FakeSocket.all.length, reported], [1, []]);
+        assert.equal(
+            lastSocket().sent.some((frame) => "refresh" in frame && frame["id"] !== 3),
+            false,
+            "the second wake has its answer, too",
+        );
+        session.close();
+    });
+}
+
+test("a connection that is dead is replaced in five seconds once the session is woken", async () => {
+    const session = await connected();
+    await pass(10_000);
+    session.wake();
+    await pass(4_800);
+    assert.deepEqual(reported, []);
+    await pass(200);
+    assert.deepEqual(reported, ["the server fell silent"]);
+    await pass(1_000);
+    assert.equal(FakeSocket.all.length, 2);
+    session.close();
+});
+
+test("a session that has ended is not woken", async () => {
+    const session = await connected();
+    session.close();
+    session.wake();
+    await pass(60_000);
+    assert.equal(FakeSocket.all.length, 1);
 });

@@ -65,7 +65,7 @@ async function freePort(): Promise<number> {
 /** A way to a messenger that a test cuts, and whose answers it holds back. */
 export class Way {
     readonly #open = new Set<Socket>();
-    #isDeaf = false;
+    readonly #deaf = new Set<Socket>();
 
     private constructor(
         readonly url: string,
@@ -77,7 +77,7 @@ export class Way {
             const far = createConnection(port, "127.0.0.1");
             way.#open.add(near);
             near.on("data", (data) => far.write(data));
-            far.on("data", (data) => way.#isDeaf || near.write(data));
+            far.on("data", (data) => way.#deaf.has(near) || near.write(data));
             for (const [one, other] of [
                 [near, far],
                 [far, near],
@@ -86,6 +86,7 @@ export class Way {
                 one.on("close", () => {
                     other.destroy();
                     way.#open.delete(near);
+                    way.#deaf.delete(near);
                 });
             }
         }).listen(0, "127.0.0.1");
@@ -98,14 +99,13 @@ export class Way {
         return way;
     }
 
-    /** Loses all that the messenger says from now on, until it is cut. */
+    /** Loses all that the messenger says from now on to whom is connected. */
     deafen(): void {
-        this.#isDeaf = true;
+        for (const socket of this.#open) this.#deaf.add(socket);
     }
 
     cut(): void {
         for (const socket of this.#open) socket.destroy();
-        this.#isDeaf = false;
     }
 }
 

@@ -1,6 +1,6 @@
 import assert from "node:assert/strict";
 import { test } from "node:test";
-import { BackOff, ending, Machine, newKey, Pulse, type socket } from "@posthouse/client";
+import { BackOff, ending, Machine, newKey, Pulse, Wakes, type socket } from "@posthouse/client";
 
 const CONNECTED: socket.Connected = {
     session: "s",
@@ -39,6 +39,49 @@ test("waits double to a bound, and are short again after a good connection", () 
     assert.equal(backOff.next(0.5, 59_999), 15_000);
     assert.equal(backOff.next(0.5, 60_000), 500);
     assert.equal(backOff.next(0), 0);
+    backOff.reset();
+    assert.equal(backOff.next(1), 1_000, "on another network");
+});
+
+test("wakes are heeded at once, then one in three seconds, and none is lost", () => {
+    const wakes = new Wakes();
+    assert.equal(wakes.isDue(0), false);
+    for (const at of [0, 1, 2]) wakes.note(at);
+    assert.deepEqual(
+        [2, 3].map((now) => wakes.isDue(now)),
+        [true, false],
+    );
+    for (const at of [10, 20, 2_000]) wakes.note(at);
+    assert.deepEqual(
+        [3_001, 3_002, 3_003, 60_000].map((now) => wakes.isDue(now)),
+        [false, true, false, false],
+    );
+    wakes.note(60_000);
+    assert.equal(wakes.isDue(60_000), true);
+});
+
+test("a wake before a frame came is answered by that frame", () => {
+    const wakes = new Wakes();
+    wakes.note(0);
+    assert.equal(wakes.isDue(0), true);
+    wakes.note(1);
+    wakes.received();
+    assert.equal(wakes.isDue(60_000), false);
+});
+
+test("a server that does not answer a probe fell silent, and one that does did not", () => {
+    const pulse = new Pulse(CONNECTED, 0);
+    pulse.probed(1_000);
+    pulse.probed(5_000);
+    assert.deepEqual(
+        [5_999, 6_000].map((now) => pulse.isSilent(now)),
+        [false, true],
+        "a second probe gives no more time",
+    );
+    pulse.received(6_000);
+    assert.equal(pulse.isSilent(60_000), false);
+    pulse.probed(60_000);
+    assert.equal(pulse.isSilent(65_000), true);
 });
 
 test("a server that does not ping fell silent", () => {

@@ -235,6 +235,27 @@ test("what was written while a connection was down is filled in, in order", asyn
     }
 });
 
+test("who wakes a session whose connection died without a word has the rest in seconds", async () => {
+    const { way, ann, ben, chat } = await pair();
+    const [a, b] = [observed(ann, chat), observed(ben, chat)];
+    try {
+        await b.session.send(chat, "1");
+        await until("the first is here", () => a.seqs.length === 1);
+        a.session.wake();
+        await a.session.send(chat, "2");
+        assert.equal(a.connections(), 1, "a connection that is well stays");
+        way.deafen();
+        await b.session.send(chat, "3");
+        a.session.wake();
+        await until("the rest is here", () => a.seqs.length >= 3);
+        assert.deepEqual([a.seqs, a.connections()], [[1, 2, 3], 2]);
+    } finally {
+        a.session.close();
+        b.session.close();
+        way.close();
+    }
+});
+
 test("two devices of one user agree on what is read, and the other user learns it", async () => {
     const { way, ann, ben, chat } = await pair();
     const [phone, laptop, b] = [observed(ann, chat), observed(ann, chat), observed(ben, chat)];

@@ -1,34 +1,17 @@
 // Two new users in two browsers, from the address to a closed lid, in one film.
 import { join } from "node:path";
-import type { Browser } from "@playwright/test";
-import { Cable } from "./cable";
 import { report } from "./figures";
 import { Recording } from "./recording";
 import { readUp, type Row } from "./screen";
-import { Actor, configOf, expect, newName, OUT, PASSWORD, test as base } from "./stand";
+import { Actor, configOf, expect, newName, OUT, PASSWORD, test } from "./stand";
 import { Wire, type Stored } from "./wire";
 
 /** How long the lid stays closed, and what arrives meanwhile. */
 const CLOSED_MS = 60_000;
 const ARRIVING = 200;
+const LAST = `letter ${ARRIVING}`;
 /** Less than that is no film of two minutes. */
 const MIN_FILM_BYTES = 100_000;
-
-/** A browser of its own, on a cable that can be cut. */
-type Laptop = { browser: Browser; cable: Cable };
-
-const test = base.extend<{ laptop: Laptop }>({
-    laptop: async ({ playwright, launchOptions, baseURL }, use) => {
-        const { hostname, port } = new URL(baseURL!);
-        const cable = await Cable.to(Number(port === "" ? 80 : port));
-        const rule = `--host-resolver-rules=MAP ${hostname} 127.0.0.1:${cable.port}`;
-        const args = [...(launchOptions.args ?? []), rule];
-        const browser = await playwright.chromium.launch({ ...launchOptions, args });
-        await use({ browser, cable });
-        await browser.close();
-        cable.close();
-    },
-});
 
 // The film is what there is to look at.
 test.use({ trace: "off" });
@@ -101,7 +84,7 @@ test("two new users talk, and one of them closes the lid", async ({ browser, lap
     await expect(boris.message("from the tunnel").getByText("Waiting to be sent")).toBeAttached();
     const everyMs = CLOSED_MS / ARRIVING;
     await wire.post({ username: anna.name, chat, text: "letter", digits: 3, count: ARRIVING, everyMs });
-    await toEnd(anna);
+    await anna.toEnd(LAST);
     await expect(boris.messages.getByText("letter")).toHaveCount(0);
     const openedMs = Date.now();
 
@@ -109,7 +92,7 @@ test("two new users talk, and one of them closes the lid", async ({ browser, lap
     laptop.cable.mend();
     await boris.context.setOffline(false);
     await boris.page.bringToFront();
-    await toEnd(boris);
+    await boris.toEnd(LAST);
     await expect(boris.message("from the tunnel").getByText(/^(Sent|Delivered|Read)$/)).toBeAttached();
     await expect(boris.page.getByText("No connection.")).toHaveCount(0);
     const backMs = Date.now();
@@ -118,7 +101,7 @@ test("two new users talk, and one of them closes the lid", async ({ browser, lap
     await film.say("Everything is there, in order, once");
     const stored = await wire.history({ username: anna.name, chat });
     for (const actor of [anna, boris]) {
-        await toEnd(actor);
+        await actor.toEnd(LAST);
         const rows = await readUp(actor.page, stored.find(isText)!.seq);
         isAsStored(rows, stored);
     }
@@ -198,14 +181,4 @@ async function find(actor: Actor, words: string, text: string): Promise<void> {
     await found.click();
     await expect(dialog).toHaveCount(0);
     await expect(actor.message(text)).toBeInViewport();
-}
-
-/** Goes to the newest messages, where the list is not there already. */
-async function toEnd(actor: Actor): Promise<void> {
-    const button = actor.page.getByRole("button", { name: "To the newest messages" });
-    await expect(async () => {
-        if (await button.isVisible()) await button.click();
-        await expect(actor.message("letter 200")).toBeVisible({ timeout: 1_000 });
-        await expect(button).toHaveCount(0, { timeout: 1_000 });
-    }).toPass({ timeout: 60_000 });
 }

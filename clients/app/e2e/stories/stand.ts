@@ -1,6 +1,7 @@
 // Users in browsers. No story passes with an error in a console, or with a finding of axe.
 import { AxeBuilder } from "@axe-core/playwright";
 import { expect, test as base, type Browser, type BrowserContext, type Page } from "@playwright/test";
+import { Cable } from "./cable";
 
 /** Where pictures, recordings and figures are left. */
 export const OUT = process.env["POSTHOUSE_OUT"] ?? "results";
@@ -164,9 +165,32 @@ export class Actor {
     async open(other: Actor): Promise<void> {
         await this.inList(other).click();
     }
+
+    /** Goes to the newest messages, where the list is not there already, until this one is among them. */
+    async toEnd(text: string): Promise<void> {
+        const button = this.page.getByRole("button", { name: "To the newest messages" });
+        await expect(async () => {
+            if (await button.isVisible()) await button.click();
+            await expect(this.message(text)).toBeVisible({ timeout: 1_000 });
+            await expect(button).toHaveCount(0, { timeout: 1_000 });
+        }).toPass({ timeout: 60_000 });
+    }
 }
 
-export const test = base.extend<{ actors: (count: number) => Promise<Actor[]> }>({
+/** A browser of its own, on a cable that can be cut. */
+type Laptop = { browser: Browser; cable: Cable };
+
+export const test = base.extend<{ actors: (count: number) => Promise<Actor[]>; laptop: Laptop }>({
+    laptop: async ({ playwright, launchOptions, baseURL }, use) => {
+        const { hostname, port } = new URL(baseURL!);
+        const cable = await Cable.to(Number(port === "" ? 80 : port));
+        const rule = `--host-resolver-rules=MAP ${hostname} 127.0.0.1:${cable.port}`;
+        const args = [...(launchOptions.args ?? []), rule];
+        const browser = await playwright.chromium.launch({ ...launchOptions, args });
+        await use({ browser, cable });
+        await browser.close();
+        cable.close();
+    },
     actors: async ({ browser }, use) => {
         const made: Actor[] = [];
         await use(async (wanted) => {

@@ -97,6 +97,13 @@ export class Users extends Source {
     /** What was known may have changed while there was no connection. */
     doubt(): void {
         this.#asked.clear();
+        this.changed();
+    }
+
+    /** Without a connection nothing says how users are. */
+    loseSight(): void {
+        for (const users of this.#typing.values()) for (const timer of users.values()) clearTimeout(timer);
+        this.#typing.clear();
         this.#presences.clear();
         this.changed();
     }

@@ -220,6 +220,11 @@ export class Workspace {
         if (state === "online") this.#renewStanding();
     }
 
+    /** Has the connection looked after, or tried again at once; as often as there is a reason to. */
+    wake(): void {
+        this.#session.wake();
+    }
+
     /** Says that the user types; as often as a key is pressed. */
     typing(id: string): void {
         const now = performance.now();
@@ -355,7 +360,10 @@ export class Workspace {
             this.pins.reload();
             this.#refresh();
         });
-        session.on("disconnected", ({ why }) => this.connection.set("offline", why, session.closeCode));
+        session.on("disconnected", ({ why }) => {
+            this.connection.set("offline", why, session.closeCode);
+            this.users.loseSight();
+        });
         session.on("ended", ({ why }) => {
             // A session that was ended elsewhere may be that of a lost device, in other hands now.
             if (session.closeCode === SESSION_ENDED) this.forgotten = "all";

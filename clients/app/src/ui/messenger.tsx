@@ -1,5 +1,5 @@
 // The messenger of a signed-in user: the list, the open chat, and what opens above them.
-import { lazy, Suspense, useEffect, type ReactNode } from "react";
+import { lazy, Suspense, useEffect, useState, type ReactNode } from "react";
 import { go, usePlace, type AdminScreen, type Place } from "../place";
 import { useSource } from "../shared/source";
 import { Chat } from "./chat";
@@ -43,6 +43,7 @@ export function Messenger({ onSignOut }: { onSignOut: () => Promise<void> }): Re
             say(t("changeRefused", { what: t(`change.${kind}`), why: t(codeKey(code)) }));
     });
     usePresence();
+    useWakes();
     useNotifications();
     return (
         <div
@@ -120,10 +121,19 @@ function skipTo(event: React.MouseEvent): void {
     for (const id of ["thread-composer", "composer"]) document.getElementById(id)?.focus();
 }
 
+/** A first connection that takes longer is waited for: what is shown until then is of an earlier page. */
+const SOON_MS = 1_000;
+
 /** Says that there is no connection; what is sent meanwhile waits. */
 function ConnectionBar(): ReactNode {
     const t = useText();
     const { state, closeCode } = useSource(useWorkspace().connection);
+    const [isLate, setIsLate] = useState(false);
+    useEffect(() => {
+        const timer = setTimeout(() => setIsLate(true), SOON_MS);
+        return () => clearTimeout(timer);
+    }, []);
+    if (state === "connecting" && isLate) return <div className="connection">{t("connection.connecting")}</div>;
     if (state !== "offline") return null;
     const why = closingKey(closeCode);
     return (
@@ -187,5 +197,24 @@ function usePresence(): void {
         document.addEventListener("visibilitychange", say);
         say();
         return () => document.removeEventListener("visibilitychange", say);
+    }, [workspace]);
+}
+
+/**
+ * Has the connection looked after when the network is another one, and when the user comes back, maybe to a machine that slept. A page that the browser
+ * had put away is loaded again in any case.
+ */
+function useWakes(): void {
+    const workspace = useWorkspace();
+    useEffect(() => {
+        const wake = () => workspace.wake();
+        const look = () => document.visibilityState === "visible" && wake();
+        const over = new AbortController();
+        const { signal } = over;
+        window.addEventListener("online", wake, { signal });
+        // A messenger on this machine is there without a network, and others are not: the connection shows which.
+        window.addEventListener("offline", wake, { signal });
+        document.addEventListener("visibilitychange", look, { signal });
+        return () => over.abort();
     }, [workspace]);
 }

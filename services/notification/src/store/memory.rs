@@ -199,7 +199,7 @@ impl Tables {
             }
         }
         for (user, is_called) in told {
-            for Owned { subscription, next_at } in self.subscriptions.values() {
+            for Owned { subscription, next_at, .. } in self.subscriptions.values() {
                 if subscription.user_id != user || !subscription.is_confirmed {
                     continue;
                 }
