@@ -15,7 +15,12 @@ export default defineConfig({
         modulePreload: { polyfill: false },
         reportCompressedSize: false,
     },
-    server: { port: 5174, proxy: { "/k8s": CONSOLE } },
+    server: {
+        port: 5174,
+        proxy: { "/k8s": CONSOLE },
+        // A new tenant begins with an example.
+        fs: { allow: ["..", "../../examples/tenants"] },
+    },
     test: {
         environment: "happy-dom",
         include: ["test/**/*.test.{ts,tsx}"],

@@ -30,7 +30,7 @@ app_build() {
         return
     fi
     client_build "$APP" clients/app clients/web/src ':!clients/app/e2e' ':!clients/app/test' \
-        && client_build "$CONSOLE" clients/console clients/app/{src/shared,src/styles/base.css,scripts/compressed.ts} ':!clients/console/test'
+        && client_build "$CONSOLE" clients/console clients/app/{src/shared,src/styles/base.css,scripts/compressed.ts} examples/tenants ':!clients/console/test'
 }
 
 client_result() { echo "$STATE/$(basename "$1")-tests.json"; }

@@ -5,7 +5,7 @@ use std::{collections::BTreeSet, fs, path::Path};
 use serde_json::Value;
 
 /// Requests that need no `idempotency-key`, and why a repetition does no harm. All others have one.
-const WITHOUT_KEY: [(&str, &str); 29] = [
+const WITHOUT_KEY: [(&str, &str); 30] = [
     ("/api/auth/change-password", "the second is refused: the current password is another one"),
     ("/api/auth/delete-account", "an account is deleted once"),
     ("/api/auth/email/confirm", "a link is good once"),
@@ -21,6 +21,7 @@ const WITHOUT_KEY: [(&str, &str); 29] = [
     ("/api/chats/{chat}/scheduled", "the body has the key of the message"),
     ("/api/chats/{chat}/scheduled/{key}/send", "a message is sent once under its key"),
     ("/api/invites/{code}/join", "a member is in the chat once, and takes one use of the link"),
+    ("/api/media/avatars", "pictures are looked up, and nothing is made"),
     ("/api/media/files/{file}/complete", "an upload is completed once"),
     ("/api/media/previews", "a link is looked at, and nothing is made"),
     ("/api/moderation/appeals", "a user appeals once against a sanction"),

@@ -11,8 +11,9 @@ import { Entry, SendingEntry } from "../src/ui/entry";
 import { Later } from "../src/ui/later";
 import { Dialog } from "../src/ui/parts";
 import { Search } from "../src/ui/search";
+import { Thread } from "../src/ui/thread";
 import { UserPicker } from "../src/ui/user-picker";
-import { ANNA, CHAT, chatState, entry, ME, stand, type Stand } from "./stand";
+import { ANNA, CHAT, chatState, entry, ME, profile, stand, type Stand } from "./stand";
 
 function Written({ on, first = { is: "new" } }: { on: Stand; first?: Writing }) {
     const [writing, setWriting] = useState<Writing>(first);
@@ -109,6 +110,25 @@ test("a member's name is completed by the keyboard and called by its id", async 
     expect(field.getAttribute("aria-activedescendant")).toBe(option.id);
     await userEvent.keyboard("{Enter}now{Enter}");
     expect(on.sent[0]!.post).toEqual({ kind: "text", body: "hi @anna now", mentions: [ANNA] });
+});
+
+test("all members are called by a word, which says how many they are", async () => {
+    const on = await stand(chatState({ member_count: 12 }));
+    on.show(<Written on={on} />);
+    const field = screen.getByRole("textbox", { name: "Message" });
+    await userEvent.type(field, "@al");
+    expect((await screen.findByRole("option")).textContent).toBe("@all all 12 members");
+    await userEvent.keyboard("{Enter}come{Enter}");
+    expect(on.sent[0]!.post).toEqual({ kind: "text", body: "@all come", mentionAll: true });
+});
+
+test("two who talk call no one else", async () => {
+    const on = await stand(chatState({ kind: "direct", other: ANNA }));
+    on.show(<Written on={on} />);
+    await userEvent.type(screen.getByRole("textbox", { name: "Message" }), "@all");
+    expect(screen.queryByRole("option")).toBeNull();
+    await userEvent.keyboard("{Enter}");
+    expect(on.sent[0]!.post).toEqual({ kind: "text", body: "@all" });
 });
 
 test("what is too long is said, not sent and not lost", async () => {
@@ -221,6 +241,89 @@ test("the list counts what is unread, and follows what comes", async () => {
     act(() => on.workspace.chats.take({ type: "elsewhere", message: entry(4, { body: "new" }) }));
     await waitFor(() => expect(link.textContent).toContain("4 unread messages"));
     expect(link.textContent).toContain("new");
+});
+
+test("a chat is muted and archived in its row of the list, and the keyboard goes on at the next row", async () => {
+    const on = await stand();
+    const other = "44444444-4444-4444-8444-444444444444";
+    const page = { chats: [chatState({ chat: other, title: "Lighthouse" })], cursor: "d", more: false };
+    on.workspace.chats.take({ type: "synced", page: { ...page, unread: 0, mentions: 0 } });
+    on.show(<ChatListPanel place={{}} />);
+    const menu = () => screen.getByRole("button", { name: "Actions for Harbour" });
+    await userEvent.click(menu());
+    await userEvent.click(screen.getByRole("menuitem", { name: "Mute…" }));
+    await userEvent.click(await screen.findByRole("button", { name: "1 hour" }));
+    const { updateOwn } = on.workspace;
+    expect(updateOwn).toHaveBeenCalledWith(CHAT, { muted_until_ms: expect.any(Number) });
+    menu().focus();
+    await userEvent.keyboard("{Enter}{End}{Enter}");
+    expect(updateOwn).toHaveBeenLastCalledWith(CHAT, { archived: true });
+    expect(document.activeElement).toBe(screen.getByRole("link", { name: /Lighthouse/ }));
+});
+
+test("the user is called you in what the chat says of them", async () => {
+    const on = await stand();
+    const say = (fields: Parameters<typeof entry>[1]) => {
+        const chats = [chatState({ head_seq: 5, entries: [entry(5, fields)] })];
+        act(() =>
+            on.workspace.chats.take({
+                type: "synced",
+                page: { chats, cursor: "d", more: false, unread: 0, mentions: 0 },
+            }),
+        );
+    };
+    on.show(<ChatListPanel place={{}} />);
+    for (const [fields, text] of [
+        [{ kind: "pin", sender: ME, body: "" }, "You pinned a message"],
+        [{ kind: "role_changed", subject: ME, body: "admin" }, "You are now: admin"],
+        [{ kind: "member_added", subject: ME, body: "" }, "You are in the chat"],
+        [{ kind: "role_changed", subject: ANNA, body: "admin" }, "Anna is now: admin"],
+    ] as const) {
+        say(fields);
+        expect(await screen.findByText(text)).toBeTruthy();
+    }
+});
+
+test("who looks like another in a group is shown with a username, and no one else is", async () => {
+    const eve = "55555555-5555-4555-8555-555555555555";
+    const group = chatState({ member_count: 3 });
+    const on = await stand(group, [entry(1), entry(2, { sender: eve })]);
+    const props = {
+        ...{ chat: group, room: on.room, act: () => undefined, onActive: () => undefined },
+        ...{ isFollowUp: false, isActive: false, isTabbable: true },
+    };
+    on.show([1, 2].map((seq) => <Entry key={seq} {...props} message={on.room.get(seq)!} />));
+    act(() => on.workspace.users.take(profile(eve, "eve", "Eve")));
+    expect(screen.queryByText("@anna")).toBeNull();
+    act(() => on.workspace.users.take(profile(eve, "eve", "Аnna")));
+    const named = async (name: string) => (await screen.findByText(name)).closest("header")!.textContent;
+    expect(await named("@anna")).toBe("Anna @anna");
+    expect(await named("@eve")).toBe("Аnna @eve");
+});
+
+test("a thread has the focus while it is open, and the chat has it afterwards", async () => {
+    const on = await stand(chatState({ head_seq: 1 }), [entry(1)]);
+    Object.assign(on.workspace, { replies: async () => ({ messages: [], more: false }) });
+    const shown = (isOpen: boolean) => (
+        <>
+            <Written on={on} />
+            {isOpen && <Thread chat={chatState({ head_seq: 1 })} seq={1} act={() => undefined} />}
+        </>
+    );
+    const Toggled = () => {
+        const [isOpen, setIsOpen] = useState(true);
+        return (
+            <>
+                {shown(isOpen)}
+                <button onClick={() => setIsOpen(false)}>away</button>
+            </>
+        );
+    };
+    on.show(<Toggled />);
+    await screen.findByRole("heading", { level: 1, name: "Thread" });
+    expect(document.activeElement?.id).toBe("thread-composer");
+    await userEvent.click(screen.getByRole("button", { name: "away" }));
+    expect(document.activeElement?.id).toBe("composer");
 });
 
 test("users with names that look alike are told apart by their usernames", async () => {

@@ -116,7 +116,7 @@ test("contacts and blocks of many pages are all there, and a change is known at 
 
 test("a picture is asked for once, and an address that shows nothing once more", async () => {
     const file = (at: number) => ({ links: { content: `/content/${at}`, expires_at_ms: 0 } });
-    const identity = answering({ [`GET /api/media/avatars/${ANNA}`]: file(1) });
+    const identity = answering({ "POST /api/media/avatars": { items: [{ owner: ANNA, ...file(1) }] } });
     const avatars = new Avatars(identity);
     const of = { user: ANNA };
     avatars.want(of);
@@ -133,6 +133,27 @@ test("a picture is asked for once, and an address that shows nothing once more",
     await vi.waitFor(() => expect(identity.call).toHaveBeenCalledTimes(3));
     avatars.want(none);
     expect(identity.call).toHaveBeenCalledTimes(3);
+});
+
+test("the users of a screen are looked up together, and who has no picture is no refusal", async () => {
+    const users = Array.from({ length: 130 }, (_, at) => `user-${at}`);
+    const links = { content: "/content/7", expires_at_ms: 0 };
+    const identity = answering({
+        "POST /api/media/avatars": { items: [{ owner: "user-7", links }] },
+        "GET /api/media/files/group": { links },
+    });
+    const avatars = new Avatars(identity);
+    for (const user of users) avatars.want({ user });
+    avatars.want({ file: "group" });
+    await vi.waitFor(() => expect(avatars.get({ file: "group" })).toBe("/content/7"));
+    const asked = identity.call.mock.calls.map(([method, path, body]) => [method, path, body]);
+    expect(asked).toEqual([
+        ["POST", "/api/media/avatars", { users: users.slice(0, 100) }],
+        ["POST", "/api/media/avatars", { users: users.slice(100) }],
+        ["GET", "/api/media/files/group", undefined],
+    ]);
+    expect(avatars.get({ user: "user-7" })).toBe("/content/7");
+    expect(avatars.get({ user: "user-8" })).toBeUndefined();
 });
 
 test("a page that shows nothing has no preview, and is asked for once", async () => {

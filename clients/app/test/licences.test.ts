@@ -14,7 +14,8 @@ const ALLOWED = [
 const EXCEPTIONS: Record<string, string> = {
     "axe-core": "MPL-2.0: it reads a page in a test, and no file of it is shipped",
     "@axe-core/playwright": "MPL-2.0: likewise",
-    "parse-cache-control": "BSD-3-Clause by its LICENSE, and its package.json names none; in nothing that is shipped",
+    "parse-cache-control":
+        "BSD-3-Clause by its LICENSE, and its package.json names none; in nothing that is shipped",
     "type-fest": "MIT or CC0-1.0",
     "graceful-fs": "BlueOak-1.0.0: permissive, and in nothing that is shipped",
 };

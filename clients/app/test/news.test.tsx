@@ -1,12 +1,12 @@
 // What a page shows of messages that come while its user looks elsewhere.
-import { waitFor } from "@testing-library/react";
+import { act, waitFor } from "@testing-library/react";
 import type { ReactNode } from "react";
 import { afterEach, beforeEach, expect, test, vi } from "vitest";
 import { installed } from "../src/installed";
 import { placeOf } from "../src/place";
 import { useNotifications } from "../src/ui/notifications";
 import { FakeLocks } from "./locks";
-import { CHAT, chatState, entry, stand, type Stand } from "./stand";
+import { ANNA, CHAT, chatState, entry, ME, profile, stand, type Stand } from "./stand";
 
 const show = vi.fn(async () => undefined);
 
@@ -61,6 +61,58 @@ test("a muted chat, a silent message and who did not ask for it show nothing", a
     (await page()).workspace.onNews({ message: entry(7), chat: chatState() });
     await Promise.resolve();
     expect(show).not.toHaveBeenCalled();
+});
+
+test("a page notifies of what the user wants, and when, as pushes do", async () => {
+    const { workspace } = await page();
+    const { notices } = workspace;
+    const came = async (fields: Parameters<typeof entry>[1] = {}, state = chatState()) => {
+        show.mockClear();
+        workspace.onNews({ message: entry(7, fields), chat: state });
+        await Promise.resolve();
+        return show.mock.calls.length;
+    };
+    notices.preferences = { level: "mentions", shows_text: true };
+    expect(await came()).toBe(0);
+    expect(await came({ mentions: [ME] })).toBe(1);
+    expect(await came({ mentions_all: true })).toBe(1);
+    expect(await came({}, chatState({ kind: "direct", other: ANNA }))).toBe(1);
+    notices.preferences = { level: "none", shows_text: true };
+    expect(await came({ mentions: [ME] })).toBe(0);
+    notices.preferences = { level: "all", shows_text: false };
+    expect(await came({ body: "a secret" })).toBe(1);
+    expect(show).toHaveBeenCalledWith("Harbour", expect.objectContaining({ body: "1 unread message" }));
+});
+
+test("who looks like another is announced with a username", async () => {
+    const { workspace } = await page();
+    const eve = "55555555-5555-4555-8555-555555555555";
+    workspace.users.take(profile(eve, "eve", "Аnna"));
+    workspace.onNews({ message: entry(7, { sender: eve }), chat: chatState() });
+    await waitFor(() => expect(show).toHaveBeenCalledWith("Аnna @eve · Harbour", expect.anything()));
+});
+
+test("quiet hours may last over midnight, and are those of the user's time zone", async () => {
+    const { workspace } = await page();
+    const { notices } = workspace;
+    const quiet = { from: "22:00", to: "07:00", time_zone: "Europe/Moscow" };
+    notices.preferences = { level: "all", shows_text: true, quiet };
+    const wants = (at: string) => notices.wants(entry(7), "direct", ME, Date.parse(at));
+    // Moscow is three hours ahead of UTC.
+    expect(
+        ["18:59", "19:00", "23:30", "03:59", "04:00"].map((time) => wants(`2026-11-30T${time}:00Z`)),
+    ).toEqual([true, false, false, false, true]);
+    notices.preferences = { level: "all", shows_text: true, quiet: { ...quiet, to: "22:00" } };
+    expect(wants("2026-11-30T19:00:00Z")).toBe(true);
+});
+
+test("what the user wants is asked for with a connection, by who is notified here", async () => {
+    const made = await stand(chatState(), [], { services: ["notification"] });
+    made.answers.set("GET /api/notifications/preferences", { level: "none", shows_text: true });
+    made.show(<Page />);
+    expect(made.calls).toEqual([]);
+    act(() => made.workspace.connection.set("online"));
+    await waitFor(() => expect(made.workspace.notices.preferences?.level).toBe("none"));
 });
 
 test("the icon of the installed messenger has what is unread", async () => {

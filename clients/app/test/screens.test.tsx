@@ -276,12 +276,13 @@ test("a message is scheduled in place of being sent, and its draft is gone then"
     const schedule = vi.fn(async () => undefined);
     Object.assign(on.workspace.identity, { schedule });
     on.show(<Written on={on} />);
-    await userEvent.type(screen.getByRole("textbox", { name: "Message" }), "good morning");
+    await userEvent.type(screen.getByRole("textbox", { name: "Message" }), "good morning @here ");
     await choose("Delivery options", "Send later…");
     await userEvent.click(await screen.findByRole("button", { name: "Tomorrow morning" }));
     await userEvent.click(screen.getByRole("button", { name: "Schedule" }));
     await waitFor(() => expect(on.workspace.drafts.get(CHAT).body).toBe(""));
-    const request = expect.objectContaining({ body: "good morning" }) as unknown;
+    const written = { body: "good morning @here", mention_here: true };
+    const request = expect.objectContaining(written) as unknown;
     expect(schedule).toHaveBeenCalledWith(CHAT, request);
     expect(on.sent).toEqual([]);
 });

@@ -1,6 +1,17 @@
+import type { Identity } from "@posthouse/client";
 import { expect, test } from "vitest";
 import { href, placeOf, type Place } from "../src/place";
-import { completed, completions, mentionedIn, wordAt } from "../src/text/mentions";
+import { likeness } from "../src/state/lookalikes";
+import { Users } from "../src/state/users";
+import {
+    callsIn,
+    callsOffered,
+    callsOfMessage,
+    completed,
+    completions,
+    mentionedIn,
+    wordAt,
+} from "../src/text/mentions";
 import { indexOf, rows } from "../src/ui/rows";
 import { ANNA, CHAT, entry, ME, profile } from "./stand";
 
@@ -19,6 +30,61 @@ test("a name is completed where one is written, and nowhere else", () => {
     expect(completions("пет", MEMBERS)).toEqual([MEMBERS[0]]);
     expect(completed("hi @an there", 6, "anna")).toEqual({ text: "hi @anna there", caret: 9 });
     expect(mentionedIn("@anna, see @BOB. not mail@anna", MEMBERS)).toEqual([ANNA, ME]);
+});
+
+test("a word calls many, unless a member has that name", () => {
+    expect(callsOffered("", MEMBERS)).toEqual(["all", "here", "owner", "admins"]);
+    expect(callsOffered("A", MEMBERS)).toEqual(["all", "admins"]);
+    expect(callsOffered(undefined, MEMBERS)).toEqual([]);
+    expect(callsIn("@all, and @HERE. not mail@admins", MEMBERS)).toEqual({
+        mentionAll: true,
+        mentionHere: true,
+    });
+    expect(callsIn("@admins", MEMBERS)).toEqual({ mentionRoles: ["owner", "admin"] });
+    expect(callsIn("@owner", MEMBERS)).toEqual({ mentionRoles: ["owner"] });
+    expect(callsIn("@allies", MEMBERS)).toEqual({});
+    const named = [...MEMBERS, profile(CHAT, "All", "Al L.")];
+    expect(callsOffered("al", named)).toEqual([]);
+    expect(callsIn("@all", named)).toEqual({});
+    expect(callsOfMessage({ mentions_all: true, mention_roles: ["owner", "admin"] })).toEqual([
+        "all",
+        "owner",
+        "admins",
+    ]);
+    expect(callsOfMessage({})).toEqual([]);
+});
+
+test("names that look alike have one likeness, and others have not", () => {
+    for (const [one, other] of [
+        ["Anna", "Аnnа"],
+        ["Anna", " ANNA\u202e\u200b"],
+        ["Alice", "AIice"],
+        ["Martin", "Rnartin".replace("R", "r")],
+        ["Ｐａｕｌ", "Pau1"],
+        ["Zoe", "Z\u0351o\u0322e\u3164"],
+        ["Ann P.", "AnnP"],
+    ] as const) {
+        expect(likeness(one), `${one} and ${other}`).toBe(likeness(other));
+    }
+    for (const [one, other] of [
+        ["Anna", "Hanna"],
+        ["Анна", "Инна"],
+        ["Bob", "Rob"],
+    ] as const) {
+        expect(likeness(one), `${one} and ${other}`).not.toBe(likeness(other));
+    }
+    expect(likeness("\u200b ..")).toBe("");
+});
+
+test("who has a name like that of another is known, until one of them has another name", () => {
+    const users = new Users({} as Identity);
+    const eve = "55555555-5555-4555-8555-555555555555";
+    users.take(profile(ANNA, "anna", "Anna"), profile(ME, "me", "Me"), profile(eve, "eve", "Аnna"));
+    expect([ANNA, eve, ME].map((id) => users.isLikeAnother(id))).toEqual([true, true, false]);
+    users.take(profile(eve, "eve", "Eve"));
+    expect([ANNA, eve].map((id) => users.isLikeAnother(id))).toEqual([false, false]);
+    users.take({ ...profile(eve, "", ""), deleted: true }, { ...profile(ME, "", ""), deleted: true });
+    expect(users.isLikeAnother(eve)).toBe(false);
 });
 
 test("a place is an address, and back", () => {

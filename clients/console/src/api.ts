@@ -46,7 +46,7 @@ export class Refusal extends Error {
 /** Nothing answered. */
 export class Unreachable extends Error {}
 
-export type Verb = "get" | "list" | "patch" | "delete";
+export type Verb = "get" | "list" | "create" | "patch" | "delete";
 type Query = Record<string, string | undefined>;
 type List<T> = { items?: T[]; metadata?: { continue?: string } };
 
@@ -57,6 +57,7 @@ export const paths = {
             : `${GROUP}/namespaces/${namespace}/messengertenants`,
     tenant: (namespace: string, name: string) => `${GROUP}/namespaces/${namespace}/messengertenants/${name}`,
     cells: () => `${GROUP}/messengercells`,
+    cell: (name: string) => `${GROUP}/messengercells/${name}`,
     deployments: (namespace: string) => `/apis/apps/v1/namespaces/${namespace}/deployments`,
     podMetrics: (namespace: string) => `/apis/metrics.k8s.io/v1beta1/namespaces/${namespace}/pods`,
     events: (namespace: string) => `/api/v1/namespaces/${namespace}/events`,
@@ -118,17 +119,19 @@ export class Kubernetes {
         return answer.status?.userInfo?.username ?? "";
     }
 
-    /** Returns whether the user may do something to the tenants of a namespace. It decides nothing: the API server does, at each call. */
-    async may(verb: Verb, namespace: string): Promise<boolean> {
+    /**
+     * Returns whether the user may do something to the tenants of a namespace, or to cells, which have none. It decides nothing: the API server
+     * does, at each call.
+     */
+    async may(verb: Verb, namespace?: string): Promise<boolean> {
+        const resource = namespace === undefined ? "messengercells" : "messengertenants";
         const review = {
             apiVersion: "authorization.k8s.io/v1",
             kind: "SelfSubjectAccessReview",
             spec: {
                 resourceAttributes: {
-                    namespace,
-                    verb,
-                    group: "messenger.posthouse.dev",
-                    resource: "messengertenants",
+                    ...(namespace !== undefined && { namespace }),
+                    ...{ verb, group: "messenger.posthouse.dev", resource },
                 },
             },
         };

@@ -1,7 +1,12 @@
 // Where the user is in the page: the fragment of its address, so that links and the back button lead there. A server never sees it.
 import { useSyncExternalStore } from "react";
 
-export type Place = { at: "tenants" } | { at: "cells" } | { at: "tenant"; namespace: string; name: string };
+export type Place =
+    | { at: "tenants" }
+    | { at: "new" }
+    | { at: "cells" }
+    | { at: "usage" }
+    | { at: "tenant"; namespace: string; name: string };
 
 /** What Kubernetes takes as a name. */
 const NAME = "[a-z0-9](?:[a-z0-9.-]{0,251}[a-z0-9])?";
@@ -10,6 +15,10 @@ export function href(place: Place): string {
     switch (place.at) {
         case "tenants":
             return "#/";
+        case "usage":
+            return "#/usage";
+        case "new":
+            return "#/new";
         case "cells":
             return "#/cells";
         case "tenant":
@@ -20,6 +29,8 @@ export function href(place: Place): string {
 /** Returns the place of a fragment; what is none is the list of tenants. */
 export function placeOf(fragment: string): Place {
     if (fragment === "#/cells") return { at: "cells" };
+    if (fragment === "#/usage") return { at: "usage" };
+    if (fragment === "#/new") return { at: "new" };
     const [, namespace, name] = new RegExp(`^#/tenant/(${NAME})/(${NAME})$`).exec(fragment) ?? [];
     return namespace !== undefined && name !== undefined
         ? { at: "tenant", namespace, name }

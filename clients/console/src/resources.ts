@@ -99,7 +99,7 @@ export type Deployment = {
 };
 
 export type PodMetrics = {
-    metadata: Pick<Metadata, "name">;
+    metadata: Pick<Metadata, "name" | "labels">;
     containers: { name: string; usage: Record<string, string> }[];
 };
 

@@ -204,6 +204,78 @@ test("the room of a cell is a number, and what is left behind there is named", a
     expect(panel.getByText(/kubectl describe mcell local/)).toBeTruthy();
 });
 
+test("a new tenant begins with an example, is planned, and is shown once it is applied", async () => {
+    await opened();
+    await userEvent.click(await screen.findByRole("link", { name: "New tenant" }));
+    await screen.findByRole("heading", { name: "New tenant" });
+    const write = screen.getByRole("button", { name: "Write the manifest" });
+    expect(write).toHaveProperty("disabled", true);
+    await userEvent.type(screen.getByLabelText("Namespace"), "hooli");
+    await userEvent.type(screen.getByLabelText("Name"), "hooli");
+    expect(screen.getByLabelText<HTMLSelectElement>("Cell").value).toBe("local");
+    await userEvent.selectOptions(screen.getByLabelText("Begin with"), "compact");
+    await userEvent.click(write);
+    const field = await screen.findByLabelText<HTMLTextAreaElement>("Manifest, as YAML");
+    expect(field.value).toContain("topology: Compact");
+    expect(screen.getByText(/kubectl create namespace hooli/)).toBeTruthy();
+    await userEvent.click(screen.getByRole("button", { name: "Show the plan" }));
+    await screen.findByRole("region", { name: "Plan" });
+    expect(server.tenants).toHaveLength(2);
+    await userEvent.click(screen.getByRole("button", { name: "Apply" }));
+    await screen.findByRole("heading", { name: "hooli/hooli" });
+    expect(server.tenants).toHaveLength(3);
+    expect(location.hash).toBe("#/tenant/hooli/hooli");
+});
+
+test("a cell is edited with a plan, and who may not reads which role lets them", async () => {
+    server.onApplyCell = (before, text) => {
+        before.spec.routing.domain = /domain: (\S+)/.exec(text)![1]!;
+        return before;
+    };
+    await opened();
+    await screen.findByRole("link", { name: "acme" });
+    goTo("#/cells");
+    await userEvent.click(await screen.findByRole("button", { name: "Edit local" }));
+    const field = screen.getByLabelText<HTMLTextAreaElement>("Manifest, as YAML");
+    expect(field.value).toContain("kind: MessengerCell");
+    await userEvent.clear(field);
+    await userEvent.paste("spec:\n  routing:\n    domain: other.example\n");
+    await userEvent.click(screen.getByRole("button", { name: "Show the plan" }));
+    await userEvent.click(await screen.findByRole("button", { name: "Apply" }));
+    expect((await screen.findAllByText("other.example")).length).toBeGreaterThan(0);
+    expect(server.cells[0]!.spec.routing.domain).toBe("other.example");
+    goTo("#/");
+    server.mayWrite = false;
+    goTo("#/cells");
+    await userEvent.click(await screen.findByRole("button", { name: "Close" }));
+    const edit = await screen.findByRole("button", { name: "Edit local" });
+    await waitFor(() => expect(edit).toHaveProperty("disabled", true));
+    expect(screen.getByText(/posthouse-cell-editor/)).toBeTruthy();
+});
+
+test("usage is of each tenant and of all, by who owns the pods", async () => {
+    const labelled = <T extends { metadata: object }>(of: T, tenant: string): T => ({
+        ...of,
+        metadata: { ...of.metadata, labels: { "messenger.posthouse.dev/tenant": tenant } },
+    });
+    server.deployments = [
+        labelled(deployment("acme-chat", 2), "acme"),
+        labelled(deployment("globex-chat", 1), "globex"),
+    ];
+    const container = { name: "c", usage: { cpu: "250m", memory: "64Mi" } };
+    server.pods = [labelled({ metadata: { name: "p" }, containers: [container] }, "acme")];
+    await opened();
+    await userEvent.click(await screen.findByRole("link", { name: "Usage" }));
+    const row = async (name: string) => within((await screen.findByRole("rowheader", { name })).closest("tr")!);
+    await waitFor(async () => expect((await row("acme")).getByText("2 / 2")).toBeTruthy());
+    expect((await row("acme")).getByText("0.2 cores, 64 MiB")).toBeTruthy();
+    expect((await row("acme")).getByText("0.25 cores, 64 MiB")).toBeTruthy();
+    expect((await row("globex")).getByText("1 / 1")).toBeTruthy();
+    expect((await row("Together")).getByText("0.3 cores, 96 MiB")).toBeTruthy();
+    expect(screen.queryByRole("alert")).toBeNull();
+    expect(screen.getByText(/kubectl top pods -A/)).toBeTruthy();
+});
+
 test("a session that ends asks for a token and keeps what was written", async () => {
     await atTenant();
     await userEvent.click(screen.getByRole("button", { name: "Edit" }));

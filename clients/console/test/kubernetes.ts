@@ -95,6 +95,8 @@ export class FakeKubernetes {
     readonly calls: Call[] = [];
     /** What an apply makes of the text, as the server's reader of YAML would. */
     onApply: (before: Tenant, text: string) => Tenant = (before) => before;
+    /** The same of a cell. */
+    onApplyCell: (before: Cell, text: string) => Cell = (before) => before;
 
     install(): void {
         vi.stubGlobal("fetch", (url: string, options: RequestInit) => this.#fetch(url, options));
@@ -135,6 +137,15 @@ export class FakeKubernetes {
         if (!this.#may(namespace)) return refused(403, `User "${this.username}" cannot do this`);
         if (this.failsLists && namespace === undefined) return refused(500, "etcd is away");
         if (path === `${GROUP}/messengercells`) return this.#list(this.cells, call);
+        const cell = this.cells.find(({ metadata }) => path === `${GROUP}/messengercells/${metadata.name}`);
+        if (cell && method === "GET") return { code: 200, body: cell };
+        if (cell && !this.mayWrite) return refused(403, `User "${this.username}" cannot ${method}`);
+        if (cell) {
+            const changed = this.onApplyCell(structuredClone(cell), call.body);
+            if (call.query.get("dryRun") !== "All")
+                this.cells = this.cells.map((other) => (other === cell ? changed : other));
+            return { code: 200, body: changed };
+        }
         if (path.endsWith("/events")) return this.#list(this.events, call);
         if (path.endsWith("/deployments")) return this.#list(this.deployments, call);
         if (path.endsWith("/pods"))
@@ -145,6 +156,7 @@ export class FakeKubernetes {
         );
         if (name === undefined) return this.#list(mine, call);
         const found = mine.find(({ metadata }) => metadata.name === name);
+        if (!found && method === "PATCH" && this.mayWrite) return this.#create(namespace!, name, call);
         if (!found) return refused(404, `messengertenants "${name}" not found`);
         if (method === "GET") return { code: 200, body: found };
         if (!this.mayWrite) return refused(403, `User "${this.username}" cannot ${method}`);
@@ -154,6 +166,19 @@ export class FakeKubernetes {
             return { code: 200, body: { status: "Success" } };
         }
         return this.#patch(found, call);
+    }
+
+    /** What applying makes of nothing. The names of the text are those of the path. */
+    #create(namespace: string, name: string, { query, body }: Call): Answer {
+        const value = (field: string) => new RegExp(`^ {2}${field}: (\\S+)$`, "m").exec(body)?.[1];
+        if (value("name") !== name || value("namespace") !== namespace)
+            return refused(400, "the name of the object does not match the name on the URL");
+        const made = tenant(name);
+        made.metadata.namespace = namespace;
+        made.spec = { tenantId: value("tenantId")!, cellRef: { name: "local" } };
+        delete made.status;
+        if (query.get("dryRun") !== "All") this.tenants = [...this.tenants, made];
+        return { code: 201, body: made };
     }
 
     #patch(found: Tenant, { query, body }: Call): Answer {

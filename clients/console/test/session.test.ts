@@ -1,7 +1,9 @@
 // A session and an edit over the calls of the page, without components.
 import { beforeEach, expect, test, vi } from "vitest";
 import { Kubernetes, paths, Refusal, Unreachable } from "../src/api";
-import { Changed, Edit } from "../src/state/edit";
+import { CellView } from "../src/state/cell-view";
+import { Changed, Edit, Exists } from "../src/state/edit";
+import { EXAMPLE_NAMES, named, NewTenant } from "../src/state/new-tenant";
 import { OtherUser, remembered, Session } from "../src/state/session";
 import { PolicyChanged, TenantView } from "../src/state/tenant-view";
 import { cell, FakeKubernetes, tenant, TOKEN } from "./kubernetes";
@@ -161,6 +163,95 @@ test("fields of others are named, and taken over only when the user says so", as
     await edit.apply();
     expect(edit.state).toBe("applied");
     expect(server.of("PATCH").map(({ query }) => query.get("force"))).toEqual([null, "true", "true"]);
+});
+
+test("each example is a manifest of one tenant under the names that it is given", async () => {
+    const session = await Session.open(TOKEN, []);
+    for (const example of EXAMPLE_NAMES) {
+        const created = new NewTenant(session);
+        created.set({ example, names: { namespace: "team", name: "hooli", cell: "eu" } });
+        created.begin();
+        const { text } = created.edit!;
+        expect(text.match(/^kind: /gm), example).toHaveLength(1);
+        for (const line of ["  name: hooli", "  namespace: team", "  tenantId: hooli"])
+            expect(text.split("\n"), example).toContain(line);
+        expect(text, example).toMatch(/^ {2}cellRef:\n {4}name: eu$/m);
+        expect(text, example).not.toMatch(/acme|wonka|initech/);
+    }
+});
+
+test("a name that YAML reads as something else is quoted", () => {
+    const text = named("kind: MessengerTenant\nmetadata:\n  name: a\n  namespace: a\nspec:\n  tenantId: a\n", {
+        ...{ namespace: "007", name: "on", cell: "eu" },
+    });
+    expect(text).toContain('  name: "on"\n  namespace: "007"\n');
+    expect(text).toContain('  tenantId: "on"\n');
+});
+
+async function creating(name: string): Promise<NewTenant> {
+    const created = new NewTenant(await Session.open(TOKEN, []));
+    expect(created.names.cell).toBe("local");
+    created.set({ names: { namespace: name, name, cell: "local" } });
+    created.begin();
+    return created;
+}
+
+test("a tenant is planned before it is there, and created as planned", async () => {
+    const { edit, session } = await creating("hooli");
+    await edit!.showPlan();
+    expect(edit!.plan!.base).toEqual({ uid: "", manifest: "" });
+    const lines = edit!.plan!.lines.filter(({ text }) => text !== "");
+    expect(lines.every(({ is }) => is === "added")).toBe(true);
+    expect(lines.map(({ text }) => text)).toContain("  tenantId: hooli");
+    expect(server.tenants).toHaveLength(2);
+    await edit!.apply();
+    expect(edit!.state).toBe("applied");
+    expect(names(session)).toEqual(["acme", "globex", "hooli"]);
+});
+
+test("what is there already is not created again, and stays as it is", async () => {
+    const { edit } = await creating("acme");
+    await edit!.showPlan();
+    expect(edit!.error).toBeInstanceOf(Exists);
+    expect(server.of("PATCH")).toEqual([]);
+    const { edit: other } = await creating("hooli");
+    await other!.showPlan();
+    server.tenants = [...server.tenants, tenant("hooli")];
+    await other!.apply();
+    expect(other!.error).toBeInstanceOf(Exists);
+    expect(server.of("PATCH").map(({ query }) => query.get("dryRun"))).toEqual(["All"]);
+});
+
+test("names that Kubernetes has not make no manifest", async () => {
+    const created = new NewTenant(await Session.open(TOKEN, []));
+    for (const name of ["", "Acme", "a/b", "../x", "-a"]) {
+        created.set({ names: { namespace: "team", name, cell: "local" } });
+        created.begin();
+        expect(created.edit, name).toBeUndefined();
+    }
+});
+
+test("a cell is edited as a tenant is, by who may", async () => {
+    const session = await Session.open(TOKEN, []);
+    const view = CellView.of(session, "local");
+    await view.readRights();
+    expect(view.mayPatch).toBe(true);
+    server.onApplyCell = (before, text) => {
+        before.spec.capacity.tenants = Number(/tenants: (\d+)/.exec(text)![1]);
+        return before;
+    };
+    const edit = new Edit(view, session.cells.value![0]!);
+    edit.write(edit.text.replace("tenants: 5", "tenants: 9"));
+    await edit.showPlan();
+    expect(edit.plan!.lines.filter(({ is }) => is !== "same")).toEqual([
+        { is: "removed", text: "    tenants: 5" },
+        { is: "added", text: "    tenants: 9" },
+    ]);
+    await edit.apply();
+    expect(session.cells.value![0]!.spec.capacity.tenants).toBe(9);
+    server.mayWrite = false;
+    await view.readRights();
+    expect(view.mayPatch).toBe(false);
 });
 
 test("a deletion is of what the user saw: this resource, with this policy", async () => {

@@ -96,6 +96,12 @@ export function avatar(identity: Identity, user: string): Promise<StoredFile> {
     return identity.call("GET", `/api/media/avatars/${user}`);
 }
 
+/** Returns the pictures of those of at most 100 users who have one; `owner` says whose each is. */
+export async function avatars(identity: Identity, users: readonly string[]): Promise<StoredFile[]> {
+    const page: { items: StoredFile[] } = await identity.call("POST", "/api/media/avatars", { users });
+    return page.items;
+}
+
 /** Returns what the page behind a link says of itself; `not_found` where there is nothing to show. The messenger fetches it, and not this device. */
 export function preview(identity: Identity, url: string): Promise<LinkPreview> {
     return identity.call("POST", "/api/media/previews", { url });

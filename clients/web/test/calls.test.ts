@@ -57,6 +57,7 @@ const CALLS: Array<[string, (user: Identity) => Promise<unknown>]> = [
     ["own", (user) => reports.own(user)],
     ["appeal", (user) => reports.appeal(user, ID, "text")],
     ["avatar", (user) => files.avatar(user, ID)],
+    ["avatars", (user) => files.avatars(user, [ID])],
     ["preview", (user) => files.preview(user, "https://a.example/")],
     ["deleteFile", (user) => files.deleteFile(user, ID)],
 ];

@@ -50,7 +50,7 @@ pub(super) fn router(server: Client) -> Router {
             get(read).patch(change).delete(delete),
         )
         .route("/apis/messenger.posthouse.dev/v1alpha1/messengercells", get(read))
-        .route("/apis/messenger.posthouse.dev/v1alpha1/messengercells/{name}", get(read))
+        .route("/apis/messenger.posthouse.dev/v1alpha1/messengercells/{name}", get(read).patch(change))
         // What runs of a tenant, what it takes, and what happened to it.
         .route("/apis/apps/v1/namespaces/{namespace}/deployments", get(read))
         .route("/apis/metrics.k8s.io/v1beta1/namespaces/{namespace}/pods", get(read))

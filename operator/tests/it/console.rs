@@ -142,6 +142,15 @@ async fn a_user_with_rights_in_one_namespace_sees_and_changes_that_one_only() {
         let path = format!("{}?uid={uid}{query}", tenant("theirs"));
         assert_eq!(user.call(Method::DELETE, &path, MERGE, "").await.0, StatusCode::FORBIDDEN, "{query}");
     }
+    // Cells are of those whom the cluster's administrator lets.
+    let larger = json!({"spec": {"capacity": {"tenants": 7}}}).to_string();
+    let cell = format!("{GROUP}/messengercells/dead");
+    assert_eq!(user.call(Method::PATCH, &cell, MERGE, &larger).await.0, StatusCode::FORBIDDEN);
+    let admin = Caller { console: &console, token: TOKEN };
+    let (status, planned) = admin.call(Method::PATCH, &format!("{cell}?dryRun=All"), MERGE, &larger).await;
+    assert_eq!((status, &planned["spec"]["capacity"]["tenants"]), (StatusCode::OK, &json!(7)), "{planned}");
+    let (_, now) = admin.get(&cell).await;
+    assert_eq!(now["spec"]["capacity"]["tenants"], json!(5), "it was a plan");
     // A manifest says where it belongs, and the path where the caller may write: they cannot differ.
     let (status, refusal) = user.apply(&tenant("mine"), &edit).await;
     assert!(status.is_client_error(), "{status}: {refusal}");
@@ -200,6 +209,15 @@ async fn an_edit_is_planned_applied_and_refused_as_kubectl_would() {
         assert!(refusal["message"].as_str().is_some_and(|text| text.contains(expected)), "{to}: {refusal}");
     }
 
+    // What is not there yet is planned and created in the same way.
+    let (path_of_new, new) = (path.replace("/it", "/other"), edit.replace("name: it", "name: other"));
+    let new = new.replace("tenantId: mine", "tenantId: other");
+    let (status, planned) = user.apply(&format!("{path_of_new}?dryRun=All"), &new).await;
+    assert!(status.is_success(), "{status}: {planned}");
+    assert!(tenants(&server, "mine").get_opt("other").await.expect("an answer").is_none(), "it was a plan");
+    let (status, made) = user.apply(&path_of_new, &new).await;
+    assert_eq!((status, &made["spec"]["tenantId"]), (StatusCode::CREATED, &json!("other")), "{made}");
+
     // A pause is one field.
     for paused in [true, false] {
         let body = json!({"spec": {"paused": paused}}).to_string();
@@ -255,7 +273,7 @@ async fn the_console_makes_no_call_that_it_does_not_list_and_lends_no_identity()
         (Method::PUT, tenant("mine")),
         (Method::DELETE, format!("{GROUP}/namespaces/mine/messengertenants")),
         (Method::DELETE, format!("{GROUP}/messengercells/dead")),
-        (Method::PATCH, format!("{GROUP}/messengercells/dead")),
+        (Method::POST, format!("{GROUP}/messengercells")),
     ] {
         let status = admin.call(method.clone(), &path, MERGE, "{}").await.0;
         assert_eq!(status, StatusCode::METHOD_NOT_ALLOWED, "{method} {path}");

@@ -5,8 +5,8 @@ use utoipa::ToSchema;
 
 pub use self::{
     files::{
-        CreateFileRequest, File, FileLinks, FilePurpose, FileRefusal, FileState, FileUpload, PartsUpload,
-        UploadPart, WholeUpload,
+        AvatarsRequest, CreateFileRequest, File, FileLinks, FilePurpose, FileRefusal, FileState, FileUpload,
+        PartsUpload, UploadPart, WholeUpload,
     },
     joining::{
         CreateInviteRequest, CreatedInvite, Invite, InvitePreview, JoinRequest, MAX_INVITE_SECONDS,

@@ -79,6 +79,7 @@ pub fn router(state: AppState) -> OpenApiRouter {
         .routes(routes!(files::get, files::remove))
         .routes(routes!(files::complete))
         .routes(routes!(avatars::get))
+        .routes(routes!(avatars::find))
         .routes(routes!(previews::create))
         .routes(routes!(content::get))
         .with_state(state)

@@ -7,7 +7,7 @@
 //! # Endpoints
 //! - `POST /api/media/files`, `GET` and `DELETE /api/media/files/{file}`, `POST /api/media/files/{file}/complete`: uploads. The bytes go to the
 //!   object store with requests that are signed here.
-//! - `GET /api/media/avatars/{user}`: the pictures of users.
+//! - `GET /api/media/avatars/{user}`, `POST /api/media/avatars` for many at once: the pictures of users.
 //! - `POST /api/media/previews`: what links lead to (see [`preview`]).
 //! - `GET /content/{token}`: the bytes, by links that are short-lived, signed and bound to a user. Whether the user may read the file is checked
 //!   at each request.

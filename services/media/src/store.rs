@@ -83,8 +83,8 @@ pub trait FileStore: Send + Sync + 'static {
         now: DateTime<Utc>,
     ) -> Result<Offered, StoreError>;
 
-    /// Returns the picture of a user.
-    async fn avatar(&self, user_id: UserId) -> Result<Option<File>, StoreError>;
+    /// Returns the pictures of those of these users who have one.
+    async fn avatars(&self, users: &[UserId]) -> Result<Vec<File>, StoreError>;
 
     /// Gives up a user's own file, if no message and no chat has it. The removal of one that no message may have begins; one that is ready
     /// may be in a message that was not read yet, and is left to [`Self::collect`]. Returns what became of it.

@@ -1,9 +1,13 @@
-// Pictures of users and groups. Who has none is asked for once; the letters of the name stand there.
+// Pictures of users and groups. Users of a screen are looked up together, once; for who has no picture the letters of the name stand there.
 import { CallError, files, type Identity, type media } from "@posthouse/client";
 import { Source } from "../shared/source";
 
 /** Lookups at a time. */
 const MAX_LOOKUPS = 4;
+/** Users of a lookup, by the messenger. */
+const MAX_USERS = 100;
+/** What comes to the screen within this time is looked up together. */
+const GATHER_MS = 20;
 
 /** The picture of a user, or a file that a group has as its picture. */
 export type Pictured = { user: string } | { file: string };
@@ -13,7 +17,9 @@ export class Avatars extends Source {
     /** By what is pictured: an address that is good for minutes, and `undefined` for none. */
     readonly #links = new Map<string, string | undefined>();
     readonly #broken = new Set<string>();
-    readonly #queue: Pictured[] = [];
+    #users: string[] = [];
+    readonly #files: string[] = [];
+    #timer: ReturnType<typeof setTimeout> | undefined;
     #lookups = 0;
 
     constructor(identity: Identity) {
@@ -31,8 +37,12 @@ export class Avatars extends Source {
         const name = key(of);
         if (this.#links.has(name)) return;
         this.#links.set(name, undefined);
-        this.#queue.push(of);
-        this.#lookUp();
+        if ("user" in of) this.#users.push(of.user);
+        else this.#files.push(of.file);
+        this.#timer ??= setTimeout(() => {
+            this.#timer = undefined;
+            this.#lookUp();
+        }, GATHER_MS);
     }
 
     /** Notes that an address shows nothing: it was too old, or the picture is gone. It is looked up once more. */
@@ -54,13 +64,10 @@ export class Avatars extends Source {
 
     #lookUp(): void {
         while (this.#lookups < MAX_LOOKUPS) {
-            const of = this.#queue.shift();
-            if (of === undefined) return;
+            const found = this.#next();
+            if (!found) return;
             this.#lookups += 1;
-            const found =
-                "user" in of ? files.avatar(this.#identity, of.user) : files.file(this.#identity, of.file);
             found
-                .then(({ links }) => this.#take(of, links))
                 // Without one the letters stay, and after a fault the next page looks again.
                 .catch((error: unknown) => {
                     if (!(error instanceof CallError)) throw error;
@@ -70,6 +77,20 @@ export class Avatars extends Source {
                     this.#lookUp();
                 });
         }
+    }
+
+    /** Looks up what waits: users together, a file of a group by itself. */
+    #next(): Promise<void> | undefined {
+        if (this.#users.length > 0) {
+            const users = this.#users.slice(0, MAX_USERS);
+            this.#users = this.#users.slice(MAX_USERS);
+            return files.avatars(this.#identity, users).then((found) => {
+                for (const { owner, links } of found) this.#take({ user: owner }, links);
+            });
+        }
+        const file = this.#files.shift();
+        if (file === undefined) return undefined;
+        return files.file(this.#identity, file).then(({ links }) => this.#take({ file }, links));
     }
 
     #take(of: Pictured, links: media.FileLinks | null | undefined): void {

@@ -1,5 +1,5 @@
-// Of what the user is notified while no device of theirs takes messages, when, and where.
-import type { Identity, notification } from "@posthouse/client";
+// Of what the user is notified, when, and where: by pushes and mails while no device of theirs takes messages, and by a page that is not seen.
+import { CallError, type Identity, type notification, type socket } from "@posthouse/client";
 import { Source } from "../shared/source";
 
 export type Preferences = notification.NotificationPreferences;
@@ -17,6 +17,27 @@ export class Notices extends Source {
     constructor(identity: Pick<Identity, "call">) {
         super();
         this.#identity = identity;
+    }
+
+    /** Fetches what the user wants, if it can be. */
+    async loadPreferences(): Promise<void> {
+        try {
+            this.preferences = await this.#identity.call("GET", `${PATH}/preferences`);
+            this.changed();
+        } catch (error) {
+            // What was known is the best guess.
+            if (!(error instanceof CallError)) throw error;
+        }
+    }
+
+    /** Returns whether the user wants to be notified of a message at this time: of any, as long as it is not known. */
+    wants(message: socket.Message, kind: socket.ChatState["kind"], user: string, nowMs: number): boolean {
+        if (!this.preferences) return true;
+        const { level, quiet } = this.preferences;
+        if (quiet && isQuiet(quiet, nowMs)) return false;
+        const { mentions = [], mentions_all, mentions_here } = message;
+        const isCalled = mentions.includes(user) || mentions_all === true || mentions_here === true;
+        return level === "all" || (level === "mentions" && (kind === "direct" || isCalled));
     }
 
     /** Fetches all of it. Throws a `CallError`. */
@@ -62,5 +83,24 @@ export class Notices extends Source {
         await this.#identity.call("DELETE", `${PATH}/subscriptions/${id}`);
         this.subscriptions = this.subscriptions.filter((known) => known.id !== id);
         this.changed();
+    }
+}
+
+const DAY_MINUTES = 24 * 60;
+
+/** Returns whether it is quiet at a time; the hours may last over midnight. */
+function isQuiet({ from, to, time_zone }: notification.QuietHours, nowMs: number): boolean {
+    const minute = (time: string) => {
+        const [hours, minutes] = time.split(":").map(Number);
+        return hours! * 60 + minutes!;
+    };
+    const since = (start: number, end: number) => (end - start + DAY_MINUTES) % DAY_MINUTES;
+    try {
+        const format = new Intl.DateTimeFormat("en-GB", { timeStyle: "short", timeZone: time_zone });
+        const begin = minute(from);
+        return since(begin, minute(format.format(nowMs))) < since(begin, minute(to));
+    } catch {
+        // A browser may not know the time zone of another one.
+        return false;
     }
 }

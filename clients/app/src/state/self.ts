@@ -1,5 +1,5 @@
 // The user's own profile, with the settings that no one else sees.
-import { account, CallError, files, type auth, type Identity, type user } from "@posthouse/client";
+import { account, files, type auth, type Identity, type user } from "@posthouse/client";
 import type { Avatars } from "./avatars";
 import { Source } from "../shared/source";
 import type { Users } from "./users";
@@ -60,11 +60,7 @@ export class Self extends Source {
     }
 
     async #picture(): Promise<string | undefined> {
-        try {
-            return (await files.avatar(this.#identity, this.#identity.user)).id;
-        } catch (error) {
-            if (error instanceof CallError && error.code === "not_found") return undefined;
-            throw error;
-        }
+        const [picture] = await files.avatars(this.#identity, [this.#identity.user]);
+        return picture?.id;
     }
 }

@@ -35,7 +35,7 @@ export class Standing extends Source {
             .sort((one, other) => (other.until_ms ?? Infinity) - (one.until_ms ?? Infinity))[0];
     }
 
-    /** Fetches it. Nothing is pushed of it: a refusal is what tells a client to look. */
+    /** Fetches it. Nothing is pushed of it: `Workspace` says when it is looked for. */
     async load(): Promise<void> {
         try {
             const own = await reports.own(this.#identity);

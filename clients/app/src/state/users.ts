@@ -1,6 +1,7 @@
 // Users as the messenger describes them, how they are at present, and who of them is typing.
 import { CallError, type Identity, type socket, type user } from "@posthouse/client";
 import { Source } from "../shared/source";
+import { likeness } from "./lookalikes";
 
 /** Lookups at a time. */
 const MAX_LOOKUPS = 4;
@@ -12,6 +13,8 @@ export type Profile = user.UserProfile;
 export class Users extends Source {
     readonly #identity: Identity;
     readonly #profiles = new Map<string, Profile>();
+    /** Users by what their names look like. */
+    readonly #alike = new Map<string, Set<string>>();
     /** Those that are looked up or were not found; a new connection looks again. */
     readonly #asked = new Set<string>();
     readonly #queue: string[] = [];
@@ -39,9 +42,15 @@ export class Users extends Source {
         return this.#profiles.get(id);
     }
 
+    /** Returns whether the name of a user looks like that of another one who is here: their usernames tell them apart. */
+    isLikeAnother(id: string): boolean {
+        const profile = this.#profiles.get(id);
+        return profile !== undefined && (this.#alike.get(likenessOf(profile))?.size ?? 0) > 1;
+    }
+
     /** Takes profiles of an earlier page, which are looked up again. */
     recall(profiles: readonly Profile[]): void {
-        for (const profile of profiles) this.#profiles.set(profile.user_id, profile);
+        for (const profile of profiles) this.#put(profile);
         this.changed();
     }
 
@@ -49,7 +58,7 @@ export class Users extends Source {
     take(...profiles: readonly Profile[]): void {
         for (const profile of profiles) {
             this.#asked.add(profile.user_id);
-            this.#profiles.set(profile.user_id, profile);
+            this.#put(profile);
         }
         this.changed();
     }
@@ -99,6 +108,20 @@ export class Users extends Source {
         this.changed();
     }
 
+    #put(profile: Profile): void {
+        const { user_id } = profile;
+        const before = this.#profiles.get(user_id);
+        this.#profiles.set(user_id, profile);
+        const likeness = likenessOf(profile);
+        if (before) {
+            if (likenessOf(before) === likeness) return;
+            this.#alike.get(likenessOf(before))?.delete(user_id);
+        }
+        if (likeness === "") return;
+        const alike = this.#alike.get(likeness) ?? new Set();
+        this.#alike.set(likeness, alike.add(user_id));
+    }
+
     #lookUp(): void {
         while (this.#lookups < MAX_LOOKUPS) {
             const id = this.#queue.shift();
@@ -117,4 +140,9 @@ export class Users extends Source {
                 });
         }
     }
+}
+
+/** A deleted account has no name, and neither has what is no profile. */
+function likenessOf({ deleted, display_name, username }: Profile): string {
+    return deleted ? "" : likeness(display_name || username || "");
 }

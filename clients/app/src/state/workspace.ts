@@ -40,6 +40,8 @@ const MAX_WATCHED = 100;
 const EXPIRE_EVERY_MS = 1_000;
 const TYPING_EVERY_MS = 3_000;
 const REFRESH_EVERY_MS = 300_000;
+/** Nothing is pushed of what moderators decide: who comes back, opens a chat or begins to write learns of it, and not by a refusal. */
+const STANDING_EVERY_MS = 30_000;
 
 /** A message of another user that the page did not show. */
 export type News = { message: socket.Message; chat: socket.ChatState };
@@ -76,6 +78,8 @@ export class Workspace {
     #isCurrent: boolean;
     #typedAt = -Infinity;
     #refreshedAt = -Infinity;
+    /** Absent until it was asked for with a connection. */
+    #standingAt: number | undefined;
     readonly #services: readonly string[];
 
     private constructor(
@@ -203,6 +207,7 @@ export class Workspace {
     attend(id: string | undefined): void {
         this.#open = id;
         this.#watch();
+        this.#renewStanding();
     }
 
     /** Says that the user has seen a chat up to an entry. */
@@ -212,6 +217,7 @@ export class Workspace {
 
     activity(state: "online" | "away"): void {
         this.#session.activity(state);
+        if (state === "online") this.#renewStanding();
     }
 
     /** Has the connection looked after, or tried again at once; as often as there is a reason to. */
@@ -225,6 +231,7 @@ export class Workspace {
         if (now - this.#typedAt < TYPING_EVERY_MS) return;
         this.#typedAt = now;
         this.#session.typing(id);
+        this.#renewStanding();
     }
 
     send(id: string, post: Post): void {
@@ -397,7 +404,14 @@ export class Workspace {
     }
 
     #loadStanding(): void {
-        if (this.#services.includes("moderation")) void this.standing.load();
+        if (!this.#services.includes("moderation")) return;
+        this.#standingAt = performance.now();
+        void this.standing.load();
+    }
+
+    #renewStanding(): void {
+        if (this.#standingAt === undefined || performance.now() - this.#standingAt < STANDING_EVERY_MS) return;
+        this.#loadStanding();
     }
 
     #synced(page: socket.SyncPage): void {

@@ -1,9 +1,20 @@
-// Names of members in a text that is written.
+// Names of members in a text that is written, and the words that call many of them.
+import type { Post, socket } from "@posthouse/client";
 
 /** A member, as far as a mention needs it. */
 export type Named = { user_id: string; username: string; display_name: string };
 
 const MAX_OFFERED = 6;
+
+/**
+ * Words that call many: everyone, who is connected, and who has a role. They are the same in every language, since all members read them. A
+ * member of that name is called alone.
+ */
+export const CALLS = ["all", "here", "owner", "admins"] as const;
+export type Call = (typeof CALLS)[number];
+
+/** What of a message calls many, as a post has it. */
+type Calling = Pick<Extract<Post, { kind: "text" }>, "mentionAll" | "mentionHere" | "mentionRoles">;
 
 /** Returns what stands between an `@` and the caret, and nothing where no name is written. */
 export function wordAt(text: string, caret: number): string | undefined {
@@ -35,10 +46,57 @@ export function completed(text: string, caret: number, username: string): { text
 
 /** Returns the ids of the members whom a text names. */
 export function mentionedIn(text: string, members: readonly Named[]): string[] {
-    const names = new Set(
+    const names = namesIn(text);
+    return members.filter(({ username }) => names.has(username.toLowerCase())).map(({ user_id }) => user_id);
+}
+
+/** Returns the words that call many and begin so. */
+export function callsOffered(word: string | undefined, members: readonly Named[]): Call[] {
+    if (word === undefined) return [];
+    return callsOf(members).filter((call) => call.startsWith(word.toLowerCase()));
+}
+
+/** Returns whom a text calls by such words. */
+export function callsIn(text: string, members: readonly Named[]): Calling {
+    const names = namesIn(text);
+    const called = new Set(callsOf(members).filter((call) => names.has(call)));
+    // The owner is an admin, too.
+    const mentionRoles: Array<"owner" | "admin"> = called.has("admins")
+        ? ["owner", "admin"]
+        : called.has("owner")
+          ? ["owner"]
+          : [];
+    return {
+        ...(called.has("all") && { mentionAll: true }),
+        ...(called.has("here") && { mentionHere: true }),
+        ...(mentionRoles.length > 0 && { mentionRoles }),
+    };
+}
+
+/** Returns the words by which a message calls many. */
+export function callsOfMessage(
+    message: Pick<socket.Message, "mentions_all" | "mentions_here" | "mention_roles">,
+): Call[] {
+    const { mentions_all, mentions_here, mention_roles = [] } = message;
+    return CALLS.filter(
+        (call) =>
+            ({
+                all: mentions_all === true,
+                here: mentions_here === true,
+                owner: mention_roles.includes("owner"),
+                admins: mention_roles.includes("admin"),
+            })[call],
+    );
+}
+
+function callsOf(members: readonly Named[]): Call[] {
+    return CALLS.filter((call) => !members.some(({ username }) => username.toLowerCase() === call));
+}
+
+function namesIn(text: string): Set<string> {
+    return new Set(
         [...text.matchAll(/(?:^|[\s(])@([\w.-]+)/gu)].map(([, name]) =>
             name!.replace(/[.-]+$/, "").toLowerCase(),
         ),
     );
-    return members.filter(({ username }) => names.has(username.toLowerCase())).map(({ user_id }) => user_id);
 }

@@ -1,13 +1,14 @@
 // The user's chats, with what is unread in each.
-import { useMemo, useState, type ReactNode } from "react";
+import { useMemo, useRef, useState, type ReactNode } from "react";
 import { go, href, type Place } from "../place";
 import type { ChatState } from "../state/chats";
 import { useSource } from "../shared/source";
 import { plainText } from "../text/markup";
 import { ChatAvatar } from "./avatar";
+import { ChatRowMenu } from "./chat-menu";
 import { usePage, useText, useWorkspace } from "./context";
-import { useChatName, useUserName } from "./names";
-import { Icon, IconButton, Name, type IconName } from "./parts";
+import { useChatName, useLikeName, useUserName } from "./names";
+import { Icon, IconButton, Name, Username, type IconName } from "./parts";
 import { useSystemText } from "./system";
 
 export function ChatListPanel({ place }: { place: Place }): ReactNode {
@@ -69,17 +70,24 @@ function ChatItem({ chat, isOpen }: { chat: ChatState; isOpen: boolean }): React
     const { texts } = usePage();
     const { users } = useWorkspace();
     const name = useChatName()(chat);
+    const likeName = useLikeName()(chat.other);
     const last = chat.entries.at(-1);
     const { unread, mentions } = chat.watermarks;
     const isMuted = (chat.own.muted_until_ms ?? 0) > Date.now();
     const isOnline = chat.other !== undefined && users.presence(chat.other)?.state === "online";
+    const row = useRef<HTMLLIElement>(null);
+    /** The row goes to the archive or back: who works by the keyboard goes on at the next one. */
+    const leave = () => {
+        const next = row.current?.nextElementSibling ?? row.current?.previousElementSibling;
+        next?.querySelector("a")?.focus();
+    };
     return (
-        <li>
+        <li ref={row}>
             <a href={href({ chat: chat.chat })} aria-current={isOpen ? "page" : undefined} data-muted={isMuted}>
                 <ChatAvatar chat={chat} name={name} isOnline={isOnline} />
                 <span className="title">
                     {chat.own.favourite && <Mark icon="star" label={t("favourite")} />}
-                    <Name text={name} />
+                    <Name text={name} /> <Username of={likeName} />
                     {isMuted && <Mark icon="mute" label={t("muted")} />}
                     {isOnline && <span className="visually-hidden">{t("presence.online")}</span>}
                 </span>
@@ -102,6 +110,7 @@ function ChatItem({ chat, isOpen }: { chat: ChatState; isOpen: boolean }): React
                     </span>
                 )}
             </a>
+            <ChatRowMenu chat={chat} name={name} onArchive={leave} />
         </li>
     );
 }

@@ -15,39 +15,17 @@ const MUTES = [1, 8, 7 * 24] as const;
 /** Later than any clock here: until the user ends it. */
 const FOR_GOOD_MS = Date.UTC(9999, 0);
 
+/** What is done with a chat in its own head, where its panels are, too. */
 export function ChatMenu({ chat, place }: { chat: ChatState; place: Place }): ReactNode {
     const t = useText();
-    const { say } = usePage();
-    const workspace = useWorkspace();
-    const { contacts } = workspace;
+    const { contacts } = useWorkspace();
     useSource(contacts);
     const nameOf = useUserName();
-    const [isMuting, setIsMuting] = useState(false);
-    const { chat: id, own, other } = chat;
-    const isMuted = (own.muted_until_ms ?? 0) > Date.now();
-    /** Changes how the user has the chat; it comes back as an event, and what is refused is said. */
-    const run = (call: Promise<void>, done: string) =>
-        void call.then(
-            () => say(done),
-            (error: unknown) => say(t(errorOf(error).key)),
-        );
-    const change = (request: Parameters<typeof workspace.updateOwn>[1], done: string) =>
-        run(workspace.updateOwn(id, request), done);
+    const { own, muting, run } = useOwnActions(chat);
+    const { other } = chat;
     const panel = (name: NonNullable<Place["panel"]>) => () => go({ ...place, panel: name });
     const items: Array<MenuItem | false | undefined> = [
-        isMuted
-            ? { label: t("unmute"), icon: "mute", onChosen: () => change({ muted_until_ms: 0 }, t("unmuted")) }
-            : { label: t("mute"), icon: "mute", onChosen: () => setIsMuting(true) },
-        {
-            label: t(own.favourite ? "favourite.remove" : "favourite.add"),
-            icon: "star",
-            onChosen: () => change({ favourite: !own.favourite }, t("saved")),
-        },
-        {
-            label: t(own.archived ? "archive.remove" : "archive.add"),
-            icon: "archive",
-            onChosen: () => change({ archived: !own.archived }, t("saved")),
-        },
+        ...own,
         { label: t("pins.title"), icon: "pin", onChosen: panel("pins") },
         { label: t("scheduled.title"), icon: "clock", onChosen: panel("scheduled") },
         { label: t("about.title"), icon: "settings", onChosen: panel("about") },
@@ -65,9 +43,63 @@ export function ChatMenu({ chat, place }: { chat: ChatState; place: Place }): Re
     return (
         <>
             <Menu label={t("chatActions")} items={items} />
-            {isMuting && <Muting chat={chat} onClose={() => setIsMuting(false)} onChosen={change} />}
+            {muting}
         </>
     );
+}
+
+type RowMenuProps = { chat: ChatState; name: string; onArchive: () => void };
+
+/** What is done with a chat in its row of the list. `onArchive` is called before the row may go. */
+export function ChatRowMenu({ chat, name, onArchive }: RowMenuProps): ReactNode {
+    const t = useText();
+    const { own, muting } = useOwnActions(chat, onArchive);
+    return (
+        <>
+            <Menu label={t("chatActions.of", { name })} items={own} />
+            {muting}
+        </>
+    );
+}
+
+/** Returns how the user may have a chat, with the dialog that one of these opens, and `run`, which says what came of a call. */
+function useOwnActions(
+    chat: ChatState,
+    onArchive: () => void = () => undefined,
+): { own: MenuItem[]; muting: ReactNode; run: (call: Promise<void>, done: string) => void } {
+    const t = useText();
+    const { say } = usePage();
+    const workspace = useWorkspace();
+    const [isMuting, setIsMuting] = useState(false);
+    const { favourite, archived, muted_until_ms = 0 } = chat.own;
+    /** It comes back as an event, and what is refused is said. */
+    const run = (call: Promise<void>, done: string) =>
+        void call.then(
+            () => say(done),
+            (error: unknown) => say(t(errorOf(error).key)),
+        );
+    const change = (request: Parameters<typeof workspace.updateOwn>[1], done: string) =>
+        run(workspace.updateOwn(chat.chat, request), done);
+    const own: MenuItem[] = [
+        muted_until_ms > Date.now()
+            ? { label: t("unmute"), icon: "mute", onChosen: () => change({ muted_until_ms: 0 }, t("unmuted")) }
+            : { label: t("mute"), icon: "mute", onChosen: () => setIsMuting(true) },
+        {
+            label: t(favourite ? "favourite.remove" : "favourite.add"),
+            icon: "star",
+            onChosen: () => change({ favourite: !favourite }, t("saved")),
+        },
+        {
+            label: t(archived ? "archive.remove" : "archive.add"),
+            icon: "archive",
+            onChosen: () => {
+                onArchive();
+                change({ archived: !archived }, t("saved"));
+            },
+        },
+    ];
+    const muting = isMuting && <Muting chat={chat} onClose={() => setIsMuting(false)} onChosen={change} />;
+    return { own, muting, run };
 }
 
 type MutingProps = {

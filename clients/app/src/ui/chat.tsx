@@ -10,8 +10,8 @@ import { Composer, type Writing } from "./composer";
 import { usePage, useText, useWorkspace } from "./context";
 import type { Act } from "./entry";
 import { Later } from "./later";
-import { useChatName, useUserName } from "./names";
-import { codeKey, Icon, Name } from "./parts";
+import { useChatName, useLikeName, useUserName } from "./names";
+import { codeKey, Icon, Name, Username } from "./parts";
 import { PinBar } from "./pins";
 import { Thread } from "./thread";
 import { Timeline } from "./timeline";
@@ -48,6 +48,7 @@ function OpenChat({ chat, place }: { chat: ChatState; place: Place & { chat: str
     const { config, say } = usePage();
     const workspace = useWorkspace();
     const name = useChatName()(chat);
+    const likeName = useLikeName()(chat.other);
     const [writing, setWriting] = useState<Writing>({ is: "new" });
     const [isDropped, setIsDropped] = useState(false);
     const takesFiles = config.services.includes("media");
@@ -135,7 +136,7 @@ function OpenChat({ chat, place }: { chat: ChatState; place: Place & { chat: str
                                         : { panel: "user", user: chat.other }),
                                 })}
                             >
-                                <Name text={name} />
+                                <Name text={name} /> <Username of={likeName} />
                             </a>
                         </h1>
                         <Status chat={chat} />

@@ -16,7 +16,15 @@ import type { Upload } from "../state/files";
 import { useSource } from "../shared/source";
 import type { Profile } from "../state/users";
 import { plainText } from "../text/markup";
-import { completed, completions, mentionedIn, wordAt } from "../text/mentions";
+import {
+    callsIn,
+    callsOffered,
+    completed,
+    completions,
+    mentionedIn,
+    wordAt,
+    type Call,
+} from "../text/mentions";
 import { usePage, useText, useWorkspace } from "./context";
 import { Later } from "./later";
 import { Menu } from "./menu";
@@ -74,7 +82,7 @@ export function Composer({ chat, id, writing, onWriting, thread }: Props): React
     // Scheduled messages carry no files.
     const maySchedule = maySend && keepsDraft && uploads.length === 0;
     const [scheduled, setScheduled] = useState<Extract<Post, { kind: "text" }>>();
-    const offered = isClosed ? [] : completions(wordAt(body, caret), members);
+    const offered = isClosed ? [] : offersAt(body, caret, members, chat);
 
     useEffect(() => {
         if (!isEdit) return;
@@ -108,6 +116,7 @@ export function Composer({ chat, id, writing, onWriting, thread }: Props): React
             body: text,
             ...(replyTo !== undefined && { replyTo }),
             ...(mentions.length > 0 && { mentions }),
+            ...(chat.kind !== "direct" && callsIn(text, members)),
         };
     };
     const clear = () => {
@@ -131,8 +140,8 @@ export function Composer({ chat, id, writing, onWriting, thread }: Props): React
         });
         clear();
     };
-    const complete = (profile: Profile) => {
-        const next = completed(body, caret, profile.username);
+    const complete = (offer: Offer) => {
+        const next = completed(body, caret, "call" in offer ? offer.call : offer.username);
         write(next.text);
         setCaret(next.caret);
         requestAnimationFrame(() => field.current?.setSelectionRange(next.caret, next.caret));
@@ -185,19 +194,30 @@ export function Composer({ chat, id, writing, onWriting, thread }: Props): React
             )}
             {offered.length > 0 && (
                 <ul className="completions" role="listbox" id={listId} aria-label={t("mentionWhom")}>
-                    {offered.map((profile, at) => (
+                    {offered.map((offer, at) => (
                         <li
-                            key={profile.user_id}
+                            key={"call" in offer ? offer.call : offer.user_id}
                             id={`${listId}-${at}`}
                             role="option"
                             aria-selected={at === chosen}
                             onPointerDown={(event) => {
                                 event.preventDefault();
-                                complete(profile);
+                                complete(offer);
                             }}
                         >
-                            <Name text={profile.display_name} />{" "}
-                            <span className="username">@{profile.username}</span>
+                            {"call" in offer ? (
+                                <>
+                                    @{offer.call}{" "}
+                                    <span className="username">
+                                        {t(`call.${offer.call}`, { count: chat.member_count })}
+                                    </span>
+                                </>
+                            ) : (
+                                <>
+                                    <Name text={offer.display_name} />{" "}
+                                    <span className="username">@{offer.username}</span>
+                                </>
+                            )}
                         </li>
                     ))}
                 </ul>
@@ -323,6 +343,16 @@ function UploadItem({ chat, upload }: { chat: string; upload: Upload }): ReactNo
             <IconButton icon="close" label={t("removeFile", { name })} onClick={() => files.remove(chat, id)} />
         </li>
     );
+}
+
+/** What completes a name: that of a member, or a word that calls many. */
+type Offer = Profile | { call: Call };
+
+function offersAt(body: string, caret: number, members: readonly Profile[], chat: ChatState): Offer[] {
+    const word = wordAt(body, caret);
+    // Two who talk call no one else.
+    const calls = chat.kind === "direct" ? [] : callsOffered(word, members);
+    return [...completions(word, members), ...calls.map((call) => ({ call }))];
 }
 
 /** Returns the other members of a group, as far as they are known; they are fetched with the first message that is written. */

@@ -7,12 +7,13 @@ import type { Room } from "../state/room";
 import type { Sending } from "../state/sends";
 import { useSource } from "../shared/source";
 import { Markup, plainText } from "../text/markup";
+import { callsOfMessage } from "../text/mentions";
 import { Attachments } from "./attachments";
 import { usePage, useText, useWorkspace } from "./context";
 import { LinkPreview } from "./link-preview";
 import { Menu } from "./menu";
-import { useUserName } from "./names";
-import { codeKey, Icon, IconButton, Name } from "./parts";
+import { useLikeName, useUserName } from "./names";
+import { codeKey, Icon, IconButton, Name, Username } from "./parts";
 import { manages, mayWrite } from "./rights";
 import { useSystemText } from "./system";
 
@@ -52,6 +53,7 @@ function TextEntry({ chat, room, message, isFollowUp, isActive, isTabbable, onAc
     const { sends, users, user } = workspace;
     useSource(sends);
     const nameOf = useUserName();
+    const likeName = useLikeName();
     const ref = useRef<HTMLElement>(null);
     const nameId = useId();
     const [isAsked, setIsAsked] = useState(false);
@@ -64,6 +66,11 @@ function TextEntry({ chat, room, message, isFollowUp, isActive, isTabbable, onAc
     const mayDelete = isOwn || manages(chat);
     const isPinned = message.changes?.pinned_seq !== undefined;
     const usernames = (message.mentions ?? []).flatMap((id) => users.get(id)?.username.toLowerCase() ?? []);
+    const calls = callsOfMessage(message);
+    const isCalled =
+        message.mentions_all === true ||
+        message.mentions_here === true ||
+        message.mentions?.includes(user) === true;
     const copy = (text: string) =>
         void navigator.clipboard.writeText(text).then(
             () => say(t("copied")),
@@ -80,7 +87,7 @@ function TextEntry({ chat, room, message, isFollowUp, isActive, isTabbable, onAc
             className="entry"
             data-own={isOwn}
             data-active={isActive}
-            data-called={!isOwn && (message.mentions_all === true || message.mentions?.includes(user) === true)}
+            data-called={!isOwn && isCalled}
             aria-labelledby={nameId}
             aria-posinset={message.seq}
             aria-setsize={-1}
@@ -98,6 +105,7 @@ function TextEntry({ chat, room, message, isFollowUp, isActive, isTabbable, onAc
                         <Name text={nameOf(message.sender)} />
                     </a>
                 )}{" "}
+                {!isOwn && <Username of={likeName(message.sender)} />}
             </header>
             <div className="bubble">
                 {message.forwarded && (
@@ -115,7 +123,7 @@ function TextEntry({ chat, room, message, isFollowUp, isActive, isTabbable, onAc
                 {message.expired === true && !isDeleted && <p className="gone">{t("messageExpired")}</p>}
                 {isAlive && (
                     <div className="text" dir="auto">
-                        <Markup text={message.body} mentions={usernames} />
+                        <Markup text={message.body} mentions={[...usernames, ...calls]} />
                     </div>
                 )}
                 {message.attachments && (

@@ -105,10 +105,12 @@ export function Members({ chat: id, onClose }: { chat: string; onClose: () => vo
                                 name={nameOf(user_id)}
                                 isOnline={users.presence(user_id)?.state === "online"}
                             />
-                            <a href={href({ chat: id, panel: "user", user: user_id })}>
-                                <Name text={nameOf(user_id)} />
-                            </a>{" "}
-                            <span className="username">@{users.get(user_id)?.username ?? "…"}</span>
+                            <span className="words">
+                                <a href={href({ chat: id, panel: "user", user: user_id })}>
+                                    <Name text={nameOf(user_id)} />
+                                </a>{" "}
+                                <span className="username">@{users.get(user_id)?.username ?? "…"}</span>
+                            </span>
                             {role !== "member" && <span className="role">{t(`role.${role}`)}</span>}
                             <Menu
                                 label={t("memberActions", { name: nameOf(user_id) })}

@@ -43,7 +43,7 @@ export function Menu({ label, items, icon = "more", isRow = false, tabIndex, dis
                 // In what scrolls it would be cut off, behind a dialog it could not be reached, and beside all parts of the page not be found.
                 createPortal(
                     <List label={label} items={offered} isRow={isRow} anchor={button} onClose={close} />,
-                    button.current?.closest("dialog, main, aside") ?? document.body,
+                    button.current?.closest("dialog, main, aside, nav") ?? document.body,
                 )}
         </span>
     );

@@ -117,7 +117,8 @@ export function Messenger({ onSignOut }: { onSignOut: () => Promise<void> }): Re
 /** The fragment of the address is the place: a jump within the page leaves it as it is. */
 function skipTo(event: React.MouseEvent): void {
     event.preventDefault();
-    document.getElementById("composer")?.focus();
+    // A thread may cover the chat, whose field takes no focus then.
+    for (const id of ["thread-composer", "composer"]) document.getElementById(id)?.focus();
 }
 
 /** A first connection that takes longer is waited for: what is shown until then is of an earlier page. */

@@ -17,6 +17,17 @@ export function useUserName(): (id: string) => string {
     };
 }
 
+/** Returns the username of a user whose name looks like that of another, to be shown beside it. One whom the user has named is told apart by that. */
+export function useLikeName(): (id: string | undefined) => string | undefined {
+    const { users, contacts } = useWorkspace();
+    useSource(users);
+    useSource(contacts);
+    return (id) => {
+        if (id === undefined || contacts.get(id)?.name || !users.isLikeAnother(id)) return undefined;
+        return users.known(id)?.username;
+    };
+}
+
 /** Returns what names a chat: its title, or the other user of a direct one. */
 export function useChatName(): (chat: ChatState) => string {
     const nameOf = useUserName();

@@ -5,7 +5,7 @@ import { go } from "../place";
 import { useSource } from "../shared/source";
 import { plainName } from "../text/markup";
 import { usePage, useText, useWorkspace } from "./context";
-import { useChatName } from "./names";
+import { useChatName, useLikeName } from "./names";
 
 const MAX_SHOWN_CHARACTERS = 140;
 /** In this time all tabs of a browser have had a message. */
@@ -19,12 +19,22 @@ export function useNotifications(): void {
 
 function useNews(): void {
     const workspace = useWorkspace();
-    const { preferences, say } = usePage();
+    const { preferences, config, say } = usePage();
+    const { notices, connection } = workspace;
+    const { state } = useSource(connection);
     const t = useText();
     const nameOf = useChatName();
+    const likeName = useLikeName();
+    const hasWishes = config.services.includes("notification") && preferences.notifies;
+    // Nothing is pushed of what another device of the user changes.
+    useEffect(() => {
+        if (hasWishes && state === "online") void notices.loadPreferences();
+    }, [notices, hasWishes, state]);
     useEffect(() => {
         workspace.onNews = ({ message, chat }) => {
-            const sender = plainName(workspace.users.get(message.sender)?.display_name ?? t("someone"));
+            const profile = workspace.users.get(message.sender);
+            const like = likeName(message.sender);
+            const sender = `${plainName(profile?.display_name ?? t("someone"))}${like === undefined ? "" : ` @${like}`}`;
             const text = message.body === "" ? t("sentFile") : message.body.slice(0, MAX_SHOWN_CHARACTERS);
             if (document.visibilityState === "visible" && document.hasFocus()) {
                 say(t("announced", { sender, chat: nameOf(chat), text }));
@@ -34,14 +44,25 @@ function useNews(): void {
             if (
                 !preferences.notifies ||
                 isMuted ||
+                !notices.wants(message, chat.kind, workspace.user, Date.now()) ||
                 !("Notification" in window) ||
                 Notification.permission !== "granted"
             )
                 return;
             const { chat: id, seq } = message;
-            const title = chat.kind === "direct" ? sender : `${sender} · ${nameOf(chat)}`;
+            const isShown = notices.preferences?.shows_text !== false;
+            const name = chat.kind === "direct" ? undefined : nameOf(chat);
+            // As a push has it: without the text there is no sender.
+            const who = [...(isShown ? [sender] : []), ...(name === undefined ? [] : [name])];
+            const title = who.join(" · ") || t("push.title");
+            const count = Math.max(1, chat.watermarks.unread);
             // A chat has one notification, whether the page shows it or a push.
-            const options = { body: text, tag: id, renotify: true, icon: "/app/icon-192.png" };
+            const options = {
+                body: isShown ? text : t("push.unread", { count }),
+                tag: id,
+                renotify: true,
+                icon: "/app/icon-192.png",
+            };
             void onceInBrowser(`${id}/${seq}`, () =>
                 installed.show(title, { ...options, data: { chat: id, seq } }),
             );

@@ -75,6 +75,11 @@ export function Name({ text }: { text: string }): ReactNode {
     return <bdi className="name">{plainName(text)}</bdi>;
 }
 
+/** What tells a user apart from one with a like name; nothing where there is none. */
+export function Username({ of }: { of: string | undefined }): ReactNode {
+    return of === undefined ? null : <span className="username">@{of}</span>;
+}
+
 type AvatarProps = {
     id: string;
     name: string;

@@ -30,6 +30,9 @@ export default function Schedule({ chat, post, onClose, onScheduled }: Props): R
             send_at_ms: atMs,
             ...(post.replyTo !== undefined && { reply_to: post.replyTo }),
             ...(post.mentions && { mentions: post.mentions }),
+            ...(post.mentionAll && { mention_all: true }),
+            ...(post.mentionHere && { mention_here: true }),
+            ...(post.mentionRoles && { mention_roles: post.mentionRoles }),
             ...(post.silent && { silent: true }),
         });
         say(t("schedule.done", { when: texts.date(atMs) }));

@@ -31,11 +31,16 @@ export function Thread({ chat, seq, act }: { chat: ChatState; seq: number; act: 
         .filter(({ post }) => post.kind === "text" && post.replyTo === seq);
     useEffect(() => {
         document.getElementById("thread-composer")?.focus();
+        // Who closes it goes on in the chat. A keyboard on the screen would cover it.
+        return () => {
+            if (!matchMedia("(pointer: coarse)").matches) document.getElementById("composer")?.focus();
+        };
     }, []);
     return (
         <aside className="thread" aria-label={t("thread")}>
             <header>
-                <h2>{t("thread")}</h2>
+                {/* On a phone it is all that is seen of the page. */}
+                <h1>{t("thread")}</h1>
                 <IconButton icon="close" label={t("close")} onClick={() => go({ chat: chat.chat })} />
             </header>
             <div className="messages" role="feed" aria-label={t("thread")}>

@@ -1,13 +1,13 @@
 // Who sees the console: the page as a whole, over the library.
 import { act, render, screen, waitFor } from "@testing-library/react";
 import userEvent from "@testing-library/user-event";
-import { expect, test } from "vitest";
+import { expect, test, vi } from "vitest";
 import { Preferences } from "../../src/preferences";
 import { SignIn } from "../../src/sign-in";
 import { Texts } from "../../src/text/texts";
 import { App } from "../../src/ui/app";
 import { FakeMessenger } from "../messenger";
-import { CHAT } from "../stand";
+import { CHAT, ME } from "../stand";
 
 async function opened(messenger: FakeMessenger, services = ["moderation"]): Promise<void> {
     messenger.install();
@@ -94,6 +94,32 @@ test("who is no moderator any more reads so with the first refusal, and the cons
         timeout: 5_000,
     });
     await waitFor(() => expect(screen.queryByRole("button", { name: "Administration" })).toBeNull());
+});
+
+test("who is muted meanwhile reads so as they begin to write, and what they wrote stays", async () => {
+    const messenger = new FakeMessenger();
+    const mute = { id: "s", user: ME, kind: "mute", note: "Too loud", created_at_ms: 0 };
+    let sanctions: unknown[] = [];
+    messenger.answers.set("GET /api/moderation/own", () => [200, { moderates: false, sanctions, appeals: [] }]);
+    await opened(messenger);
+    await userEvent.click(screen.getByRole("link", { name: /Harbour/ }));
+    const field = await screen.findByRole("textbox", { name: "Message" });
+    await userEvent.type(field, "w");
+    sanctions = [mute];
+    const asked = () => messenger.calls.filter((call) => call === "GET /api/moderation/own").length;
+    // Not with every key, and not by every user who types.
+    expect(asked()).toBe(1);
+    const now = performance.now.bind(performance);
+    vi.spyOn(performance, "now").mockImplementation(() => now() + 60_000);
+    await userEvent.type(field, "h");
+    expect((await screen.findByText(/Too loud/)).closest("[role=status]")).toBeTruthy();
+    expect(asked()).toBe(2);
+    expect(screen.queryByRole("textbox", { name: "Message" })).toBeNull();
+    // Who comes back after it was lifted writes on.
+    sanctions = [];
+    vi.mocked(performance.now).mockImplementation(() => now() + 120_000);
+    document.dispatchEvent(new Event("visibilitychange"));
+    expect(await screen.findByRole("textbox", { name: "Message" })).toHaveProperty("value", "wh");
 });
 
 test("the console is no part of the first load", async () => {

@@ -2,22 +2,38 @@
 import { Source } from "../../../app/src/shared/source";
 import { Refusal } from "../api";
 import { diff, type Line } from "../diff";
-import { manifestOf, type Tenant } from "../resources";
+import { manifestOf, type Cell, type Tenant } from "../resources";
 import { toYaml } from "../yaml";
-import type { TenantView } from "./tenant-view";
+import type { Session } from "./session";
 
-/** What applying would change, and of which tenant. */
+/** Of what a manifest is written. */
+export type Target = {
+    readonly session: Session;
+    readonly path: string;
+    readonly kind: "tenant" | "cell";
+    /** As kubectl names it, for example `mt acme -n acme`. */
+    readonly resource: string;
+    /** Whether applying creates it: nothing of its name may be there. */
+    readonly isNew?: boolean;
+    /** Reads it again after it was applied. */
+    refresh(): Promise<void>;
+};
+
+/** What applying would change, and of which resource. */
 export type Plan = {
     lines: Line[];
     /** The text asks for something that the server leaves as it is. */
     isKept: boolean;
-    /** The manifest that was there, by the server's count. */
+    /** What was there, by the server's count: empty where there was nothing. */
     base: { uid: string; manifest: string };
     takesOver: boolean;
 };
 
-/** The tenant was changed by others while the user looked at the plan. */
+/** The resource was changed by others while the user looked at the plan. */
 export class Changed extends Error {}
+
+/** What was to be created is there: applying would change it. */
+export class Exists extends Error {}
 
 export class Edit extends Source {
     /** What the user writes. */
@@ -31,11 +47,11 @@ export class Edit extends Source {
     #first: string;
 
     constructor(
-        readonly view: TenantView,
-        tenant: Tenant,
+        readonly target: Target,
+        from: Tenant | Cell | string,
     ) {
         super();
-        this.text = this.#first = toYaml(manifestOf(tenant));
+        this.text = this.#first = typeof from === "string" ? from : toYaml(manifestOf(from));
     }
 
     get isBusy(): boolean {
@@ -80,39 +96,51 @@ export class Edit extends Source {
         if (this.isBusy || !plan) return;
         this.#set({ state: "applying", error: undefined });
         try {
-            const { path, session } = this.view;
-            const now = await session.kubernetes.get<Tenant>(path);
-            if (now.metadata.uid !== plan.base.uid || toYaml(manifestOf(now)) !== plan.base.manifest) {
+            const { path, session } = this.target;
+            const now = await this.#now();
+            if (now.uid !== plan.base.uid || now.manifest !== plan.base.manifest) {
                 this.#set({ state: "writing", plan: await this.#planned(), error: new Changed() });
                 return;
             }
             const { takesOver } = plan;
-            const applied = await session.kubernetes.apply<Tenant>(path, this.text, {
+            const applied = await session.kubernetes.apply<Tenant | Cell>(path, this.text, {
                 isPlan: false,
                 takesOver,
             });
             this.text = this.#first = toYaml(manifestOf(applied));
             this.#set({ state: "applied", plan: undefined });
-            await this.view.refresh();
+            await this.target.refresh();
         } catch (error) {
             this.#fail(error);
         }
     }
 
     async #planned(): Promise<Plan> {
-        const { path, session } = this.view;
+        const { path, session } = this.target;
         const takesOver = this.takesOver;
-        const now = await session.kubernetes.get<Tenant>(path);
-        const planned = await session.kubernetes.apply<Tenant>(path, this.text, { isPlan: true, takesOver });
-        const manifest = toYaml(manifestOf(now));
-        const lines = diff(manifest, toYaml(manifestOf(planned)));
+        const base = await this.#now();
+        const options = { isPlan: true, takesOver };
+        const planned = await session.kubernetes.apply<Tenant | Cell>(path, this.text, options);
+        const lines = diff(base.manifest, toYaml(manifestOf(planned)));
         const isChange = lines.some(({ is }) => is !== "same");
-        const base = { uid: now.metadata.uid, manifest };
-        return { lines, isKept: !isChange && this.text.trim() !== manifest.trim(), base, takesOver };
+        return { lines, isKept: !isChange && this.text.trim() !== base.manifest.trim(), base, takesOver };
+    }
+
+    /** Returns what is there. */
+    async #now(): Promise<Plan["base"]> {
+        const { path, session, isNew } = this.target;
+        try {
+            const now = await session.kubernetes.get<Tenant | Cell>(path);
+            if (isNew) throw new Exists();
+            return { uid: now.metadata.uid, manifest: toYaml(manifestOf(now)) };
+        } catch (error) {
+            if (isNew && error instanceof Refusal && error.isNotFound) return { uid: "", manifest: "" };
+            throw error;
+        }
     }
 
     #fail(error: unknown): void {
-        this.view.session.notice(error);
+        this.target.session.notice(error);
         this.#set({ state: "writing", plan: undefined, error });
     }
 

@@ -3,11 +3,12 @@ import { Source } from "../../../app/src/shared/source";
 import { paths, Refusal } from "../api";
 import type { DeletionPolicy, Deployment, KubernetesEvent, PodMetrics, Tenant } from "../resources";
 import { seenAtMs } from "../resources";
-import type { Edit } from "./edit";
+import type { Edit, Target } from "./edit";
 import { taken, type Part, type Session } from "./session";
 
 const REFRESH_MS = 5_000;
-const TENANT_LABEL = "messenger.posthouse.dev/tenant";
+/** Of all that the operator makes for a tenant: the tenant id. */
+export const TENANT_LABEL = "messenger.posthouse.dev/tenant";
 
 /** The deletion policy is another one than the user has read the consequences of. */
 export class PolicyChanged extends Error {}
@@ -15,7 +16,7 @@ export class PolicyChanged extends Error {}
 /** Those of a session, by path: who comes back to a tenant finds what was being written there. */
 const VIEWS = new WeakMap<Session, Map<string, TenantView>>();
 
-export class TenantView extends Source {
+export class TenantView extends Source implements Target {
     tenant: Part<Tenant> = {};
     /** The newest first. */
     events: Part<KubernetesEvent[]> = {};
@@ -27,6 +28,7 @@ export class TenantView extends Source {
     /** What the user writes, until it is applied and closed, or given up. */
     edit: Edit | undefined;
     readonly path: string;
+    readonly kind = "tenant";
 
     /** Returns the view of a tenant, the same one in a session. */
     static of(session: Session, namespace: string, name: string): TenantView {
@@ -45,6 +47,10 @@ export class TenantView extends Source {
     ) {
         super();
         this.path = paths.tenant(namespace, name);
+    }
+
+    get resource(): string {
+        return `mt ${this.name} -n ${this.namespace}`;
     }
 
     /** Whether it was there and is not any more. */

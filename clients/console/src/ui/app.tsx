@@ -6,10 +6,12 @@ import type { Session } from "../state/session";
 import type { Texts } from "../text/texts";
 import { Cells } from "./cells";
 import { PageProvider, usePage, useText } from "./context";
+import { NewTenantScreen } from "./new-tenant";
 import { Boundary, ErrorText } from "./parts";
 import { Renewal, SignInScreen } from "./sign-in-screen";
 import { TenantScreen } from "./tenant";
 import { Tenants } from "./tenants";
+import { UsageScreen } from "./usage";
 
 export function App({ texts }: { texts: Texts }): ReactNode {
     useEffect(() => {
@@ -72,8 +74,13 @@ function Frame({ session, onLeave }: { session: Session; onLeave: () => void }):
             <header className="top">
                 <strong>{t("title")}</strong>
                 <nav aria-label={t("title")}>
-                    <Link to={{ at: "tenants" }} isCurrent={place.at !== "cells"} text={t("tenants")} />
+                    <Link
+                        to={{ at: "tenants" }}
+                        isCurrent={place.at !== "cells" && place.at !== "usage"}
+                        text={t("tenants")}
+                    />
                     <Link to={{ at: "cells" }} isCurrent={place.at === "cells"} text={t("cells")} />
+                    <Link to={{ at: "usage" }} isCurrent={place.at === "usage"} text={t("usage")} />
                 </nav>
                 <span className="hint">{t("signedInAs", { name: username })}</span>
                 {asOfMs > 0 && <span className="hint">{t("refreshedAt", { time: texts.time(asOfMs) })}</span>}
@@ -106,6 +113,10 @@ function Screen({ session, place }: { session: Session; place: Place }): ReactNo
     switch (place.at) {
         case "tenants":
             return <Tenants session={session} />;
+        case "usage":
+            return <UsageScreen session={session} />;
+        case "new":
+            return <NewTenantScreen session={session} />;
         case "cells":
             return <Cells session={session} />;
         case "tenant":

@@ -1,12 +1,15 @@
 // The cells: how many tenants each carries and may carry, and what is the matter with it.
-import { Fragment, type ReactNode } from "react";
+import { Fragment, useEffect, useState, type ReactNode } from "react";
 import { useSource } from "../../../app/src/shared/source";
 import { Refusal } from "../api";
 import { href } from "../place";
 import { byUrgency, manifestOf, readyOf, type Cell } from "../resources";
+import { CellView } from "../state/cell-view";
+import { Edit } from "../state/edit";
 import type { Session } from "../state/session";
 import { toYaml } from "../yaml";
 import { usePage, useText } from "./context";
+import { EditForm } from "./edit-form";
 import { Age, Commands, ErrorText, Matter } from "./parts";
 
 export function Cells({ session }: { session: Session }): ReactNode {
@@ -30,6 +33,9 @@ function CellCard({ cell, session }: { cell: Cell; session: Session }): ReactNod
     const t = useText();
     const { texts } = usePage();
     const { metadata, spec, status } = cell;
+    const [view] = useState(() => CellView.of(session, metadata.name));
+    const { edit, mayPatch } = useSource(view);
+    useEffect(() => void view.readRights(), [view]);
     const [placed, capacity] = [status?.tenants ?? 0, spec.capacity.tenants];
     const room = capacity - placed;
     const roomText =
@@ -117,12 +123,25 @@ function CellCard({ cell, session }: { cell: Cell; session: Session }): ReactNod
                     </ul>
                 </>
             )}
-            <details>
-                <summary>{t("manifest")}</summary>
-                <pre role="group" tabIndex={0} aria-label={t("manifest")}>
-                    {toYaml(manifestOf(cell))}
-                </pre>
-            </details>
+            {edit ? (
+                <EditForm edit={edit} onClose={() => view.setEdit(undefined)} />
+            ) : (
+                <details>
+                    <summary>{t("manifest")}</summary>
+                    <pre role="group" tabIndex={0} aria-label={t("manifest")}>
+                        {toYaml(manifestOf(cell))}
+                    </pre>
+                    <button
+                        type="button"
+                        disabled={mayPatch === false}
+                        aria-label={t("cell.edit", { name: metadata.name })}
+                        onClick={() => view.setEdit(new Edit(view, cell))}
+                    >
+                        {t("edit")}
+                    </button>
+                    {mayPatch === false && <p className="hint">{t("noRight.patchCells")}</p>}
+                </details>
+            )}
             <Commands
                 commands={[
                     `kubectl get mcell ${metadata.name} -o yaml`,

@@ -6,7 +6,14 @@ import type { Edit, Plan } from "../state/edit";
 import { usePage, useText } from "./context";
 import { Commands, ErrorText } from "./parts";
 
-export function EditForm({ edit, onClose }: { edit: Edit; onClose: () => void }): ReactNode {
+type Props = {
+    edit: Edit;
+    onClose: () => void;
+    /** What follows where nothing is left to do here; else the user closes it. */
+    onApplied?: () => void;
+};
+
+export function EditForm({ edit, onClose, onApplied }: Props): ReactNode {
     const t = useText();
     const { say } = usePage();
     const { text, plan, error, state, isBusy, conflicts, takesOver, isDirty } = useSource(edit);
@@ -14,7 +21,10 @@ export function EditForm({ edit, onClose }: { edit: Edit; onClose: () => void })
     const field = useRef<HTMLTextAreaElement>(null);
     useEffect(() => field.current?.focus(), []);
     useEffect(() => {
-        if (state === "applied") say(t("edit.applied"));
+        if (state !== "applied") return;
+        if (onApplied) onApplied();
+        else say(t("edit.applied"));
+        // Once for an edit, whatever the page is rendered for meanwhile.
     }, [state, say, t]);
     useEffect(() => {
         // What was written is not lost with the tab without a word.
@@ -23,7 +33,8 @@ export function EditForm({ edit, onClose }: { edit: Edit; onClose: () => void })
         window.addEventListener("beforeunload", ask);
         return () => window.removeEventListener("beforeunload", ask);
     }, [isDirty]);
-    const { namespace, name } = edit.view;
+    const { kind, resource, isNew } = edit.target;
+    const file = `${kind}.yaml`;
     const flags = `--server-side --field-manager posthouse-console${takesOver ? " --force-conflicts" : ""}`;
     return (
         <form
@@ -94,9 +105,9 @@ export function EditForm({ edit, onClose }: { edit: Edit; onClose: () => void })
             </div>
             <Commands
                 commands={[
-                    `kubectl get mt ${name} -n ${namespace} -o yaml > tenant.yaml`,
-                    `kubectl diff -f tenant.yaml ${flags}`,
-                    `kubectl apply -f tenant.yaml ${flags}`,
+                    ...(isNew ? [] : [`kubectl get ${resource} -o yaml > ${file}`]),
+                    `kubectl diff -f ${file} ${flags}`,
+                    `kubectl apply -f ${file} ${flags}`,
                 ]}
             />
         </form>

@@ -4,7 +4,7 @@ import { Field as PlainField } from "../../../app/src/shared/fields";
 import { useModal } from "../../../app/src/shared/modal";
 import { Refusal, Unreachable } from "../api";
 import { stepOf, type Condition, type Phase } from "../resources";
-import { Changed } from "../state/edit";
+import { Changed, Exists } from "../state/edit";
 import { OtherUser } from "../state/session";
 import { PolicyChanged } from "../state/tenant-view";
 import type { Key } from "../text/texts";
@@ -16,6 +16,7 @@ export { useCall } from "../../../app/src/shared/call";
 /** Returns the key of what an error means to the user, and Kubernetes' own words where it has some. */
 export function errorOf(error: unknown): { key: Key; message?: string } {
     if (error instanceof Changed) return { key: "error.changed" };
+    if (error instanceof Exists) return { key: "error.exists" };
     if (error instanceof PolicyChanged) return { key: "error.policyChanged" };
     if (error instanceof OtherUser) return { key: "error.otherUser" };
     if (error instanceof Unreachable) return { key: "error.unreachable" };

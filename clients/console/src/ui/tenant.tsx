@@ -78,7 +78,8 @@ function Overview({
     const isDeleting = metadata.deletionTimestamp !== undefined;
     return (
         <section className="panel" aria-label={t("overview")}>
-            <p className="lead">
+            {/* It changes by itself while the operator goes on. */}
+            <p className="lead" aria-live="polite">
                 <PhaseMark phase={phaseOf(tenant)} /> {ready && <Matter condition={ready} />}
             </p>
             <dl>

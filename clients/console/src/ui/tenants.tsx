@@ -19,6 +19,9 @@ export function Tenants({ session }: { session: Session }): ReactNode {
             <h1>{t("tenants")}</h1>
             <ErrorText error={tenants.error} />
             <Scope session={session} />
+            <p>
+                <a href={href({ at: "new" })}>{t("new.title")}</a>
+            </p>
             {tenants.value && (
                 <ul className="counts">
                     <li>{t("tenants.count", { count: all.length })}</li>

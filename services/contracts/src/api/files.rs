@@ -182,6 +182,15 @@ pub struct UploadPart {
     pub url: Option<String>,
 }
 
+/// `POST /api/media/avatars`
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize, ToSchema)]
+#[serde(deny_unknown_fields)]
+pub struct AvatarsRequest {
+    /// Whose pictures.
+    #[schema(max_items = 100)]
+    pub users: Vec<UserId>,
+}
+
 /// Where a file is fetched. The addresses are paths of the messenger, and good for a few minutes and for the caller: whether the caller may
 /// read the file is checked each time.
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize, ToSchema)]

@@ -396,15 +396,15 @@ impl FileStore for MemoryStore {
         Ok(Offered::Files(files))
     }
 
-    async fn avatar(&self, user_id: UserId) -> Result<Option<File>, StoreError> {
+    async fn avatars(&self, users: &[UserId]) -> Result<Vec<File>, StoreError> {
         let tables = self.tables();
         let is_avatar = |row: &&Row| {
-            row.file.owner == user_id
+            users.contains(&row.file.owner)
                 && row.file.purpose == FilePurpose::Avatar
                 && row.free_since.is_none()
                 && row.is_ready()
         };
-        Ok(tables.files.values().find(is_avatar).map(|row| row.file.clone()))
+        Ok(tables.files.values().filter(is_avatar).map(|row| row.file.clone()).collect())
     }
 
     async fn discard(

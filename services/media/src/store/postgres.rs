@@ -429,14 +429,16 @@ impl FileStore for PostgresStore {
         Ok(Offered::Files(files))
     }
 
-    #[tracing::instrument(name = "media.store.avatar", skip_all, fields(user = %user_id))]
-    async fn avatar(&self, user_id: UserId) -> Result<Option<File>, StoreError> {
+    #[tracing::instrument(name = "media.store.avatars", skip_all, fields(users = users.len()))]
+    async fn avatars(&self, users: &[UserId]) -> Result<Vec<File>, StoreError> {
         let sql = concat!(
             "SELECT ",
             file_columns!(),
-            " FROM files WHERE owner_id = $1 AND purpose = 'avatar' AND free_since IS NULL AND state = 'ready'"
+            " FROM files
+             WHERE owner_id = ANY ($1) AND purpose = 'avatar' AND free_since IS NULL AND state = 'ready'"
         );
-        self.one(sql, |query| query.bind(user_id.0)).await.map_err(StoreError::Read)
+        let owners: Vec<_> = users.iter().map(|user| user.0).collect();
+        self.many(sql, |query| query.bind(owners)).await.map_err(StoreError::Read)
     }
 
     #[tracing::instrument(name = "media.store.discard", skip_all, fields(file = %file_id))]

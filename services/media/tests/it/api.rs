@@ -419,8 +419,18 @@ async fn a_user_has_one_picture_that_all_users_read() {
     let seen = avatar().await.ok(200);
     assert_eq!(seen["id"], second["id"]);
     assert_eq!(stand.fetch(&seen["links"]["thumbnail"], &[]).await.status, 200);
+    // A list of users is one request, and who has none is no fault.
+    let find =
+        async |users: Vec<UserId>| stand.api.post(&eve, "/api/media/avatars", json!({"users": users})).await;
+    let found = find(vec![eve.id, ann.id]).await.ok(200);
+    assert_eq!(found["items"].as_array().map(Vec::len), Some(1), "{found}");
+    let item = &found["items"][0];
+    assert_eq!((&item["owner"], &item["id"]), (&json!(ann.id), &second["id"]));
+    assert_eq!(stand.fetch(&item["links"]["thumbnail"], &[]).await.status, 200);
+    assert_eq!(find(vec![ann.id; 101]).await.code(), "invalid_argument");
     stand.remove(&ann, &second).await.ok(204);
     assert_eq!(avatar().await.code(), "not_found");
+    assert_eq!(find(vec![ann.id]).await.ok(200)["items"], json!([]));
 }
 
 #[tokio::test]

@@ -437,15 +437,30 @@ async fn a_chat_has_one_picture(store: Store) {
 
 async fn a_user_has_one_picture(store: Store) {
     let (ann, ben) = (UserId::generate(), UserId::generate());
-    let avatar = async |user| store.avatar(user).await.expect("a read").map(|file| file.file_id);
+    let avatars = async |users: &[UserId]| {
+        let mut found: Vec<_> = store
+            .avatars(users)
+            .await
+            .expect("a read")
+            .iter()
+            .map(|file| (file.owner, file.file_id))
+            .collect();
+        found.sort();
+        found
+    };
+    let avatar = async |user| avatars(&[user]).await.first().map(|(_, file_id)| *file_id);
     assert_eq!(avatar(ann).await, None);
     let first = ready(&store, ann, FilePurpose::Avatar).await;
     assert_eq!(avatar(ann).await, Some(first));
     add(&store, ann, FilePurpose::Avatar).await;
     assert_eq!(avatar(ann).await, Some(first), "the next one is not uploaded yet");
     let second = ready(&store, ann, FilePurpose::Avatar).await;
-    ready(&store, ben, FilePurpose::Avatar).await;
+    let of_ben = ready(&store, ben, FilePurpose::Avatar).await;
     assert_eq!(avatar(ann).await, Some(second));
+    let mut both = vec![(ann, second), (ben, of_ben)];
+    both.sort();
+    assert_eq!(avatars(&[ben, UserId::generate(), ann]).await, both, "of those who have one");
+    assert!(avatars(&[]).await.is_empty());
     assert_eq!(store.discard(second, ben, at(20)).await.expect("an answer"), Discarded::NotFound);
     assert_eq!(store.discard(second, ann, at(20)).await.expect("an answer"), Discarded::Begun);
     assert_eq!(avatar(ann).await, None);

@@ -1,0 +1,91 @@
+// What each tenant takes of the cluster, and all of them together.
+import { useEffect, useState, type ReactNode } from "react";
+import { useSource } from "../../../app/src/shared/source";
+import { href } from "../place";
+import type { Amounts } from "../resources";
+import type { Session } from "../state/session";
+import { Usages } from "../state/usages";
+import { usePage, useText } from "./context";
+import { Commands, Table } from "./parts";
+
+export function UsageScreen({ session }: { session: Session }): ReactNode {
+    const t = useText();
+    const { texts } = usePage();
+    const [state] = useState(() => new Usages(session));
+    const { usages, isLoading, failed, sum } = useSource(state);
+    useEffect(() => void state.load(), [state]);
+    const amounts = (of: Amounts | undefined) =>
+        of === undefined ? t("none") : t("usage.amounts", { cpu: of.cpu, memory: texts.bytes(of.memoryBytes) });
+    return (
+        <>
+            <h1>{t("usage")}</h1>
+            <p className="hint">{t("usage.what")}</p>
+            {failed > 0 && (
+                <p className="error" role="alert">
+                    {t("usage.failed", { count: failed })}
+                </p>
+            )}
+            {usages.length === 0 ? (
+                <p>{t("tenants.none")}</p>
+            ) : (
+                <Table
+                    caption={t("usage")}
+                    columns={[
+                        t("column.name"),
+                        t("column.namespace"),
+                        t("column.cell"),
+                        t("replicas"),
+                        t("usage.requested"),
+                        t("usage.measured"),
+                        t("usage.media"),
+                    ]}
+                >
+                    {usages.map(({ tenant: { metadata, spec, status }, running, measured }) => (
+                        <tr key={metadata.uid}>
+                            <th scope="row">
+                                <a
+                                    href={href({
+                                        ...{ at: "tenant", name: metadata.name },
+                                        namespace: metadata.namespace ?? "",
+                                    })}
+                                >
+                                    {metadata.name}
+                                </a>
+                            </th>
+                            <td>{metadata.namespace}</td>
+                            <td>{status?.cell ?? spec.cellRef.name}</td>
+                            <td>{running ? `${running.ready} / ${running.replicas}` : t("none")}</td>
+                            <td>{amounts(running?.requested)}</td>
+                            <td>{amounts(measured)}</td>
+                            <td>
+                                {spec.media?.quotaBytes === undefined
+                                    ? t("usage.media.default")
+                                    : texts.bytes(spec.media.quotaBytes)}
+                            </td>
+                        </tr>
+                    ))}
+                    <tr>
+                        <th scope="row">{t("usage.sum")}</th>
+                        <td />
+                        <td />
+                        <td />
+                        <td>{amounts(sum.requested)}</td>
+                        <td>{amounts(sum.measured)}</td>
+                        <td />
+                    </tr>
+                </Table>
+            )}
+            <div className="row">
+                <button type="button" disabled={isLoading} onClick={() => void state.load()}>
+                    {t(isLoading ? "loading" : "usage.readAgain")}
+                </button>
+            </div>
+            <Commands
+                commands={[
+                    "kubectl get deployments -A -l messenger.posthouse.dev/tenant -o wide",
+                    "kubectl top pods -A -l messenger.posthouse.dev/tenant",
+                ]}
+            />
+        </>
+    );
+}
