@@ -1,5 +1,11 @@
 // Derived from docs/api/media.openapi.json by `make generate`.
 
+/** `POST /api/media/avatars` */
+export type AvatarsRequest = {
+    /** Whose pictures. */
+    users: Array<UserId>;
+};
+
 /** A chat, direct or group. Also the Kafka record key, which keeps one chat on one partition. */
 export type ChatId = string;
 
@@ -101,6 +107,38 @@ export type LinkPreview = {
     title?: (string | null);
     /** Where the page is, behind all redirects. */
     url: string;
+};
+
+/** One page of a list. `next_cursor` is absent on the last page; pass it back as `cursor`. */
+export type Page_File = {
+    items: Array<{
+        /** A few bytes that stand for a picture until it is there: a thumbhash in base64. */
+        blur?: (string | null);
+        /** Milliseconds since the epoch. */
+        created_at_ms: number;
+        /** Of a film or a sound, in milliseconds, where it could be found out. */
+        duration_ms?: (number | null);
+        for: FilePurpose;
+        /** Whether there is a small picture of it. */
+        has_thumbnail?: boolean;
+        /** Likewise. */
+        height?: (number | null);
+        id: FileId;
+        links?: (FileLinks | null);
+        name: string;
+        /** Who uploaded it. */
+        owner: UserId;
+        refused?: (FileRefusal | null);
+        /** In bytes. As it was declared, until it is ready: a picture is encoded again, without what the camera wrote into it. */
+        size: number;
+        state: FileState;
+        /** As it was declared, until it is ready: then what its bytes say. */
+        type: string;
+        upload?: (FileUpload | null);
+        /** Of a picture or a film, in pixels. */
+        width?: (number | null);
+    }>;
+    next_cursor?: (string | null);
 };
 
 /** The requests that upload a file in parts. What was uploaded stays: after an interruption `GET` of the file has what is left. */
