@@ -297,7 +297,7 @@ mod tests {
             let payload = vec![b'x'; length];
             for (form, data) in [(Form::Text, Data::Text), (Form::Binary, Data::Binary)] {
                 let bytes = Frame::around(form, &payload).into_bytes();
-                assert_eq!(payloads(&bytes), [payload.clone()]);
+                assert_eq!(payloads(&bytes), std::slice::from_ref(&payload));
                 let frames = read(bytes);
                 let [frame] = frames.as_slice() else { panic!("{} frames of {length}", frames.len()) };
                 assert_eq!(frame.header().opcode, OpCode::Data(data));
