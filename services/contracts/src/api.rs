@@ -584,7 +584,7 @@ pub struct UpdateChatRequest {
     pub slow_mode_seconds: Option<u32>,
     /// How long after it was sent a text disappears, from now on: 60 seconds to a year, or 0 for never. In a direct chat either of the two
     /// changes it.
-    #[schema(minimum = 0, maximum = 31_536_000)]
+    #[schema(schema_with = schema::ttl_seconds)]
     #[serde(default, skip_serializing_if = "Option::is_none", deserialize_with = "whole_or_null")]
     pub message_ttl_seconds: Option<u32>,
     /// The id of a picture, 1 to 128 of `A-Z a-z 0-9 _ -`, which the messenger does not read. An empty one removes it.

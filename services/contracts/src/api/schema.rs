@@ -5,13 +5,13 @@ use std::{borrow::Cow, ops::RangeInclusive};
 use utoipa::{
     PartialSchema, ToSchema,
     openapi::{
-        ArrayBuilder, KnownFormat, Object, ObjectBuilder, OneOfBuilder, Ref, RefOr, Schema, SchemaFormat,
-        Type,
+        ArrayBuilder, KnownFormat, Object, ObjectBuilder, OneOf, OneOfBuilder, Ref, RefOr, Schema,
+        SchemaFormat, Type,
         schema::{AdditionalProperties, Array, SchemaType},
     },
 };
 
-use super::CreateChatRequest;
+use super::{CreateChatRequest, MAX_TTL_SECONDS, MIN_TTL_SECONDS};
 
 /// Most members that a new group is created with, beside its founder.
 pub const FOUNDED_MEMBERS: usize = 999;
@@ -126,6 +126,19 @@ fn visibility() -> Object {
 
 pub(super) fn about() -> Object {
     or_null(text(0..=500).pattern(Some(format!("^[^{HARMFUL_IN_LINES}]*$"))))
+}
+
+pub(super) fn ttl_seconds() -> OneOf {
+    let of = |kind| ObjectBuilder::new().schema_type(kind);
+    let seconds = |least, most| of(Type::Integer).minimum(Some(least)).maximum(Some(most));
+    OneOfBuilder::new()
+        .item(seconds(0, 0))
+        .item(seconds(MIN_TTL_SECONDS, MAX_TTL_SECONDS))
+        .item(of(Type::Null))
+        .description(Some(
+            "How long after it was sent a text disappears, from now on: 60 seconds to a year, or 0 for never. In a direct chat either of the two\nchanges it.",
+        ))
+        .build()
 }
 
 pub(super) fn status_text() -> Object {
