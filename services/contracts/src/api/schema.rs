@@ -5,8 +5,8 @@ use std::{borrow::Cow, ops::RangeInclusive};
 use utoipa::{
     PartialSchema, ToSchema,
     openapi::{
-        ArrayBuilder, KnownFormat, Object, ObjectBuilder, OneOf, OneOfBuilder, Ref, RefOr, Schema,
-        SchemaFormat, Type,
+        ArrayBuilder, KnownFormat, Object, ObjectBuilder, OneOfBuilder, Ref, RefOr, Schema, SchemaFormat,
+        Type,
         schema::{AdditionalProperties, Array, SchemaType},
     },
 };
@@ -128,7 +128,7 @@ pub(super) fn about() -> Object {
     or_null(text(0..=500).pattern(Some(format!("^[^{HARMFUL_IN_LINES}]*$"))))
 }
 
-pub(super) fn ttl_seconds() -> OneOf {
+pub(super) fn ttl_seconds() -> Schema {
     let of = |kind| ObjectBuilder::new().schema_type(kind);
     let seconds = |least, most| of(Type::Integer).minimum(Some(least)).maximum(Some(most));
     OneOfBuilder::new()
@@ -139,6 +139,7 @@ pub(super) fn ttl_seconds() -> OneOf {
             "How long after it was sent a text disappears, from now on: 60 seconds to a year, or 0 for never. In a direct chat either of the two\nchanges it.",
         ))
         .build()
+        .into()
 }
 
 pub(super) fn status_text() -> Object {
