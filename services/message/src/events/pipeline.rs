@@ -66,6 +66,8 @@ pub(crate) struct Pipeline<S> {
     keys: HashMap<KeyId, KnownKey>,
     /// [`MAX_KEYS`].
     max_keys: usize,
+    /// [`MAX_HEADS`].
+    max_heads: usize,
 }
 
 struct Tracked {
@@ -82,10 +84,18 @@ struct Chat {
     all_behind: NewestKey,
 }
 
-/// What was read for a batch before its time: it stands behind the batch before it.
+impl Chat {
+    /// Returns a chat of whose keys none is remembered.
+    fn unremembered(head: Head) -> Self {
+        Self { all_behind: head.newest_key, head }
+    }
+}
+
+/// What was read for a batch before its time: it stands behind the batch before it. It has heads and no [`Chat`]: keys that were
+/// remembered then may be forgotten when it is used, and a mark of that time would vouch for them.
 #[derive(Default)]
 pub(crate) struct Found {
-    chats: HashMap<ChatId, Chat>,
+    heads: HashMap<ChatId, Head>,
     standings: HashMap<SeatId, Option<Standing>>,
     keys: HashMap<KeyId, Option<KnownKey>>,
 }
@@ -114,6 +124,7 @@ impl<S: Store> Pipeline<S> {
             standings: HashMap::new(),
             keys: HashMap::new(),
             max_keys: MAX_KEYS,
+            max_heads: MAX_HEADS,
         }
     }
 
@@ -209,7 +220,8 @@ impl<S: Store> Pipeline<S> {
             self.keys_of(&entries, &chats, &nothing, Some(decided)),
             self.standings_of(&entries, &chats, &nothing, Some(decided)),
         )?;
-        Ok(Found { chats, standings, keys })
+        let heads = chats.into_iter().map(|(id, chat)| (id, chat.head)).collect();
+        Ok(Found { heads, standings, keys })
     }
 
     /// Returns what is announced of a batch that is written, in log order.
@@ -289,16 +301,13 @@ impl<S: Store> Pipeline<S> {
         let mut reads = Vec::with_capacity(ids.len());
         for id in ids {
             let decided = before.and_then(|before| before.chats.get(&id));
-            // What was found has the same head, and perhaps a mark from before keys were forgotten.
-            let kept = decided.or_else(|| self.heads.get(&id).map(|tracked| &tracked.chat));
-            let kept = kept.or_else(|| found.chats.get(&id)).cloned();
+            let kept = decided.or_else(|| self.heads.get(&id).map(|tracked| &tracked.chat)).cloned();
+            let kept = kept.or_else(|| found.heads.get(&id).cloned().map(Chat::unremembered));
             reads.push(async move {
-                if let Some(chat) = kept {
-                    return Ok((id, chat));
-                }
-                let head = self.store.head(id).await?;
-                let all_behind = head.newest_key;
-                Ok::<_, StoreError>((id, Chat { head, all_behind }))
+                Ok::<_, StoreError>(match kept {
+                    Some(chat) => (id, chat),
+                    None => (id, Chat::unremembered(self.store.head(id).await?)),
+                })
             });
         }
         stream::iter(reads).buffer_unordered(LOOK_UPS).try_collect().await
@@ -433,7 +442,7 @@ impl<S: Store> Pipeline<S> {
     }
 
     fn remember(&mut self, chats: HashMap<ChatId, Chat>) {
-        if self.heads.len() + chats.len() > MAX_HEADS {
+        if self.heads.len() + chats.len() > self.max_heads {
             self.heads.retain(|_, tracked| !tracked.stored);
         }
         for (id, chat) in chats {
@@ -759,6 +768,44 @@ mod tests {
             let announced = apply_ahead(&mut ahead, &batches).await;
             assert_eq!(wrong(&log, &announced), 0, "seed {seed}");
         }
+    }
+
+    /// The head of a chat is forgotten together with its keys while the next batch, which repeats one of them, is already looked up.
+    #[tokio::test]
+    async fn a_key_is_looked_up_when_it_is_forgotten_with_the_head_of_its_chat() {
+        let (mut log, user, device) = (Vec::new(), UserId(Uuid::from_u128(1)), DeviceId(Uuid::from_u128(2)));
+        // The last record repeats the second one: behind the mark of the owner, and not behind the newest key of the chat.
+        for (offset, (of, key)) in
+            [(0, 10), (0, 30), (0, 20), (1, 40), (0, 30), (0, 20)].into_iter().enumerate()
+        {
+            let record = SendRecord::new(chat(of), user, device, ordered(key), EntryKind::Text);
+            let (key, payload) = (record.chat.to_string(), serde_json::to_vec(&record).expect("json"));
+            log.push(read_record(RawRecord {
+                offset: offset as i64,
+                logged_at_ms: Some(1_000),
+                key: Some(key.as_bytes()),
+                payload: Some(payload.as_slice()),
+            }));
+        }
+        let (first, others) = log.split_at(3);
+        let (second, third) = others.split_at(1);
+        let mut owner = pipeline(&Flaky::steady(None));
+        let mut announced = apply(&mut owner, first, false).await.expect("a store in memory does not fail");
+        owner.flush().await.expect("a store in memory does not fail");
+        (owner.max_heads, owner.max_keys) = (1, 3);
+
+        let decided = owner.decide(second, &Found::default(), false).await.expect("no contradiction");
+        // The last record comes too late to be looked up: only the head of its chat is found.
+        let found = owner.look_ahead(&decided, &third[..1]).await.expect("a store in memory does not fail");
+        let times = owner.write(second, &decided).await.expect("a store in memory does not fail");
+        announced.extend(owner.announcements(second, &decided, &times));
+        owner.accept(decided);
+        assert!(owner.heads.keys().all(|id| *id == chat(1)), "the head of the first chat is forgotten");
+
+        let decided = owner.decide(third, &found, false).await.expect("no contradiction");
+        let times = owner.write(third, &decided).await.expect("a store in memory does not fail");
+        announced.extend(owner.announcements(third, &decided, &times));
+        assert_eq!(wrong(&log, &announced), 0);
     }
 
     /// With a store that loses newest keys, and with one that has its heads from a version that keeps none.
