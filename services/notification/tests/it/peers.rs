@@ -47,6 +47,8 @@ struct Known {
     sessions: Vec<(String, String)>,
     /// Calls for sessions.
     sessions_read: usize,
+    /// The user whose sessions cannot be listed.
+    unaskable: Option<String>,
     /// The user whose chats cannot be listed.
     unlistable: Option<String>,
     /// Calls for names of users.
@@ -162,6 +164,11 @@ impl Peers {
     /// Returns how many calls there were for sessions.
     pub fn sessions_read(&self) -> usize {
         self.known().sessions_read
+    }
+
+    /// Lets the list of a user's sessions fail, as if the realm hung for this user alone.
+    pub fn refuse_sessions(&self, user: UserId) {
+        self.known().unaskable = Some(user.to_string());
     }
 
     /// Lets the list of a user's chats fail.
@@ -288,6 +295,9 @@ impl AccountService for Peers {
         let ListSessionsRequest { user_id, session_ids } = request.into_inner();
         let mut known = self.up()?;
         known.sessions_read += 1;
+        if known.unaskable.as_ref() == Some(&user_id) {
+            return Err(Status::deadline_exceeded("no answer in time"));
+        }
         let is_asked =
             |(user, session): &&(String, String)| *user == user_id && session_ids.contains(session);
         let session = |(_, session): &(String, String)| AccountSession {
