@@ -177,6 +177,10 @@ impl Maker {
 /// users, which is written by who repeats the looks.
 fn failed_look(user: UserId, error: &Error) -> &'static str {
     let cause = chain(error);
+    if matches!(error, Error::NoAnswer(_)) {
+        tracing::error!(%user, cause, "no device of user {user} is forgotten on an answer that is none: {cause}");
+        return "refused";
+    }
     if error.is_outage() {
         tracing::debug!(%user, cause, "failed to list the sessions of a user: {cause}");
     } else {

@@ -11,6 +11,7 @@ use kit::testing::{
 };
 use notification::{
     domain::{NewSubscription, SEEN_FOR},
+    error::Error,
     making::Maker,
     store::{NotificationStore as _, PostgresStore, Preferences},
 };
@@ -153,6 +154,24 @@ async fn a_user_of_whom_nothing_can_be_learned_keeps_no_other_waiting() {
     has(&stand, ben, 1).await;
     has(&stand, eve, 0).await;
     assert_eq!(stand.maker.look_at_some().await.expect("a look"), 0, "it is tried again a while later");
+}
+
+/// Such as that of an auth service of another release, which lists some sessions of the user and knows nothing of a question.
+#[tokio::test(flavor = "multi_thread")]
+async fn nothing_is_forgotten_on_an_answer_to_another_question() {
+    let stand = Stand::by_hand().await;
+    let [(ann, phone)] = away(&stand, ["phone"]).await;
+    for said in [&["desk"][..], &["phone", "desk"], &["phone", "phone"], &["no id"], &[""]] {
+        stand.peers.say_of_sessions(Some(said));
+        let refused = stand.maker.look_at_some().await;
+        assert!(matches!(refused, Err(Error::NoAnswer(_))), "{said:?}: {refused:?}");
+        has(&stand, ann, 1).await;
+        // As when the lease has ended: it does not count as seen.
+        unseen(&stand, ann, &phone).await;
+    }
+    stand.peers.say_of_sessions(None);
+    assert_eq!(stand.maker.look_at_some().await.expect("a look"), 1);
+    has(&stand, ann, 0).await;
 }
 
 /// The chats of one user cannot be noted, whatever the reason is.
