@@ -149,9 +149,11 @@ impl Maker {
         for device in devices {
             if device.session.as_ref().is_some_and(|session| going_on.contains(session)) {
                 self.store.note_seen(device, looked_at).await?;
-            } else if self.store.end_unseen(device).await? {
+            } else if self.store.end_unseen(device, now()).await? {
                 let id = device.id;
-                tracing::info!(subscription = %id, "the session of subscription {id} is over: it is forgotten");
+                let why =
+                    if device.session.is_some() { "its session is over" } else { "no session has bound it" };
+                tracing::info!(subscription = %id, why, "subscription {id} is forgotten: {why}");
             }
         }
         Ok(())

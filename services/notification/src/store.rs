@@ -125,8 +125,9 @@ pub trait NotificationStore: Send + Sync + 'static {
     /// Notes that the session of a device goes on, unless it is bound to another one by now.
     async fn note_seen(&self, device: &Unseen, at: DateTime<Utc>) -> Result<(), StoreError>;
 
-    /// Removes a device whose session does not go on, with what was to be sent there, unless it is bound to another session by now. Returns whether it was there.
-    async fn end_unseen(&self, device: &Unseen) -> Result<bool, StoreError>;
+    /// Removes a device whose session does not go on, with what was to be sent there, unless it is bound to another session by now. The session has ended, as
+    /// [`Self::apply`] notes it: its other devices go, too, and it subscribes nothing. Returns whether there was any.
+    async fn end_unseen(&self, device: &Unseen, now: DateTime<Utc>) -> Result<bool, StoreError>;
 
     /// Returns users whose chats were not listed since this moment, those who wait for the longest first.
     async fn unlisted(&self, since: DateTime<Utc>, limit: usize) -> Result<Vec<UserId>, StoreError>;

@@ -142,18 +142,24 @@ impl Tables {
         self.jobs.retain(|(subscription, _), _| *subscription != id);
     }
 
+    /// Notes that a session has ended, and removes its devices. Returns whether there was any.
+    fn end(&mut self, user: UserId, session: &SessionId, now: DateTime<Utc>) -> bool {
+        self.ended.entry((user, session.clone())).or_insert(now);
+        let is_of = |one: &&Owned| {
+            let bound_to = one.session.as_ref().map(|(session, _)| session);
+            one.subscription.user_id == user && bound_to == Some(session)
+        };
+        let bound: Vec<_> =
+            self.subscriptions.values().filter(is_of).map(|one| one.subscription.id).collect();
+        for id in &bound {
+            self.remove(*id);
+        }
+        !bound.is_empty()
+    }
+
     fn note(&mut self, batch: &Batch, due_at: DateTime<Utc>, now: DateTime<Utc>) {
         for (user, session) in &batch.ended {
-            self.ended.entry((*user, session.clone())).or_insert(now);
-            let is_of = |one: &&Owned| {
-                let bound_to = one.session.as_ref().map(|(session, _)| session);
-                one.subscription.user_id == *user && bound_to == Some(session)
-            };
-            let bound: Vec<_> =
-                self.subscriptions.values().filter(is_of).map(|one| one.subscription.id).collect();
-            for id in bound {
-                self.remove(id);
-            }
+            self.end(*user, session, now);
         }
         for ((chat, user), said) in &batch.seats {
             if !self.users.contains_key(user) {
@@ -482,13 +488,11 @@ impl NotificationStore for MemoryStore {
         Ok(())
     }
 
-    async fn end_unseen(&self, device: &Unseen) -> Result<bool, StoreError> {
+    async fn end_unseen(&self, device: &Unseen, now: DateTime<Utc>) -> Result<bool, StoreError> {
         let mut tables = self.tables();
-        let is_found = tables.subscriptions.get(&device.id).is_some_and(|one| one.is(device));
-        if is_found {
-            tables.remove(device.id);
-        }
-        Ok(is_found)
+        // Every device has a session here: there was no other release.
+        let session = device.session.as_ref();
+        Ok(session.is_some_and(|session| tables.end(device.user_id, session, now)))
     }
 
     async fn unlisted(&self, since: DateTime<Utc>, limit: usize) -> Result<Vec<UserId>, StoreError> {

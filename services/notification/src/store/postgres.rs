@@ -1,6 +1,6 @@
 //! Notifications in PostgreSQL.
 
-use std::collections::{BTreeMap, HashMap};
+use std::collections::{BTreeMap, BTreeSet, HashMap};
 
 use chrono::{DateTime, TimeDelta, Utc};
 use contracts::{
@@ -514,7 +514,7 @@ impl NotificationStore for PostgresStore {
         let Place { topic, partition, next_offset } = place;
         let failed = |source| StoreError::Apply { topic, partition, source };
         let mut transaction = self.pool.begin().await.map_err(failed)?;
-        note_ended(&mut transaction, batch, now).await.map_err(failed)?;
+        note_ended(&mut transaction, &batch.ended, now).await.map_err(failed)?;
         // News before seats, as spreading locks them: neither waits for the other while it has what that one wants.
         note_news(&mut transaction, batch, now + delay).await.map_err(failed)?;
         note_seats(&mut transaction, batch, now).await.map_err(failed)?;
@@ -605,16 +605,22 @@ impl NotificationStore for PostgresStore {
         .map_err(StoreError::Sessions)
     }
 
-    async fn end_unseen(&self, device: &Unseen) -> Result<bool, StoreError> {
-        let done = sqlx::query(
-            "DELETE FROM subscriptions WHERE subscription_id = $1 AND session IS NOT DISTINCT FROM $2",
-        )
-        .bind(device.id.0)
-        .bind(device.session.as_ref().map(|session| session.as_str().to_owned()))
-        .execute(&self.pool)
-        .await
-        .map_err(StoreError::Sessions)?;
-        Ok(done.rows_affected() > 0)
+    async fn end_unseen(&self, device: &Unseen, now: DateTime<Utc>) -> Result<bool, StoreError> {
+        let failed = StoreError::Sessions;
+        let Some(session) = &device.session else {
+            let done =
+                sqlx::query("DELETE FROM subscriptions WHERE subscription_id = $1 AND session IS NULL")
+                    .bind(device.id.0)
+                    .execute(&self.pool)
+                    .await
+                    .map_err(failed)?;
+            return Ok(done.rows_affected() > 0);
+        };
+        let ended = BTreeSet::from([(device.user_id, session.clone())]);
+        let mut transaction = self.pool.begin().await.map_err(failed)?;
+        let removed = note_ended(&mut transaction, &ended, now).await.map_err(failed)?;
+        transaction.commit().await.map_err(failed)?;
+        Ok(removed > 0)
     }
 
     async fn unlisted(&self, since: DateTime<Utc>, limit: usize) -> Result<Vec<UserId>, StoreError> {
@@ -1189,17 +1195,17 @@ async fn has_ended(connection: &mut PgConnection, new: &NewSubscription) -> Resu
     Ok(ended.is_so)
 }
 
-/// Notes which sessions have ended, and removes their devices with what was to be sent there.
+/// Notes which sessions have ended, and removes their devices with what was to be sent there. Returns how many there were.
 async fn note_ended(
     connection: &mut PgConnection,
-    batch: &Batch,
+    ended: &BTreeSet<(UserId, SessionId)>,
     now: DateTime<Utc>,
-) -> Result<(), sqlx::Error> {
-    if batch.ended.is_empty() {
-        return Ok(());
+) -> Result<u64, sqlx::Error> {
+    if ended.is_empty() {
+        return Ok(0);
     }
     let (users, sessions): (Vec<Uuid>, Vec<String>) =
-        batch.ended.iter().map(|(user, session)| (user.0, session.as_str().to_owned())).unzip();
+        ended.iter().map(|(user, session)| (user.0, session.as_str().to_owned())).unzip();
     lock(&mut *connection, ENDS_LOCK).await?;
     sqlx::query(
         "INSERT INTO ended_sessions (user_id, session, ended_at)
@@ -1211,7 +1217,7 @@ async fn note_ended(
     .bind(now)
     .execute(&mut *connection)
     .await?;
-    sqlx::query(
+    let done = sqlx::query(
         "WITH bound AS MATERIALIZED (
             SELECT subscriptions.subscription_id
             FROM unnest($1::UUID[], $2::TEXT[]) AS said (user_id, session)
@@ -1223,8 +1229,8 @@ async fn note_ended(
     .bind(users)
     .bind(sessions)
     .execute(connection)
-    .await
-    .map(drop)
+    .await?;
+    Ok(done.rows_affected())
 }
 
 async fn ensure_user(connection: &mut PgConnection, user_id: UserId) -> Result<(), sqlx::Error> {
@@ -1460,8 +1466,6 @@ impl From<TicketRow> for Ticket {
 
 #[cfg(test)]
 mod tests {
-    use std::collections::BTreeSet;
-
     use super::*;
 
     #[test]

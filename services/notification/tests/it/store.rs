@@ -56,6 +56,7 @@ kit::on_both_stores![
     a_session_that_has_ended_subscribes_nothing,
     a_device_is_bound_to_the_session_that_subscribed_it_last,
     a_session_is_looked_for_once_a_day_by_one_process,
+    a_session_that_is_over_at_a_look_has_no_device_and_gets_none,
     after_ends_that_may_be_lost_every_session_is_looked_for,
     preferences_are_kept,
     positions_are_kept_by_topic_and_partition,
@@ -882,12 +883,32 @@ async fn a_session_is_looked_for_once_a_day_by_one_process(store: Store) {
     assert_eq!(third, session("phone"));
     // It is bound to another session meanwhile.
     subscribed(&store, &browser(ann, "tablet", "phone")).await;
-    assert!(!store.end_unseen(&phone).await.expect("an answer"));
-    assert!(store.end_unseen(&desk).await.expect("an answer"));
-    assert!(!store.end_unseen(&desk).await.expect("an answer"));
+    assert!(!store.end_unseen(&phone, now()).await.expect("an answer"));
+    assert!(store.end_unseen(&desk, now()).await.expect("an answer"));
+    assert!(!store.end_unseen(&desk, now()).await.expect("an answer"));
     let other = Unseen { session: None, ..phone };
-    assert!(!store.end_unseen(&other).await.expect("an answer"));
+    assert!(!store.end_unseen(&other, now()).await.expect("an answer"));
     assert_eq!(endpoints(&store, ann).await, ["https://push.example/phone", "https://hooks.example/1"]);
+}
+
+/// The realm says so at a look, and the log never does: an access token of it may be good for as long.
+async fn a_session_that_is_over_at_a_look_has_no_device_and_gets_none(store: Store) {
+    let (ann, ben) = (UserId::generate(), UserId::generate());
+    let first = subscribed(&store, &browser(ann, "phone", "1")).await;
+    subscribed(&store, &browser(ann, "phone", "2")).await;
+    subscribed(&store, &browser(ann, "desk", "3")).await;
+    subscribed(&store, &browser(ben, "phone", "4")).await;
+    let looked_at = now();
+    let device = Unseen { id: first.id, user_id: ann, session: Some(session("phone")) };
+    assert!(store.end_unseen(&device, looked_at).await.expect("an answer"));
+    assert_eq!(endpoints(&store, ann).await, ["https://push.example/3"]);
+    assert_eq!(endpoints(&store, ben).await.len(), 1);
+    let late = browser(ann, "phone", "1");
+    let refused = store.subscribe(&late).await;
+    assert!(matches!(refused, Err(StoreError::SessionOver)), "{refused:?}");
+    let after = looked_at + TimeDelta::seconds(1);
+    assert_eq!(store.forget_ends(after).await.expect("an answer"), 1);
+    subscribed(&store, &late).await;
 }
 
 async fn after_ends_that_may_be_lost_every_session_is_looked_for(store: Store) {
@@ -1054,7 +1075,7 @@ async fn a_device_of_before_has_a_month_to_be_bound() {
     let old = unseen(31).await;
     let unbound: Vec<_> = old.iter().filter(|one| one.session.is_none()).collect();
     let [device] = unbound.try_into().expect("one");
-    assert!(store.end_unseen(device).await.expect("an answer"));
+    assert!(store.end_unseen(device, now()).await.expect("an answer"));
     assert_eq!(endpoints(&store, ann).await, ["https://push.example/2"]);
 }
 
