@@ -10,7 +10,7 @@ use tokio::sync::Notify;
 use tokio_util::sync::CancellationToken;
 
 use crate::{
-    domain::{CODES_COUNT_FOR, DEAD_DAYS, ENDS_COUNT_FOR, SEEN_FOR, Unseen, pause_until},
+    domain::{BOUND_WITHIN, CODES_COUNT_FOR, DEAD_DAYS, ENDS_COUNT_FOR, SEEN_FOR, Unseen, pause_until},
     error::Error,
     metrics::Metrics,
     peers::Peers,
@@ -36,7 +36,7 @@ const LOOK_PACE: Duration = Duration::from_secs(1);
 const LOOK_INTERVAL: Duration = Duration::from_secs(60);
 /// A process has devices for so long, and they come again after it where nothing was noted of them.
 const LOOK_LEASE: TimeDelta = TimeDelta::minutes(5);
-/// How often jobs are counted, and those forgotten that were given up, with codes and ends of sessions that count no more.
+/// How often jobs and devices without a session are counted, and jobs forgotten that were given up, with codes and ends of sessions that count no more.
 const COUNT_INTERVAL: Duration = Duration::from_secs(60);
 /// After a failure.
 const BACKOFF: RangeInclusive<Duration> = Duration::from_millis(500)..=Duration::from_secs(15);
@@ -159,6 +159,20 @@ impl Maker {
         Ok(())
     }
 
+    /// Counts devices that are bound to no session, whose pushes end with none: a host learns of them, and they are forgotten after a month.
+    pub async fn note_unbound(&self) -> Result<(), StoreError> {
+        let unbound = self.store.note_unbound(now() + (BOUND_WITHIN - SEEN_FOR)).await?;
+        if self.metrics.unbound(unbound) {
+            let days = BOUND_WITHIN.num_days();
+            tracing::warn!(
+                unbound,
+                "{unbound} browsers and apps are bound to no session: an earlier release subscribed them. Each is bound when the messenger is opened there, or forgotten \
+                 after {days} days"
+            );
+        }
+        Ok(())
+    }
+
     /// Counts jobs until the shutdown, and forgets what is over.
     pub async fn count(self, shutdown: CancellationToken) {
         let round = || async {
@@ -169,7 +183,7 @@ impl Maker {
             for channel in NotificationChannel::ALL {
                 self.metrics.counts(channel, counts.get(&channel).copied().unwrap_or_default());
             }
-            Ok::<_, StoreError>(())
+            self.note_unbound().await
         };
         rounds::repeat("counting jobs", COUNT_INTERVAL, Backoff::new(BACKOFF), &shutdown, round).await;
     }

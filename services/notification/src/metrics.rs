@@ -37,6 +37,7 @@ pub struct Metrics {
     dead: Family<ChannelLabels, Gauge<i64, AtomicI64>>,
     broker: Family<ChannelLabels, Gauge<i64, AtomicI64>>,
     looks: Family<LookLabels, Counter>,
+    unbound: Gauge<i64, AtomicI64>,
     pub(crate) send: Histogram,
 }
 
@@ -50,6 +51,7 @@ impl Default for Metrics {
             dead: Family::default(),
             broker: Family::default(),
             looks: Family::default(),
+            unbound: Gauge::default(),
             send: Histogram::new(SEND_SECONDS),
         }
     }
@@ -78,6 +80,11 @@ impl Metrics {
             "Users for whose sessions the auth service was asked, by what became of it",
             metrics.looks.clone(),
         );
+        registry.register(
+            "unbound",
+            "Browsers and apps of the tenant that are bound to no session, as an earlier release subscribed them",
+            metrics.unbound.clone(),
+        );
         registry.register_with_unit(
             "send",
             "How long a provider takes for what is sent",
@@ -95,6 +102,11 @@ impl Metrics {
     /// Counts a user for whose sessions was asked.
     pub(crate) fn look(&self, outcome: &'static str) {
         self.looks.get_or_create(&LookLabels { outcome }).inc();
+    }
+
+    /// Notes how many devices are bound to no session. Returns whether there are some, and not as many as before.
+    pub(crate) fn unbound(&self, count: i64) -> bool {
+        self.unbound.set(count) != count && count > 0
     }
 
     /// Notes whether jobs come through the broker.

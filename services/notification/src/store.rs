@@ -129,6 +129,10 @@ pub trait NotificationStore: Send + Sync + 'static {
     /// [`Self::apply`] notes it: its other devices go, too, and it subscribes nothing. Returns whether there was any.
     async fn end_unseen(&self, device: &Unseen, now: DateTime<Utc>) -> Result<bool, StoreError>;
 
+    /// Returns how many devices are bound to no session, as a release without this knowledge subscribed them. What a process of that release has subscribed
+    /// beside this one counts as seen at `until`, as if it had been there before.
+    async fn note_unbound(&self, until: DateTime<Utc>) -> Result<i64, StoreError>;
+
     /// Returns users whose chats were not listed since this moment, those who wait for the longest first.
     async fn unlisted(&self, since: DateTime<Utc>, limit: usize) -> Result<Vec<UserId>, StoreError>;
 

@@ -490,9 +490,14 @@ impl NotificationStore for MemoryStore {
 
     async fn end_unseen(&self, device: &Unseen, now: DateTime<Utc>) -> Result<bool, StoreError> {
         let mut tables = self.tables();
-        // Every device has a session here: there was no other release.
+        // Every device has a session here.
         let session = device.session.as_ref();
         Ok(session.is_some_and(|session| tables.end(device.user_id, session, now)))
+    }
+
+    async fn note_unbound(&self, _: DateTime<Utc>) -> Result<i64, StoreError> {
+        // No other release has subscribed any.
+        Ok(0)
     }
 
     async fn unlisted(&self, since: DateTime<Utc>, limit: usize) -> Result<Vec<UserId>, StoreError> {

@@ -28,6 +28,7 @@ pub const SCHEMA: Schema = Schema {
         ("0001_create_subscriptions", include_str!("../../migrations/0001_create_subscriptions.sql")),
         ("0002_add_tickets_to_jobs", include_str!("../../migrations/0002_add_tickets_to_jobs.sql")),
         ("0003_bind_devices_to_sessions", include_str!("../../migrations/0003_bind_devices_to_sessions.sql")),
+        ("0004_index_unbound_devices", include_str!("../../migrations/0004_index_unbound_devices.sql")),
     ],
 };
 
@@ -621,6 +622,23 @@ impl NotificationStore for PostgresStore {
         let removed = note_ended(&mut transaction, &ended, now).await.map_err(failed)?;
         transaction.commit().await.map_err(failed)?;
         Ok(removed > 0)
+    }
+
+    async fn note_unbound(&self, until: DateTime<Utc>) -> Result<i64, StoreError> {
+        let unbound: NumberRow = sqlx::query_as(
+            // In the words of its index, which has no other rows.
+            "WITH noted AS (
+                UPDATE subscriptions SET session_seen_at = $1
+                WHERE session IS NULL AND channel IN ('web_push', 'fcm') AND session_seen_at IS NULL
+             )
+             SELECT count(*) AS number FROM subscriptions
+             WHERE session IS NULL AND channel IN ('web_push', 'fcm')",
+        )
+        .bind(until)
+        .fetch_one(&self.pool)
+        .await
+        .map_err(StoreError::Sessions)?;
+        Ok(unbound.number)
     }
 
     async fn unlisted(&self, since: DateTime<Utc>, limit: usize) -> Result<Vec<UserId>, StoreError> {
@@ -1466,7 +1484,24 @@ impl From<TicketRow> for Ticket {
 
 #[cfg(test)]
 mod tests {
+    use kit::testing::migration_files;
+
     use super::*;
+    use crate::domain::is_of_one_device;
+
+    #[test]
+    fn every_migration_file_is_declared_in_order() {
+        let declared: Vec<_> = SCHEMA.migrations.iter().map(|(name, _)| *name).collect();
+        assert_eq!(migration_files(env!("CARGO_MANIFEST_DIR")), declared);
+    }
+
+    /// Indexes and statements name them in their text.
+    #[test]
+    fn a_device_is_a_browser_or_an_app() {
+        let devices = NotificationChannel::ALL.into_iter().filter(|channel| is_of_one_device(*channel));
+        let devices: BTreeSet<_> = devices.map(NotificationChannel::as_str).collect();
+        assert_eq!(devices, BTreeSet::from(["web_push", "fcm"]));
+    }
 
     #[test]
     fn no_channel_waits_for_a_lock_of_another_one() {

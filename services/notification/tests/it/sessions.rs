@@ -4,15 +4,19 @@ use std::sync::Arc;
 
 use chrono::{TimeDelta, Utc};
 use contracts::{ChatId, SessionId, UserId, api::NotificationChannel, event::Ended};
-use kit::testing::{
-    TestUser,
-    receivers::{Browser, Receiver},
-    wait_for,
+use kit::{
+    catalog,
+    testing::{
+        TestUser,
+        receivers::{Browser, Receiver},
+        wait_for,
+    },
 };
 use notification::{
     domain::{NewSubscription, SEEN_FOR},
     error::Error,
     making::Maker,
+    metrics::Metrics,
     store::{NotificationStore as _, PostgresStore, Preferences},
 };
 use serde_json::json;
@@ -20,7 +24,7 @@ use sqlx::AssertSqlSafe;
 
 use super::{
     stand::{PATIENCE, Stand},
-    store::{Store, database},
+    store::{Store, browser, database, subscribed},
 };
 
 const SUBSCRIPTIONS: &str = "/api/notifications/subscriptions";
@@ -172,6 +176,45 @@ async fn nothing_is_forgotten_on_an_answer_to_another_question() {
     stand.peers.say_of_sessions(None);
     assert_eq!(stand.maker.look_at_some().await.expect("a look"), 1);
     has(&stand, ann, 0).await;
+}
+
+/// A process of the release before this one goes on for a while beside it, and binds nothing.
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn devices_without_a_session_are_counted_and_have_a_month_to_be_bound() {
+    let (_database, pool) = database().await;
+    let store: Store = Arc::new(PostgresStore::new(pool.clone()));
+    let (stand, figures) = (Stand::by_hand().await, kit::metrics::Metrics::default());
+    let metrics = figures.register(catalog::Service::Notification, "acme", Metrics::register);
+    let maker = Maker { store: store.clone(), metrics, ..stand.maker.clone() };
+    let counted = async || {
+        maker.note_unbound().await.expect("a count");
+        let text = figures.encode();
+        let line = text.lines().find(|line| line.starts_with("posthouse_notification_unbound{"));
+        line.and_then(|line| line.rsplit(' ').next()).expect("the metric is there").to_owned()
+    };
+    let unbound = async |days: i64| {
+        let since = Utc::now() + TimeDelta::days(days) - SEEN_FOR;
+        let taken = store.take_unseen(since, since + TimeDelta::minutes(5), 10).await.expect("devices");
+        taken.into_iter().filter(|device| device.session.is_none()).collect::<Vec<_>>()
+    };
+    let ann = UserId::generate();
+    for name in ["1", "2", "3"] {
+        subscribed(&store, &browser(ann, "phone", name)).await;
+    }
+    assert_eq!(counted().await, "0");
+    sqlx::query(
+        "UPDATE subscriptions SET session = NULL, session_seen_at = NULL WHERE NOT endpoint LIKE '%/3'",
+    )
+    .execute(&pool)
+    .await
+    .expect("rows");
+    assert_eq!(counted().await, "2");
+    assert_eq!(unbound(29).await, []);
+    // Its page is opened.
+    subscribed(&store, &browser(ann, "phone", "2")).await;
+    assert_eq!(counted().await, "1");
+    let old: Vec<_> = unbound(31).await.into_iter().map(|device| device.user_id).collect();
+    assert_eq!(old, [ann]);
 }
 
 /// The chats of one user cannot be noted, whatever the reason is.

@@ -106,7 +106,7 @@ fn session(name: &str) -> SessionId {
 }
 
 /// A browser that subscribes in a session.
-fn browser(user_id: UserId, of: &str, endpoint: &str) -> NewSubscription {
+pub fn browser(user_id: UserId, of: &str, endpoint: &str) -> NewSubscription {
     of_session(user_id, of, Browser::new().subscription(&format!("https://push.example/{endpoint}")))
 }
 
@@ -122,7 +122,7 @@ async fn endpoints(store: &Store, user: UserId) -> Vec<String> {
     own.iter().map(|one| one.target.endpoint().to_owned()).collect()
 }
 
-async fn subscribed(store: &Store, new: &NewSubscription) -> Subscription {
+pub async fn subscribed(store: &Store, new: &NewSubscription) -> Subscription {
     store.subscribe(new).await.expect("it is made")
 }
 
