@@ -34,6 +34,8 @@ pub const SCHEMA: Schema = Schema {
 
 /// Stands for all chats, in the job of a digest.
 const ALL_CHATS: Uuid = Uuid::nil();
+/// Stands for all sessions of a user whose account is deleted: no session is called so.
+const ALL_SESSIONS: &str = "";
 /// Seats of one chat that one statement tells of news: those of all chats that it takes end within its time limit. The others follow.
 const SLICE: i64 = 200;
 /// Jobs that are looked at for those that have a place.
@@ -453,7 +455,8 @@ impl NotificationStore for PostgresStore {
         let quiet = preferences.quiet.as_ref();
         sqlx::query(
             "INSERT INTO users (user_id, level, shows_text, quiet_from, quiet_to, time_zone)
-             VALUES ($1, $2, $3, $4, $5, $6)
+             SELECT $1::UUID, $2::TEXT, $3::BOOLEAN, $4::INT, $5::INT, $6::TEXT
+             WHERE NOT EXISTS (SELECT FROM ended_sessions WHERE user_id = $1 AND session = $7)
              ON CONFLICT (user_id) DO UPDATE SET level = excluded.level, shows_text = excluded.shows_text,
                 quiet_from = excluded.quiet_from, quiet_to = excluded.quiet_to, time_zone = excluded.time_zone",
         )
@@ -463,6 +466,7 @@ impl NotificationStore for PostgresStore {
         .bind(quiet.map(|quiet| i32::from(quiet.from)))
         .bind(quiet.map(|quiet| i32::from(quiet.to)))
         .bind(quiet.map(|quiet| quiet.time_zone.clone()))
+        .bind(ALL_SESSIONS)
         .execute(&self.pool)
         .await
         .map(drop)
@@ -516,6 +520,7 @@ impl NotificationStore for PostgresStore {
         let failed = |source| StoreError::Apply { topic, partition, source };
         let mut transaction = self.pool.begin().await.map_err(failed)?;
         note_ended(&mut transaction, &batch.ended, now).await.map_err(failed)?;
+        note_gone(&mut transaction, &batch.gone, now).await.map_err(failed)?;
         // News before seats, as spreading locks them: neither waits for the other while it has what that one wants.
         note_news(&mut transaction, batch, now + delay).await.map_err(failed)?;
         note_seats(&mut transaction, batch, now).await.map_err(failed)?;
@@ -1204,10 +1209,11 @@ fn handing_lock(channel: NotificationChannel) -> i64 {
 async fn has_ended(connection: &mut PgConnection, new: &NewSubscription) -> Result<bool, sqlx::Error> {
     sqlx::query("SELECT pg_advisory_xact_lock_shared($1)").bind(ENDS_LOCK).execute(&mut *connection).await?;
     let ended: FactRow = sqlx::query_as(
-        "SELECT EXISTS (SELECT FROM ended_sessions WHERE user_id = $1 AND session = $2) AS is_so",
+        "SELECT EXISTS (SELECT FROM ended_sessions WHERE user_id = $1 AND session IN ($2, $3)) AS is_so",
     )
     .bind(new.user_id.0)
     .bind(new.session.as_str().to_owned())
+    .bind(ALL_SESSIONS)
     .fetch_one(connection)
     .await?;
     Ok(ended.is_so)
@@ -1249,6 +1255,32 @@ async fn note_ended(
     .execute(connection)
     .await?;
     Ok(done.rows_affected())
+}
+
+/// Notes whose accounts are deleted, and forgets those users. The list of deletions says the same of them, for a minute: a process that knows a user takes an
+/// access token of theirs for longer.
+async fn note_gone(
+    connection: &mut PgConnection,
+    gone: &BTreeSet<UserId>,
+    now: DateTime<Utc>,
+) -> Result<(), sqlx::Error> {
+    if gone.is_empty() {
+        return Ok(());
+    }
+    let users: Vec<Uuid> = gone.iter().map(|user| user.0).collect();
+    lock(&mut *connection, ENDS_LOCK).await?;
+    sqlx::query(
+        "INSERT INTO ended_sessions (user_id, session, ended_at)
+         SELECT said.user_id, $2, $3 FROM unnest($1::UUID[]) AS said (user_id)
+         ON CONFLICT (user_id, session) DO NOTHING",
+    )
+    .bind(users.clone())
+    .bind(ALL_SESSIONS)
+    .bind(now)
+    .execute(&mut *connection)
+    .await?;
+    let erase = sqlx::query("DELETE FROM users WHERE user_id = ANY ($1)").bind(users);
+    erase.execute(connection).await.map(drop)
 }
 
 async fn ensure_user(connection: &mut PgConnection, user_id: UserId) -> Result<(), sqlx::Error> {

@@ -57,6 +57,7 @@ kit::on_both_stores![
     a_device_is_bound_to_the_session_that_subscribed_it_last,
     a_session_is_looked_for_once_a_day_by_one_process,
     a_session_that_is_over_at_a_look_has_no_device_and_gets_none,
+    who_is_deleted_is_forgotten_and_comes_back_by_no_token,
     after_ends_that_may_be_lost_every_session_is_looked_for,
     preferences_are_kept,
     positions_are_kept_by_topic_and_partition,
@@ -909,6 +910,33 @@ async fn a_session_that_is_over_at_a_look_has_no_device_and_gets_none(store: Sto
     let after = looked_at + TimeDelta::seconds(1);
     assert_eq!(store.forget_ends(after).await.expect("an answer"), 1);
     subscribed(&store, &late).await;
+}
+
+/// A process that knows the user takes an access token until it expires, after the list of deletions is settled.
+async fn who_is_deleted_is_forgotten_and_comes_back_by_no_token(store: Store) {
+    let (ann, ben, read_at) = (UserId::generate(), UserId::generate(), now());
+    let own = [browser(ann, "phone", "1"), hook(ann, "1"), mails(ann)];
+    for new in &own {
+        subscribed(&store, new).await;
+    }
+    subscribed(&store, &browser(ben, "phone", "2")).await;
+    let batch = Batch { gone: BTreeSet::from([ann]), ..Batch::default() };
+    apply(&store, &batch).await;
+    apply(&store, &batch).await;
+    assert!(!store.erase(ann).await.expect("an answer"), "nothing is left");
+    assert_eq!(endpoints(&store, ben).await.len(), 1);
+    for new in &own {
+        let refused = store.subscribe(new).await;
+        assert!(matches!(refused, Err(StoreError::SessionOver)), "{refused:?}");
+    }
+    let preferences = Preferences { level: NotificationLevel::None, ..Preferences::default() };
+    store.set_preferences(ann, &preferences).await.expect("they are set for nobody");
+    store.set_preferences(ben, &preferences).await.expect("they are set");
+    assert!(!store.erase(ann).await.expect("an answer"), "nothing came back");
+    let (of_ben, _) = store.preferences(ben, now()).await.expect("an answer");
+    assert_eq!(of_ben, preferences);
+    assert_eq!(store.forget_ends(read_at).await.expect("an answer"), 0);
+    assert_eq!(store.forget_ends(now() + TimeDelta::seconds(1)).await.expect("an answer"), 1);
 }
 
 async fn after_ends_that_may_be_lost_every_session_is_looked_for(store: Store) {
