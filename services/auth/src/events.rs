@@ -17,7 +17,7 @@ use crate::error::Error;
 
 /// A request waits no longer for the log, and is answered with `unavailable`. The record stays queued.
 const ACK_WITHIN: Duration = Duration::from_secs(4);
-/// Once the tokens of a session have expired its end makes no difference.
+/// Once the tokens of a session have expired, its end makes no difference to connections. Who sends to its devices asks for it within a day.
 const GIVE_UP_AFTER: Duration = Duration::from_secs(MAX_ACCESS_TOKEN_SECONDS);
 /// What is queued at the end of the process has this long.
 const FLUSH_WITHIN: Duration = Duration::from_secs(3);

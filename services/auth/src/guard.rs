@@ -42,6 +42,9 @@ const HASHES: usize = 4;
 const SESSIONS: usize = 8;
 /// Those about sessions that other services make for moderators: however many those look at, users see their devices and sign out.
 const OTHERS_SESSIONS: usize = 2;
+/// Those by which another service learns which sessions go on. They come by the thousand, from a task that may wait: no moderator waits behind them, nor they
+/// behind a moderator.
+const LOOKS: usize = 2;
 /// A request that waits longer for its turn is refused.
 const TURN: Duration = Duration::from_secs(2);
 /// An account is closed or opened within this time, or not by this call: who has given it up may have decided something else later.
@@ -65,6 +68,7 @@ struct Inner {
     hashes: Semaphore,
     sessions: Semaphore,
     others_sessions: Semaphore,
+    looks: Semaphore,
     refreshes: Refreshes,
     /// What this process was given for tokens, for as long as it gives that again.
     given: Cache<TokenDigest, Arc<Given>>,
@@ -106,6 +110,7 @@ impl Guard {
             hashes: Semaphore::new(HASHES),
             sessions: Semaphore::new(SESSIONS),
             others_sessions: Semaphore::new(OTHERS_SESSIONS),
+            looks: Semaphore::new(LOOKS),
             given: Cache::builder()
                 .max_capacity(MAX_REMEMBERED)
                 .time_to_live(refreshes.grace())
@@ -315,6 +320,17 @@ impl Guard {
     /// Returns the sessions of a user that go on, the last used one first, for the tenant's other services; none of an unknown user.
     pub(crate) async fn sessions_of(&self, user_id: UserId) -> Result<Vec<ListedSession>, Error> {
         self.listed(user_id, &self.0.others_sessions).await
+    }
+
+    /// Returns which of some sessions go on and are of a user, for the tenant's other services. None is left out: who asks takes such a one for over.
+    pub(crate) async fn sessions_among(
+        &self,
+        user_id: UserId,
+        ids: &[String],
+    ) -> Result<Vec<ListedSession>, Error> {
+        let mut sessions = self.listed(user_id, &self.0.looks).await?;
+        sessions.retain(|session| ids.iter().any(|id| id == session.id.as_str()));
+        Ok(sessions)
     }
 
     async fn listed(&self, user_id: UserId, turns: &Semaphore) -> Result<Vec<ListedSession>, Error> {
@@ -543,4 +559,68 @@ impl Guard {
 async fn turn(of: &Semaphore) -> Result<SemaphorePermit<'_>, Error> {
     let turn = timeout(TURN, of.acquire()).await.map_err(|_| Error::Busy)?;
     Ok(turn.expect("the semaphore is never closed"))
+}
+
+#[cfg(test)]
+mod tests {
+    use std::pin::pin;
+
+    use contracts::{
+        api::{RegisterRequest, SignInRequest},
+        rpc::{ListSessionsRequest, account_service_server::AccountService as _},
+    };
+    use kit::{catalog, config::OidcArgs, log::Log, signing::Issuer};
+    use tonic::Request;
+
+    use super::*;
+    use crate::{api::grpc::AccountRpc, store::MemoryStore};
+
+    /// Returns a guard, and a session of its only user.
+    async fn signed_in() -> (Guard, Session) {
+        let issuer = Issuer::new(OidcArgs {
+            oidc_issuer: "http://realm.test/realms/acme".to_owned(),
+            oidc_keys_url: None,
+            oidc_ca_bundle: None,
+            oidc_audience: catalog::TOKEN_AUDIENCE.to_owned(),
+            oidc_clients: catalog::TOKEN_CLIENTS.map(str::to_owned).into(),
+        });
+        let accounts = Arc::new(MemoryStore::new(Arc::new(issuer)));
+        let (username, password) = ("ann".to_owned(), "correct horse".to_owned());
+        let request = SignInRequest { username: username.clone(), password: password.clone() };
+        let credentials = Credentials::parse(request).expect("credentials");
+        let request = RegisterRequest { username, password, display_name: None };
+        let account = NewAccount::parse(request).expect("an account");
+        accounts.register(&account).await.expect("an account");
+        let session = accounts.sign_in(&credentials).await.expect("a session").session;
+        let events = SessionEvents::new(&Log::memory(), "acme").expect("a producer");
+        let (refreshes, rates) = (Refreshes::in_process(), AttemptRates::default());
+        (Guard::new(accounts, events, refreshes, rates, TaskTracker::new()), session)
+    }
+
+    /// Each is a query to a realm that may be slow.
+    #[tokio::test]
+    async fn looks_and_moderators_do_not_wait_for_each_other() {
+        let (guard, session) = signed_in().await;
+        let rpc = AccountRpc::new(guard.clone());
+        let list = async |session_ids: Vec<String>| {
+            let request = ListSessionsRequest { user_id: session.user_id.to_string(), session_ids };
+            let listed = rpc.list_sessions(Request::new(request)).await;
+            listed.map(|listed| listed.into_inner().sessions.len()).map_err(|status| status.code())
+        };
+        let (for_moderators, to_look) = (Vec::new(), vec![session.id.to_string()]);
+        for (turns, count, waits, goes_on) in [
+            (&guard.0.looks, LOOKS, &to_look, &for_moderators),
+            (&guard.0.others_sessions, OTHERS_SESSIONS, &for_moderators, &to_look),
+        ] {
+            let taken: Vec<_> = (0..count).map(|_| turns.try_acquire().expect("a turn")).collect();
+            let mut waiting = pin!(list(waits.clone()));
+            tokio::select! {
+                biased;
+                listed = &mut waiting => panic!("there are no more turns: {listed:?}"),
+                listed = list(goes_on.clone()) => assert_eq!(listed, Ok(1)),
+            }
+            drop(taken);
+            assert_eq!(waiting.await, Ok(1));
+        }
+    }
 }

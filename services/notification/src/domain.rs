@@ -24,7 +24,7 @@ pub use self::{
         CODE_DIGITS, CODE_FOR, CODES_COUNT_FOR, CodeOutcome, MAX_CODES, MAX_TRIES, NewCode, PhoneNumber,
     },
     providers::Providers,
-    session::{ENDS_ARE_KEPT_FOR, ENDS_COUNT_FOR, SEEN_FOR, Unseen},
+    session::{BOUND_WITHIN, ENDS_ARE_KEPT_FOR, ENDS_COUNT_FOR, SEEN_FOR, Unseen},
     subscription::{Busy, Job, NewSubscription, Subscription, Target},
     ticket::{Places, Taken, Ticket},
 };

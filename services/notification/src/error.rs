@@ -44,6 +44,9 @@ pub enum Error {
     Peer { peer: &'static str, source: Box<tonic::Status> },
     #[error(transparent)]
     Unreadable(#[from] UnreadableField),
+    /// Nothing is done on its word.
+    #[error("the auth service said of sessions what is no answer: {0}")]
+    NoAnswer(&'static str),
     #[error(transparent)]
     Store(#[from] StoreError),
 }
@@ -78,7 +81,7 @@ impl ServiceError for Error {
             Self::AddressRefused(_) | Self::NumberRefused | Self::NoCode => ErrorCode::Conflict,
             Self::WrongCode { .. } => ErrorCode::PermissionDenied,
             Self::Mail(_) | Self::TextMessage(_) | Self::Peer { .. } => ErrorCode::Unavailable,
-            Self::Unreadable(_) => ErrorCode::Internal,
+            Self::Unreadable(_) | Self::NoAnswer(_) => ErrorCode::Internal,
             Self::Store(error) => match error {
                 StoreError::TooMany => ErrorCode::LimitReached,
                 StoreError::SessionOver => ErrorCode::Unauthenticated,

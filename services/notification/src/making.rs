@@ -10,7 +10,7 @@ use tokio::sync::Notify;
 use tokio_util::sync::CancellationToken;
 
 use crate::{
-    domain::{CODES_COUNT_FOR, DEAD_DAYS, ENDS_COUNT_FOR, SEEN_FOR, Unseen, pause_until},
+    domain::{BOUND_WITHIN, CODES_COUNT_FOR, DEAD_DAYS, ENDS_COUNT_FOR, SEEN_FOR, Unseen, pause_until},
     error::Error,
     metrics::Metrics,
     peers::Peers,
@@ -36,7 +36,7 @@ const LOOK_PACE: Duration = Duration::from_secs(1);
 const LOOK_INTERVAL: Duration = Duration::from_secs(60);
 /// A process has devices for so long, and they come again after it where nothing was noted of them.
 const LOOK_LEASE: TimeDelta = TimeDelta::minutes(5);
-/// How often jobs are counted, and those forgotten that were given up, with codes and ends of sessions that count no more.
+/// How often jobs and devices without a session are counted, and jobs forgotten that were given up, with codes and ends of sessions that count no more.
 const COUNT_INTERVAL: Duration = Duration::from_secs(60);
 /// After a failure.
 const BACKOFF: RangeInclusive<Duration> = Duration::from_millis(500)..=Duration::from_secs(15);
@@ -87,37 +87,40 @@ impl Maker {
         let mut failures = 0;
         for user in &due {
             let listed_at = now();
-            match self.peers.chats(*user).await {
-                Ok(chats) => {
-                    failures = 0;
-                    self.store.list(*user, &chats, listed_at).await?;
-                }
-                Err(error) => {
-                    failures += 1;
-                    self.store.list_again(*user, listed_at - LISTED_FOR + LIST_AGAIN).await?;
-                    if failures == LIST_FAILURES {
-                        return Err(error);
-                    }
-                    let cause = chain(&error);
-                    tracing::warn!(%user, cause, "failed to list the chats of a user, which is tried again: {cause}");
-                }
+            let Err(error) = self.list_one(*user, listed_at).await else {
+                failures = 0;
+                continue;
+            };
+            failures += 1;
+            self.store.list_again(*user, listed_at - LISTED_FOR + LIST_AGAIN).await?;
+            if failures == LIST_FAILURES {
+                return Err(error);
             }
+            let cause = chain(&error);
+            tracing::warn!(%user, cause, "failed to list the chats of a user, which is tried again: {cause}");
         }
         Ok(due.len())
+    }
+
+    async fn list_one(&self, user: UserId, listed_at: DateTime<Utc>) -> Result<(), Error> {
+        let chats = self.peers.chats(user).await?;
+        Ok(self.store.list(user, &chats, listed_at).await?)
     }
 
     /// Looks until the shutdown whether the sessions of devices go on.
     pub async fn look(self, shutdown: CancellationToken) {
         let never = Notify::new();
         let round = || async {
-            let looked = self.look_at_some().await?;
-            Ok::<_, Error>(if looked == LOOK_DEVICES { LOOK_PACE } else { LOOK_INTERVAL })
+            // A realm that hangs keeps no process from its end: what was not noted comes again.
+            let looked = shutdown.run_until_cancelled(self.look_at_some()).await.transpose()?;
+            Ok::<_, Error>(if looked == Some(LOOK_DEVICES) { LOOK_PACE } else { LOOK_INTERVAL })
         };
         let (what, backoff) = ("asking for the sessions of devices", Backoff::new(BACKOFF));
         rounds::repeat_timed(what, backoff, &shutdown, &never, round).await;
     }
 
-    /// Asks for the sessions of some devices that were not seen for a day, and removes those whose sessions do not go on. Returns how many there were.
+    /// Asks for the sessions of some devices that were not seen for a day, and removes those whose sessions do not go on. Returns how many there were. A user
+    /// of whom it cannot be learned keeps no other waiting, and is the error.
     pub async fn look_at_some(&self) -> Result<usize, Error> {
         let looked_at = now();
         let since = looked_at - SEEN_FOR;
@@ -127,27 +130,47 @@ impl Maker {
         for device in due {
             of_users.entry(device.user_id).or_default().push(device);
         }
+        let mut outcome = Ok(count);
         for (user, devices) in of_users {
-            let asked: Vec<SessionId> = devices.iter().filter_map(|device| device.session.clone()).collect();
-            let going_on = match self.peers.sessions(user, &asked).await {
-                Ok(going_on) => going_on,
-                Err(error) if error.is_outage() => return Err(error),
+            match self.look_at(user, &devices, looked_at).await {
+                Ok(()) => self.metrics.look("answered"),
                 Err(error) => {
-                    let cause = chain(&error);
-                    tracing::warn!(%user, cause, "failed to list the sessions of a user, which is tried again: {cause}");
-                    continue;
-                }
-            };
-            for device in devices {
-                if device.session.as_ref().is_some_and(|session| going_on.contains(session)) {
-                    self.store.note_seen(&device, looked_at).await?;
-                } else if self.store.end_unseen(&device).await? {
-                    let id = device.id;
-                    tracing::info!(subscription = %id, "the session of subscription {id} is over: it is forgotten");
+                    self.metrics.look(failed_look(user, &error));
+                    outcome = outcome.and(Err(error));
                 }
             }
         }
-        Ok(count)
+        outcome
+    }
+
+    async fn look_at(&self, user: UserId, devices: &[Unseen], looked_at: DateTime<Utc>) -> Result<(), Error> {
+        let asked: Vec<SessionId> = devices.iter().filter_map(|device| device.session.clone()).collect();
+        let going_on = self.peers.sessions(user, &asked).await?;
+        for device in devices {
+            if device.session.as_ref().is_some_and(|session| going_on.contains(session)) {
+                self.store.note_seen(device, looked_at).await?;
+            } else if self.store.end_unseen(device, now()).await? {
+                let id = device.id;
+                let why =
+                    if device.session.is_some() { "its session is over" } else { "no session has bound it" };
+                tracing::info!(subscription = %id, why, "subscription {id} is forgotten: {why}");
+            }
+        }
+        Ok(())
+    }
+
+    /// Counts devices that are bound to no session, whose pushes end with none: a host learns of them, and they are forgotten after a month.
+    pub async fn note_unbound(&self) -> Result<(), StoreError> {
+        let unbound = self.store.note_unbound(now() + (BOUND_WITHIN - SEEN_FOR)).await?;
+        if self.metrics.unbound(unbound) {
+            let days = BOUND_WITHIN.num_days();
+            tracing::warn!(
+                unbound,
+                "{unbound} browsers and apps are bound to no session: an earlier release subscribed them. Each is bound when the messenger is opened there, or forgotten \
+                 after {days} days"
+            );
+        }
+        Ok(())
     }
 
     /// Counts jobs until the shutdown, and forgets what is over.
@@ -160,10 +183,26 @@ impl Maker {
             for channel in NotificationChannel::ALL {
                 self.metrics.counts(channel, counts.get(&channel).copied().unwrap_or_default());
             }
-            Ok::<_, StoreError>(())
+            self.note_unbound().await
         };
         rounds::repeat("counting jobs", COUNT_INTERVAL, Backoff::new(BACKOFF), &shutdown, round).await;
     }
+}
+
+/// Notes that it could not be learned which sessions of a user go on, and returns the outcome for the metrics. An outage is one line of the log for all
+/// users, which is written by who repeats the looks.
+fn failed_look(user: UserId, error: &Error) -> &'static str {
+    let cause = chain(error);
+    if matches!(error, Error::NoAnswer(_)) {
+        tracing::error!(%user, cause, "no device of user {user} is forgotten on an answer that is none: {cause}");
+        return "refused";
+    }
+    if error.is_outage() {
+        tracing::debug!(%user, cause, "failed to list the sessions of a user: {cause}");
+    } else {
+        tracing::warn!(%user, cause, "failed to list the sessions of a user, which is tried again: {cause}");
+    }
+    "failed"
 }
 
 #[expect(clippy::disallowed_methods, reason = "an edge: what is due")]

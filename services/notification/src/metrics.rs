@@ -19,6 +19,11 @@ struct OutcomeLabels {
 }
 
 #[derive(Clone, Debug, PartialEq, Eq, Hash, EncodeLabelSet)]
+struct LookLabels {
+    outcome: &'static str,
+}
+
+#[derive(Clone, Debug, PartialEq, Eq, Hash, EncodeLabelSet)]
 struct ChannelLabels {
     channel: &'static str,
 }
@@ -31,6 +36,8 @@ pub struct Metrics {
     waiting: Family<ChannelLabels, Gauge<i64, AtomicI64>>,
     dead: Family<ChannelLabels, Gauge<i64, AtomicI64>>,
     broker: Family<ChannelLabels, Gauge<i64, AtomicI64>>,
+    looks: Family<LookLabels, Counter>,
+    unbound: Gauge<i64, AtomicI64>,
     pub(crate) send: Histogram,
 }
 
@@ -43,6 +50,8 @@ impl Default for Metrics {
             waiting: Family::default(),
             dead: Family::default(),
             broker: Family::default(),
+            looks: Family::default(),
+            unbound: Gauge::default(),
             send: Histogram::new(SEND_SECONDS),
         }
     }
@@ -66,6 +75,16 @@ impl Metrics {
             "1 where jobs of a channel come through RabbitMQ, 0 while it is away, nothing in a cell without it",
             metrics.broker.clone(),
         );
+        registry.register(
+            "looks",
+            "Users for whose sessions the auth service was asked, by what became of it",
+            metrics.looks.clone(),
+        );
+        registry.register(
+            "unbound",
+            "Browsers and apps of the tenant that are bound to no session, as an earlier release subscribed them",
+            metrics.unbound.clone(),
+        );
         registry.register_with_unit(
             "send",
             "How long a provider takes for what is sent",
@@ -78,6 +97,16 @@ impl Metrics {
     /// Counts a job.
     pub(crate) fn job(&self, channel: NotificationChannel, outcome: &'static str) {
         self.jobs.get_or_create(&OutcomeLabels { channel: channel.as_str(), outcome }).inc();
+    }
+
+    /// Counts a user for whose sessions was asked.
+    pub(crate) fn look(&self, outcome: &'static str) {
+        self.looks.get_or_create(&LookLabels { outcome }).inc();
+    }
+
+    /// Notes how many devices are bound to no session. Returns whether there are some, and not as many as before.
+    pub(crate) fn unbound(&self, count: i64) -> bool {
+        self.unbound.set(count) != count && count > 0
     }
 
     /// Notes whether jobs come through the broker.

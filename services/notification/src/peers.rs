@@ -1,15 +1,17 @@
 //! What the other services of the tenant know of a user and a chat at this moment.
 
+use std::collections::BTreeSet;
+
 use contracts::{
     ChatId, SessionId, UserId,
     api::UserProfile,
     convert::UnreadableField,
     event::ChatKind,
     rpc::{
-        EntriesRequest, EntryPlace, ListMembershipsRequest, ListMembershipsResponse, ListSessionsRequest,
-        MarkRequest, Membership, SyncRequest, Watermarks, account_service_client::AccountServiceClient,
-        chat_service_client::ChatServiceClient, message_service_client::MessageServiceClient,
-        user_service_client::UserServiceClient,
+        AccountSession, EntriesRequest, EntryPlace, ListMembershipsRequest, ListMembershipsResponse,
+        ListSessionsRequest, MarkRequest, Membership, SyncRequest, Watermarks,
+        account_service_client::AccountServiceClient, chat_service_client::ChatServiceClient,
+        message_service_client::MessageServiceClient, user_service_client::UserServiceClient,
     },
 };
 use kit::{cache::Cache, rpc::InternalChannel, users::ShownUsers};
@@ -119,21 +121,28 @@ impl Peers {
         open.map(|one| Ok((read_chat(&one)?, one.version))).collect()
     }
 
-    /// Returns which of some sessions of a user go on.
+    /// Returns which of some sessions of a user go on. The others count as over, so an answer that cannot be one to this question is refused as a whole: that of a
+    /// release that does not know the question is a list of whatever sessions there are, up to a number.
     pub(crate) async fn sessions(
         &self,
         user_id: UserId,
         sessions: &[SessionId],
-    ) -> Result<Vec<SessionId>, Error> {
+    ) -> Result<BTreeSet<SessionId>, Error> {
         if sessions.is_empty() {
-            return Ok(Vec::new());
+            return Ok(BTreeSet::new());
         }
         let session_ids: Vec<String> = sessions.iter().map(ToString::to_string).collect();
         let request = ListSessionsRequest { user_id: user_id.to_string(), session_ids };
         let listed = self.accounts.clone().list_sessions(request).await.map_err(failed("auth"))?;
-        let going_on = listed.into_inner().sessions.into_iter();
-        let ids = going_on.map(|session| session.session_id.parse::<SessionId>());
-        ids.collect::<Result<Vec<_>, _>>().map_err(|_| UnreadableField("session_id").into())
+        let mut going_on = BTreeSet::new();
+        for AccountSession { session_id, .. } in listed.into_inner().sessions {
+            let asked = sessions.iter().find(|session| session.as_str() == session_id);
+            let asked = asked.ok_or(Error::NoAnswer("it names a session that it was not asked for"))?;
+            if !going_on.insert(asked.clone()) {
+                return Err(Error::NoAnswer("it names a session twice"));
+            }
+        }
+        Ok(going_on)
     }
 
     /// Returns what is unread in all chats of a user.

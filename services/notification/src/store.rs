@@ -92,7 +92,8 @@ pub trait NotificationStore: Send + Sync + 'static {
         partitions: &[i32],
     ) -> Result<HashMap<i32, Option<i64>>, StoreError>;
 
-    /// Notes what records say, and how far the partition was read, in one transaction. Users are notified after `delay`.
+    /// Notes what records say, and how far the partition was read, in one transaction. Users are notified after `delay`. Whose account is deleted is forgotten,
+    /// and no session of theirs subscribes or sets anything, while access tokens may be good.
     async fn apply(
         &self,
         place: Place,
@@ -125,8 +126,13 @@ pub trait NotificationStore: Send + Sync + 'static {
     /// Notes that the session of a device goes on, unless it is bound to another one by now.
     async fn note_seen(&self, device: &Unseen, at: DateTime<Utc>) -> Result<(), StoreError>;
 
-    /// Removes a device whose session does not go on, with what was to be sent there, unless it is bound to another session by now. Returns whether it was there.
-    async fn end_unseen(&self, device: &Unseen) -> Result<bool, StoreError>;
+    /// Removes a device whose session does not go on, with what was to be sent there, unless it is bound to another session by now. The session has ended, as
+    /// [`Self::apply`] notes it: its other devices go, too, and it subscribes nothing. Returns whether there was any.
+    async fn end_unseen(&self, device: &Unseen, now: DateTime<Utc>) -> Result<bool, StoreError>;
+
+    /// Returns how many devices are bound to no session, as a release without this knowledge subscribed them. What a process of that release has subscribed
+    /// beside this one counts as seen at `until`, as if it had been there before.
+    async fn note_unbound(&self, until: DateTime<Utc>) -> Result<i64, StoreError>;
 
     /// Returns users whose chats were not listed since this moment, those who wait for the longest first.
     async fn unlisted(&self, since: DateTime<Utc>, limit: usize) -> Result<Vec<UserId>, StoreError>;

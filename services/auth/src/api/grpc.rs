@@ -1,7 +1,7 @@
 //! `posthouse.v1.AccountService`, for the tenant's other services.
 
 use contracts::{
-    SessionId,
+    SessionId, UserId,
     rpc::{
         AccountSession, EndSessionRequest, EndSessionResponse, GetAccountClosedRequest,
         GetAccountClosedResponse, ListSessionsRequest, ListSessionsResponse, SetAccountClosedRequest,
@@ -53,16 +53,20 @@ impl AccountService for AccountRpc {
         request: Request<ListSessionsRequest>,
     ) -> Result<Response<ListSessionsResponse>, Status> {
         let ListSessionsRequest { user_id, session_ids } = request.into_inner();
-        let sessions = self.accounts.sessions_of(id("user_id", &user_id)?).await.map_err(status)?;
-        let is_asked = |session: &ListedSession| {
-            session_ids.is_empty() || session_ids.iter().any(|id| id == session.id.as_str())
+        let user_id: UserId = id("user_id", &user_id)?;
+        let listed = if session_ids.is_empty() {
+            let mut all = self.accounts.sessions_of(user_id).await.map_err(status)?;
+            all.truncate(MAX_LISTED);
+            all
+        } else {
+            self.accounts.sessions_among(user_id, &session_ids).await.map_err(status)?
         };
         let session = |session: ListedSession| AccountSession {
             session_id: session.id.to_string(),
             started_at_ms: session.started_at_ms,
             last_used_at_ms: session.last_used_at_ms,
         };
-        let sessions = sessions.into_iter().filter(is_asked).take(MAX_LISTED).map(session).collect();
+        let sessions = listed.into_iter().map(session).collect();
         Ok(Response::new(ListSessionsResponse { sessions }))
     }
 

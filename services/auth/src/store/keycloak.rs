@@ -34,6 +34,9 @@ const OVER: [&str; 4] = [
     "Session not active",
     "Session doesn't have required client",
 ];
+/// How the realm says that it has no such user, session or link. Another 404 comes from something on the way to it, or is of a realm that is gone: on its word,
+/// accounts would count as deleted and sessions as over.
+const NOT_THERE: &str = " not found";
 /// The kind of credential that is a password.
 const PASSWORD: &str = "password";
 /// Longest text of the realm that is passed on.
@@ -246,10 +249,9 @@ impl Keycloak {
     ) -> Result<Vec<T>, StoreError> {
         let url = format!("{}/{list}", self.user_url(user_id));
         let response = self.administer(step, |http| http.get(&url)).await?;
-        match response.status() {
-            status if status.is_success() => read(step, response).await,
-            StatusCode::NOT_FOUND => Ok(Vec::new()),
-            status => Err(fault(step, status, &refusal(response).await)),
+        match found(step, response).await? {
+            Some(response) => read(step, response).await,
+            None => Ok(Vec::new()),
         }
     }
 
@@ -266,10 +268,7 @@ impl Keycloak {
         // Names of clients and providers are of any characters.
         url.path_segments_mut().map_err(|()| StoreError::Unreadable { step })?.extend([list, item]);
         let response = self.administer(step, |http| http.delete(url.clone())).await?;
-        match response.status() {
-            status if status.is_success() || status == StatusCode::NOT_FOUND => Ok(()),
-            status => Err(fault(step, status, &refusal(response).await)),
-        }
+        found(step, response).await.map(drop)
     }
 
     fn user_url(&self, user_id: UserId) -> String {
@@ -322,21 +321,14 @@ impl AccountStore for Keycloak {
     async fn delete(&self, user_id: UserId) -> Result<(), StoreError> {
         let step = "delete an account";
         let response = self.administer(step, |http| http.delete(self.user_url(user_id))).await?;
-        match response.status() {
-            status if status.is_success() || status == StatusCode::NOT_FOUND => Ok(()),
-            status => Err(fault(step, status, &refusal(response).await)),
-        }
+        found(step, response).await.map(drop)
     }
 
     #[tracing::instrument(name = "auth.store.exists", skip_all, fields(user = %user_id))]
     async fn exists(&self, user_id: UserId) -> Result<bool, StoreError> {
         let step = "find an account";
         let response = self.administer(step, |http| http.get(self.user_url(user_id))).await?;
-        match response.status() {
-            status if status.is_success() => Ok(true),
-            StatusCode::NOT_FOUND => Ok(false),
-            status => Err(fault(step, status, &refusal(response).await)),
-        }
+        Ok(found(step, response).await?.is_some())
     }
 
     #[tracing::instrument(name = "auth.store.sign_in", skip_all)]
@@ -393,22 +385,14 @@ impl AccountStore for Keycloak {
 
     #[tracing::instrument(name = "auth.store.sessions", skip_all, fields(user = %user_id))]
     async fn sessions(&self, user_id: UserId) -> Result<Vec<ListedSession>, StoreError> {
-        let step = "list the sessions of a user";
-        let url = format!("{}/sessions", self.user_url(user_id));
-        let response = self.administer(step, |http| http.get(&url)).await?;
-        match response.status() {
-            status if status.is_success() => {
-                let sessions: Vec<UserSession> = read(step, response).await?;
-                let listed = |session: UserSession| ListedSession {
-                    id: session.id,
-                    started_at_ms: session.start,
-                    last_used_at_ms: session.last_access,
-                };
-                Ok(sessions.into_iter().map(listed).collect())
-            }
-            StatusCode::NOT_FOUND => Ok(Vec::new()),
-            status => Err(fault(step, status, &refusal(response).await)),
-        }
+        let sessions: Vec<UserSession> =
+            self.listed("list the sessions of a user", user_id, "sessions").await?;
+        let listed = |session: UserSession| ListedSession {
+            id: session.id,
+            started_at_ms: session.start,
+            last_used_at_ms: session.last_access,
+        };
+        Ok(sessions.into_iter().map(listed).collect())
     }
 
     #[tracing::instrument(name = "auth.store.end", skip_all, fields(user = %session.user_id))]
@@ -418,10 +402,7 @@ impl AccountStore for Keycloak {
         // The id is of any visible characters.
         url.path_segments_mut().map_err(|()| StoreError::Unreadable { step })?.push(session.id.as_str());
         let response = self.administer(step, |http| http.delete(url.clone())).await?;
-        match response.status() {
-            status if status.is_success() || status == StatusCode::NOT_FOUND => Ok(()),
-            status => Err(fault(step, status, &refusal(response).await)),
-        }
+        found(step, response).await.map(drop)
     }
 
     #[tracing::instrument(name = "auth.store.account_of", skip_all)]
@@ -434,15 +415,10 @@ impl AccountStore for Keycloak {
     async fn email(&self, user_id: UserId) -> Result<OwnEmail, StoreError> {
         let step = "read the e-mail address of an account";
         let response = self.administer(step, |http| http.get(self.user_url(user_id))).await?;
-        match response.status() {
-            status if status.is_success() => {
-                let user: Addressee = read(step, response).await?;
-                let email = user.email.and_then(|email| Email::parse("email", &email).ok());
-                Ok(OwnEmail { is_confirmed: user.email_verified && email.is_some(), email })
-            }
-            StatusCode::NOT_FOUND => Ok(OwnEmail::default()),
-            status => Err(fault(step, status, &refusal(response).await)),
-        }
+        let Some(response) = found(step, response).await? else { return Ok(OwnEmail::default()) };
+        let user: Addressee = read(step, response).await?;
+        let email = user.email.and_then(|email| Email::parse("email", &email).ok());
+        Ok(OwnEmail { is_confirmed: user.email_verified && email.is_some(), email })
     }
 
     #[tracing::instrument(name = "auth.store.set_email", skip_all, fields(user = %user_id))]
@@ -502,19 +478,12 @@ impl AccountStore for Keycloak {
         let step = "close or open an account";
         let url = self.user_url(user_id);
         let response = self.administer(step, |http| http.get(&url)).await?;
-        match response.status() {
-            status if status.is_success() => {}
-            StatusCode::NOT_FOUND => return Ok(()),
-            status => return Err(fault(step, status, &refusal(response).await)),
-        }
+        let Some(response) = found(step, response).await? else { return Ok(()) };
         // What a user has and the request has not, Keycloak takes away.
         let mut user: serde_json::Value = read(step, response).await?;
         user["enabled"] = (!is_closed).into();
         let response = self.administer(step, |http| http.put(&url).json(&user)).await?;
-        match response.status() {
-            status if status.is_success() || status == StatusCode::NOT_FOUND => Ok(()),
-            status => Err(fault(step, status, &refusal(response).await)),
-        }
+        found(step, response).await.map(drop)
     }
 
     #[tracing::instrument(name = "auth.store.is_closed", skip_all, fields(user = %user_id))]
@@ -522,14 +491,9 @@ impl AccountStore for Keycloak {
         let step = "look whether an account is closed";
         let url = self.user_url(user_id);
         let response = self.administer(step, |http| http.get(&url)).await?;
-        match response.status() {
-            status if status.is_success() => {
-                let user: Addressee = read(step, response).await?;
-                Ok(!user.enabled)
-            }
-            StatusCode::NOT_FOUND => Ok(false),
-            status => Err(fault(step, status, &refusal(response).await)),
-        }
+        let Some(response) = found(step, response).await? else { return Ok(false) };
+        let user: Addressee = read(step, response).await?;
+        Ok(!user.enabled)
     }
 
     #[tracing::instrument(name = "auth.store.revoke_tokens", skip_all, fields(user = %user_id))]
@@ -537,10 +501,7 @@ impl AccountStore for Keycloak {
         let step = "revoke the tokens of an account";
         let url = format!("{}/logout", self.user_url(user_id));
         let response = self.administer(step, |http| http.post(&url)).await?;
-        match response.status() {
-            status if status.is_success() || status == StatusCode::NOT_FOUND => Ok(()),
-            status => Err(fault(step, status, &refusal(response).await)),
-        }
+        found(step, response).await.map(drop)
     }
 }
 
@@ -587,9 +548,22 @@ async fn refusal(response: Response) -> Refusal {
     response.json().await.unwrap_or_default()
 }
 
+/// Returns a response that is a success; `None` where the realm says that it does not have what the request names.
+async fn found(step: &'static str, response: Response) -> Result<Option<Response>, StoreError> {
+    let status = response.status();
+    if status.is_success() {
+        return Ok(Some(response));
+    }
+    let refusal = refusal(response).await;
+    let says_so = [&refusal.error, &refusal.error_description].iter().any(|text| text.ends_with(NOT_THERE));
+    if status == StatusCode::NOT_FOUND && says_so { Ok(None) } else { Err(fault(step, status, &refusal)) }
+}
+
 /// Returns the error for a response that is no fault of the user.
 fn fault(step: &'static str, status: StatusCode, refusal: &Refusal) -> StoreError {
-    if status.is_server_error() || status == StatusCode::TOO_MANY_REQUESTS {
+    // Whatever is on the way to the realm has no such fields.
+    let is_on_the_way = status == StatusCode::NOT_FOUND && refusal.error.is_empty();
+    if is_on_the_way || status.is_server_error() || status == StatusCode::TOO_MANY_REQUESTS {
         return StoreError::Unable { step, status: status.as_u16() };
     }
     StoreError::Misconfigured { step, status: status.as_u16(), error: words(refusal) }

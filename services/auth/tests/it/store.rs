@@ -10,7 +10,7 @@ use std::{
 
 use auth::{
     config::RealmArgs,
-    domain::{Account, Credentials, ListedSession, NewAccount, OwnEmail, email::Email},
+    domain::{Account, Credentials, ListedSession, NewAccount, OwnEmail, Session, email::Email},
     error::Error,
     store::{AccountStore, Keycloak, MemoryStore, StoreError},
 };
@@ -472,6 +472,55 @@ async fn a_forgotten_service_token_is_renewed_once() {
     let error = store.register(&account(&username(), PASSWORD)).await.expect_err("no account");
     assert_eq!(Error::from(error).code(), ErrorCode::Internal);
     assert_eq!(script.tokens.load(SeqCst), 3, "asked once more, and not forever");
+}
+
+/// Returns a realm where everything but a token is missing, in these words.
+async fn missing(words: &'static str) -> Keycloak {
+    let listener = TcpListener::bind("127.0.0.1:0").await.expect("a loopback port");
+    let addr = listener.local_addr().expect("an address");
+    let token = || async { Json(json!({"access_token": "service", "expires_in": 60})) };
+    let router = Router::new()
+        .route("/realms/acme/protocol/openid-connect/token", post(token))
+        .fallback(move || async move { (StatusCode::NOT_FOUND, words) });
+    tokio::spawn(async move { axum::serve(listener, router).await });
+    Keycloak::new(&args(&format!("http://{addr}/"))).expect("a client")
+}
+
+/// What a proxy or a realm that is gone says of a user would delete the profile, and let sessions that go on count as over.
+#[tokio::test]
+async fn nobody_but_the_realm_says_that_it_does_not_have_a_user() {
+    let user_id = UserId::generate();
+    let session = Session { user_id, id: "a-session".parse().expect("an id") };
+    for (words, code) in [
+        ("404 page not found", ErrorCode::Unavailable),
+        ("", ErrorCode::Unavailable),
+        (r#"{"error":"Realm not found."}"#, ErrorCode::Internal),
+        (r#"{"error":"HTTP 404 Not Found"}"#, ErrorCode::Internal),
+    ] {
+        let store = missing(words).await;
+        let errors = [
+            store.sessions(user_id).await.err(),
+            store.end(&session).await.err(),
+            store.exists(user_id).await.err(),
+            store.delete(user_id).await.err(),
+            store.email(user_id).await.err(),
+            store.has_password(user_id).await.err(),
+            store.close_other_ways(user_id).await.err(),
+            store.is_closed(user_id).await.err(),
+            store.set_closed(user_id, true).await.err(),
+            store.revoke_tokens(user_id).await.err(),
+        ];
+        for error in errors {
+            assert_eq!(Error::from(error.expect("it is no answer")).code(), code, "{words}");
+        }
+    }
+    let words =
+        r#"{"error":"User not found","error_description":"For more on this error consult the server log."}"#;
+    let store = missing(words).await;
+    assert_eq!(store.sessions(user_id).await.expect("a list"), []);
+    assert!(!store.exists(user_id).await.expect("an answer"));
+    store.delete(user_id).await.expect("it is deleted already");
+    missing(r#"{"error":"Session not found"}"#).await.end(&session).await.expect("it has ended already");
 }
 
 #[tokio::test]

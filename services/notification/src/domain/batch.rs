@@ -22,6 +22,8 @@ pub struct Batch {
     pub seats: BTreeMap<(ChatId, UserId), Seat>,
     /// Sessions that have ended.
     pub ended: BTreeSet<(UserId, SessionId)>,
+    /// Users whose accounts are deleted.
+    pub gone: BTreeSet<UserId>,
 }
 
 /// Texts of a chat.
@@ -45,7 +47,8 @@ pub struct Seat {
 impl Batch {
     /// Returns whether there is nothing to note.
     pub fn is_empty(&self) -> bool {
-        self.news.is_empty() && self.taken.is_empty() && self.seats.is_empty() && self.ended.is_empty()
+        let says_nothing_of_sessions = self.ended.is_empty() && self.gone.is_empty();
+        self.news.is_empty() && self.taken.is_empty() && self.seats.is_empty() && says_nothing_of_sessions
     }
 
     /// Adds a record of `message.delivered`.
@@ -99,14 +102,16 @@ impl Batch {
         Ok(())
     }
 
-    /// Adds a record of `session.events`. The end of an account is in the list of deletions, too, which is carried out to its end.
+    /// Adds a record of `session.events`.
     pub fn add_session_end(&mut self, payload: Option<&[u8]>) -> Result<(), Unreadable> {
         let SessionEndRecord { user, ended, .. } = SessionEndRecord::read(payload)?;
         match ended {
             Ended::Session(session) => {
                 self.ended.insert((user, session));
             }
-            Ended::Account => {}
+            Ended::Account => {
+                self.gone.insert(user);
+            }
         }
         Ok(())
     }
@@ -186,19 +191,20 @@ mod tests {
     }
 
     #[test]
-    fn the_end_of_a_session_is_noted_and_that_of_an_account_is_listed_elsewhere() {
-        let user = UserId::generate();
+    fn the_ends_of_a_session_and_of_an_account_are_noted() {
+        let (user, other) = (UserId::generate(), UserId::generate());
         let mut batch = Batch::default();
         let mut add = |record: serde_json::Value| batch.add_session_end(Some(record.to_string().as_bytes()));
         for _ in 0..2 {
             add(json!({"v": 1, "user": user, "ended": {"session": "phone"}})).unwrap();
         }
-        add(json!({"v": 1, "user": user, "ended": "account"})).unwrap();
+        add(json!({"v": 1, "user": other, "ended": "account"})).unwrap();
         let newer = add(json!({"v": 2, "user": user, "ended": {"session": "desk"}}));
         assert_eq!(newer.unwrap_err(), Unreadable::Version(2));
         assert_eq!(batch.add_session_end(None).unwrap_err(), Unreadable::Empty);
         assert_eq!(batch.ended, BTreeSet::from([(user, "phone".parse::<SessionId>().unwrap())]));
-        assert!(!batch.is_empty());
+        assert_eq!(batch.gone, BTreeSet::from([other]));
+        assert!(!batch.is_empty() && !Batch { gone: batch.gone, ..Batch::default() }.is_empty());
     }
 
     #[test]

@@ -38,8 +38,8 @@ struct Tables {
     /// In the order in which they were sent.
     codes: Vec<Code>,
     positions: BTreeMap<(Topic, i32), Option<i64>>,
-    /// Sessions that have ended, and when that was read.
-    ended: BTreeMap<(UserId, SessionId), DateTime<Utc>>,
+    /// Sessions that have ended, or all of a user, and when that was read.
+    ended: BTreeMap<(UserId, Option<SessionId>), DateTime<Utc>>,
     /// Up to when ends are read, by partition.
     ends_read_at: BTreeMap<i32, DateTime<Utc>>,
     deletions_position: deletions::Position,
@@ -142,18 +142,37 @@ impl Tables {
         self.jobs.retain(|(subscription, _), _| *subscription != id);
     }
 
+    /// Notes that a session has ended, and removes its devices. Returns whether there was any.
+    fn end(&mut self, user: UserId, session: &SessionId, now: DateTime<Utc>) -> bool {
+        self.ended.entry((user, Some(session.clone()))).or_insert(now);
+        let is_of = |one: &&Owned| {
+            let bound_to = one.session.as_ref().map(|(session, _)| session);
+            one.subscription.user_id == user && bound_to == Some(session)
+        };
+        let bound: Vec<_> =
+            self.subscriptions.values().filter(is_of).map(|one| one.subscription.id).collect();
+        for id in &bound {
+            self.remove(*id);
+        }
+        !bound.is_empty()
+    }
+
+    /// Forgets a user. Returns whether anything was known.
+    fn erase(&mut self, user_id: UserId) -> bool {
+        for one in self.own(user_id) {
+            self.remove(one.id);
+        }
+        self.seats.retain(|(_, user), _| *user != user_id);
+        self.users.remove(&user_id).is_some()
+    }
+
     fn note(&mut self, batch: &Batch, due_at: DateTime<Utc>, now: DateTime<Utc>) {
         for (user, session) in &batch.ended {
-            self.ended.entry((*user, session.clone())).or_insert(now);
-            let is_of = |one: &&Owned| {
-                let bound_to = one.session.as_ref().map(|(session, _)| session);
-                one.subscription.user_id == *user && bound_to == Some(session)
-            };
-            let bound: Vec<_> =
-                self.subscriptions.values().filter(is_of).map(|one| one.subscription.id).collect();
-            for id in bound {
-                self.remove(id);
-            }
+            self.end(*user, session, now);
+        }
+        for user in &batch.gone {
+            self.ended.entry((*user, None)).or_insert(now);
+            self.erase(*user);
         }
         for ((chat, user), said) in &batch.seats {
             if !self.users.contains_key(user) {
@@ -262,7 +281,8 @@ impl Seat {
 impl NotificationStore for MemoryStore {
     async fn subscribe(&self, new: &NewSubscription) -> Result<Subscription, StoreError> {
         let mut tables = self.tables();
-        if tables.ended.contains_key(&(new.user_id, new.session.clone())) {
+        let ended = [Some(new.session.clone()), None].map(|session| (new.user_id, session));
+        if ended.iter().any(|ended| tables.ended.contains_key(ended)) {
             return Err(StoreError::SessionOver);
         }
         let session = new.bound_to().map(|session| (session.clone(), new.created_at));
@@ -393,7 +413,10 @@ impl NotificationStore for MemoryStore {
     }
 
     async fn set_preferences(&self, user_id: UserId, preferences: &Preferences) -> Result<(), StoreError> {
-        self.tables().users.entry(user_id).or_default().preferences = preferences.clone();
+        let mut tables = self.tables();
+        if !tables.ended.contains_key(&(user_id, None)) {
+            tables.users.entry(user_id).or_default().preferences = preferences.clone();
+        }
         Ok(())
     }
 
@@ -482,13 +505,16 @@ impl NotificationStore for MemoryStore {
         Ok(())
     }
 
-    async fn end_unseen(&self, device: &Unseen) -> Result<bool, StoreError> {
+    async fn end_unseen(&self, device: &Unseen, now: DateTime<Utc>) -> Result<bool, StoreError> {
         let mut tables = self.tables();
-        let is_found = tables.subscriptions.get(&device.id).is_some_and(|one| one.is(device));
-        if is_found {
-            tables.remove(device.id);
-        }
-        Ok(is_found)
+        // Every device has a session here.
+        let session = device.session.as_ref();
+        Ok(session.is_some_and(|session| tables.end(device.user_id, session, now)))
+    }
+
+    async fn note_unbound(&self, _: DateTime<Utc>) -> Result<i64, StoreError> {
+        // No other release has subscribed any.
+        Ok(0)
     }
 
     async fn unlisted(&self, since: DateTime<Utc>, limit: usize) -> Result<Vec<UserId>, StoreError> {
@@ -762,12 +788,7 @@ impl NotificationStore for MemoryStore {
     }
 
     async fn erase(&self, user_id: UserId) -> Result<bool, StoreError> {
-        let mut tables = self.tables();
-        for one in tables.own(user_id) {
-            tables.remove(one.id);
-        }
-        tables.seats.retain(|(_, user), _| *user != user_id);
-        Ok(tables.users.remove(&user_id).is_some())
+        Ok(self.tables().erase(user_id))
     }
 
     fn deletions_position(&self) -> deletions::Position {

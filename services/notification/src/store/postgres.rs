@@ -1,6 +1,6 @@
 //! Notifications in PostgreSQL.
 
-use std::collections::{BTreeMap, HashMap};
+use std::collections::{BTreeMap, BTreeSet, HashMap};
 
 use chrono::{DateTime, TimeDelta, Utc};
 use contracts::{
@@ -28,11 +28,14 @@ pub const SCHEMA: Schema = Schema {
         ("0001_create_subscriptions", include_str!("../../migrations/0001_create_subscriptions.sql")),
         ("0002_add_tickets_to_jobs", include_str!("../../migrations/0002_add_tickets_to_jobs.sql")),
         ("0003_bind_devices_to_sessions", include_str!("../../migrations/0003_bind_devices_to_sessions.sql")),
+        ("0004_index_unbound_devices", include_str!("../../migrations/0004_index_unbound_devices.sql")),
     ],
 };
 
 /// Stands for all chats, in the job of a digest.
 const ALL_CHATS: Uuid = Uuid::nil();
+/// Stands for all sessions of a user whose account is deleted: no session is called so.
+const ALL_SESSIONS: &str = "";
 /// Seats of one chat that one statement tells of news: those of all chats that it takes end within its time limit. The others follow.
 const SLICE: i64 = 200;
 /// Jobs that are looked at for those that have a place.
@@ -452,7 +455,8 @@ impl NotificationStore for PostgresStore {
         let quiet = preferences.quiet.as_ref();
         sqlx::query(
             "INSERT INTO users (user_id, level, shows_text, quiet_from, quiet_to, time_zone)
-             VALUES ($1, $2, $3, $4, $5, $6)
+             SELECT $1::UUID, $2::TEXT, $3::BOOLEAN, $4::INT, $5::INT, $6::TEXT
+             WHERE NOT EXISTS (SELECT FROM ended_sessions WHERE user_id = $1 AND session = $7)
              ON CONFLICT (user_id) DO UPDATE SET level = excluded.level, shows_text = excluded.shows_text,
                 quiet_from = excluded.quiet_from, quiet_to = excluded.quiet_to, time_zone = excluded.time_zone",
         )
@@ -462,6 +466,7 @@ impl NotificationStore for PostgresStore {
         .bind(quiet.map(|quiet| i32::from(quiet.from)))
         .bind(quiet.map(|quiet| i32::from(quiet.to)))
         .bind(quiet.map(|quiet| quiet.time_zone.clone()))
+        .bind(ALL_SESSIONS)
         .execute(&self.pool)
         .await
         .map(drop)
@@ -514,7 +519,8 @@ impl NotificationStore for PostgresStore {
         let Place { topic, partition, next_offset } = place;
         let failed = |source| StoreError::Apply { topic, partition, source };
         let mut transaction = self.pool.begin().await.map_err(failed)?;
-        note_ended(&mut transaction, batch, now).await.map_err(failed)?;
+        note_ended(&mut transaction, &batch.ended, now).await.map_err(failed)?;
+        note_gone(&mut transaction, &batch.gone, now).await.map_err(failed)?;
         // News before seats, as spreading locks them: neither waits for the other while it has what that one wants.
         note_news(&mut transaction, batch, now + delay).await.map_err(failed)?;
         note_seats(&mut transaction, batch, now).await.map_err(failed)?;
@@ -605,16 +611,39 @@ impl NotificationStore for PostgresStore {
         .map_err(StoreError::Sessions)
     }
 
-    async fn end_unseen(&self, device: &Unseen) -> Result<bool, StoreError> {
-        let done = sqlx::query(
-            "DELETE FROM subscriptions WHERE subscription_id = $1 AND session IS NOT DISTINCT FROM $2",
+    async fn end_unseen(&self, device: &Unseen, now: DateTime<Utc>) -> Result<bool, StoreError> {
+        let failed = StoreError::Sessions;
+        let Some(session) = &device.session else {
+            let done =
+                sqlx::query("DELETE FROM subscriptions WHERE subscription_id = $1 AND session IS NULL")
+                    .bind(device.id.0)
+                    .execute(&self.pool)
+                    .await
+                    .map_err(failed)?;
+            return Ok(done.rows_affected() > 0);
+        };
+        let ended = BTreeSet::from([(device.user_id, session.clone())]);
+        let mut transaction = self.pool.begin().await.map_err(failed)?;
+        let removed = note_ended(&mut transaction, &ended, now).await.map_err(failed)?;
+        transaction.commit().await.map_err(failed)?;
+        Ok(removed > 0)
+    }
+
+    async fn note_unbound(&self, until: DateTime<Utc>) -> Result<i64, StoreError> {
+        let unbound: NumberRow = sqlx::query_as(
+            // In the words of its index, which has no other rows.
+            "WITH noted AS (
+                UPDATE subscriptions SET session_seen_at = $1
+                WHERE session IS NULL AND channel IN ('web_push', 'fcm') AND session_seen_at IS NULL
+             )
+             SELECT count(*) AS number FROM subscriptions
+             WHERE session IS NULL AND channel IN ('web_push', 'fcm')",
         )
-        .bind(device.id.0)
-        .bind(device.session.as_ref().map(|session| session.as_str().to_owned()))
-        .execute(&self.pool)
+        .bind(until)
+        .fetch_one(&self.pool)
         .await
         .map_err(StoreError::Sessions)?;
-        Ok(done.rows_affected() > 0)
+        Ok(unbound.number)
     }
 
     async fn unlisted(&self, since: DateTime<Utc>, limit: usize) -> Result<Vec<UserId>, StoreError> {
@@ -1180,26 +1209,27 @@ fn handing_lock(channel: NotificationChannel) -> i64 {
 async fn has_ended(connection: &mut PgConnection, new: &NewSubscription) -> Result<bool, sqlx::Error> {
     sqlx::query("SELECT pg_advisory_xact_lock_shared($1)").bind(ENDS_LOCK).execute(&mut *connection).await?;
     let ended: FactRow = sqlx::query_as(
-        "SELECT EXISTS (SELECT FROM ended_sessions WHERE user_id = $1 AND session = $2) AS is_so",
+        "SELECT EXISTS (SELECT FROM ended_sessions WHERE user_id = $1 AND session IN ($2, $3)) AS is_so",
     )
     .bind(new.user_id.0)
     .bind(new.session.as_str().to_owned())
+    .bind(ALL_SESSIONS)
     .fetch_one(connection)
     .await?;
     Ok(ended.is_so)
 }
 
-/// Notes which sessions have ended, and removes their devices with what was to be sent there.
+/// Notes which sessions have ended, and removes their devices with what was to be sent there. Returns how many there were.
 async fn note_ended(
     connection: &mut PgConnection,
-    batch: &Batch,
+    ended: &BTreeSet<(UserId, SessionId)>,
     now: DateTime<Utc>,
-) -> Result<(), sqlx::Error> {
-    if batch.ended.is_empty() {
-        return Ok(());
+) -> Result<u64, sqlx::Error> {
+    if ended.is_empty() {
+        return Ok(0);
     }
     let (users, sessions): (Vec<Uuid>, Vec<String>) =
-        batch.ended.iter().map(|(user, session)| (user.0, session.as_str().to_owned())).unzip();
+        ended.iter().map(|(user, session)| (user.0, session.as_str().to_owned())).unzip();
     lock(&mut *connection, ENDS_LOCK).await?;
     sqlx::query(
         "INSERT INTO ended_sessions (user_id, session, ended_at)
@@ -1211,7 +1241,7 @@ async fn note_ended(
     .bind(now)
     .execute(&mut *connection)
     .await?;
-    sqlx::query(
+    let done = sqlx::query(
         "WITH bound AS MATERIALIZED (
             SELECT subscriptions.subscription_id
             FROM unnest($1::UUID[], $2::TEXT[]) AS said (user_id, session)
@@ -1223,8 +1253,34 @@ async fn note_ended(
     .bind(users)
     .bind(sessions)
     .execute(connection)
-    .await
-    .map(drop)
+    .await?;
+    Ok(done.rows_affected())
+}
+
+/// Notes whose accounts are deleted, and forgets those users. The list of deletions says the same of them, for a minute: a process that knows a user takes an
+/// access token of theirs for longer.
+async fn note_gone(
+    connection: &mut PgConnection,
+    gone: &BTreeSet<UserId>,
+    now: DateTime<Utc>,
+) -> Result<(), sqlx::Error> {
+    if gone.is_empty() {
+        return Ok(());
+    }
+    let users: Vec<Uuid> = gone.iter().map(|user| user.0).collect();
+    lock(&mut *connection, ENDS_LOCK).await?;
+    sqlx::query(
+        "INSERT INTO ended_sessions (user_id, session, ended_at)
+         SELECT said.user_id, $2, $3 FROM unnest($1::UUID[]) AS said (user_id)
+         ON CONFLICT (user_id, session) DO NOTHING",
+    )
+    .bind(users.clone())
+    .bind(ALL_SESSIONS)
+    .bind(now)
+    .execute(&mut *connection)
+    .await?;
+    let erase = sqlx::query("DELETE FROM users WHERE user_id = ANY ($1)").bind(users);
+    erase.execute(connection).await.map(drop)
 }
 
 async fn ensure_user(connection: &mut PgConnection, user_id: UserId) -> Result<(), sqlx::Error> {
@@ -1460,9 +1516,24 @@ impl From<TicketRow> for Ticket {
 
 #[cfg(test)]
 mod tests {
-    use std::collections::BTreeSet;
+    use kit::testing::migration_files;
 
     use super::*;
+    use crate::domain::is_of_one_device;
+
+    #[test]
+    fn every_migration_file_is_declared_in_order() {
+        let declared: Vec<_> = SCHEMA.migrations.iter().map(|(name, _)| *name).collect();
+        assert_eq!(migration_files(env!("CARGO_MANIFEST_DIR")), declared);
+    }
+
+    /// Indexes and statements name them in their text.
+    #[test]
+    fn a_device_is_a_browser_or_an_app() {
+        let devices = NotificationChannel::ALL.into_iter().filter(|channel| is_of_one_device(*channel));
+        let devices: BTreeSet<_> = devices.map(NotificationChannel::as_str).collect();
+        assert_eq!(devices, BTreeSet::from(["web_push", "fcm"]));
+    }
 
     #[test]
     fn no_channel_waits_for_a_lock_of_another_one() {

@@ -47,6 +47,10 @@ struct Known {
     sessions: Vec<(String, String)>,
     /// Calls for sessions.
     sessions_read: usize,
+    /// The user whose sessions cannot be listed.
+    unaskable: Option<String>,
+    /// What is said of sessions, whatever was asked.
+    said: Option<Vec<String>>,
     /// The user whose chats cannot be listed.
     unlistable: Option<String>,
     /// Calls for names of users.
@@ -162,6 +166,16 @@ impl Peers {
     /// Returns how many calls there were for sessions.
     pub fn sessions_read(&self) -> usize {
         self.known().sessions_read
+    }
+
+    /// Lets the list of a user's sessions fail, as if the realm hung for this user alone.
+    pub fn refuse_sessions(&self, user: UserId) {
+        self.known().unaskable = Some(user.to_string());
+    }
+
+    /// Lets these be all answers about sessions; `None` for those that go on.
+    pub fn say_of_sessions(&self, sessions: Option<&[&str]>) {
+        self.known().said = sessions.map(|said| said.iter().map(|one| (*one).to_owned()).collect());
     }
 
     /// Lets the list of a user's chats fail.
@@ -288,14 +302,15 @@ impl AccountService for Peers {
         let ListSessionsRequest { user_id, session_ids } = request.into_inner();
         let mut known = self.up()?;
         known.sessions_read += 1;
+        if known.unaskable.as_ref() == Some(&user_id) {
+            return Err(Status::deadline_exceeded("no answer in time"));
+        }
         let is_asked =
             |(user, session): &&(String, String)| *user == user_id && session_ids.contains(session);
-        let session = |(_, session): &(String, String)| AccountSession {
-            session_id: session.clone(),
-            ..AccountSession::default()
-        };
-        let sessions = known.sessions.iter().filter(is_asked).map(session).collect();
-        Ok(Response::new(ListSessionsResponse { sessions }))
+        let going_on = known.sessions.iter().filter(is_asked).map(|(_, session)| session.clone());
+        let said = known.said.clone().unwrap_or_else(|| going_on.collect());
+        let session = |session_id: String| AccountSession { session_id, ..AccountSession::default() };
+        Ok(Response::new(ListSessionsResponse { sessions: said.into_iter().map(session).collect() }))
     }
 }
 

@@ -1,19 +1,31 @@
 //! Browsers and apps, and the sessions that subscribed them.
 
+use std::sync::Arc;
+
 use chrono::{TimeDelta, Utc};
-use contracts::{SessionId, UserId, api::NotificationChannel, event::Ended};
-use kit::testing::{
-    TestUser,
-    receivers::{Browser, Receiver},
-    wait_for,
+use contracts::{ChatId, SessionId, UserId, api::NotificationChannel, event::Ended};
+use kit::{
+    catalog,
+    testing::{
+        TestUser,
+        receivers::{Browser, Receiver},
+        wait_for,
+    },
 };
 use notification::{
     domain::{NewSubscription, SEEN_FOR},
-    store::NotificationStore as _,
+    error::Error,
+    making::Maker,
+    metrics::Metrics,
+    store::{NotificationStore as _, PostgresStore, Preferences},
 };
 use serde_json::json;
+use sqlx::AssertSqlSafe;
 
-use super::stand::{PATIENCE, Stand};
+use super::{
+    stand::{PATIENCE, Stand},
+    store::{Store, browser, database, subscribed},
+};
 
 const SUBSCRIPTIONS: &str = "/api/notifications/subscriptions";
 
@@ -119,4 +131,108 @@ async fn a_device_whose_session_ran_out_is_forgotten_at_the_next_look() {
     assert_eq!(stand.maker.look_at_some().await.expect("a look"), 2);
     has(&stand, *ben, 0).await;
     has(&stand, *eve, 1).await;
+}
+
+/// Signs users in, each on one device, whose session is to be looked for. They come in the order in which they are asked for.
+async fn away<const N: usize>(stand: &Stand, names: [&str; N]) -> [(UserId, SessionId); N] {
+    let mut users = names.map(|_| UserId::generate());
+    users.sort();
+    let users: Vec<_> = users.into_iter().zip(names.map(session)).collect();
+    for (user, of) in &users {
+        let body = Browser::new().subscription(&format!("https://push.example/{of}"));
+        stand.api.post(&sign_in(stand, *user, of.as_str()), SUBSCRIPTIONS, body).await.ok(200);
+        unseen(stand, *user, of).await;
+    }
+    users.try_into().expect("as many as names")
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn a_user_of_whom_nothing_can_be_learned_keeps_no_other_waiting() {
+    let stand = Stand::by_hand().await;
+    let [(ann, _), (ben, desk), (eve, _)] = away(&stand, ["phone", "desk", "tablet"]).await;
+    stand.peers.begin_session(ben, &desk);
+    stand.peers.refuse_sessions(ann);
+    stand.maker.look_at_some().await.expect_err("one of them could not be looked at");
+    assert_eq!(stand.peers.sessions_read(), 3);
+    has(&stand, ann, 1).await;
+    has(&stand, ben, 1).await;
+    has(&stand, eve, 0).await;
+    assert_eq!(stand.maker.look_at_some().await.expect("a look"), 0, "it is tried again a while later");
+}
+
+/// Such as that of an auth service of another release, which lists some sessions of the user and knows nothing of a question.
+#[tokio::test(flavor = "multi_thread")]
+async fn nothing_is_forgotten_on_an_answer_to_another_question() {
+    let stand = Stand::by_hand().await;
+    let [(ann, phone)] = away(&stand, ["phone"]).await;
+    for said in [&["desk"][..], &["phone", "desk"], &["phone", "phone"], &["no id"], &[""]] {
+        stand.peers.say_of_sessions(Some(said));
+        let refused = stand.maker.look_at_some().await;
+        assert!(matches!(refused, Err(Error::NoAnswer(_))), "{said:?}: {refused:?}");
+        has(&stand, ann, 1).await;
+        // As when the lease has ended: it does not count as seen.
+        unseen(&stand, ann, &phone).await;
+    }
+    stand.peers.say_of_sessions(None);
+    assert_eq!(stand.maker.look_at_some().await.expect("a look"), 1);
+    has(&stand, ann, 0).await;
+}
+
+/// A process of the release before this one goes on for a while beside it, and binds nothing.
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn devices_without_a_session_are_counted_and_have_a_month_to_be_bound() {
+    let (_database, pool) = database().await;
+    let store: Store = Arc::new(PostgresStore::new(pool.clone()));
+    let (stand, figures) = (Stand::by_hand().await, kit::metrics::Metrics::default());
+    let metrics = figures.register(catalog::Service::Notification, "acme", Metrics::register);
+    let maker = Maker { store: store.clone(), metrics, ..stand.maker.clone() };
+    let counted = async || {
+        maker.note_unbound().await.expect("a count");
+        let text = figures.encode();
+        let line = text.lines().find(|line| line.starts_with("posthouse_notification_unbound{"));
+        line.and_then(|line| line.rsplit(' ').next()).expect("the metric is there").to_owned()
+    };
+    let unbound = async |days: i64| {
+        let since = Utc::now() + TimeDelta::days(days) - SEEN_FOR;
+        let taken = store.take_unseen(since, since + TimeDelta::minutes(5), 10).await.expect("devices");
+        taken.into_iter().filter(|device| device.session.is_none()).collect::<Vec<_>>()
+    };
+    let ann = UserId::generate();
+    for name in ["1", "2", "3"] {
+        subscribed(&store, &browser(ann, "phone", name)).await;
+    }
+    assert_eq!(counted().await, "0");
+    sqlx::query(
+        "UPDATE subscriptions SET session = NULL, session_seen_at = NULL WHERE NOT endpoint LIKE '%/3'",
+    )
+    .execute(&pool)
+    .await
+    .expect("rows");
+    assert_eq!(counted().await, "2");
+    assert_eq!(unbound(29).await, []);
+    // Its page is opened.
+    subscribed(&store, &browser(ann, "phone", "2")).await;
+    assert_eq!(counted().await, "1");
+    let old: Vec<_> = unbound(31).await.into_iter().map(|device| device.user_id).collect();
+    assert_eq!(old, [ann]);
+}
+
+/// The chats of one user cannot be noted, whatever the reason is.
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn a_user_whose_chats_cannot_be_noted_keeps_no_other_waiting() {
+    let (_database, pool) = database().await;
+    let store: Store = Arc::new(PostgresStore::new(pool.clone()));
+    let stand = Stand::by_hand().await;
+    let maker = Maker { store: store.clone(), ..stand.maker.clone() };
+    let [ann, ben] = [(), ()].map(|()| UserId::generate());
+    let long_ago = Utc::now() - TimeDelta::days(1);
+    for (user, listed_at) in [(ann, long_ago), (ben, long_ago + TimeDelta::hours(1))] {
+        store.set_preferences(user, &Preferences::default()).await.expect("a user");
+        store.list_again(user, listed_at).await.expect("it is noted");
+        stand.peers.join(ChatId::generate(), user);
+    }
+    let refuse = format!("ALTER TABLE seats ADD CONSTRAINT none_of_ann CHECK (user_id <> '{ann}')");
+    sqlx::query(AssertSqlSafe(refuse)).execute(&pool).await.expect("a constraint");
+    assert_eq!(maker.list_some().await.expect("a round"), 2);
+    assert_eq!(maker.list_some().await.expect("a round"), 0, "one is listed, and one is tried again later");
 }

@@ -56,6 +56,8 @@ kit::on_both_stores![
     a_session_that_has_ended_subscribes_nothing,
     a_device_is_bound_to_the_session_that_subscribed_it_last,
     a_session_is_looked_for_once_a_day_by_one_process,
+    a_session_that_is_over_at_a_look_has_no_device_and_gets_none,
+    who_is_deleted_is_forgotten_and_comes_back_by_no_token,
     after_ends_that_may_be_lost_every_session_is_looked_for,
     preferences_are_kept,
     positions_are_kept_by_topic_and_partition,
@@ -105,7 +107,7 @@ fn session(name: &str) -> SessionId {
 }
 
 /// A browser that subscribes in a session.
-fn browser(user_id: UserId, of: &str, endpoint: &str) -> NewSubscription {
+pub fn browser(user_id: UserId, of: &str, endpoint: &str) -> NewSubscription {
     of_session(user_id, of, Browser::new().subscription(&format!("https://push.example/{endpoint}")))
 }
 
@@ -121,7 +123,7 @@ async fn endpoints(store: &Store, user: UserId) -> Vec<String> {
     own.iter().map(|one| one.target.endpoint().to_owned()).collect()
 }
 
-async fn subscribed(store: &Store, new: &NewSubscription) -> Subscription {
+pub async fn subscribed(store: &Store, new: &NewSubscription) -> Subscription {
     store.subscribe(new).await.expect("it is made")
 }
 
@@ -882,12 +884,59 @@ async fn a_session_is_looked_for_once_a_day_by_one_process(store: Store) {
     assert_eq!(third, session("phone"));
     // It is bound to another session meanwhile.
     subscribed(&store, &browser(ann, "tablet", "phone")).await;
-    assert!(!store.end_unseen(&phone).await.expect("an answer"));
-    assert!(store.end_unseen(&desk).await.expect("an answer"));
-    assert!(!store.end_unseen(&desk).await.expect("an answer"));
+    assert!(!store.end_unseen(&phone, now()).await.expect("an answer"));
+    assert!(store.end_unseen(&desk, now()).await.expect("an answer"));
+    assert!(!store.end_unseen(&desk, now()).await.expect("an answer"));
     let other = Unseen { session: None, ..phone };
-    assert!(!store.end_unseen(&other).await.expect("an answer"));
+    assert!(!store.end_unseen(&other, now()).await.expect("an answer"));
     assert_eq!(endpoints(&store, ann).await, ["https://push.example/phone", "https://hooks.example/1"]);
+}
+
+/// The realm says so at a look, and the log never does: an access token of it may be good for as long.
+async fn a_session_that_is_over_at_a_look_has_no_device_and_gets_none(store: Store) {
+    let (ann, ben) = (UserId::generate(), UserId::generate());
+    let first = subscribed(&store, &browser(ann, "phone", "1")).await;
+    subscribed(&store, &browser(ann, "phone", "2")).await;
+    subscribed(&store, &browser(ann, "desk", "3")).await;
+    subscribed(&store, &browser(ben, "phone", "4")).await;
+    let looked_at = now();
+    let device = Unseen { id: first.id, user_id: ann, session: Some(session("phone")) };
+    assert!(store.end_unseen(&device, looked_at).await.expect("an answer"));
+    assert_eq!(endpoints(&store, ann).await, ["https://push.example/3"]);
+    assert_eq!(endpoints(&store, ben).await.len(), 1);
+    let late = browser(ann, "phone", "1");
+    let refused = store.subscribe(&late).await;
+    assert!(matches!(refused, Err(StoreError::SessionOver)), "{refused:?}");
+    let after = looked_at + TimeDelta::seconds(1);
+    assert_eq!(store.forget_ends(after).await.expect("an answer"), 1);
+    subscribed(&store, &late).await;
+}
+
+/// A process that knows the user takes an access token until it expires, after the list of deletions is settled.
+async fn who_is_deleted_is_forgotten_and_comes_back_by_no_token(store: Store) {
+    let (ann, ben, read_at) = (UserId::generate(), UserId::generate(), now());
+    let own = [browser(ann, "phone", "1"), hook(ann, "1"), mails(ann)];
+    for new in &own {
+        subscribed(&store, new).await;
+    }
+    subscribed(&store, &browser(ben, "phone", "2")).await;
+    let batch = Batch { gone: BTreeSet::from([ann]), ..Batch::default() };
+    apply(&store, &batch).await;
+    apply(&store, &batch).await;
+    assert!(!store.erase(ann).await.expect("an answer"), "nothing is left");
+    assert_eq!(endpoints(&store, ben).await.len(), 1);
+    for new in &own {
+        let refused = store.subscribe(new).await;
+        assert!(matches!(refused, Err(StoreError::SessionOver)), "{refused:?}");
+    }
+    let preferences = Preferences { level: NotificationLevel::None, ..Preferences::default() };
+    store.set_preferences(ann, &preferences).await.expect("they are set for nobody");
+    store.set_preferences(ben, &preferences).await.expect("they are set");
+    assert!(!store.erase(ann).await.expect("an answer"), "nothing came back");
+    let (of_ben, _) = store.preferences(ben, now()).await.expect("an answer");
+    assert_eq!(of_ben, preferences);
+    assert_eq!(store.forget_ends(read_at).await.expect("an answer"), 0);
+    assert_eq!(store.forget_ends(now() + TimeDelta::seconds(1)).await.expect("an answer"), 1);
 }
 
 async fn after_ends_that_may_be_lost_every_session_is_looked_for(store: Store) {
@@ -1054,7 +1103,7 @@ async fn a_device_of_before_has_a_month_to_be_bound() {
     let old = unseen(31).await;
     let unbound: Vec<_> = old.iter().filter(|one| one.session.is_none()).collect();
     let [device] = unbound.try_into().expect("one");
-    assert!(store.end_unseen(device).await.expect("an answer"));
+    assert!(store.end_unseen(device, now()).await.expect("an answer"));
     assert_eq!(endpoints(&store, ann).await, ["https://push.example/2"]);
 }
 
