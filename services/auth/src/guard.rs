@@ -8,13 +8,12 @@ mod refreshes;
 
 use std::{
     net::IpAddr,
-    panic::resume_unwind,
     sync::{Arc, Mutex, PoisonError},
     time::{Duration, Instant},
 };
 
 use contracts::{SessionId, UserId, event::Ended};
-use kit::text::Password;
+use kit::{tasks::joined, text::Password};
 use moka::{future::Cache, policy::EvictionPolicy};
 use secrecy::{ExposeSecret as _, SecretString};
 use tokio::{
@@ -228,10 +227,7 @@ impl Guard {
         &self,
         work: impl Future<Output = Result<T, Error>> + Send + 'static,
     ) -> Result<T, Error> {
-        self.0.tasks.spawn(work).await.unwrap_or_else(|error| match error.try_into_panic() {
-            Ok(panic) => resume_unwind(panic),
-            Err(_) => Err(Error::Busy),
-        })
+        joined(self.0.tasks.spawn(work).await).unwrap_or(Err(Error::Busy))
     }
 
     async fn refreshed(&self, token: &SecretString) -> Result<Grant, Error> {

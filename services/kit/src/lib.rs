@@ -47,6 +47,7 @@ pub mod scope;
 pub mod service;
 #[cfg(feature = "signing")]
 pub mod signing;
+pub mod tasks;
 pub mod telemetry;
 #[cfg(feature = "testing")]
 pub mod testing;

@@ -31,6 +31,11 @@ use crate::stand::{BEGAN_MS, Peers, Stand, encoded, index_in, search, stored, te
 const CHATS: usize = 100;
 /// Messages of each chat that are there before the index.
 const BEFORE: i64 = 1_000;
+/// They are read into the index within this time. How far it is is said this often.
+const BUILT_WITHIN: Duration = Duration::from_secs(300);
+const PROGRESS: Duration = Duration::from_secs(5);
+/// Looks at what is waited for.
+const POLL: Duration = Duration::from_millis(20);
 /// What arrives meanwhile, and for how long.
 const PER_SECOND: usize = 500;
 const ARRIVING: Duration = Duration::from_secs(30);
@@ -69,8 +74,18 @@ async fn main() {
     let mut next: HashMap<ChatId, i64> = chats.iter().map(|chat| (*chat, BEFORE + 1)).collect();
     let arriving = arrive(&stand, &chats, &mut next, &mut words, ann.id);
     let built = async {
+        let mut said = began;
         while !service.standing.is_complete() {
-            tokio::time::sleep(Duration::from_millis(20)).await;
+            assert!(
+                began.elapsed() < BUILT_WITHIN,
+                "{} % are read in {BUILT_WITHIN:?}",
+                service.standing.percent()
+            );
+            if said.elapsed() >= PROGRESS {
+                said = Instant::now();
+                println!("{} % of all chats are read", service.standing.percent());
+            }
+            tokio::time::sleep(POLL).await;
         }
         println!("all chats were read within {:.1} s, beside what arrived", began.elapsed().as_secs_f64());
     };

@@ -8,6 +8,7 @@
 
 use std::{env, time::Duration};
 
+use anyhow::anyhow;
 use e2e::{
     Cluster, Stack, World, checker,
     cluster::optional_services,
@@ -23,11 +24,13 @@ use e2e::{
 };
 use posthouse_client::Messenger;
 use serde_json::json;
-use tokio::time::sleep;
+use tokio::time::{sleep, timeout};
 
 const TENANT: &str = "e2eservices";
 /// A tenant is ready, or gone, within this time.
 const CONVERGENCE: Duration = Duration::from_secs(240);
+/// A topology is measured within this time.
+const ROUND: Duration = Duration::from_secs(25 * 60);
 /// A process is idle so long after it has started.
 const IDLE: Duration = Duration::from_secs(15);
 /// Photos that are sent, each of them made smaller and shown.
@@ -35,6 +38,8 @@ const PHOTOS: usize = 20;
 /// How many seconds of messages each round of the search for a rate has.
 const RAMP_SECONDS: usize = 5;
 const RAMP_ROUNDS: usize = 5;
+/// Messages are judged for so long at most, where the machine takes few.
+const JUDGED_SECONDS: usize = 180;
 /// A rate is taken when so much of it is stored and judged in a round, whose end is the last judgement.
 const TAKEN: f64 = 0.85;
 
@@ -76,8 +81,9 @@ async fn main() -> anyhow::Result<()> {
     let mut goals = Goals::default();
     report(builds());
     for topology in ["Distributed", "Compact"] {
-        let round = round(&world, topology, sizes, &mut goals).await;
-        goals.part(topology, round);
+        let round = timeout(ROUND, round(&world, topology, sizes, &mut goals)).await;
+        let late = |_| Err(anyhow!("it did not end within {} s", ROUND.as_secs()));
+        goals.part(topology, round.unwrap_or_else(late));
     }
     let deleted = world.cluster.delete_tenant(TENANT, CONVERGENCE).await;
     goals.part("the end of the tenant", deleted);
@@ -92,7 +98,8 @@ async fn round(world: &World, topology: &str, sizes: Sizes, goals: &mut Goals) -
     spec["services"] = optional_services(true);
     spec["topology"] = json!(topology);
     world.cluster.apply_tenant(TENANT, spec).await?;
-    world.cluster.await_ready(TENANT, CONVERGENCE).await?;
+    let took = world.cluster.await_ready(TENANT, CONVERGENCE).await?;
+    report(format!("{topology}: ready after {:.1} s", took.as_secs_f64()));
     sleep(IDLE).await;
     let memory = async || anyhow::Ok(memory_of(&world.cluster.usage().await?, TENANT));
     report(format!("{topology}, idle: {}", memory().await?));
@@ -108,6 +115,8 @@ async fn round(world: &World, topology: &str, sizes: Sizes, goals: &mut Goals) -
     report(format!("{topology}, after all messages: {}", memory().await?));
     // What takes the place of a pod has none to take where all services are in one.
     if topology == "Distributed" {
+        let Outage { messages, lasts, .. } = sizes.outage;
+        report(format!("{topology}: {messages} messages while pushes are down for {} s", lasts.as_secs()));
         let weathered = outage(world, TENANT, sizes.outage).await;
         if let Some(weathered) = goals.part(&format!("{topology}, an outage of pushes"), weathered) {
             report(format!("{topology}: {}", weathered.summary()));
@@ -127,7 +136,8 @@ async fn round(world: &World, topology: &str, sizes: Sizes, goals: &mut Goals) -
 async fn moderation(house: &Moderated, topology: &str, load: Load, goals: &mut Goals) -> anyhow::Result<()> {
     let mut pairs = house.pairs().await?;
     let per_second = rate(&mut pairs, topology, load.per_second).await?;
-    let judged = judged(&mut pairs, Load { per_second, ..load }).await?;
+    let messages = load.messages.min(per_second * JUDGED_SECONDS);
+    let judged = judged(&mut pairs, Load { messages, per_second }).await?;
     report(format!("{topology}: {}", judged.summary()));
     let p50 = checker::percentile(&judged.hidden_after_ms, 50);
     goals.at_most(&format!("{topology}, hidden after, p50"), p50, ms(HIDDEN_WITHIN), "ms");
@@ -161,6 +171,7 @@ async fn rate(pairs: &mut [Pair], topology: &str, most: usize) -> anyhow::Result
 /// Uses the services that no other part does.
 async fn beside(messenger: &Messenger) -> anyhow::Result<()> {
     let users = Witnesses::begin(messenger).await?;
+    report(format!("{PHOTOS} photos are sent and shown"));
     for _ in 0..PHOTOS {
         users.see_files().await?;
     }

@@ -177,6 +177,15 @@ impl Stack {
         Ok(tokio::time::timeout(TIMEOUT, client.get_multiplexed_async_connection()).await??)
     }
 
+    /// Returns how many consumers the queues of a tenant have at RabbitMQ.
+    pub async fn queue_consumers(&self, tenant_id: &str) -> anyhow::Result<usize> {
+        let Account { username, password } = &self.rabbitmq_admin;
+        let url = format!("http://{}/api/consumers/mt-{tenant_id}", self.rabbitmq_addr);
+        let request = reqwest::Client::new().get(url).basic_auth(username, Some(password)).timeout(TIMEOUT);
+        let consumers: Vec<Value> = request.send().await?.error_for_status()?.json().await?;
+        Ok(consumers.len())
+    }
+
     /// Returns an administrator of all realms.
     pub async fn keycloak(&self) -> anyhow::Result<Keycloak> {
         let form = [

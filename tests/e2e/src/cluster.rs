@@ -3,7 +3,7 @@
 use std::{collections::BTreeMap, fmt::Write, time::Duration};
 
 use anyhow::{Context, bail, ensure};
-use crds::{MessengerTenant, Topology};
+use crds::{MessengerCell, MessengerTenant, Topology};
 use k8s_openapi::{
     api::{
         apps::v1::Deployment,
@@ -19,8 +19,13 @@ use operator::backend::Owner;
 use serde_json::json;
 use tokio::time::Instant;
 
-use crate::{eventually, stack::Account};
+use crate::{
+    eventually,
+    stack::{Account, Backend},
+};
 
+/// The cell of the local stack.
+const CELL: &str = "local";
 /// Field manager of everything a story writes.
 const MANAGER: &str = "e2e";
 /// A namespace ends some time after its tenant.
@@ -45,6 +50,19 @@ impl Cluster {
         let client = Client::try_default().await?;
         client.apiserver_version().await?;
         Ok(Self { client })
+    }
+
+    /// Returns whether the cell `local` has a backend.
+    pub async fn cell_has(&self, backend: Backend) -> anyhow::Result<bool> {
+        let spec = Api::<MessengerCell>::all(self.client.clone()).get(CELL).await?.spec;
+        Ok(match backend {
+            Backend::S3 => spec.s3.is_some(),
+            Backend::OpenSearch => spec.opensearch.is_some(),
+            Backend::RabbitMq => spec.rabbitmq.is_some(),
+            Backend::Kafka | Backend::Cassandra | Backend::Keycloak | Backend::Redis | Backend::Postgres => {
+                true
+            }
+        })
     }
 
     pub fn tenants(&self, namespace: &str) -> Api<MessengerTenant> {
@@ -94,7 +112,7 @@ impl Cluster {
         })
         .await?;
         namespaces.patch(name, &params, &Patch::Apply(namespace)).await?;
-        let mut full = json!({ "tenantId": tenant_id, "cellRef": { "name": "local" } });
+        let mut full = json!({ "tenantId": tenant_id, "cellRef": { "name": CELL } });
         for (key, value) in spec.as_object().into_iter().flatten() {
             full[key] = value.clone();
         }

@@ -29,7 +29,7 @@ impl Part {
         Self::Backend(Backend::Cassandra),
     ];
 
-    /// What messages go on without: the optional services, and the store of files.
+    /// What messages go on without and every stack has: the optional services, and the store of files.
     pub const BESIDE_PATH: [Self; 6] = [
         Self::Pods("media"),
         Self::Pods("search"),

@@ -25,12 +25,12 @@ use crate::{
     World, checker, eventually,
     replacement::{Replacement, loopback},
     rest::request,
-    users::TestUser,
+    users::{Online, TestUser},
 };
 
 const SUBSCRIPTIONS: &str = "/api/notifications/subscriptions";
 /// What is due is sent, on a busy machine.
-const PATIENCE: Duration = Duration::from_secs(120);
+pub const PATIENCE: Duration = Duration::from_secs(120);
 
 /// The service.
 pub struct Notifier {
@@ -233,45 +233,100 @@ pub const NOTIFY_AFTER: Duration = Duration::from_secs(2);
 /// Senders at a time.
 const SENDING: usize = 16;
 
+/// When the message of each chat was sent.
+pub type Sent = HashMap<String, Instant>;
+
+/// Users who are away, and one who writes to them: each message is in a chat of its own, so that none takes the place of another one.
+pub struct Audience {
+    pub away: Vec<Away>,
+    chats: Vec<ChatId>,
+    writer: Online,
+}
+
+impl Audience {
+    /// Registers users, of whom all but the writer subscribe with both channels, and founds a chat for each message. The tenant is ready, distributed, and has
+    /// the service; its limits let one user send all of it.
+    pub async fn begin(
+        world: &World,
+        tenant: &str,
+        notifier: &Notifier,
+        (users, messages): (usize, usize),
+    ) -> anyhow::Result<Self> {
+        let messenger = world.stack.messenger(tenant);
+        let ann = TestUser::register(&messenger, "ann").await?;
+        let mut away = Vec::with_capacity(users);
+        let crowd = TestUser::crowd(&messenger, "away", users).await?;
+        let chats = chats(world, tenant, &ann, &crowd, messages).await?;
+        for user in crowd {
+            away.push(Away::start(notifier, user).await?);
+        }
+        notifier.knows(&chats, messages).await?;
+        Ok(Self { away, chats, writer: ann.online(&[]).await })
+    }
+
+    /// Sends the message with this number. Returns its chat, and when it was sent.
+    pub async fn send(&self, number: usize) -> anyhow::Result<(String, Instant)> {
+        let chat = *self.chats.get(number).context("each message has a chat")?;
+        let at = Instant::now();
+        self.writer.send(chat, "are you there?").await?;
+        Ok((chat.to_string(), at))
+    }
+
+    /// Returns when each message was sent, and when its webhook came. Fails where a push or a webhook of one is missing, came twice, or is of another one.
+    pub fn each_once(&self, sent: &Sent) -> anyhow::Result<Vec<(Instant, Instant)>> {
+        let (mut pushed, mut hooked) = (HashSet::new(), HashSet::new());
+        let mut times = Vec::with_capacity(sent.len());
+        for of in &self.away {
+            for push in of.pushed() {
+                let chat = push["chat"].as_str().context("a push names its chat")?.to_owned();
+                ensure!(sent.contains_key(&chat), "a push is about chat {chat}");
+                ensure!(pushed.insert(chat.clone()), "the push about chat {chat} came twice");
+            }
+            for (at, body) in of.hooked() {
+                let chat = body["chat"].as_str().context("a webhook names its chat")?.to_owned();
+                let sent_at = sent.get(&chat).with_context(|| format!("a webhook is about chat {chat}"))?;
+                ensure!(hooked.insert(chat.clone()), "the webhook about chat {chat} came twice");
+                times.push((*sent_at, at));
+            }
+        }
+        ensure!(pushed.len() == sent.len(), "{} pushes came of {} messages", pushed.len(), sent.len());
+        ensure!(hooked.len() == sent.len(), "{} webhooks came of {} messages", hooked.len(), sent.len());
+        Ok(times)
+    }
+}
+
 /// Messages to users who are away, while the push service of all of them is down: every webhook comes meanwhile, and afterwards every push, once.
 /// Returns how long it took. The tenant is ready, distributed, and has the service; its limits let one user send all of it.
 pub async fn outage(world: &World, tenant: &str, outage: Outage) -> anyhow::Result<Weathered> {
-    let Outage { messages, users, lasts } = outage;
     let notifier = Notifier::start(world, tenant, NOTIFY_AFTER).await?;
-    let messenger = world.stack.messenger(tenant);
-    let ann = TestUser::register(&messenger, "ann").await?;
-    let mut away = Vec::with_capacity(users);
-    let crowd = TestUser::crowd(&messenger, "away", users).await?;
-    let chats = chats(world, tenant, &ann, &crowd, messages).await?;
-    for user in crowd {
-        away.push(Away::start(&notifier, user).await?);
-    }
-    notifier.knows(&chats, messages).await?;
+    let weathered = weathered(world, tenant, &notifier, outage).await;
+    // Also where it failed: the tenant is paused until then.
+    let stopped = notifier.stop(world).await;
+    let weathered = weathered?;
+    stopped?;
+    Ok(weathered)
+}
+
+async fn weathered(
+    world: &World,
+    tenant: &str,
+    notifier: &Notifier,
+    outage: Outage,
+) -> anyhow::Result<Weathered> {
+    let Outage { messages, users, lasts } = outage;
+    let audience = Audience::begin(world, tenant, notifier, (users, messages)).await?;
+    let away = &audience.away;
 
     let began = tokio::time::Instant::now();
     away.iter().for_each(|of| of.pushes.answer(503));
-    let online = ann.online(&[]).await;
     // Over the first half of the outage: what is sent last is due before its end.
     let pace = interval(lasts / 2 / u32::try_from(messages)?);
-    let paced = stream::unfold((pace, 0), |(mut pace, next): (Interval, usize)| {
-        let chat = chats.get(next).copied();
-        async move {
-            pace.tick().await;
-            Some((chat?, (pace, next + 1)))
-        }
+    let paced = stream::unfold((pace, 0), |(mut pace, next): (Interval, usize)| async move {
+        pace.tick().await;
+        (next < messages).then_some((next, (pace, next + 1)))
     });
-    let sent: HashMap<String, Instant> = paced
-        .map(|chat| {
-            let online = &online;
-            async move {
-                let at = Instant::now();
-                online.send(chat, "are you there?").await?;
-                anyhow::Ok((chat.to_string(), at))
-            }
-        })
-        .buffer_unordered(SENDING)
-        .try_collect()
-        .await?;
+    let sent: Sent =
+        paced.map(|number| audience.send(number)).buffer_unordered(SENDING).try_collect().await?;
     ensure!(sent.len() == messages, "{} messages were sent", sent.len());
 
     eventually("every webhook has come, and pushes were refused", PATIENCE, || async {
@@ -291,28 +346,14 @@ pub async fn outage(world: &World, tenant: &str, outage: Outage) -> anyhow::Resu
     notifier.is_done(lasts * 2 + PATIENCE).await?;
     let healed = back.elapsed();
 
-    let (mut told, mut hooked, mut attempts) = (HashSet::new(), HashSet::new(), 0);
-    let mut late = Vec::with_capacity(messages);
-    for of in &away {
-        attempts += of.pushes.all().len();
-        for push in of.pushed() {
-            let chat = push["chat"].as_str().context("a push names its chat")?.to_owned();
-            ensure!(sent.contains_key(&chat), "a push is about chat {chat}");
-            ensure!(told.insert(chat.clone()), "the push about chat {chat} came twice");
-        }
-        for (at, body) in of.hooked() {
-            let chat = body["chat"].as_str().context("a webhook names its chat")?.to_owned();
-            let sent_at = sent.get(&chat).with_context(|| format!("a webhook is about chat {chat}"))?;
-            ensure!(at < back, "the webhook about chat {chat} waited for the push service");
-            late.push((at - *sent_at).as_secs_f64() * 1_000.0);
-            ensure!(hooked.insert(chat.clone()), "the webhook about chat {chat} came twice");
-        }
+    let attempts = away.iter().map(|of| of.pushes.all().len()).sum();
+    let mut hooked_after_ms = Vec::with_capacity(messages);
+    for (sent_at, at) in audience.each_once(&sent)? {
+        ensure!(at < back, "a webhook waited for the push service");
+        hooked_after_ms.push((at - sent_at).as_secs_f64() * 1_000.0);
     }
-    ensure!(told.len() == messages, "{} of {messages} pushes came", told.len());
-    ensure!(hooked.len() == messages, "{} webhooks came of {messages} messages", hooked.len());
-    notifier.stop(world).await?;
-    late.sort_by(f64::total_cmp);
-    Ok(Weathered { messages, users, down, healed, attempts, hooked_after_ms: late })
+    hooked_after_ms.sort_by(f64::total_cmp);
+    Ok(Weathered { messages, users, down, healed, attempts, hooked_after_ms })
 }
 
 /// Founds chats of one user with each of the others in turn, as rows: as many requests would take longer than what is measured.

@@ -9,9 +9,13 @@ use std::{
 
 use anyhow::{Context, bail, ensure};
 use posthouse_client::Messenger;
+use tokio::time::timeout;
 use url::Url;
 
 use crate::eventually;
+
+/// What is down is up again within this time, also where another make of the stack is at work.
+const START: Duration = Duration::from_secs(300);
 
 /// An account of a backend.
 #[derive(Clone)]
@@ -36,6 +40,9 @@ pub struct Stack {
     pub s3_addr: String,
     pub s3_accounts_addr: String,
     pub s3_admin: Account,
+    /// Of the management API.
+    pub rabbitmq_addr: String,
+    pub rabbitmq_admin: Account,
     http_port: u16,
 }
 
@@ -48,6 +55,8 @@ pub enum Backend {
     Redis,
     Postgres,
     S3,
+    OpenSearch,
+    RabbitMq,
 }
 
 /// What is done to a process.
@@ -61,6 +70,9 @@ pub enum Signal {
 }
 
 impl Backend {
+    /// Those that a stack has on request (`WITH`).
+    pub const ON_REQUEST: [Self; 2] = [Self::OpenSearch, Self::RabbitMq];
+
     /// Returns the name of its pid file and of its log.
     pub fn name(self) -> &'static str {
         match self {
@@ -70,6 +82,8 @@ impl Backend {
             Self::Redis => "redis",
             Self::Postgres => "postgres",
             Self::S3 => "s3",
+            Self::OpenSearch => "opensearch",
+            Self::RabbitMq => "rabbitmq",
         }
     }
 }
@@ -98,6 +112,8 @@ impl Stack {
             s3_addr: variable("S3_ADDRESS"),
             s3_accounts_addr: variable("S3_ACCOUNTS_ADDRESS"),
             s3_admin: account("S3"),
+            rabbitmq_addr: variable("RABBITMQ_ADDRESS"),
+            rabbitmq_admin: account("RABBITMQ"),
             http_port: port(&http).expect("HTTP_ADDR ends with a port"),
         }
     }
@@ -126,12 +142,24 @@ impl Stack {
         Ok(())
     }
 
-    /// Starts what is not running, as `make up-backends` does, and waits until it responds.
+    /// Returns whether the process of a backend runs.
+    pub fn runs(&self, backend: Backend) -> bool {
+        pid(backend).is_ok()
+    }
+
+    /// Starts what is not running, as `make up-backends` does, and waits until it responds. Of what a stack has on request, that is what it had.
     pub async fn start_backends(&self) -> anyhow::Result<()> {
-        let output = tokio::process::Command::new(root().join("scripts/up-backends"))
+        let had = Backend::ON_REQUEST.into_iter().filter(|backend| pid_file(*backend).exists());
+        let requested: Vec<String> =
+            env::var("WITH").into_iter().chain(had.map(|backend| backend.name().to_owned())).collect();
+        let started = tokio::process::Command::new(root().join("scripts/up-backends"))
+            .env("WITH", requested.join(","))
             .stdin(std::process::Stdio::null())
-            .output()
+            .kill_on_drop(true)
+            .output();
+        let output = timeout(START, started)
             .await
+            .with_context(|| format!("scripts/up-backends did not end within {} s", START.as_secs()))?
             .context("scripts/up-backends")?;
         ensure!(
             output.status.success(),
@@ -170,9 +198,12 @@ pub fn root() -> PathBuf {
     Path::new(env!("CARGO_MANIFEST_DIR")).join("../..")
 }
 
+fn pid_file(backend: Backend) -> PathBuf {
+    root().join(".local/pid").join(backend.name())
+}
+
 fn pid(backend: Backend) -> anyhow::Result<u32> {
-    let file = root().join(".local/pid").join(backend.name());
-    let text = fs::read_to_string(&file)
+    let text = fs::read_to_string(pid_file(backend))
         .with_context(|| format!("{} is not started by this checkout", backend.name()))?;
     let pid = text.split_whitespace().next().context("an empty pid file")?.parse()?;
     if !alive(pid) {

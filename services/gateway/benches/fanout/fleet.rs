@@ -13,7 +13,7 @@ use std::{
         atomic::{AtomicBool, AtomicU64, AtomicUsize, Ordering},
     },
     task::Poll,
-    time::{Duration, Instant},
+    time::Duration,
 };
 
 use anyhow::{Context as _, bail, ensure};
@@ -25,12 +25,12 @@ use tokio::{
     },
     sync::Semaphore,
     task::JoinSet,
-    time::{sleep, timeout},
+    time::{Instant, sleep, timeout, timeout_at},
 };
 
 use crate::{
     marks::marks,
-    protocol::{self, CONNECT, Kind, PAGE},
+    protocol::{self, CONNECT, Kind, PAGE, Reply},
     servers::Target,
     times::{Times, now_us},
 };
@@ -63,6 +63,8 @@ pub struct Progress {
     pub failed_tries: AtomicUsize,
     /// Sockets that have the page they requested.
     pub paged: AtomicUsize,
+    /// Requests of a page that were answered with a time to wait, and repeated after it.
+    pub repeated: AtomicUsize,
     /// Sockets of kept rooms that have all records.
     pub complete: AtomicUsize,
     pub delivered: AtomicU64,
@@ -84,6 +86,7 @@ impl Progress {
             connected: AtomicUsize::new(0),
             failed_tries: AtomicUsize::new(0),
             paged: AtomicUsize::new(0),
+            repeated: AtomicUsize::new(0),
             complete: AtomicUsize::new(0),
             delivered: AtomicU64::new(0),
             bytes: AtomicU64::new(0),
@@ -118,11 +121,12 @@ impl Progress {
             }
             ensure!(
                 Instant::now() < end,
-                "{what} did not come in {} s: {} connected, {} deliveries, {} pages, {} complete",
+                "{what} did not come in {} s: {} connected, {} deliveries, {} pages and {} requests of one that were repeated, {} complete",
                 PATIENCE.as_secs(),
                 self.connected.load(Ordering::Relaxed),
                 self.delivered(),
                 self.paged.load(Ordering::Relaxed),
+                self.repeated.load(Ordering::Relaxed),
                 self.complete.load(Ordering::Relaxed),
             );
             sleep(POLL).await;
@@ -155,6 +159,9 @@ impl Fleet {
         at_once: usize,
         before: Epochs,
     ) -> anyhow::Result<Duration> {
+        // Centrifuge answers the first frame with what was missed.
+        let reads_pages = self.target.kind != Kind::Centrifuge;
+        self.progress.is_paging.store(reads_pages, Ordering::Relaxed);
         self.connect_as(users, at_once, Return::Again(Arc::new(before))).await
     }
 
@@ -180,16 +187,18 @@ impl Fleet {
         Ok(began.elapsed())
     }
 
-    /// Has every socket read a page, and waits for all of them.
-    pub async fn read_pages(&self) -> anyhow::Result<()> {
-        self.progress.is_paging.store(true, Ordering::Relaxed);
-        let writers = lock(&self.progress.writers).clone();
-        for (user, writer) in &writers {
-            let chat = self.target.chat(self.target.layout.room_of(*user));
-            write(writer, &self.target.kind.page(chat)).await?;
+    /// Has every socket read a page, so many at a time, and waits for all of them.
+    pub async fn read_pages(&self, at_once: usize) -> anyhow::Result<()> {
+        let progress = &self.progress;
+        progress.is_paging.store(true, Ordering::Relaxed);
+        let writers = lock(&progress.writers).clone();
+        for (number, (user, writer)) in writers.iter().enumerate() {
+            let has_turn = |progress: &Progress| number < progress.paged.load(Ordering::Relaxed) + at_once;
+            progress.until("a turn to read a page", has_turn).await?;
+            write(writer, &self.target.page_of(*user)).await?;
         }
         let are_read = |progress: &Progress| progress.paged.load(Ordering::Relaxed) >= writers.len();
-        self.progress.until("pages", are_read).await
+        progress.until("pages", are_read).await
     }
 
     /// Cuts all sockets at once, without a close frame, and returns what a return needs.
@@ -232,13 +241,23 @@ async fn serve(
     };
     drop(turn);
     progress.connected.fetch_add(1, Ordering::Relaxed);
-    if matches!(comes, Return::Again(_)) && target.kind != Kind::Centrifuge {
-        // Centrifuge has answered the first frame with what was missed.
-        let chat = target.chat(target.layout.room_of(user));
-        write(&socket.writing, &target.kind.page(chat)).await?;
+    if matches!(comes, Return::Again(_)) && progress.is_paging.load(Ordering::Relaxed) {
+        write(&socket.writing, &target.page_of(user)).await?;
     }
     loop {
-        socket.read().await?;
+        let Some(repeats_at) = socket.sight.repeats_at else {
+            socket.read().await?;
+            continue;
+        };
+        // What comes meanwhile is read.
+        match timeout_at(repeats_at, socket.read()).await {
+            Ok(read) => read?,
+            Err(_) => {
+                socket.sight.repeats_at = None;
+                progress.repeated.fetch_add(1, Ordering::Relaxed);
+                write(&socket.writing, &target.page_of(user)).await?;
+            }
+        }
     }
 }
 
@@ -258,6 +277,8 @@ struct Sight<'a> {
     progress: &'a Progress,
     is_connected: bool,
     is_paged: bool,
+    /// When the page is requested again, which there was no room for.
+    repeats_at: Option<Instant>,
     /// Records of the room that came, one bit each.
     records: u32,
 }
@@ -283,6 +304,7 @@ impl<'a> Socket<'a> {
             progress,
             is_connected: false,
             is_paged: false,
+            repeats_at: None,
             records: 0,
         };
         let mut socket =
@@ -378,20 +400,31 @@ impl Sight<'_> {
             _ => {}
         }
         if !self.is_connected {
-            self.is_connected = self.is_answer(CONNECT, payload)?;
+            match self.reply(CONNECT, payload)? {
+                Reply::None => {}
+                Reply::Done => self.is_connected = true,
+                Reply::Later(wait) => bail!("refused for {} ms", wait.as_millis()),
+            }
             if self.is_kept && self.kind == Kind::Centrifuge {
                 self.note_epoch(payload);
             }
-        } else if !self.is_paged
-            && self.progress.is_paging.load(Ordering::Relaxed)
-            && self.is_answer(PAGE, payload)?
-        {
-            self.is_paged = true;
-            self.progress.paged.fetch_add(1, Ordering::Relaxed);
+        } else if !self.is_paged && self.progress.is_paging.load(Ordering::Relaxed) {
+            match self.reply(PAGE, payload)? {
+                Reply::None => {}
+                Reply::Done => {
+                    self.is_paged = true;
+                    self.progress.paged.fetch_add(1, Ordering::Relaxed);
+                }
+                Reply::Later(wait) => self.repeats_at = Some(Instant::now() + wait),
+            }
         }
         let is_timing = self.progress.is_timing.load(Ordering::Relaxed);
         let mut count = 0;
         for mark in marks(payload) {
+            // It is in a page that was stored before, and no delivery.
+            if mark.due_us == 0 {
+                continue;
+            }
             count += 1;
             if is_timing {
                 self.progress.times.add(now_us.saturating_sub(mark.due_us));
@@ -403,8 +436,8 @@ impl Sight<'_> {
         Ok(count)
     }
 
-    fn is_answer(&self, id: u32, payload: &[u8]) -> anyhow::Result<bool> {
-        self.kind.answers(id, payload).map_err(|refusal| anyhow::anyhow!("refused: {refusal}"))
+    fn reply(&self, id: u32, payload: &[u8]) -> anyhow::Result<Reply> {
+        self.kind.reply(id, payload).map_err(|refusal| anyhow::anyhow!("refused: {refusal}"))
     }
 
     fn note_epoch(&self, payload: &[u8]) {

@@ -44,6 +44,8 @@ pub struct Sizes {
     pub idle: usize,
     pub storm: usize,
     pub cut: usize,
+    /// Whether saturation is measured with frames in CBOR, too.
+    pub is_cbor_saturated: bool,
     pub rounds: usize,
     pub warming: Duration,
     pub measuring: Duration,
@@ -62,6 +64,7 @@ impl Sizes {
         idle: 10_000,
         storm: 5_000,
         cut: 10_000,
+        is_cbor_saturated: true,
         rounds: 3,
         warming: Duration::from_secs(1),
         measuring: Duration::from_secs(4),
@@ -75,12 +78,13 @@ impl Sizes {
         large: 1_000,
         idle: 2_000,
         storm: 1_000,
-        cut: 2_000,
+        cut: 1_000,
+        is_cbor_saturated: false,
         rounds: 1,
-        warming: Duration::from_millis(500),
-        measuring: Duration::from_millis(1_500),
+        warming: Duration::from_millis(300),
+        measuring: Duration::from_secs(1),
         measuring_lone: Duration::from_secs(3),
-        settling: Duration::from_millis(1_500),
+        settling: Duration::from_secs(1),
         burst: 50,
     };
 
@@ -105,11 +109,34 @@ impl Sizes {
 
 impl Part {
     /// Returns the servers and encodings that it is measured with, one after the other.
-    pub const fn kinds(self) -> &'static [Kind] {
+    pub const fn kinds(self, sizes: &Sizes) -> &'static [Kind] {
+        let has_cbor = match self {
+            Self::Room => sizes.is_cbor_saturated,
+            Self::Moderate => true,
+            _ => false,
+        };
+        if has_cbor { &[Kind::Centrifuge, Kind::Json, Kind::Cbor] } else { &[Kind::Centrifuge, Kind::Json] }
+    }
+
+    /// Returns how many seconds a run of one kind takes, about.
+    pub const fn seconds(self, sizes: &Sizes) -> u64 {
         match self {
-            Self::Room | Self::Moderate => &[Kind::Centrifuge, Kind::Json, Kind::Cbor],
-            _ => &[Kind::Centrifuge, Kind::Json],
+            Self::Room
+            | Self::LargeRoom
+            | Self::SmallRooms
+            | Self::DirectChats
+            | Self::Moderate
+            | Self::Busy => 4 + sizes.measuring.as_secs(),
+            Self::Lone => 4 + sizes.measuring_lone.as_secs(),
+            Self::Idle => 6 + 3 * sizes.settling.as_secs(),
+            Self::Storm => 6,
+            Self::Cut => 12,
         }
+    }
+
+    /// Returns how many seconds a round of all kinds takes, about: its share of the time.
+    pub const fn round_seconds(self, sizes: &Sizes) -> u64 {
+        self.seconds(sizes) * self.kinds(sizes).len() as u64
     }
 
     /// Runs it once.
@@ -241,7 +268,7 @@ async fn idle(ground: &Ground, kind: Kind, sizes: &Sizes) -> anyhow::Result<Foun
     sleep(sizes.settling).await;
     let fresh = server.usage()? - before;
 
-    fleet.read_pages().await?;
+    fleet.read_pages(OPENING).await?;
     let progress = fleet.progress.clone();
     let due = progress.delivered() + (layout.users() * sizes.burst) as u64;
     let mut publisher = Publisher::of(&server, ground)?;
@@ -256,6 +283,7 @@ async fn idle(ground: &Ground, kind: Kind, sizes: &Sizes) -> anyhow::Result<Foun
         (Metric::PrivateFresh, fresh.private_kib / each),
         (Metric::ResidentUsed, used.resident_kib / each),
         (Metric::PrivateUsed, used.private_kib / each),
+        (Metric::Repeated, fleet.progress.repeated.load(Ordering::Relaxed) as f64),
     ])
 }
 
@@ -315,6 +343,7 @@ async fn cut(ground: &Ground, kind: Kind, users: usize) -> anyhow::Result<Found>
         (Metric::Authenticated, authenticated.as_secs_f64()),
         (Metric::Complete, took.as_secs_f64()),
         (Metric::Gaps, gaps as f64),
+        (Metric::Repeated, fleet.progress.repeated.load(Ordering::Relaxed) as f64),
         (Metric::ProcessorEach, used.processor.as_secs_f64() * 1e6 / users as f64),
         (Metric::FailedTries, fleet.progress.failed_tries.load(Ordering::Relaxed) as f64),
     ])

@@ -1,10 +1,10 @@
 //! The two protocols, as far as a client that only receives speaks them. Everything else of the client is the same for both servers.
 
-use std::{net::SocketAddr, sync::LazyLock};
+use std::{net::SocketAddr, sync::LazyLock, time::Duration};
 
 use contracts::{
     ChatId, DeviceId, Encoding, cbor,
-    wire::{ClientFrame, Command, Connect, Empty, History, ServerFrame},
+    wire::{ClientFrame, Command, Connect, Empty, History, ServerFrame, WireError},
 };
 use memchr::memmem;
 
@@ -28,6 +28,16 @@ pub enum Kind {
     Json,
     /// The gateway, with frames in CBOR.
     Cbor,
+}
+
+/// What a payload says to a command.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Reply {
+    /// Nothing: it answers another one, or none.
+    None,
+    Done,
+    /// There is no room for it at the moment: the client repeats it after this time.
+    Later(Duration),
 }
 
 impl Kind {
@@ -123,29 +133,35 @@ impl Kind {
         }
     }
 
-    /// Returns whether a payload answers the command with this id, or the refusal.
-    pub fn answers(self, id: u32, payload: &[u8]) -> Result<bool, String> {
-        match self {
-            // It may put several answers and pushes into one frame.
+    /// Returns what a payload says to the command with this id, or why the command is refused for good.
+    pub fn reply(self, id: u32, payload: &[u8]) -> Result<Reply, String> {
+        let frame: ServerFrame = match self {
             Self::Centrifuge | Self::Json => {
+                // Centrifuge may put several answers and pushes into one frame.
                 let Some(at) = memmem::find(payload, format!(r#"{{"id":{id},"#).as_bytes()) else {
-                    return Ok(false);
+                    return Ok(Reply::None);
                 };
                 let answer = &payload[at..];
                 // It follows the id immediately.
-                if memmem::find(&answer[..answer.len().min(24)], br#""error":"#).is_some() {
+                if memmem::find(&answer[..answer.len().min(24)], br#""error":"#).is_none() {
+                    return Ok(Reply::Done);
+                }
+                if self == Self::Centrifuge {
                     return Err(String::from_utf8_lossy(&answer[..answer.len().min(300)]).into_owned());
                 }
-                Ok(true)
+                serde_json::from_slice(answer).map_err(|error| format!("no frame: {error}"))?
             }
-            Self::Cbor => {
-                let frame: ServerFrame =
-                    cbor::from_slice(payload).map_err(|error| format!("no frame: {error}"))?;
-                if frame.id.and_then(|id| id.as_u32()) != Some(id) {
-                    return Ok(false);
-                }
-                frame.error.map_or(Ok(true), |error| Err(format!("{error:?}")))
+            Self::Cbor => cbor::from_slice(payload).map_err(|error| format!("no frame: {error}"))?,
+        };
+        if frame.id.and_then(|id| id.as_u32()) != Some(id) {
+            return Ok(Reply::None);
+        }
+        match frame.error {
+            None => Ok(Reply::Done),
+            Some(WireError { temporary: true, retry_after_ms: Some(ms), .. }) => {
+                Ok(Reply::Later(Duration::from_millis(ms.into())))
             }
+            Some(error) => Err(format!("{error:?}")),
         }
     }
 }

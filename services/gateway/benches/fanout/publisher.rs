@@ -9,6 +9,7 @@ use std::{
     time::Duration,
 };
 
+use anyhow::ensure;
 use contracts::{
     DeviceId, MessageKey,
     event::{DeliveredRecord, DeliveryOutcome, EntryKind, VERSION},
@@ -16,7 +17,7 @@ use contracts::{
 use kit::clock::now_ms;
 use rdkafka::{
     error::{KafkaError, RDKafkaErrorCode},
-    producer::{BaseRecord, DefaultProducerContext, ThreadedProducer},
+    producer::{BaseRecord, DefaultProducerContext, Producer as _, ThreadedProducer},
 };
 use uuid::Uuid;
 
@@ -33,12 +34,16 @@ use crate::{
 const PAUSE: Duration = Duration::from_micros(200);
 /// Records that are written without a look at what is under way.
 const BATCH: usize = 8;
+/// What was published is in the log within this time.
+const WRITTEN_WITHIN: Duration = Duration::from_secs(30);
 
 /// Writes the records that a server follows, as the message service would.
 pub struct Publisher {
     producer: ThreadedProducer<DefaultProducerContext>,
     topic: String,
     target: Arc<Target>,
+    /// Whether the server has. What is written for it then, the next one would read.
+    has_ended: Arc<AtomicBool>,
     peers: Option<Peers>,
     /// The last seq of each room.
     heads: Vec<i64>,
@@ -57,12 +62,13 @@ impl Publisher {
             i64::try_from(stored).expect("few")
         };
         let heads = (0..target.layout.rooms).map(stored).collect();
-        let topic = server.topic.clone();
-        Ok(Self { producer: config.create()?, topic, target, peers, heads, next_room: 0 })
+        let (producer, topic, has_ended) = (config.create()?, server.topic.clone(), server.has_ended());
+        Ok(Self { producer, topic, target, has_ended, peers, heads, next_room: 0 })
     }
 
     /// Writes a record for a room. In a kept room it is stored before.
     pub fn publish(&mut self, room: usize, due_us: u64, number: usize) -> anyhow::Result<()> {
+        ensure!(!self.has_ended.load(Ordering::Relaxed), "the server has ended");
         let text = body(due_us, number);
         let (key, payload) = match self.target.kind {
             Kind::Centrifuge => (self.target.layout.channel(room), format!("\"{text}\"").into_bytes()),
@@ -133,5 +139,17 @@ impl Publisher {
             self.publish_next(due_us)?;
         }
         Ok(records * size as u64)
+    }
+}
+
+impl Drop for Publisher {
+    /// Waits until what was published is in the log: the producer forgets what is on its way when it is dropped.
+    fn drop(&mut self) {
+        if self.has_ended.load(Ordering::Relaxed) {
+            return;
+        }
+        if let Err(error) = self.producer.flush(WRITTEN_WITHIN) {
+            println!("records were not written in {} s: {error}", WRITTEN_WITHIN.as_secs());
+        }
     }
 }

@@ -11,7 +11,7 @@ use std::{
     process::{Child, Command, Stdio},
     sync::{
         Arc,
-        atomic::{AtomicU32, Ordering},
+        atomic::{AtomicBool, AtomicU32, Ordering},
     },
     time::{Duration, Instant},
 };
@@ -181,7 +181,7 @@ impl Ground {
             .stdout(Stdio::null())
             .spawn()
             .context("the gateway does not start")?;
-        let process = Running(child);
+        let process = Running::new(child);
         let addresses = invocation.process.service;
         let end = Instant::now() + STARTS_WITHIN;
         while !get(addresses.management_addr, "/readyz")
@@ -211,7 +211,7 @@ impl Ground {
             .spawn()
             .with_context(|| format!("{} does not start", self.centrifuge.display()))?;
         let output = child.stdout.take().context("the server has no output")?;
-        let process = Running(child);
+        let process = Running::new(child);
         let first = tokio::task::spawn_blocking(move || {
             let mut line = String::new();
             BufReader::new(output).read_line(&mut line).map(|_| line)
@@ -256,6 +256,11 @@ impl Target {
         self.chats[room]
     }
 
+    /// Returns the frame that reads the first page of a user's chat.
+    pub fn page_of(&self, user: usize) -> Vec<u8> {
+        self.kind.page(self.chat(self.layout.room_of(user)))
+    }
+
     /// Returns the frame that authenticates a user, who comes back when there is an epoch.
     pub fn connect(&self, member: usize, epoch: Option<&str>) -> Vec<u8> {
         let token = &self.tokens[member];
@@ -281,7 +286,12 @@ pub struct Server {
 
 impl Server {
     pub fn usage(&self) -> anyhow::Result<Usage> {
-        Usage::of(self.process.0.id())
+        Usage::of(self.process.child.id())
+    }
+
+    /// Returns whether it has ended, for who writes for it.
+    pub fn has_ended(&self) -> Arc<AtomicBool> {
+        self.process.has_ended.clone()
     }
 
     /// Gives every chat a page of messages. Centrifuge began with one.
@@ -310,17 +320,28 @@ pub fn store(peers: &Peers, chat: ChatId, seq: i64, body: String) {
     peers.store_silently(chat, message);
 }
 
-struct Running(Child);
+/// A process that ends when it is dropped.
+struct Running {
+    child: Child,
+    has_ended: Arc<AtomicBool>,
+}
+
+impl Running {
+    fn new(child: Child) -> Self {
+        Self { child, has_ended: Arc::default() }
+    }
+}
 
 impl Drop for Running {
     fn drop(&mut self) {
-        // It may have ended.
-        kill_process(Pid::from_child(&self.0), Signal::TERM).ok();
+        self.has_ended.store(true, Ordering::Relaxed);
+        // It may have ended by itself.
+        kill_process(Pid::from_child(&self.child), Signal::TERM).ok();
         let end = Instant::now() + ENDS_WITHIN;
-        while matches!(self.0.try_wait(), Ok(None)) && Instant::now() < end {
+        while matches!(self.child.try_wait(), Ok(None)) && Instant::now() < end {
             std::thread::sleep(POLL);
         }
-        drop(self.0.kill());
-        drop(self.0.wait());
+        drop(self.child.kill());
+        drop(self.child.wait());
     }
 }

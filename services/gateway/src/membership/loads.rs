@@ -1,7 +1,7 @@
 //! Loads the chats of users who connect, and asks again where records were lost. What was lost counts as read when the chat service has
 //! answered, and not before.
 
-use std::{ops::RangeInclusive, panic::resume_unwind, sync::Arc, time::Duration};
+use std::{ops::RangeInclusive, sync::Arc, time::Duration};
 
 use contracts::{
     ChatId, UserId,
@@ -9,10 +9,10 @@ use contracts::{
     rpc::{self, ListMembershipsRequest, chat_service_client::ChatServiceClient},
 };
 use futures_util::StreamExt as _;
-use kit::{backoff::Backoff, outage::Outage, rpc::InternalChannel};
+use kit::{backoff::Backoff, outage::Outage, rpc::InternalChannel, tasks::joined};
 use tokio::{
     sync::mpsc,
-    task::{JoinError, JoinSet},
+    task::JoinSet,
     time::{MissedTickBehavior, interval, sleep},
 };
 use tokio_util::sync::CancellationToken;
@@ -88,9 +88,9 @@ impl Loader {
         loop {
             tokio::select! {
                 () = stop.cancelled() => return,
-                Some(loaded) = loads.join_next() => done(loaded),
-                Some(loaded) = reloads.join_next() => done(loaded),
-                Some(asked) = questions.join_next() => done(asked),
+                Some(loaded) = loads.join_next() => { joined(loaded); }
+                Some(loaded) = reloads.join_next() => { joined(loaded); }
+                Some(asked) = questions.join_next() => { joined(asked); }
                 user = self.new.recv(), if loads.len() < AT_ONCE => {
                     let Some(user) = user else { return };
                     let calls = self.calls.clone();
@@ -116,15 +116,6 @@ impl Loader {
                 }
             }
         }
-    }
-}
-
-/// Passes a panic on: the process cannot go on without what the task was to do.
-fn done(ended: Result<(), JoinError>) {
-    if let Err(error) = ended
-        && let Ok(panic) = error.try_into_panic()
-    {
-        resume_unwind(panic);
     }
 }
 

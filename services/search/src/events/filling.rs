@@ -3,7 +3,6 @@
 use std::{
     collections::{BTreeMap, HashSet},
     ops::RangeInclusive,
-    panic::resume_unwind,
     sync::{
         Arc,
         atomic::{AtomicBool, Ordering},
@@ -18,6 +17,7 @@ use kit::{
     clock::now_ms,
     log::{Event, Follower, Record, Start},
     outage::Outage,
+    tasks::joined,
 };
 use tokio::{
     sync::watch,
@@ -81,11 +81,7 @@ impl Filler {
     /// Ends the task. What has come is written before.
     pub(super) async fn end(self) {
         self.stop.cancel();
-        if let Err(error) = self.task.await
-            && error.is_panic()
-        {
-            resume_unwind(error.into_panic());
-        }
+        joined(self.task.await);
     }
 }
 
