@@ -43,6 +43,18 @@ impl Span {
         }
     }
 
+    /// Begins a trace of what is done for several others at once, if one of them is recorded; it has links to them.
+    #[expect(clippy::disallowed_methods, reason = "an edge: what a trace is called")]
+    pub fn of_many(name: &'static str, kind: SpanKind, others: impl IntoIterator<Item = Parent>) -> Self {
+        let mut others = others.into_iter().peekable();
+        if others.peek().is_none() {
+            return Self::NONE;
+        }
+        let mut span = Self::begin(name.into(), kind, TraceId::from(rand::random::<u128>()), None);
+        others.for_each(|other| span.link(other));
+        span
+    }
+
     #[expect(clippy::disallowed_methods, reason = "an edge: what a span is called, and when it began")]
     fn begin(name: Cow<'static, str>, kind: SpanKind, trace: TraceId, parent: Option<Parent>) -> Self {
         let (span, now) = (SpanId::from(rand::random::<u64>()), SystemTime::now());
