@@ -35,7 +35,7 @@ use url::Url;
 
 use self::queue::{Outcomes, Queue};
 pub use self::{
-    parent::{HEADER, Parent, current, within},
+    parent::{HEADER, Parent, current, step, within},
     span::Span,
     subscriber::{Correlated, Steps},
 };

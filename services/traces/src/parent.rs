@@ -7,10 +7,10 @@ use std::{
 
 use opentelemetry::{
     Context, SpanId, TraceFlags, TraceId,
-    trace::{FutureExt as _, SpanContext, TraceContextExt as _, TraceState},
+    trace::{FutureExt as _, SpanContext, SpanKind, TraceContextExt as _, TraceState},
 };
 
-use crate::is_on;
+use crate::{Span, is_on};
 
 /// The header that names the span behind a request or a record, in the form of W3C Trace Context.
 pub const HEADER: &str = "traceparent";
@@ -81,6 +81,12 @@ pub async fn within<F: Future>(parent: Option<Parent>, future: F) -> F::Output {
         Some(parent) => future.with_context(parent.context()).await,
         None => future.await,
     }
+}
+
+/// Runs a future as a part of what is traced here and now, if anything is.
+pub async fn step<F: Future>(name: &'static str, future: F) -> F::Output {
+    let span = Span::child(current(), name, SpanKind::Internal);
+    within(span.parent(), future).await
 }
 
 /// Reads a header. Later versions may say more behind what this one says.
