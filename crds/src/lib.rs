@@ -16,10 +16,10 @@ pub mod yaml;
 
 pub use conditions::{ConditionType, Reason, Status};
 pub use messenger_cell::{
-    CellCapacity, CellClamav, CellCql, CellKafka, CellKeycloak, CellLimits, CellOpenSearch, CellPostgres,
-    CellRabbitMq, CellRedis, CellRouting, CellS3, CellSchemaRegistry, CellSmtp, CellStatus, CqlFlavor,
-    Leftover, MessengerCell, MessengerCellSpec, OpenSearchSecurity, Scheme, SecretName, SecurityProtocol,
-    SmtpTls,
+    CellCapacity, CellClamav, CellCql, CellKafka, CellKeycloak, CellLimits, CellObservability,
+    CellOpenSearch, CellPostgres, CellRabbitMq, CellRedis, CellRouting, CellS3, CellSchemaRegistry, CellSmtp,
+    CellStatus, CellTraces, CqlFlavor, Leftover, MessengerCell, MessengerCellSpec, OpenSearchSecurity,
+    Scheme, SecretName, SecurityProtocol, SmtpTls,
 };
 pub use messenger_tenant::{
     BrandingSpec, ByteLimit, CellRef, ClassifierSpec, ClientSecretRef, DEFAULT_ACCESS_TOKEN_LIFETIME,

@@ -102,10 +102,13 @@ pub struct MessengerCellSpec {
     /// are replaced.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub smtp: Option<CellSmtp>,
+    /// What the services of the cell's tenants report about their work. Without it they report metrics and logs alone.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub observability: Option<CellObservability>,
     /// How users reach the tenants of this cell, through Traefik.
     pub routing: CellRouting,
     /// Certificates in PEM that are trusted beside the public ones, by the operator and by the services, wherever a URL of this cell
-    /// starts with `https` or `amqps`: at Keycloak, at the object store, at the schema registry, at OpenSearch, at RabbitMQ, and at Traefik's entry point.
+    /// starts with `https` or `amqps`: at Keycloak, at the object store, at the schema registry, at OpenSearch, at RabbitMQ, at the collector of traces, and at Traefik's entry point.
     #[x_kube(validation = Rule::new("self.contains('-----BEGIN CERTIFICATE-----')").message("caBundle must be certificates in PEM"))]
     #[schemars(length(max = 65536))]
     #[serde(default, skip_serializing_if = "Option::is_none")]
@@ -535,6 +538,32 @@ impl CellSmtp {
             SmtpTls::Plain => format!("smtp://{host}:{}", port(587)),
         }
     }
+}
+
+/// What the services of a cell's tenants report about their work.
+#[derive(KubeSchema, Clone, Debug, PartialEq, Serialize, Deserialize)]
+#[serde(rename_all = "camelCase")]
+pub struct CellObservability {
+    /// Traces of requests and messages, which say where their time goes, and nothing of who they are of or what they say. May be added, changed and
+    /// removed at any time; pods of all services are replaced.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub traces: Option<CellTraces>,
+}
+
+/// Where traces go, and how many.
+#[derive(KubeSchema, Clone, Debug, PartialEq, Serialize, Deserialize)]
+#[serde(rename_all = "camelCase")]
+pub struct CellTraces {
+    /// A collector that takes OTLP over gRPC, as the pods of tenants reach it: `http://collector.observability.svc:4317`. While it does not answer, traces
+    /// are lost and nothing else.
+    #[x_kube(validation = Rule::new(is_endpoint("self")).message("observability.traces.endpoint must be an http(s) URL of a host, perhaps a port, and no path"))]
+    #[schemars(length(max = 512))]
+    pub endpoint: String,
+    /// The part of all requests and messages that is traced, from 0 to 1. Default 0.01. Which of these are kept, such as all that failed, is for the
+    /// collector to decide; it sees those that are traced.
+    #[x_kube(validation = Rule::new("self >= 0.0 && self <= 1.0").message("observability.traces.ratio must lie between 0 and 1"))]
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub ratio: Option<f64>,
 }
 
 /// How users reach the tenants of a cell.

@@ -9,6 +9,7 @@ use std::{
 use anyhow::Context as _;
 use clap::{Parser, ValueEnum};
 use secrecy::SecretString;
+use traces::TracesArgs;
 
 /// The operator's name at the API server: field manager of what it applies, reporter of its Events, and value of
 /// `app.kubernetes.io/managed-by` on every child.
@@ -50,6 +51,10 @@ pub struct Config {
 
     #[arg(long, env, default_value = "json")]
     pub log_format: LogFormat,
+
+    /// Where the spans of passes go. Those of the services go where their cell says.
+    #[command(flatten)]
+    pub traces: TracesArgs,
 }
 
 /// What to do instead of operating.

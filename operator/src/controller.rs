@@ -27,6 +27,7 @@ use kube::{
     },
 };
 use tokio_util::sync::CancellationToken;
+use traces::{Span, SpanKind};
 use tracing::{debug, error, info, warn};
 
 use self::{
@@ -154,13 +155,19 @@ async fn reconcile(
         Err(invalid) => return unreadable::report::<MessengerTenant>(invalid, &context).await,
     };
     let began = Instant::now();
-    let (result, action) = match contained(look_at(&resource, &context)).await {
+    let mut span = Span::root("pass", SpanKind::Internal);
+    span.set("tenant", resource.spec.tenant_id.clone());
+    span.set("namespace", resource.namespace().unwrap_or_default());
+    let pass = traces::within(span.parent(), contained(look_at(&resource, &context)));
+    let (result, action) = match pass.await {
         Ok(looked) => looked,
         Err(error) => {
+            span.fail(error.reason().as_str());
             report_failure(&resource, &error, &context).await;
             return Err(error);
         }
     };
+    span.set("result", result);
     context.metrics.reconciled(result, began.elapsed());
     Ok(action)
 }

@@ -113,6 +113,8 @@ mod tests {
         let rabbitmq = serde_json::json!({"amqpUrl": "amqp://rabbitmq.corp.example:5672",
             "managementUrl": "https://queues.corp.example:15671", "adminSecretRef": {"name": "rabbitmq"}});
         spec.rabbitmq = Some(serde_json::from_value(rabbitmq).expect("a broker"));
+        let traces = serde_json::json!({"traces": {"endpoint": "http://traces.corp.example:4317"}});
+        spec.observability = Some(serde_json::from_value(traces).expect("a collector"));
         spec.kafka.bootstrap_servers = "kafka0.corp.example:9092,kafka1.corp.example:9092".to_owned();
         domain.clone_into(&mut spec.routing.domain);
         spec.routing.allowed_domains = Some(allowed.iter().map(|domain| (*domain).to_owned()).collect());
@@ -150,6 +152,7 @@ mod tests {
             ("search.corp.example", "it belongs to the installation"),
             ("rabbitmq.corp.example", "it belongs to the installation"),
             ("queues.corp.example", "it belongs to the installation"),
+            ("traces.corp.example", "it belongs to the installation"),
             ("grafana.corp.example", "allowed"),
             // Another cell.
             ("eu.apps.example", "it belongs to the installation"),

@@ -1,8 +1,8 @@
-//! Pure: where the backends are that a cell may have.
+//! Pure: where the systems are that a cell may have.
 
 use crds::MessengerCellSpec;
 
-/// Returns the addresses of the backends that a cell has beside those that every cell has, each with the field that has it.
+/// Returns the addresses of the systems that a cell has beside those that every cell has, each with the field that has it.
 pub(crate) fn optional(spec: &MessengerCellSpec) -> impl Iterator<Item = (&'static str, &str)> {
     let s3 = spec.s3.iter().flat_map(|s3| {
         [
@@ -20,5 +20,7 @@ pub(crate) fn optional(spec: &MessengerCellSpec) -> impl Iterator<Item = (&'stat
         ]
     });
     let search = spec.opensearch.iter().map(|search| ("spec.opensearch.url", search.url.as_str()));
-    s3.chain(registry).chain(search).chain(rabbitmq)
+    let traces = spec.observability.iter().flat_map(|of| &of.traces);
+    let traces = traces.map(|traces| ("spec.observability.traces.endpoint", traces.endpoint.as_str()));
+    s3.chain(registry).chain(search).chain(rabbitmq).chain(traces)
 }

@@ -12,6 +12,7 @@ use prometheus_client::{
     },
     registry::{Registry, Unit},
 };
+use traces::Traces;
 
 #[derive(Clone, Debug, PartialEq, Eq, Hash, EncodeLabelSet)]
 struct ReconcileLabels {
@@ -69,6 +70,13 @@ impl Default for Metrics {
 }
 
 impl Metrics {
+    /// Returns metrics with what becomes of spans among them.
+    pub fn with(traces: &Traces) -> Self {
+        let mut metrics = Self::default();
+        traces.register(&mut metrics.registry);
+        metrics
+    }
+
     fn register(&mut self) {
         let registry = &mut self.registry;
         registry.register_with_unit(

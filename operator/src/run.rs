@@ -6,6 +6,7 @@ use anyhow::{Context as _, bail};
 use kube::Client;
 use tokio::signal::unix::{SignalKind, signal};
 use tokio_util::sync::CancellationToken;
+use traces::{Correlated, Origin, Traces};
 use tracing::{info, warn};
 
 use crate::{
@@ -19,6 +20,8 @@ use crate::{
 
 /// Passes that are under way get this long to end after SIGTERM; what they left undone the next leader does.
 const GRACE: Duration = Duration::from_secs(20);
+/// What was traced last gets this long.
+const LAST_TRACES: Duration = Duration::from_secs(2);
 
 /// Users of the console wait for it.
 const CONSOLE_READ_TIMEOUT: Duration = Duration::from_secs(60);
@@ -33,14 +36,21 @@ const LOGGED: &str = "warn,operator=info,scylla=error";
 /// stands by.
 pub async fn run(config: Config) -> anyhow::Result<()> {
     start_logging(config.log_format);
-    // Both TLS stacks in this process use the same provider.
+    // All TLS stacks in this process use the same provider.
     _ = rustls::crypto::aws_lc_rs::default_provider().install_default();
+    let origin = Origin {
+        service: "operator",
+        version: env!("CARGO_PKG_VERSION"),
+        tenant: None,
+        instance: config.pod_name.as_deref(),
+    };
+    let traces = Traces::start(&config.traces, None, origin).context("failed to prepare traces")?;
     let mut server = kube::Config::infer().await.context("failed to find the API server")?;
     server.read_timeout = Some(READ_TIMEOUT);
     server.reset_reader_on_write = true;
     let client = Client::try_from(server).context("failed to prepare the connection to the API server")?;
     let shutdown = on_signal()?;
-    let metrics = Arc::new(Metrics::default());
+    let metrics = Arc::new(Metrics::with(&traces));
     let readiness = Readiness::default();
     // It is served until the very end, so that the last seconds can be seen too.
     let serving = CancellationToken::new();
@@ -86,6 +96,7 @@ pub async fn run(config: Config) -> anyhow::Result<()> {
         }
     }
     readiness.set(false);
+    traces.end(LAST_TRACES).await;
     serving.cancel();
     management.await.context("the management server panicked")??;
     if lost_lease {
@@ -141,7 +152,7 @@ fn start_logging(format: LogFormat) {
     let filter = EnvFilter::try_from_default_env().unwrap_or_else(|_| EnvFilter::new(LOGGED));
     let subscriber = tracing_subscriber::fmt().with_env_filter(filter).with_writer(std::io::stderr);
     match format {
-        LogFormat::Json => subscriber.json().flatten_event(true).init(),
+        LogFormat::Json => subscriber.json().flatten_event(true).map_event_format(Correlated).init(),
         LogFormat::Text => subscriber.init(),
     }
 }

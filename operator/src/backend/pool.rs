@@ -7,6 +7,8 @@ use std::{
     time::{Duration, Instant},
 };
 
+use traces::{Span, SpanKind};
+
 use super::{contract::Backend, error::BackendError, login::Login};
 use crate::{locks::lock, tenant::Cell, time_limit::within};
 
@@ -66,7 +68,12 @@ impl Pool {
         if let Some(error) = self.broken(cell, backend, &endpoint) {
             return Err(error);
         }
-        let result = within(limit, call).await.unwrap_or(Err(BackendError::Busy { backend, limit }));
+        let mut span = Span::child(traces::current(), backend.as_str(), SpanKind::Client);
+        let call = traces::within(span.parent(), within(limit, call));
+        let result = call.await.unwrap_or(Err(BackendError::Busy { backend, limit }));
+        if let Err(error) = &result {
+            span.fail(error.reason().as_str());
+        }
         if let Err(error @ BackendError::Unavailable { .. }) = &result {
             self.break_circuit(cell, backend, endpoint, error);
         }

@@ -3,6 +3,7 @@
 
 use crds::{ConditionType, Host, MessengerTenant, Reason, TenantId, TenantStatus};
 use kube::ResourceExt;
+use traces::step;
 
 use super::{
     backends::{self, Backends, settle_all},
@@ -54,7 +55,7 @@ pub(super) async fn pass(resource: &MessengerTenant, context: &Context) -> Resul
             };
         }
     }
-    let access = open_secrets(pass).await?;
+    let access = step("access", open_secrets(pass)).await?;
     match &access {
         Access::Open | Access::Withheld(_) => {}
         Access::Granted => return Ok(Urgency::Waiting),
@@ -66,7 +67,7 @@ pub(super) async fn pass(resource: &MessengerTenant, context: &Context) -> Resul
             return Refusal::whole(ready).report(pass).await;
         }
     }
-    let observed = match observe(pass).await {
+    let observed = match step("observe", observe(pass)).await {
         Ok(observed) => observed,
         Err(error) if error.is_forbidden() => match access.withheld() {
             Some(line) => return Refusal::unseen(&place, &line).report(pass).await,
@@ -85,16 +86,16 @@ pub(super) async fn pass(resource: &MessengerTenant, context: &Context) -> Resul
     };
     let mut children = Children::new(pass, observed, access.withheld());
     // Before the backends, or a password that was set somewhere could be lost with this process.
-    children.write_secrets(&tenant).await?;
-    let backends = settle_all(pass, &tenant).await;
+    step("secrets", children.write_secrets(&tenant)).await?;
+    let backends = step("backends", settle_all(pass, &tenant)).await;
     if mode == Mode::Apply && backends.all_belong_to_others() {
         let of_backends = backends.outcomes.into_iter();
         let outcomes = of_backends.map(|(backend, outcome)| (ConditionType::Backend(backend), outcome));
         return Refusal::contested(outcomes.collect()).report(pass).await;
     }
-    let children = children.converge(&tenant, &backends).await?;
-    let routes = probe(pass, &tenant, &children).await;
-    report_all(pass, &tenant, &backends, children, routes).await
+    let children = step("children", children.converge(&tenant, &backends)).await?;
+    let routes = step("probe", probe(pass, &tenant, &children)).await;
+    step("status", report_all(pass, &tenant, &backends, children, routes)).await
 }
 
 /// Returns how the tenant is as a whole. That it is paused comes before everything else: until it goes on, nothing changes.

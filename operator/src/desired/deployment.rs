@@ -173,6 +173,7 @@ pub(crate) fn arguments(tenant: &Tenant, workload: &Workload, facts: &Facts) -> 
     arguments.extend(process_arguments(tenant));
     let ca_bundle = tenant.cell.spec.ca_bundle.iter();
     arguments.extend(ca_bundle.map(|bundle| ("--oidc-ca-bundle".to_owned(), bundle.clone())));
+    arguments.extend(trace_arguments(tenant));
     let is_used = |backend: &&Backend| {
         let is_there = workload.optional_backends().contains(backend) && tenant.has_part(**backend);
         workload.backends().contains(backend) || is_there
@@ -206,6 +207,14 @@ fn process_arguments(tenant: &Tenant) -> impl Iterator<Item = (String, String)> 
         ("--oidc-keys-url", tenant.keys_url()),
         ("--oidc-audience", TOKEN_AUDIENCE.to_owned()),
     ])
+}
+
+/// Returns where the services of a cell send traces, if it has a collector.
+fn trace_arguments(tenant: &Tenant) -> impl Iterator<Item = (String, String)> {
+    let traces = tenant.cell.spec.observability.as_ref().and_then(|of| of.traces.as_ref());
+    let endpoint = traces.map(|traces| ("--otlp-endpoint", traces.endpoint.clone()));
+    let ratio = traces.and_then(|traces| Some(("--trace-ratio", traces.ratio?.to_string())));
+    named(endpoint.into_iter().chain(ratio))
 }
 
 /// Returns the value of a setting that follows from the tenant, or nothing while it is not known.
@@ -504,6 +513,34 @@ mod tests {
                 let address = flag.map(|flag| arguments[flag + 1].as_str());
                 let expected = expected.filter(|_| workload.name == "media");
                 assert_eq!(address, expected, "{} with {scanner}", workload.name);
+            }
+        }
+    }
+
+    #[test]
+    fn every_process_knows_the_collector_of_the_cell() {
+        let mut tenant = example("acme.yaml", |_| {});
+        let known = Facts { send_topic_generation: Some("an id".to_owned()), ..Facts::default() };
+        let endpoint = "http://collector.observability.svc:4317";
+        for (observability, expected) in [
+            (json!(null), [None, None]),
+            (json!({}), [None, None]),
+            (json!({"traces": {"endpoint": endpoint}}), [Some(endpoint), None]),
+            (json!({"traces": {"endpoint": endpoint, "ratio": 0.25}}), [Some(endpoint), Some("0.25")]),
+            (json!({"traces": {"endpoint": endpoint, "ratio": 1}}), [Some(endpoint), Some("1")]),
+        ] {
+            tenant.cell = cell(|cell| {
+                let observability = serde_json::from_value(observability.clone());
+                cell.spec.observability = observability.expect("what a cell may say");
+            });
+            for workload in &tenant.workloads {
+                let arguments = arguments(&tenant, workload, &known).expect("all is known");
+                let value = |flag: &str| {
+                    let flag = arguments.iter().position(|argument| argument == flag)?;
+                    Some(arguments[flag + 1].as_str())
+                };
+                let found = ["--otlp-endpoint", "--trace-ratio"].map(value);
+                assert_eq!(found, expected, "{} with {observability}", workload.name);
             }
         }
     }

@@ -19,6 +19,7 @@ use kit::{
     log::Log,
     process::{Listeners, ProcessConfig},
     signing::Issuer,
+    traces::TracesArgs,
 };
 use tokio_util::sync::CancellationToken;
 use uuid::Uuid;
@@ -72,6 +73,7 @@ impl Messenger {
                 management_addr: ANY_PORT,
                 tenant_services: services().iter().map(Hosted::service).collect(),
                 log_format: LogFormat::Text,
+                traces: TracesArgs::default(),
                 unready_seconds: 0,
                 drain_seconds: DRAIN_SECONDS,
                 internal_token: Uuid::new_v4().to_string().into(),

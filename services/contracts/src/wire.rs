@@ -196,6 +196,15 @@ macro_rules! commands {
             $($(#[$doc])* $command($arguments),)+
         }
 
+        impl Command {
+            /// Returns the name of the command: the field of a frame that has it.
+            pub const fn name(&self) -> &'static str {
+                match self {
+                    $(Self::$command(_) => stringify!($field),)+
+                }
+            }
+        }
+
         /// A frame as it is written.
         #[derive(Deserialize)]
         #[serde(deny_unknown_fields)]

@@ -14,6 +14,7 @@ use kit::{
     catalog::Topic,
     health::Check,
     log::{Delivery, Event, Follower, LastingProducer, Log, LogError, Record, Start},
+    traces::{Span, SpanKind},
 };
 use tokio::task::yield_now;
 use tokio_util::sync::CancellationToken;
@@ -76,25 +77,33 @@ pub(crate) async fn follow_delivered(
     let Some(mut follower) = followed else { return };
     check.ok();
     while let Some(event) = follower.next(&stop).await {
-        let mut round = Round::default();
-        deliver(&topic, &fanout, &mut round, event);
+        let (mut round, mut spans) = (Round::default(), Vec::new());
+        deliver(&topic, &fanout, (&mut round, &mut spans), event);
         for _ in 1..ROUND_RECORDS {
             if round.is_full() {
                 break;
             }
             let Some(event) = follower.ready() else { break };
-            deliver(&topic, &fanout, &mut round, event);
+            deliver(&topic, &fanout, (&mut round, &mut spans), event);
         }
         fanout.end(round).await;
+        // What is traced is delivered when the sockets have it.
+        drop(spans);
         // Connections have their turn, and what the log brings meanwhile is the next round.
         yield_now().await;
     }
     follower.end().await;
 }
 
-/// Takes what the log brings into a round.
-fn deliver(topic: &str, fanout: &Fanout, round: &mut Round, event: Event<'_>) {
+/// Takes what the log brings into a round, and begins its span if it is traced.
+fn deliver(topic: &str, fanout: &Fanout, (round, spans): (&mut Round, &mut Vec<Span>), event: Event<'_>) {
     let Event::Record(record) = event else { return };
+    if let Some(parent) = record.trace() {
+        let mut span = Span::child(Some(parent), "deliver", SpanKind::Consumer);
+        span.set("partition", i64::from(record.partition()));
+        span.set("offset", record.offset());
+        spans.push(span);
+    }
     let bytes = record.payload().map_or(0, <[u8]>::len);
     match record::delivered(record.payload()) {
         Ok(delivered) => fanout.deliver(round, delivered, bytes),

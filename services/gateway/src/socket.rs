@@ -20,12 +20,15 @@ use std::{
 };
 
 use contracts::{
-    DeviceId,
+    DeviceId, ErrorCode,
     wire::{CloseCode, RequestId, ServerFrame},
 };
 use futures_util::{FutureExt as _, StreamExt as _, future::BoxFuture, stream::FuturesUnordered};
 use hyper::upgrade::Upgraded;
-use kit::process::socket_of;
+use kit::{
+    process::socket_of,
+    traces::{Span, SpanKind},
+};
 use tokio::time::{Sleep, sleep_until, timeout};
 
 #[cfg(test)]
@@ -84,6 +87,8 @@ struct Asked {
     id: Option<RequestId>,
     /// Where the answer goes instead of the connection.
     reply: Option<Reply>,
+    /// The command, from its frame to its answer.
+    span: Span,
 }
 
 /// A command whose answer is on its way.
@@ -211,7 +216,8 @@ impl<T: Transport> Serving<T> {
             }
             Event::Incoming(Incoming::Ended(end)) | Event::End(end) => return Some(end),
             Event::Decided(asked, step) => return self.advance(now, asked, step),
-            Event::Answered(Asked { id, reply }, lane, answer) => {
+            Event::Answered(Asked { id, reply, span }, lane, answer) => {
+                conclude(span, &answer);
                 (reply, self.session.finished(lane, id, answer))
             }
             Event::Deadline => {
@@ -262,12 +268,14 @@ impl<T: Transport> Serving<T> {
                 return Some(End::Close(code));
             }
             Action::Connect(id, connect) => {
-                let step = commands::connect(&self.gateway, connect);
-                return self.advance(now, Asked { id, reply }, step);
+                let (span, step) = traced("connect", || commands::connect(&self.gateway, connect));
+                return self.advance(now, Asked { id, reply, span }, step);
             }
             Action::Run(id, caller, command) => {
-                let step = commands::run(&self.gateway, &self.connection, caller, command);
-                return self.advance(now, Asked { id, reply }, step);
+                let name = command.name();
+                let first = || commands::run(&self.gateway, &self.connection, caller, command);
+                let (span, step) = traced(name, first);
+                return self.advance(now, Asked { id, reply, span }, step);
             }
         }
         None
@@ -284,22 +292,25 @@ impl<T: Transport> Serving<T> {
 
     /// Takes a command as far as it goes now.
     fn advance(&mut self, now: Instant, asked: Asked, step: Step) -> Option<End> {
-        let Asked { id, reply } = asked;
+        let Asked { id, reply, span } = asked;
         let action = match step {
             Step::Nothing => {
                 self.session.passed();
                 Action::Nothing
             }
-            Step::Answer(answer) => self.session.answered(now, id, answer),
+            Step::Answer(answer) => {
+                conclude(span, &answer);
+                self.session.answered(now, id, answer)
+            }
             Step::Connected(device, token) => self.session.connected(now, id, device, token),
             Step::Refreshed(token) => self.session.refreshed(now, id, token),
             Step::Undecided(step) => {
-                self.undecided = Some((Asked { id, reply }, step));
+                self.undecided = Some((Asked { id, reply, span }, step));
                 return None;
             }
             Step::Pending(pending) => {
                 self.session.started(pending.lane());
-                let unanswered = Unanswered { asked: Some(Asked { id, reply }), pending };
+                let unanswered = Unanswered { asked: Some(Asked { id, reply, span }), pending };
                 self.unanswered.get_or_insert_default().push(unanswered);
                 return None;
             }
@@ -439,6 +450,29 @@ impl<T: Transport> Serving<T> {
             Ok(true) => Poll::Ready(Ok(())),
             Ok(false) => Poll::Pending,
             Err(end) => Poll::Ready(Err(end)),
+        }
+    }
+}
+
+/// Takes the first step of a command. Where that is traced, all that it leads to is a part of its span.
+fn traced(command: &'static str, first: impl FnOnce() -> Step) -> (Span, Step) {
+    let mut span = Span::root("frame", SpanKind::Server);
+    let Some(parent) = span.parent() else { return (span, first()) };
+    span.set("command", command);
+    let step = {
+        let _within = parent.enter();
+        first()
+    };
+    (span, step.within(parent))
+}
+
+/// Ends the span of a command with what the command came to. What a client may not do is no failure of ours.
+fn conclude(mut span: Span, answer: &Answer) {
+    if let Err(refusal) = answer {
+        let code = refusal.code.as_str();
+        span.set("error.type", code);
+        if matches!(refusal.code, ErrorCode::Internal | ErrorCode::Unavailable) {
+            span.fail(code);
         }
     }
 }

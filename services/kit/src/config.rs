@@ -9,6 +9,7 @@ use std::{
 use catalog::{Limit, Rate, Service};
 use clap::{Args, ValueEnum};
 use secrecy::SecretString;
+use traces::TracesArgs;
 use url::Url;
 
 /// What every process needs.
@@ -33,6 +34,8 @@ pub struct ServiceArgs {
     /// Form of the log lines on standard output.
     #[arg(long, env, default_value = "json")]
     pub log_format: LogFormat,
+    #[command(flatten)]
+    pub traces: TracesArgs,
     /// Seconds after SIGTERM in which the process serves as before but is not ready, until routers have noticed.
     #[arg(long, env, default_value_t = catalog::UNREADY_SECONDS)]
     pub unready_seconds: u64,

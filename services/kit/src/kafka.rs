@@ -9,14 +9,15 @@ use std::{
 };
 
 use rdkafka::{
-    ClientConfig, ClientContext, Timestamp,
+    ClientConfig, ClientContext, Message as _, Timestamp,
     consumer::{ConsumerContext, StreamConsumer},
     error::{KafkaError, KafkaResult, RDKafkaErrorCode},
-    message::{Header, OwnedHeaders, OwnedMessage},
+    message::{BorrowedMessage, Header, Headers as _, OwnedHeaders, OwnedMessage},
     producer::{BaseProducer, BaseRecord, DeliveryResult, Producer as _, ProducerContext},
 };
 use secrecy::ExposeSecret as _;
 use tokio::sync::oneshot;
+use traces::Parent;
 
 use self::turns::Turns;
 use crate::{
@@ -84,27 +85,34 @@ impl Producer {
         Ok(Self(producer))
     }
 
-    /// Queues a record; those of one key keep the order of the calls. Without a payload it is a tombstone.
-    pub fn send(&self, topic: &str, key: &str, payload: Option<&[u8]>) -> KafkaResult<Delivery> {
+    /// Queues a record; those of one key keep the order of the calls. Without a payload it is a tombstone. The span that it is written in, if that is
+    /// recorded, is named in a header.
+    pub fn send(
+        &self,
+        topic: &str,
+        key: &str,
+        payload: Option<&[u8]>,
+        trace: Option<Parent>,
+    ) -> KafkaResult<Delivery> {
         let now = Instant::now();
         let mut turns = self.0.client().context().turns();
         let is_open = turns.is_open(now);
-        self.queue(&mut turns, is_open, (topic, key, payload), now)
+        self.queue(&mut turns, is_open, (topic, key, payload, trace), now)
     }
 
     /// Queues records of a topic at once, in their order, so that they go with as few requests as they fit into: none of them waits for an outcome of
-    /// those before it. Returns what becomes of those that are queued, and why the one behind them is not.
+    /// those before it. Each has its span with it, likewise. Returns what becomes of those that are queued, and why the one behind them is not.
     pub fn send_all<'a>(
         &self,
         topic: &str,
-        records: impl IntoIterator<Item = (&'a str, &'a [u8])>,
+        records: impl IntoIterator<Item = (&'a str, &'a [u8], Option<Parent>)>,
     ) -> (Vec<Delivery>, Option<KafkaError>) {
         let now = Instant::now();
         let mut turns = self.0.client().context().turns();
         let is_open = turns.is_open(now);
         let mut deliveries = Vec::new();
-        for (key, payload) in records {
-            match self.queue(&mut turns, is_open, (topic, key, Some(payload)), now) {
+        for (key, payload, trace) in records {
+            match self.queue(&mut turns, is_open, (topic, key, Some(payload), trace), now) {
                 Ok(delivery) => deliveries.push(delivery),
                 Err(error) => return (deliveries, Some(error)),
             }
@@ -116,13 +124,13 @@ impl Producer {
         &self,
         turns: &mut Turns<Unsent>,
         is_open: bool,
-        (topic, key, payload): (&str, &str, Option<&[u8]>),
+        (topic, key, payload, trace): (&str, &str, Option<&[u8]>, Option<Parent>),
         now: Instant,
     ) -> KafkaResult<Delivery> {
         let (outcome, delivery) = Delivery::pending();
         let outcome = Box::new(outcome);
         if is_open {
-            hand_over(&self.0, topic, key, payload, outcome).map_err(|(error, _)| error)?;
+            hand_over(&self.0, topic, key, (payload, trace), outcome).map_err(|(error, _)| error)?;
             turns.hand_over(now);
         } else {
             let bytes = key.len() + payload.map_or(0, <[u8]>::len);
@@ -130,6 +138,7 @@ impl Producer {
                 topic: topic.to_owned(),
                 key: key.to_owned(),
                 payload: payload.map(<[u8]>::to_vec),
+                trace,
                 outcome,
             };
             let full = |_| KafkaError::MessageProduction(RDKafkaErrorCode::QueueFull);
@@ -163,13 +172,14 @@ struct Unsent {
     topic: String,
     key: String,
     payload: Option<Vec<u8>>,
+    trace: Option<Parent>,
     outcome: Outcome,
 }
 
 impl Unsent {
     /// Tells who waits for it that it will not be in the log.
     fn fail(self, error: KafkaError) {
-        let Self { topic, key, payload, outcome } = self;
+        let Self { topic, key, payload, trace: _, outcome } = self;
         let record =
             OwnedMessage::new(payload, Some(key.into_bytes()), topic, Timestamp::NotAvailable, -1, -1, None);
         // The sender may have stopped waiting.
@@ -197,10 +207,10 @@ impl Outcomes {
         let now = Instant::now();
         self.fail_expired(turns, now);
         while let Some(record) = turns.next() {
-            let Unsent { topic, key, payload, outcome } = record;
-            match hand_over(producer, &topic, &key, payload.as_deref(), outcome) {
+            let Unsent { topic, key, payload, trace, outcome } = record;
+            match hand_over(producer, &topic, &key, (payload.as_deref(), trace), outcome) {
                 Ok(()) => turns.hand_over(now),
-                Err((error, outcome)) => Unsent { topic, key, payload, outcome }.fail(error),
+                Err((error, outcome)) => Unsent { topic, key, payload, trace, outcome }.fail(error),
             }
         }
     }
@@ -253,13 +263,17 @@ fn hand_over(
     producer: &Inner,
     topic: &str,
     key: &str,
-    payload: Option<&[u8]>,
+    (payload, trace): (Option<&[u8]>, Option<Parent>),
     outcome: Outcome,
 ) -> Result<(), (KafkaError, Outcome)> {
     let mut record = BaseRecord::with_opaque_to(topic, outcome).key(key);
     record.payload = payload;
     // A tombstone has nothing that a schema describes.
-    record.headers = payload.and_then(|_| producer.client().context().headers(topic));
+    let schema = payload.and_then(|_| producer.client().context().headers(topic));
+    record.headers = match trace {
+        Some(trace) => Some(traced(schema, trace)),
+        None => schema,
+    };
     producer.send(record).map_err(|(error, record)| (error, record.delivery_opaque))
 }
 
@@ -268,6 +282,22 @@ fn header(id: i32) -> OwnedHeaders {
     let [a, b, c, d] = id.to_be_bytes();
     let value = [SCHEMA_ID_FORM, a, b, c, d];
     OwnedHeaders::new_with_capacity(1).insert(Header { key: SCHEMA_ID_HEADER, value: Some(&value) })
+}
+
+/// Adds the header with the span that a record is written in.
+fn traced(headers: Option<OwnedHeaders>, trace: Parent) -> OwnedHeaders {
+    let value = trace.to_string();
+    let header = Header { key: traces::HEADER, value: Some(value.as_str()) };
+    headers.unwrap_or_default().insert(header)
+}
+
+/// Returns the span that a record was written in, if that is recorded.
+pub(crate) fn trace_of(record: &BorrowedMessage<'_>) -> Option<Parent> {
+    if !traces::is_on() {
+        return None;
+    }
+    let header = record.headers()?.iter().find(|header| header.key == traces::HEADER)?;
+    Parent::received(header.value?)
 }
 
 /// Makes a consumer; nothing is connected or assigned yet.

@@ -52,6 +52,7 @@ pub mod telemetry;
 #[cfg(feature = "testing")]
 pub mod testing;
 pub mod text;
+mod trace;
 pub mod users;
 
 pub use catalog;
@@ -60,3 +61,4 @@ pub use process::Process;
 pub use program::Program;
 pub use scope::Scope;
 pub use service::{Hosted, Memory, Service, Surface};
+pub use traces;

@@ -25,6 +25,7 @@ use rdkafka::{
 use tokio::sync::Notify;
 use tokio_util::sync::CancellationToken;
 use tonic::async_trait;
+use traces::Parent;
 
 pub use self::{
     delivery::{Delivery, Undelivered},
@@ -158,23 +159,25 @@ enum Produce {
 }
 
 impl Producer {
-    /// Queues a record; those of one key keep the order of the calls. Without a payload it is a tombstone.
+    /// Queues a record; those of one key keep the order of the calls. Without a payload it is a tombstone. What becomes of it belongs to the span that it
+    /// is written in.
     pub fn send(&self, topic: &str, key: &str, payload: Option<&[u8]>) -> Result<Delivery, LogError> {
+        let trace = traces::current();
         match &self.0 {
-            Produce::Kafka(producer) => Ok(producer.send(topic, key, payload)?),
+            Produce::Kafka(producer) => Ok(producer.send(topic, key, payload, trace)?),
             Produce::Memory(log) => {
-                log.topic(topic).append(key, payload);
+                log.topic(topic).append(key, payload, trace);
                 Ok(Delivery::delivered())
             }
         }
     }
 
-    /// Queues records of a topic at once, in their order, so that they travel together. Returns what becomes of those that are queued, and why the
-    /// one behind them is not.
+    /// Queues records of a topic at once, in their order, so that they travel together, each with the span that it belongs to, if any. Returns what
+    /// becomes of those that are queued, and why the one behind them is not.
     pub fn send_all<'a>(
         &self,
         topic: &str,
-        records: impl IntoIterator<Item = (&'a str, &'a [u8])>,
+        records: impl IntoIterator<Item = (&'a str, &'a [u8], Option<Parent>)>,
     ) -> (Vec<Delivery>, Option<LogError>) {
         match &self.0 {
             Produce::Kafka(producer) => {
@@ -183,8 +186,8 @@ impl Producer {
             }
             Produce::Memory(log) => {
                 let topic = log.topic(topic);
-                let append = |(key, payload): (&str, &[u8])| {
-                    topic.append(key, Some(payload));
+                let append = |(key, payload, trace): (&str, &[u8], Option<Parent>)| {
+                    topic.append(key, Some(payload), trace);
                     Delivery::delivered()
                 };
                 (records.into_iter().map(append).collect(), None)
@@ -261,6 +264,14 @@ impl Record<'_> {
         match &self.0 {
             Read::Kafka(record) => record.payload(),
             Read::Memory(record) => record.payload.as_deref(),
+        }
+    }
+
+    /// Returns the span that the record was written in, if that is recorded.
+    pub fn trace(&self) -> Option<Parent> {
+        match &self.0 {
+            Read::Kafka(record) => client::trace_of(record),
+            Read::Memory(record) => record.trace,
         }
     }
 }

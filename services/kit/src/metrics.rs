@@ -44,6 +44,13 @@ impl Metrics {
         add(labelled.sub_registry_with_prefix(service.as_str()))
     }
 
+    /// Registers metrics of the process, `posthouse_process_<name>`, whatever services run in it.
+    pub(crate) fn register_process(&self, tenant: &str, add: impl FnOnce(&mut Registry)) {
+        let mut registry = self.registry.lock().unwrap_or_else(PoisonError::into_inner);
+        let labelled = registry.sub_registry_with_label(("tenant".into(), tenant.to_owned().into()));
+        add(labelled.sub_registry_with_prefix("process"));
+    }
+
     /// Returns all metrics in the OpenMetrics text format.
     pub fn encode(&self) -> String {
         let mut out = String::new();

@@ -24,6 +24,7 @@ use tokio::{net::TcpListener, signal::unix::SignalKind};
 use tokio_util::{sync::CancellationToken, task::TaskTracker};
 use tonic::service::Routes;
 use tower_http::{set_header::SetResponseHeaderLayer, trace::TraceLayer};
+use traces::{Origin, Traces};
 use utoipa_axum::router::OpenApiRouter;
 use utoipa_swagger_ui::SwaggerUi;
 
@@ -37,17 +38,20 @@ use crate::{
     rpc,
     scope::Scope,
     service::Surface,
-    telemetry,
+    telemetry, trace,
 };
 
 /// Connections that the kernel keeps until they are accepted. It lowers this to `net.core.somaxconn`, 4,096 by default.
 const BACKLOG: u32 = 16 * 1024;
+/// What was traced last gets this long at the end of a process.
+const LAST_TRACES: Duration = Duration::from_secs(2);
 
 /// A running process with the services of one tenant, or some of them.
 pub struct Process {
     shared: Arc<Shared>,
     /// The scopes that were given out, to notice a service that cannot go on.
     scopes: Mutex<Vec<Scope>>,
+    traces: Traces,
 }
 
 /// Where a process listens.
@@ -73,7 +77,8 @@ impl Process {
 
     /// Starts like [`Self::start`], with a verifier of its own kind.
     pub fn start_with(config: ProcessConfig, verifier: Arc<TokenVerifier>) -> anyhow::Result<Self> {
-        telemetry::init(config.service.log_format);
+        let traces = start_tracing(&config)?;
+        telemetry::init(config.service.log_format, traces::is_on());
         for service in &config.services {
             tracing::info!(
                 %service,
@@ -91,11 +96,12 @@ impl Process {
             tasks: TaskTracker::new(),
             routes: Arc::default(),
         };
+        shared.metrics.register_process(&shared.config.service.tenant, |registry| traces.register(registry));
         // Before the verifier is given out: no service of the process takes a token that another one does not.
         shared.verifier.require_profiles(shared.channel(catalog::Service::User)?);
         let keys = shared.verifier.clone().keep_keys(shared.health.check("oidc"), shared.shutdown.clone());
         shared.tasks.spawn(keys);
-        Ok(Self { shared: Arc::new(shared), scopes: Mutex::default() })
+        Ok(Self { shared: Arc::new(shared), scopes: Mutex::default(), traces })
     }
 
     /// Returns the scope that a service of this process is built in.
@@ -178,6 +184,7 @@ impl Process {
         }
         end.cancel();
         drop(managed.await);
+        self.traces.end(LAST_TRACES).await;
         for service in &config.services {
             tracing::info!(%service, "stopped {service}");
         }
@@ -209,14 +216,15 @@ impl Process {
             .into_iter()
             .map(|(service, api)| documented(service, api))
             .fold(Router::new(), |all, router| all.merge(router));
-        Ok(edge::guarded(router, &descriptions, &self.shared.config.service.tenant_services)
+        let router = edge::guarded(router, &descriptions, &self.shared.config.service.tenant_services)
             .layer(Extension(self.shared.verifier.clone()))
             .layer(SetResponseHeaderLayer::overriding(
                 HeaderName::from_static(catalog::TENANT_HEADER),
                 tenant,
             ))
             .layer(middleware::from_fn(browser::protect))
-            .layer(TraceLayer::new_for_http()))
+            .layer(TraceLayer::new_for_http());
+        Ok(if traces::is_on() { router.layer(middleware::from_fn(trace::request)) } else { router })
     }
 
     fn grpc(&self, services: Routes) -> anyhow::Result<Routes> {
@@ -277,7 +285,28 @@ fn documented(service: catalog::Service, api: OpenApiRouter) -> Router {
 fn merged(routes: Vec<Routes>) -> Routes {
     // Each returns "unimplemented" for unknown paths, and two fallbacks do not merge: the first one's stays.
     let routers = routes.into_iter().map(|routes| routes.into_axum_router().reset_fallback());
-    Routes::from(routers.fold(Routes::default().into_axum_router(), Router::merge)).prepare()
+    let router = routers.fold(Routes::default().into_axum_router(), Router::merge);
+    // In front of a call from this process, too; behind the check of the token for one from another.
+    let router = if traces::is_on() { router.layer(middleware::from_fn(trace::called)) } else { router };
+    Routes::from(router).prepare()
+}
+
+/// Begins to trace, where there is a collector.
+fn start_tracing(config: &ProcessConfig) -> anyhow::Result<Traces> {
+    let service = match config.services[..] {
+        [service] => service.as_str(),
+        _ => "compact",
+    };
+    // A pod's host name is its name.
+    let instance = std::env::var("HOSTNAME").ok();
+    let origin = Origin {
+        service,
+        version: env!("CARGO_PKG_VERSION"),
+        tenant: Some(&config.service.tenant),
+        instance: instance.as_deref(),
+    };
+    let ca_bundle = config.oidc.oidc_ca_bundle.as_deref();
+    Traces::start(&config.service.traces, ca_bundle, origin).context("failed to prepare traces")
 }
 
 fn bind(addr: SocketAddr) -> anyhow::Result<TcpListener> {

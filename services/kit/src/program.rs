@@ -211,7 +211,7 @@ impl Invocation {
     }
 
     async fn migrate(self) -> anyhow::Result<()> {
-        telemetry::init(self.process.service.log_format);
+        telemetry::init(self.process.service.log_format, false);
         for Hosted { service, migrate, .. } in self.services.iter().filter(|hosted| hosted.service.migrates) {
             migrate(&self.matches).await.with_context(|| format!("failed to migrate {service}"))?;
         }

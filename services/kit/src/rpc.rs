@@ -29,7 +29,7 @@ use tonic::{
 };
 use tower::{Service, ServiceExt as _};
 
-use crate::{bearer, error::InvalidField};
+use crate::{bearer, error::InvalidField, trace};
 
 const CONNECT_TIMEOUT: Duration = Duration::from_secs(2);
 const CALL_TIMEOUT: Duration = Duration::from_secs(5);
@@ -72,6 +72,7 @@ impl Service<http::Request<Body>> for InternalChannel {
     }
 
     fn call(&mut self, mut request: http::Request<Body>) -> Call {
+        let mut span = trace::calling(&mut request);
         let answer = match &mut self.0 {
             Way::Remote { channel, bearer } => {
                 request.headers_mut().insert(AUTHORIZATION, bearer.clone());
@@ -85,7 +86,12 @@ impl Service<http::Request<Body>> for InternalChannel {
         // The wait for a connection included: behind many others to a peer that is gone it has no end of its own.
         Box::pin(async move {
             let answer = tokio::time::timeout(CALL_TIMEOUT, answer).await;
-            answer.unwrap_or_else(|_| Ok(too_late().into_http()))
+            let answer = answer.unwrap_or_else(|_| Ok(too_late().into_http()));
+            match &answer {
+                Ok(response) => trace::answered(&mut span, response.headers()),
+                Err(_) => span.fail("unreachable"),
+            }
+            answer
         })
     }
 }

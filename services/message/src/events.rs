@@ -12,6 +12,7 @@ mod consumer;
 mod flaky;
 mod owner;
 mod pipeline;
+mod traced;
 
 use std::{
     collections::BTreeMap,

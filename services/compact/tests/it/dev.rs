@@ -15,23 +15,24 @@ use tokio_util::sync::CancellationToken;
 use url::Url;
 
 /// A messenger of its own for one test.
-struct Dev {
-    messenger: Messenger,
+pub(super) struct Dev {
+    pub(super) messenger: Messenger,
+    pub(super) url: Url,
     shutdown: CancellationToken,
     serving: JoinHandle<anyhow::Result<()>>,
 }
 
 impl Dev {
-    async fn start() -> anyhow::Result<Self> {
+    pub(super) async fn start() -> anyhow::Result<Self> {
         let settings = dev::Settings { http_addr: SocketAddr::from(([127, 0, 0, 1], 0)) };
         let started = dev::Messenger::start(&settings).await?;
         let url: Url = format!("http://{}", started.address()?).parse()?;
         let shutdown = started.shutdown();
         let serving = tokio::spawn(started.serve());
-        Ok(Self { messenger: Messenger::new(&url)?, shutdown, serving })
+        Ok(Self { messenger: Messenger::new(&url)?, url, shutdown, serving })
     }
 
-    async fn end(self) -> anyhow::Result<()> {
+    pub(super) async fn end(self) -> anyhow::Result<()> {
         self.shutdown.cancel();
         self.serving.await?
     }

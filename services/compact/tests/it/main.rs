@@ -6,3 +6,4 @@ mod arguments;
 mod dev;
 mod process;
 mod tenant;
+mod traces;

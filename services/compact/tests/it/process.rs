@@ -20,6 +20,7 @@ use kit::{
     process::ProcessConfig,
     rpc,
     testing::{TestRealm, TestUsers, serve_peer_at, wait_for},
+    traces::TracesArgs,
 };
 use prometheus_client::metrics::counter::Counter;
 use tokio::task::JoinHandle;
@@ -137,6 +138,7 @@ impl Running {
                     catalog::Service::Message,
                 ],
                 log_format: LogFormat::Text,
+                traces: TracesArgs::default(),
                 unready_seconds: 0,
                 drain_seconds: 5,
                 internal_token: INTERNAL_TOKEN.into(),

@@ -15,7 +15,10 @@ use futures_util::{
     FutureExt as _,
     future::{Join, OptionFuture},
 };
-use kit::log::{Delivery, Undelivered};
+use kit::{
+    log::{Delivery, Undelivered},
+    traces::Span,
+};
 
 use super::refusals::failed;
 use crate::{
@@ -35,6 +38,8 @@ pub(super) struct Sending {
     pub(super) key: MessageKey,
     pub(super) ack: Ack,
     pub(super) since: Instant,
+    /// From the queue to the answer.
+    pub(super) _append: Span,
     pub(super) outcome: Join<Delivery, OptionFuture<Checking>>,
 }
 

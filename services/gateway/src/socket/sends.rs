@@ -12,7 +12,10 @@ use contracts::{
     wire::{Changes, Forward, MAX_PINS, Message},
 };
 use futures_util::future::join;
-use kit::error::ServiceError as _;
+use kit::{
+    error::ServiceError as _,
+    traces::{Parent, Span, SpanKind, current},
+};
 use tonic::Code;
 
 use super::{
@@ -405,7 +408,12 @@ fn enqueue(
     };
     // Noted first: what it comes to may be here before the next line.
     connection.sending((chat, key), (kind == EntryKind::Text).then_some(turn), since);
-    match gateway.log.enqueue(&record) {
+    let append = Span::child(current(), "append", SpanKind::Producer);
+    let queued = {
+        let _within = append.parent().map(Parent::enter);
+        gateway.log.enqueue(&record)
+    };
+    match queued {
         Ok(delivery) => Step::Pending(Pending::Send(Sending {
             gateway: gateway.clone(),
             connection: connection.clone(),
@@ -414,6 +422,7 @@ fn enqueue(
             key,
             ack,
             since,
+            _append: append,
             outcome: join(delivery, checking.into()),
         })),
         Err(source) => {

@@ -7,6 +7,7 @@ use std::{
 
 use contracts::{DeviceId, wire::Ack};
 use futures_util::{FutureExt as _, future::BoxFuture};
+use kit::traces::{Parent, within};
 
 use super::sending::Sending;
 use crate::domain::{
@@ -28,6 +29,22 @@ pub(super) enum Step {
     Undecided(BoxFuture<'static, Step>),
     /// The answer comes later; further commands are read meanwhile.
     Pending(Pending),
+}
+
+impl Step {
+    /// Lets what the command goes on with be a part of a span.
+    pub(super) fn within(self, parent: Parent) -> Self {
+        match self {
+            Self::Undecided(step) => {
+                Self::Undecided(Box::pin(async move { within(Some(parent), step).await.within(parent) }))
+            }
+            Self::Pending(Pending::Query(answer)) => {
+                Self::Pending(Pending::Query(Box::pin(within(Some(parent), answer))))
+            }
+            // It is in the log's hands.
+            step => step,
+        }
+    }
 }
 
 /// An answer that comes later.

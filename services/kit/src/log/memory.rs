@@ -10,6 +10,7 @@ use std::{
 
 use tokio::sync::Notify;
 use tokio_util::sync::CancellationToken;
+use traces::Parent;
 
 use crate::clock::now_ms;
 
@@ -54,6 +55,7 @@ pub(super) struct Stored {
     pub(super) logged_at_ms: i64,
     pub(super) key: String,
     pub(super) payload: Option<Box<[u8]>>,
+    pub(super) trace: Option<Parent>,
 }
 
 impl Log {
@@ -88,7 +90,7 @@ impl Topic {
     }
 
     /// Appends a record. Those of one key share a partition.
-    pub(super) fn append(&self, key: &str, payload: Option<&[u8]>) {
+    pub(super) fn append(&self, key: &str, payload: Option<&[u8]>, trace: Option<Parent>) {
         let mut hasher = DefaultHasher::new();
         key.hash(&mut hasher);
         let mut contents = self.contents();
@@ -101,6 +103,7 @@ impl Topic {
             logged_at_ms: now_ms(),
             key: key.to_owned(),
             payload: payload.map(Box::from),
+            trace,
         };
         kept.push(record);
         contents.readers.retain(|reader| match reader.upgrade() {
@@ -278,7 +281,7 @@ mod tests {
         let (log, stop) = (Log::default(), CancellationToken::new());
         let topic = log.topic("news");
         for number in 0..4 {
-            topic.append("key", Some(number.to_string().as_bytes()));
+            topic.append("key", Some(number.to_string().as_bytes()), None);
         }
         let partition = PARTITIONS.into_iter().find(|of| topic.end(*of) > 0).expect("a partition");
         let mut follower = log.resume("news", &BTreeMap::from([(partition, 2)]));
@@ -299,7 +302,7 @@ mod tests {
         let mut follower = log.follow("news", Start::End);
         assert!(follower.ready().is_none());
         for number in 0..3 {
-            topic.append("key", Some(number.to_string().as_bytes()));
+            topic.append("key", Some(number.to_string().as_bytes()), None);
         }
         let offset = |event: Option<Event<'_>>| match event {
             Some(Event::Record(record)) => Some(record.offset()),
@@ -308,7 +311,7 @@ mod tests {
         assert_eq!(offset(follower.next(&stop).await), Some(0));
         assert_eq!([(); 3].map(|()| offset(follower.ready())), [Some(1), Some(2), None]);
         // What comes later is not missed by one who waits again.
-        topic.append("key", Some(b"3"));
+        topic.append("key", Some(b"3"), None);
         assert_eq!(offset(follower.next(&stop).await), Some(3));
     }
 
@@ -318,7 +321,7 @@ mod tests {
         let topic = log.topic("news");
         let more = i64::try_from(KEPT_RECORDS).expect("few") + 3;
         for number in 0..more {
-            topic.append("key", Some(number.to_string().as_bytes()));
+            topic.append("key", Some(number.to_string().as_bytes()), None);
         }
         let partition = PARTITIONS.into_iter().find(|of| topic.end(*of) > 0).expect("a partition");
         for (next, expected) in [
@@ -341,7 +344,7 @@ mod tests {
         let topic = Arc::new(Topic::default());
         let more = i64::try_from(KEPT_RECORDS).expect("few") + 3;
         for number in 0..more {
-            topic.append("key", Some(number.to_string().as_bytes()));
+            topic.append("key", Some(number.to_string().as_bytes()), None);
         }
         let partition =
             PARTITIONS.into_iter().find(|partition| topic.end(*partition) > 0).expect("a partition");

@@ -20,6 +20,7 @@ use tokio::{
 };
 use tokio_util::sync::CancellationToken;
 use tonic::async_trait;
+use traces::{Span, SpanKind, within};
 
 use super::{JoinError, Log, Member, Queue, Record, Report};
 use crate::{backoff::Backoff, clock::now_ms, error::chain, outage::Outage};
@@ -248,14 +249,17 @@ impl<S: Sink> Reader<S> {
         self.queue.notify(&filled);
         let (mut noted_at, mut caught_up_at) = (Instant::now(), None);
         while !self.stop.is_cancelled() {
-            let (batch, read) = self.read();
+            let (batch, read, spans) = self.read();
             let is_due = noted_at.elapsed() >= self.note_interval && self.next != self.noted;
             if !S::is_empty(&batch) || is_due {
-                if self.write(&batch).await.is_err() {
+                let traced = spans.iter().filter_map(Span::parent);
+                let whole = Span::of_many("batch", SpanKind::Consumer, traced);
+                if within(whole.parent(), self.write(&batch)).await.is_err() {
                     return;
                 }
                 noted_at = Instant::now();
             }
+            drop(spans);
             if read == S::BATCH {
                 // Nothing is waited for between batches that say nothing; other tasks run there all the same.
                 yield_now().await;
@@ -276,9 +280,9 @@ impl<S: Sink> Reader<S> {
         }
     }
 
-    /// Takes what is there, and returns what it says and how many records it was.
-    fn read(&mut self) -> (S::Batch, usize) {
-        let (mut batch, mut read) = (S::Batch::default(), 0);
+    /// Takes what is there, and returns what it says, how many records it was, and the spans of those that are traced.
+    fn read(&mut self) -> (S::Batch, usize, Vec<Span>) {
+        let (mut batch, mut read, mut spans) = (S::Batch::default(), 0, Vec::new());
         let (group, partition) = (&*self.group, self.partition);
         while read < S::BATCH {
             match self.queue.poll() {
@@ -288,6 +292,12 @@ impl<S: Sink> Reader<S> {
                 }
                 Some(Ok(record)) => {
                     let offset = record.offset();
+                    if let Some(parent) = record.trace() {
+                        let mut span = Span::child(Some(parent), "apply", SpanKind::Consumer);
+                        span.set("partition", i64::from(partition));
+                        span.set("offset", offset);
+                        spans.push(span);
+                    }
                     match self.sink.add(&mut batch, &record) {
                         Ok(()) | Err(Unreadable::Empty) => {}
                         Err(why) => {
@@ -300,7 +310,7 @@ impl<S: Sink> Reader<S> {
                 }
             }
         }
-        (batch, read)
+        (batch, read, spans)
     }
 
     /// Writes a batch until it succeeds. An error means that this reader is to stop.

@@ -12,6 +12,7 @@ use kit::{
     health::Health,
     log::{Event, Follower, Log, Member, Queue, Report, Start},
     testing::stack,
+    traces::{HEADER, Span, SpanKind, testing::Kept, within},
 };
 use rdkafka::{
     Message as _, Offset, TopicPartitionList,
@@ -98,7 +99,7 @@ async fn a_follower_from_the_end_reads_later_records(log: &Log, topic: &str) {
     assert_eq!(next_payload(&mut follower, &stop).await, b"later");
 
     let together: Vec<String> = (0..RECORDS).map(|number| format!("together {number}")).collect();
-    let records = together.iter().map(|payload| ("key-0", payload.as_bytes()));
+    let records = together.iter().map(|payload| ("key-0", payload.as_bytes(), None));
     let (deliveries, error) = producer.send_all(topic, records);
     assert!(error.is_none(), "{error:?}");
     assert_eq!(deliveries.len(), RECORDS);
@@ -355,4 +356,53 @@ async fn a_record_names_its_schema_where_its_topic_has_one() {
         (WITH.to_owned(), true, vec![header]),
     ];
     assert_eq!(seen, expected);
+}
+
+/// Without a broker of the stack; a process traces once, so both logs share a test.
+#[tokio::test(flavor = "multi_thread")]
+async fn a_record_names_the_span_that_it_is_written_in_and_is_the_same_beside() {
+    const TOPIC: &str = "traced";
+    let cluster = MockCluster::new(1).expect("a broker in this process");
+    cluster.create_topic(TOPIC, 1, 1).expect("a topic");
+    let args = KafkaArgs {
+        kafka_bootstrap_servers: cluster.bootstrap_servers(),
+        kafka_security_protocol: "plaintext".to_owned(),
+        kafka_username: "u".to_owned(),
+        kafka_password: "p".into(),
+        schema_ids: vec![SchemaId { topic: TOPIC.to_owned(), id: 7 }],
+    };
+    let (kept, traces) = Kept::start("test");
+    for log in [Log::memory(), Log::kafka(args)] {
+        let producer = log.producer(None).expect("a producer");
+        let send = async |payload: &str| {
+            let delivery = producer.send(TOPIC, "key", Some(payload.as_bytes())).expect("there is room");
+            timeout(PATIENCE, delivery).await.expect("an outcome").expect("it is in the log");
+        };
+        let span = Span::root("request", SpanKind::Server);
+        let parent = span.parent().expect("everything is recorded");
+        send("one").await;
+        within(Some(parent), send("two")).await;
+        let together = [("key", b"three".as_slice(), None), ("key", b"four".as_slice(), Some(parent))];
+        let (deliveries, error) = producer.send_all(TOPIC, together);
+        assert!(error.is_none(), "{error:?}");
+        for delivery in deliveries {
+            timeout(PATIENCE, delivery).await.expect("an outcome").expect("it is in the log");
+        }
+
+        let (mut follower, stop) = (follow(&log, TOPIC, Start::Beginning).await, CancellationToken::new());
+        let mut seen = Vec::new();
+        while seen.len() < 4 {
+            let event = timeout(PATIENCE, follower.next(&stop)).await.expect("in time").expect("not stopped");
+            if let Event::Record(record) = event {
+                let payload = String::from_utf8_lossy(record.payload().unwrap_or_default()).into_owned();
+                seen.push((payload, record.trace().map(|of| (of.trace, of.span))));
+            }
+        }
+        follower.end().await;
+        let of = Some((parent.trace, parent.span));
+        let expected = [("one", None), ("two", of), ("three", None), ("four", of)];
+        assert_eq!(seen, expected.map(|(payload, of)| (payload.to_owned(), of)));
+    }
+    let spans = kept.end(traces).await;
+    assert_eq!(spans.len(), 2, "a header makes no span: {HEADER}");
 }

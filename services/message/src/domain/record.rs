@@ -53,6 +53,14 @@ impl Logged {
         }
     }
 
+    /// Reports whether what became of it is announced.
+    pub fn is_answered(&self) -> bool {
+        match self {
+            Self::Entry(_) => true,
+            Self::Refused(refused) => refused.answer.is_some(),
+        }
+    }
+
     pub fn entry(&self) -> Option<&Entry> {
         match self {
             Self::Entry(entry) => Some(entry),

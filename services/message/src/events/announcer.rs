@@ -1,6 +1,6 @@
 //! Produces `message.delivered`.
 
-use std::{sync::Arc, time::Duration};
+use std::{iter, sync::Arc, time::Duration};
 
 use contracts::event::DeliveredRecord;
 use futures_util::future::join_all;
@@ -8,6 +8,7 @@ use kit::{
     backoff::Backoff,
     catalog::Topic,
     log::{Delivery, Log, LogError, Producer},
+    traces::Parent,
 };
 use tokio_util::sync::CancellationToken;
 
@@ -26,6 +27,20 @@ pub(crate) struct Announcer {
     shutdown: CancellationToken,
 }
 
+/// An announcement as the log takes it.
+struct Encoded {
+    key: String,
+    payload: Vec<u8>,
+    /// The span that it belongs to.
+    trace: Option<Parent>,
+}
+
+impl Encoded {
+    fn as_record(&self) -> (&str, &[u8], Option<Parent>) {
+        (&self.key, &self.payload, self.trace)
+    }
+}
+
 impl Announcer {
     pub(crate) fn new(
         log: &Log,
@@ -40,17 +55,20 @@ impl Announcer {
     }
 
     /// Queues announcements in order and returns a future that ends when all of them are in the log. They go together: their chats are in one
-    /// partition of what users send, so they are in one partition of what is announced, where both topics have as many.
+    /// partition of what users send, so they are in one partition of what is announced, where both topics have as many. Those that `traces` names, in the
+    /// same order, belong to a span.
     pub(crate) async fn announce(
         &self,
         partition: i32,
         records: Vec<DeliveredRecord>,
+        traces: Vec<Option<Parent>>,
     ) -> impl Future<Output = ()> + Send + 'static {
-        let encode = |record: &DeliveredRecord| {
+        let encode = |(record, trace): (&DeliveredRecord, Option<Parent>)| {
             let payload = serde_json::to_vec(record).expect("a record of plain fields is JSON");
-            (record.chat.to_string(), payload)
+            Encoded { key: record.chat.to_string(), payload, trace }
         };
-        let encoded: Vec<(String, Vec<u8>)> = records.iter().map(encode).collect();
+        let traces = traces.into_iter().chain(iter::repeat(None));
+        let encoded: Vec<Encoded> = records.iter().zip(traces).map(encode).collect();
         let deliveries = self.queue(partition, &encoded).await;
         let this = self.clone();
         async move {
@@ -61,12 +79,11 @@ impl Announcer {
     }
 
     /// Puts records into the producer's queue, waiting for room.
-    async fn queue(&self, partition: i32, records: &[(String, Vec<u8>)]) -> Vec<Delivery> {
+    async fn queue(&self, partition: i32, records: &[Encoded]) -> Vec<Delivery> {
         let mut backoff = Backoff::new(BACKOFF);
         let mut queued = Vec::with_capacity(records.len());
         loop {
-            let left =
-                records[queued.len()..].iter().map(|(key, payload)| (key.as_str(), payload.as_slice()));
+            let left = records[queued.len()..].iter().map(Encoded::as_record);
             let (deliveries, error) = self.producer.send_all(&self.topic, left);
             queued.extend(deliveries);
             match error {
@@ -87,7 +104,9 @@ impl Announcer {
                 // The producer is gone, and with it this process.
                 return std::future::pending().await;
             };
-            let again = [(String::from_utf8_lossy(key).into_owned(), payload.to_vec())];
+            // It is late by now, and not what its trace is about.
+            let key = String::from_utf8_lossy(key).into_owned();
+            let again = [Encoded { key, payload: payload.to_vec(), trace: None }];
             delivery = self.queue(partition, &again).await.pop().expect("one for each record");
         }
     }

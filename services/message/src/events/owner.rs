@@ -12,7 +12,7 @@ use std::{
 
 use contracts::event::DeliveryOutcome;
 use futures_util::{FutureExt as _, future::BoxFuture};
-use kit::{backoff::Backoff, log::Queue};
+use kit::{backoff::Backoff, log::Queue, traces::Parent};
 use tokio::{sync::Notify, time::Instant};
 use tokio_util::sync::CancellationToken;
 
@@ -20,6 +20,7 @@ use super::{
     BACKOFF, Blockers, MAX_BATCH, MAX_BATCH_BYTES, Place,
     announcer::Announcer,
     pipeline::{Decided, Found, Pipeline},
+    traced::TracedBatch,
 };
 use crate::{
     domain::{Generation, Logged, RawRecord, RecordHash, read_record},
@@ -90,6 +91,8 @@ struct Batch {
     bytes: usize,
     /// What was read for the first of them.
     found: Found,
+    /// Those of them that belong to a span, by their place.
+    traced: Vec<(usize, Parent)>,
 }
 
 impl Batch {
@@ -97,7 +100,8 @@ impl Batch {
         self.records.len() < MAX_BATCH && self.bytes < MAX_BATCH_BYTES
     }
 
-    fn add(&mut self, record: RawRecord<'_>) {
+    fn add(&mut self, record: RawRecord<'_>, trace: Option<Parent>) {
+        self.traced.extend(trace.map(|trace| (self.records.len(), trace)));
         self.bytes += record.payload.map_or(0, <[u8]>::len);
         self.records.push(read_record(record));
     }
@@ -167,7 +171,12 @@ impl Broken {
 
 impl<S: Store> OwnerParts<S> {
     /// Writes a batch, however often that takes, and announces it. Returns a future that ends when its announcements are in the log.
-    async fn store_and_announce(&self, records: &[Logged], decided: &Decided) -> BoxFuture<'static, ()> {
+    async fn store_and_announce(
+        &self,
+        records: &[Logged],
+        decided: &Decided,
+        traced: &mut TracedBatch,
+    ) -> BoxFuture<'static, ()> {
         let mut backoff = Backoff::new(BACKOFF);
         let times = loop {
             match self.pipeline.write(records, decided).await {
@@ -176,6 +185,7 @@ impl<S: Store> OwnerParts<S> {
             }
             tokio::time::sleep(backoff.next_wait()).await;
         };
+        traced.step("write");
         let started = Instant::now();
         let announcements = self.pipeline.announcements(records, decided, &times);
         for record in &announcements {
@@ -183,8 +193,10 @@ impl<S: Store> OwnerParts<S> {
                 self.metrics.announced(since(sent_at_ms));
             }
         }
-        let arrived = self.announcer.announce(self.partition, announcements).await.boxed();
+        let traces = traced.of_announcements(records);
+        let arrived = self.announcer.announce(self.partition, announcements, traces).await.boxed();
         self.metrics.step(Step::Announce, started.elapsed());
+        traced.step("announce");
         arrived
     }
 
@@ -278,7 +290,7 @@ impl<S: Store> Owner<S> {
                     continue;
                 }
             };
-            let found = record.offset();
+            let (found, trace) = (record.offset(), record.trace());
             let record = RawRecord {
                 offset: found,
                 logged_at_ms: record.logged_at_ms(),
@@ -298,7 +310,7 @@ impl<S: Store> Owner<S> {
                 self.broken = Some(broken);
                 break;
             }
-            batch.add(record);
+            batch.add(record, trace);
             self.taken = Some(Progress { next_offset: found + 1, last: Some(hash) });
         }
         batch
@@ -330,15 +342,17 @@ impl<S: Store> Owner<S> {
     }
 
     async fn process(&mut self, batch: Batch, end: Progress) -> Result<(), Stopped> {
-        let Batch { records, found, .. } = batch;
+        let Batch { records, bytes: _, found, traced } = batch;
+        let mut traced = TracedBatch::begin(self.parts.partition, &records, traced);
         let flush = self.last_flush.elapsed() >= FLUSH_INTERVAL;
         let decided = self.decide(&records, found, flush).await?;
+        traced.step("look_up");
         // What came meanwhile is looked up beside the write. The batch stays open: what comes until then is added to it.
         let mut ahead = self.drain(Batch::default());
         let parts = &self.parts;
         let both = async {
             tokio::join!(
-                parts.store_and_announce(&records, &decided),
+                parts.store_and_announce(&records, &decided, &mut traced),
                 parts.look_ahead(&decided, &ahead.records)
             )
         };
@@ -346,6 +360,7 @@ impl<S: Store> Owner<S> {
             () = parts.stop.cancelled() => return Err(Stopped),
             both = both => both,
         };
+        drop(traced);
         ahead.found = found;
         self.ahead = ahead;
         self.parts.pipeline.accept(decided);

@@ -19,6 +19,7 @@ use kit::{
     docs,
     process::{ProcessConfig, socket_of},
     testing::TestRealm,
+    traces::TracesArgs,
 };
 use serde::Deserialize;
 use serde_json::json;
@@ -133,6 +134,7 @@ async fn serve(most_bytes: usize) -> (SocketAddr, tokio::task::JoinHandle<anyhow
         management_addr: any_port,
         tenant_services: vec![catalog::Service::Gateway],
         log_format: LogFormat::Text,
+        traces: TracesArgs::default(),
         unready_seconds: 0,
         drain_seconds: 0,
         internal_token: "echo".to_owned().into(),
