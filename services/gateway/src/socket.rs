@@ -360,9 +360,9 @@ impl<T: Transport> Serving<T> {
         Poll::Pending
     }
 
-    /// Returns whether the client may send more: not while it leaves our answers unread.
+    /// Returns whether the client may send more: not while it leaves our answers unread. The task is woken when it may for having read them.
     fn may_read(&self, now: Instant) -> bool {
-        !self.closing && self.session.may_read(now) && !self.connection.queue.is_crowded()
+        !self.closing && self.session.may_read(now) && !self.connection.queue.awaits_room()
     }
 
     fn poll_deadline(&mut self, cx: &mut Context<'_>, now: Instant) -> Poll<()> {

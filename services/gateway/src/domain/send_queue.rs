@@ -149,6 +149,13 @@ struct Queue {
     is_listed: bool,
     /// The socket did not take all. The connection's own task goes on when it does, and no other.
     is_blocked: bool,
+    /// The connection's task takes no command, because the client leaves so much unread.
+    ///
+    /// No wake-up is lost. The flag is set in the look that finds no room, under the lock, by a task that has registered its waker before. Room that
+    /// is made behind that look meets the flag, and room that was made before is seen by the look. Others make room where they write or drop, and
+    /// all of them [leave](SendQueue::leave). The task itself looks again behind its own writes. Where the limit alone has grown, what waits is either to be
+    /// flushed by another task, which leaves, or left to this one, which goes on with the socket.
+    is_awaited: bool,
     /// The last frame is queued.
     is_over: bool,
 }
@@ -240,10 +247,11 @@ impl SendQueue {
 
     fn push_and_wake(&self, queued: Queued) -> Pushed {
         let mut queue = self.lock();
+        let was_closing = queue.close.is_some();
         let pushed = self.add(&mut queue, queued);
         self.count_what_stays(&mut queue);
-        drop(queue);
-        self.waker.wake();
+        let has_news = queue.is_for_task() || (queue.close.is_some() && !was_closing);
+        self.leave(queue, has_news);
         pushed
     }
 
@@ -251,43 +259,59 @@ impl SendQueue {
     /// there until then.
     pub(crate) fn put(&self, queued: Queued) -> (Pushed, bool) {
         let mut queue = self.lock();
+        let was_closing = queue.close.is_some();
         // What waits for a flush does not make a client lag that reads.
         let is_much = queue.bytes + queued.frame.len() > self.limit() / 2;
-        if is_much && !queue.is_blocked && !self.write_out(&mut queue).is_ok_and(|written| written.is_all) {
-            self.waker.wake();
-        }
+        let is_left = is_much && !queue.is_blocked && !self.write_as_other(&mut queue);
         let pushed = self.add(&mut queue, queued);
         self.count_what_stays(&mut queue);
-        (pushed, self.list(queue))
+        let is_closed = queue.close.is_some() && !was_closing;
+        (pushed, self.list(queue, is_left || is_closed))
     }
 
     /// Likewise tells the client that a chat has entries up to `seq` which it may not have.
     pub(crate) fn put_lag(&self, chat: ChatId, seq: i64) -> bool {
         let mut queue = self.lock();
-        if queue.close.is_none() {
+        if queue.is_open() {
             queue.lag(chat, seq);
         }
-        self.list(queue)
+        self.list(queue, false)
     }
 
     /// Tells the client that a chat has entries up to `seq` which it may not have.
     pub(crate) fn lag(&self, chat: ChatId, seq: i64) {
         let mut queue = self.lock();
-        if queue.close.is_none() {
-            queue.lag(chat, seq);
+        if !queue.is_open() {
+            return;
         }
-        drop(queue);
-        self.waker.wake();
+        queue.lag(chat, seq);
+        let has_news = queue.is_for_task();
+        self.leave(queue, has_news);
     }
 
-    /// Returns whether the queue is to be flushed by the task that filled it, and is on no list yet.
-    fn list(&self, mut queue: MutexGuard<'_, Queue>) -> bool {
+    /// Leaves a queue that was filled, with news for the connection's task or without. Returns whether it is to be flushed by the task that filled
+    /// it, and is on no list yet.
+    fn list(&self, mut queue: MutexGuard<'_, Queue>, has_news: bool) -> bool {
         if queue.wire.is_none() || queue.close.is_some() {
-            drop(queue);
-            self.waker.wake();
+            let has_news = has_news || queue.is_for_task();
+            self.leave(queue, has_news);
             return false;
         }
-        !queue.is_blocked && !mem::replace(&mut queue.is_listed, true)
+        let is_to_flush = !queue.is_blocked && !mem::replace(&mut queue.is_listed, true);
+        self.leave(queue, has_news);
+        is_to_flush
+    }
+
+    /// Leaves a queue that another task than the connection's own has changed, and wakes that one: for news, and for room that it waits for.
+    fn leave(&self, mut queue: MutexGuard<'_, Queue>, has_news: bool) {
+        let has_room = queue.is_awaited && self.has_room(&queue);
+        if has_room {
+            queue.is_awaited = false;
+        }
+        drop(queue);
+        if has_news || has_room {
+            self.waker.wake();
+        }
     }
 
     fn add(&self, queue: &mut Queue, queued: Queued) -> Pushed {
@@ -343,12 +367,13 @@ impl SendQueue {
         if queue.is_blocked {
             return;
         }
-        // The task finds the error again.
-        let is_all = self.write_out(&mut queue).is_ok_and(|written| written.is_all);
-        drop(queue);
-        if !is_all {
-            self.waker.wake();
-        }
+        let is_left = !self.write_as_other(&mut queue);
+        self.leave(queue, is_left);
+    }
+
+    /// Writes for another task than the connection's own; false when that one has to go on. It finds an error again.
+    fn write_as_other(&self, queue: &mut Queue) -> bool {
+        self.write_out(queue).is_ok_and(|written| written.is_all)
     }
 
     /// Writes what waits to the socket, for the connection's own task: it goes on when the socket takes more.
@@ -389,7 +414,18 @@ impl SendQueue {
 
     /// Returns whether the client leaves so much unread that its commands should wait.
     pub(crate) fn is_crowded(&self) -> bool {
-        self.bytes() > self.limit() / 2
+        !self.has_room(&self.lock())
+    }
+
+    /// Likewise, for the connection's own task: it is woken once there is room for commands again.
+    pub(crate) fn awaits_room(&self) -> bool {
+        let mut queue = self.lock();
+        queue.is_awaited = !self.has_room(&queue);
+        queue.is_awaited
+    }
+
+    fn has_room(&self, queue: &Queue) -> bool {
+        queue.bytes <= self.limit() / 2
     }
 
     /// Returns how many bytes may wait now.
@@ -398,6 +434,7 @@ impl SendQueue {
     }
 
     /// Returns the bytes that wait.
+    #[cfg(test)]
     pub(crate) fn bytes(&self) -> usize {
         self.lock().bytes
     }
@@ -413,7 +450,8 @@ impl SendQueue {
         self.lock().close
     }
 
-    /// Wakes `waker` with the next push or close request, and when a flush leaves something.
+    /// Wakes `waker` with what is pushed and the task has to write, with a close request, when a flush leaves something, and when there is the room
+    /// that the task [awaits](Self::awaits_room).
     pub(crate) fn register(&self, waker: &Waker) {
         self.waker.register(waker);
     }
@@ -431,6 +469,17 @@ impl Drop for SendQueue {
 }
 
 impl Queue {
+    /// Returns whether the client may still learn what it lacks.
+    const fn is_open(&self) -> bool {
+        self.close.is_none() && !self.is_over
+    }
+
+    /// Returns whether what is pushed is left to the connection's task, which does not know of it: one whose socket took a part goes on when that takes
+    /// more.
+    const fn is_for_task(&self) -> bool {
+        !self.is_blocked && !self.is_over
+    }
+
     /// Writes as much as the socket takes.
     fn write(&mut self, form: Form) -> io::Result<Written> {
         let mut bytes = 0;
@@ -540,6 +589,7 @@ mod tests {
         sync::{atomic::AtomicUsize, mpsc},
         task::Wake,
         thread,
+        time::Duration,
     };
 
     use uuid::Uuid;
@@ -609,6 +659,19 @@ mod tests {
     impl Wake for Task {
         fn wake(self: Arc<Self>) {
             self.0.fetch_add(1, Ordering::Relaxed);
+        }
+    }
+
+    impl Task {
+        /// Registers at a queue, and returns whether the task awaits room there: the first steps of each turn.
+        fn looks(self: &Arc<Self>, queue: &SendQueue) -> bool {
+            queue.register(&self.clone().into());
+            queue.awaits_room()
+        }
+
+        /// Returns how often the task was woken since the last call.
+        fn woken(&self) -> usize {
+            self.0.swap(0, Ordering::Relaxed)
         }
     }
 
@@ -785,6 +848,91 @@ mod tests {
     }
 
     #[test]
+    fn who_awaits_room_is_woken_when_it_is_there_and_not_before() {
+        let (socket, task) = (Socket::with_room(usize::MAX), Arc::<Task>::default());
+        let queue = SendQueue::new(20, Arc::default());
+        queue.attach(socket.clone());
+        // By a flush.
+        assert!(queue.put(messages(1, "twelve bytes")).1);
+        assert!(task.looks(&queue));
+        assert_eq!(task.woken(), 0);
+        queue.flush();
+        assert_eq!(task.woken(), 1);
+        assert!(!task.looks(&queue));
+        assert!(queue.put(messages(2, "few")).1);
+        queue.flush();
+        assert_eq!(task.woken(), 0, "it awaits none");
+        // By a write on the spot, for what comes next.
+        assert!(queue.put(messages(3, "twelve bytes")).1);
+        assert!(task.looks(&queue));
+        assert_eq!(queue.put(messages(4, "few")), (Pushed::Queued, false));
+        assert_eq!(task.woken(), 1);
+        queue.flush();
+        // By what is dropped. A socket that takes nothing is the task's, whatever else is pushed meanwhile.
+        socket.taken().room = 0;
+        assert!(queue.put(messages(5, "twelve bytes")).1);
+        task.looks(&queue);
+        queue.flush();
+        assert_eq!(task.woken(), 1, "it goes on with the socket");
+        assert!(task.looks(&queue));
+        queue.push("answer".into());
+        queue.push_fleeting("on".into());
+        queue.lag(chat(2), 1);
+        assert_eq!(task.woken(), 0);
+        assert_eq!(queue.put(messages(6, "few")).0, Pushed::Dropped);
+        assert_eq!(task.woken(), 1, "the answer is left");
+        // It has to close.
+        assert!(!task.looks(&queue));
+        assert_eq!(queue.push("twenty bytes are more".into()), Pushed::Closed);
+        assert_eq!(task.woken(), 1);
+        assert!(task.looks(&queue));
+        assert_eq!(queue.push("more".into()), Pushed::Closed);
+        assert_eq!(task.woken(), 0, "it knows");
+    }
+
+    /// A task that puts as much as makes it await room, while another one flushes: at each moment of the flush, it goes on.
+    #[test]
+    fn room_that_is_made_beside_a_look_is_not_missed() {
+        const COMMANDS: usize = 20_000;
+        const PATIENCE: Duration = Duration::from_secs(30);
+
+        struct Parked(mpsc::Sender<()>);
+
+        impl Wake for Parked {
+            fn wake(self: Arc<Self>) {
+                drop(self.0.send(()));
+            }
+        }
+
+        let queue = Arc::new(SendQueue::new(8, Arc::default()));
+        queue.attach(Socket::with_room(usize::MAX));
+        let (list, listed) = mpsc::channel();
+        let flushing = {
+            let queue = queue.clone();
+            thread::spawn(move || listed.iter().for_each(|()| queue.flush()))
+        };
+        let (wake, woken) = mpsc::channel();
+        let task = Arc::new(Parked(wake));
+        let mut waits = 0;
+        for _ in 0..COMMANDS {
+            if queue.put(Queued::answer("answer".into())).1 {
+                list.send(()).expect("the list is read");
+            }
+            loop {
+                queue.register(&task.clone().into());
+                if !queue.awaits_room() {
+                    break;
+                }
+                waits += 1;
+                woken.recv_timeout(PATIENCE).expect("a wake-up");
+            }
+        }
+        drop(list);
+        flushing.join().expect("no panic");
+        assert!(waits > 0 && woken.try_iter().count() == 0, "each wake-up is for a wait");
+    }
+
+    #[test]
     fn whatever_is_dropped_the_rest_of_what_was_begun_comes_first() {
         let socket = Socket::with_room(3);
         let queue = SendQueue::new(10, Arc::default());
@@ -842,6 +990,8 @@ mod tests {
         queue.put(messages(2, "second"));
         queue.end_with(Some("bye".into()));
         assert_eq!(queue.push("answer".into()), Pushed::Closed);
+        queue.lag(chat(1), 3);
+        queue.put_lag(chat(1), 4);
         socket.taken().room = 100;
         assert!(queue.write().expect("an open socket").is_all);
         assert_eq!((socket.text().as_str(), total.get()), ("firstbye", 0));
