@@ -23,6 +23,9 @@ use super::frame::{Form, Frame, Run};
 
 /// Pieces that one write hands to the socket. More wait seldom, and go with the next one.
 const MAX_PIECES: usize = 64;
+/// Chats of which one write tells that they lag, some 100 bytes each. They are encoded again for each write that takes none of them, and a user may
+/// be in thousands.
+const LAGGED_AT_ONCE: usize = 128;
 
 /// Bytes that may wait in all queues of a process, with the pages that are being read for them.
 const BUDGET_BYTES: usize = 64 * 1024 * 1024;
@@ -136,11 +139,12 @@ pub(crate) struct SendQueue {
 struct Queue {
     /// Nothing for an event stream, whose frames leave one by one, and for a connection that has ended.
     wire: Option<Arc<dyn Wire>>,
-    /// The rest of what the socket took in part. It counts no more: it cannot be dropped.
+    /// The rest of what the socket took in part. It cannot be dropped, so it is beyond the limit of the queue, and in the total of the process alone.
     started: Bytes,
     frames: VecDeque<Queued>,
+    /// Of `frames`.
     bytes: usize,
-    /// The part of `bytes` that is counted in the total of the process. What leaves at once is never counted there.
+    /// What is counted of this queue in the total of the process. What leaves at once is never counted there.
     counted: usize,
     /// Chats whose messages were dropped, with the newest seq among them.
     lagged: BTreeMap<ChatId, i64>,
@@ -356,8 +360,9 @@ impl SendQueue {
     }
 
     fn count(&self, queue: &mut Queue) {
-        self.total.changed(queue.counted, queue.bytes);
-        queue.counted = queue.bytes;
+        let held = queue.bytes + queue.started.len();
+        self.total.changed(queue.counted, held);
+        queue.counted = held;
     }
 
     /// Writes what waits to the socket. Where it does not take all, the connection's task is woken to go on.
@@ -486,7 +491,7 @@ impl Queue {
         loop {
             let Some(wire) = &self.wire else { return Ok(Written { is_all: true, bytes }) };
             // They leave first, and are as they were until the socket takes them: a chat lags up to the newest of its entries.
-            let ahead = if self.started.is_empty() { self.lagged_frames(form) } else { Bytes::new() };
+            let ahead = self.lagged_frames(form);
             let mut pieces = [IoSlice::new(&[]); MAX_PIECES];
             let mut count = 0;
             let begun = [&*self.started, &*ahead].into_iter().filter(|piece| !piece.is_empty());
@@ -501,12 +506,8 @@ impl Queue {
             match wire.write(&pieces[..count]) {
                 Ok(0) => return Err(io::ErrorKind::WriteZero.into()),
                 Ok(taken) => {
-                    if !ahead.is_empty() {
-                        self.lagged.clear();
-                        self.started = ahead;
-                    }
                     bytes += taken;
-                    self.took(taken);
+                    self.took(taken, ahead);
                 }
                 Err(error) if error.kind() == io::ErrorKind::WouldBlock => {
                     return Ok(Written { is_all: false, bytes });
@@ -517,32 +518,44 @@ impl Queue {
         }
     }
 
+    /// Returns what is said of the first chats that lag.
     fn lagged_frames(&self, form: Form) -> Bytes {
         if self.lagged.is_empty() {
             return Bytes::new();
         }
-        let frames: Vec<ServerFrame> = self.lagged.iter().map(|(chat, seq)| lagged(*chat, *seq)).collect();
+        let first = self.lagged.iter().take(LAGGED_AT_ONCE);
+        let frames: Vec<ServerFrame> = first.map(|(chat, seq)| lagged(*chat, *seq)).collect();
         Run::encode(form, &frames).part(0..frames.len()).map_or_else(Bytes::new, Frame::into_bytes)
     }
 
-    /// Forgets the first bytes of what waits.
-    fn took(&mut self, taken: usize) {
-        let of_started = taken.min(self.started.len());
-        self.started.advance(of_started);
-        let mut left = taken - of_started;
+    /// Forgets the first bytes of what waits; `ahead` is what is said of the first chats that lag.
+    fn took(&mut self, taken: usize, ahead: Bytes) {
+        let mut left = self.took_of_started(taken);
+        if left > 0 && !ahead.is_empty() {
+            for _ in 0..LAGGED_AT_ONCE {
+                self.lagged.pop_first();
+            }
+            self.started = ahead;
+            left = self.took_of_started(left);
+        }
         while left > 0 {
             let Some(Queued { frame, .. }) = self.frames.pop_front() else { break };
             self.bytes -= frame.len();
             self.started = frame.into_bytes();
-            let of_frame = left.min(self.started.len());
-            self.started.advance(of_frame);
-            left -= of_frame;
+            left = self.took_of_started(left);
         }
         if self.started.is_empty() {
             // It would keep the bytes before it.
             self.started = Bytes::new();
         }
         self.release();
+    }
+
+    /// Forgets the first bytes of what was begun, and returns how many of them are of what is behind it.
+    fn took_of_started(&mut self, taken: usize) -> usize {
+        let of_started = taken.min(self.started.len());
+        self.started.advance(of_started);
+        taken - of_started
     }
 
     /// Gives the memory of an emptied queue back: most connections are idle.
@@ -840,7 +853,7 @@ mod tests {
         }
         queue.flush();
         assert_eq!(socket.taken().writes, writes, "nor by mistake");
-        assert_eq!(total.get(), 12, "what stays is counted");
+        assert_eq!(total.get(), 24, "what stays is counted, the rest of what was begun too");
         socket.taken().room = 100;
         assert_eq!(queue.write().expect("an open socket"), Written { is_all: true, bytes: 24 });
         assert_eq!((socket.text().as_str(), total.get()), ("a run of messagesmoremoremore", 0));
@@ -964,6 +977,45 @@ mod tests {
         assert!(queue.write().expect("an open socket").is_all);
         assert_eq!(payloads(&socket.taken().bytes), [lagged(1, 4).into_bytes()]);
         assert_eq!(queue.put(messages(5, "fifth")).0, Pushed::Queued, "notified, it flows again");
+    }
+
+    #[test]
+    fn a_client_is_told_that_a_chat_lags_however_small_the_parts_are_that_its_socket_takes() {
+        let socket = Socket::with_room(3);
+        let queue = SendQueue::new(100, Arc::default());
+        queue.attach(socket.clone());
+        queue.put(messages(1, "first"));
+        queue.flush();
+        queue.put_lag(chat(2), 7);
+        queue.put(messages(2, "second"));
+        for _ in 0..3 {
+            socket.taken().room = 3;
+            assert!(!queue.write().expect("an open socket").is_all);
+        }
+        socket.taken().room = 1_000;
+        queue.write().expect("an open socket");
+        let taken = socket.taken().bytes.clone();
+        let behind = taken.strip_prefix(b"first").expect("it was begun");
+        let said = behind.strip_suffix(b"second").expect("it is behind what is said of the other chat");
+        assert_eq!(payloads(said), [lagged(2, 7).into_bytes()]);
+    }
+
+    #[test]
+    fn however_many_chats_lag_a_write_encodes_some_of_them() {
+        let (socket, total) = (Socket::with_room(1), Arc::default());
+        let queue = SendQueue::new(100, Arc::<QueuedBytes>::clone(&total));
+        queue.attach(socket.clone());
+        let chats = 2 * LAGGED_AT_ONCE + 1;
+        for n in 0..chats {
+            queue.put_lag(chat(n as u128), 1);
+        }
+        assert!(!queue.write().expect("an open socket").is_all);
+        assert_eq!(queue.lock().lagged.len(), LAGGED_AT_ONCE + 1);
+        assert_eq!(total.get(), signed(queue.lock().started.len()));
+        socket.taken().room = usize::MAX;
+        assert!(queue.write().expect("an open socket").is_all);
+        assert_eq!(payloads(&socket.taken().bytes).len(), chats);
+        assert_eq!(total.get(), 0);
     }
 
     #[test]
