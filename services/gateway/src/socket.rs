@@ -29,7 +29,7 @@ use kit::process::socket_of;
 use tokio::time::{Sleep, sleep_until, timeout};
 
 #[cfg(test)]
-pub(crate) use self::websocket::{NOT_UTF_8, PROTOCOL_ERROR};
+pub(crate) use self::websocket::{NOT_UTF_8, POLICY_VIOLATION, PROTOCOL_ERROR};
 pub(crate) use self::{commands::vouched, exchange::exchange, stream::EventStream};
 use self::{
     step::{Pending, Step},
@@ -55,6 +55,8 @@ const EVENTS_AT_ONCE: usize = 64;
 enum End {
     /// We close with one of our codes.
     Close(CloseCode),
+    /// We close as slow a client that left so much of a message unfinished that the process has no memory for it.
+    NoRoom,
     /// We close with a code of RFC 6455.
     Protocol(u16, &'static str),
     /// The client closed, or is gone.
@@ -65,6 +67,7 @@ impl End {
     const fn reason(self) -> &'static str {
         match self {
             Self::Close(code) => code.reason(),
+            Self::NoRoom => "no room",
             Self::Protocol(_, reason) => reason,
             Self::Gone => "gone",
         }

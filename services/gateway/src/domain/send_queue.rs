@@ -27,28 +27,45 @@ const MAX_PIECES: usize = 64;
 /// be in thousands.
 const LAGGED_AT_ONCE: usize = 128;
 
-/// Bytes that may wait in all queues of a process, with the pages that are being read for them.
+/// Bytes that may wait in all queues of a process, with the pages that are being read for them, and with messages from clients that are not whole.
 const BUDGET_BYTES: usize = 64 * 1024 * 1024;
 /// What a queue may hold however little is left, so that a client that reads is not cut off by those that do not.
 const SMALLEST_LIMIT_BYTES: usize = 64 * 1024;
 /// A queue may hold this part of what is left of the budget. Queues that grow make the limit of all of them smaller,
-/// and the longest ones meet it first (dynamic thresholds, as switches share their buffer).
+/// and the longest ones meet it first (dynamic thresholds, as switches share their buffer). So may a message that is not whole.
 const PART_OF_FREE: usize = 8;
+/// All messages that are not whole may take this part of the budget, and no less: clients that begin them and stop do not keep others from their
+/// pages, and clients that do not read keep nobody from sending.
+const INBOUND_PART: i64 = 4;
+/// What a message may have that is not whole, however little is left: more than most have when they are.
+const SMALLEST_INBOUND_BYTES: usize = 4 * 1024;
 
 /// The bytes that wait in all queues of a process.
 #[derive(Debug)]
 pub(crate) struct QueuedBytes {
     bytes: AtomicI64,
+    /// Those of them that came from clients.
+    inbound: AtomicI64,
     budget: i64,
 }
 
 impl QueuedBytes {
     pub(crate) fn with_budget(bytes: usize) -> Self {
-        Self { bytes: AtomicI64::new(0), budget: signed(bytes) }
+        Self { bytes: AtomicI64::new(0), inbound: AtomicI64::new(0), budget: signed(bytes) }
     }
 
     pub(crate) fn get(&self) -> i64 {
         self.bytes.load(Ordering::Relaxed)
+    }
+
+    /// Returns the bytes of messages from clients that are not whole, or wait for their turn.
+    pub(crate) fn inbound_bytes(&self) -> i64 {
+        self.inbound.load(Ordering::Relaxed)
+    }
+
+    /// Returns the room of a message from a client, with nothing in it.
+    pub(crate) fn inbound_room(self: &Arc<Self>) -> InboundRoom {
+        InboundRoom { total: self.clone(), bytes: 0 }
     }
 
     /// Keeps room for a frame that is being made; `None` when the budget has none.
@@ -88,6 +105,42 @@ pub(crate) struct Reserved {
 impl Drop for Reserved {
     fn drop(&mut self) {
         self.total.changed(self.bytes, 0);
+    }
+}
+
+/// Room in the budget for a message from a client that is not whole, or waits for its turn, until it is dropped.
+#[derive(Debug)]
+pub(crate) struct InboundRoom {
+    total: Arc<QueuedBytes>,
+    bytes: usize,
+}
+
+impl InboundRoom {
+    pub(crate) const fn bytes(&self) -> usize {
+        self.bytes
+    }
+
+    /// Counts that it has so many bytes now. False when it has grown beyond what one message may have at the moment; it counts all the same.
+    pub(crate) fn resize(&mut self, bytes: usize) -> bool {
+        if bytes == self.bytes {
+            return true;
+        }
+        let has_grown = bytes > self.bytes;
+        self.total.changed(self.bytes, bytes);
+        self.total.inbound.fetch_add(signed(bytes) - signed(self.bytes), Ordering::Relaxed);
+        self.bytes = bytes;
+        !has_grown || bytes <= self.limit()
+    }
+
+    fn limit(&self) -> usize {
+        let free = self.total.budget / INBOUND_PART - self.total.inbound_bytes();
+        (usize::try_from(free).unwrap_or(0) / PART_OF_FREE).max(SMALLEST_INBOUND_BYTES)
+    }
+}
+
+impl Drop for InboundRoom {
+    fn drop(&mut self) {
+        self.resize(0);
     }
 }
 
@@ -461,6 +514,11 @@ impl SendQueue {
         self.waker.register(waker);
     }
 
+    /// Returns the room of a message from the client, with nothing in it.
+    pub(crate) fn inbound_room(&self) -> InboundRoom {
+        self.total.inbound_room()
+    }
+
     fn lock(&self) -> MutexGuard<'_, Queue> {
         self.queue.lock().unwrap_or_else(PoisonError::into_inner)
     }
@@ -770,6 +828,29 @@ mod tests {
         drop(page);
         assert!(total.reserve(600).is_some());
         assert_eq!(total.get(), 0);
+    }
+
+    #[test]
+    fn what_clients_leave_unfinished_takes_a_part_of_the_budget_and_no_page() {
+        const EACH: usize = 64 * 1024;
+        let total = Arc::new(QueuedBytes::with_budget(16 * 1024 * 1024));
+        let mut rooms: Vec<InboundRoom> = Vec::new();
+        loop {
+            let mut room = total.inbound_room();
+            if !room.resize(EACH) {
+                break;
+            }
+            rooms.push(room);
+        }
+        assert_eq!(total.inbound_bytes(), signed(rooms.len() * EACH));
+        assert!((20..64).contains(&rooms.len()), "{} of 4 MiB", rooms.len());
+        assert_eq!(total.get(), total.inbound_bytes());
+        assert!(total.reserve(8 * 1024 * 1024).is_some(), "others are read as before");
+        let mut small = total.inbound_room();
+        assert!(small.resize(SMALLEST_INBOUND_BYTES), "so are those who send little");
+        assert!(rooms[0].resize(EACH / 2), "what becomes less is not too much");
+        drop((rooms, small));
+        assert_eq!((total.get(), total.inbound_bytes()), (0, 0));
     }
 
     #[test]
