@@ -23,6 +23,8 @@ use super::frame::{Form, Frame, Run};
 
 /// Pieces that one write hands to the socket. More wait seldom, and go with the next one.
 const MAX_PIECES: usize = 64;
+/// Frames that may wait for a client whose commands are taken. Each costs some 100 bytes beside its own, of which a pong may have two.
+const MOST_FRAMES: usize = 1_024;
 /// Chats of which one write tells that they lag, some 100 bytes each. They are encoded again for each write that takes none of them, and a user may
 /// be in thousands.
 const LAGGED_AT_ONCE: usize = 128;
@@ -483,7 +485,7 @@ impl SendQueue {
     }
 
     fn has_room(&self, queue: &Queue) -> bool {
-        queue.bytes <= self.limit() / 2
+        queue.frames.len() <= MOST_FRAMES && queue.bytes <= self.limit() / 2
     }
 
     /// Returns how many bytes may wait now.
@@ -1024,6 +1026,21 @@ mod tests {
         drop(list);
         flushing.join().expect("no panic");
         assert!(waits > 0 && woken.try_iter().count() == 0, "each wake-up is for a wait");
+    }
+
+    #[test]
+    fn a_client_that_reads_no_pong_is_not_read_either() {
+        let (socket, task) = (Socket::with_room(0), Arc::<Task>::default());
+        let queue = SendQueue::new(1024 * 1024, Arc::default());
+        queue.attach(socket.clone());
+        while !task.looks(&queue) {
+            queue.push_own(Frame::pong(b""));
+            assert!(!queue.write().expect("an open socket").is_all);
+        }
+        assert_eq!(queue.lock().frames.len(), MOST_FRAMES + 1);
+        socket.taken().room = usize::MAX;
+        assert!(queue.write().expect("an open socket").is_all);
+        assert!(!task.looks(&queue));
     }
 
     #[test]
