@@ -932,7 +932,7 @@ pub enum CloseCode {
     Drain,
     /// The token expired: reconnect with a new one.
     TokenExpired,
-    /// The client reads too slowly.
+    /// The client reads too slowly, or left a message unfinished while the server is short of memory for it.
     Slow,
     /// No frame came in answer to a ping.
     NoPong,

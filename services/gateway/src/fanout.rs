@@ -39,6 +39,9 @@ const RUN_BYTES: usize = 32 * 1024;
 
 /// Records of one round, in bytes.
 const ROUND_BYTES: usize = 256 * 1024;
+/// Recipients of all that one round brings, a run counting once. What the log brings of other chats waits until all of them are written to: some tens of
+/// milliseconds of a core.
+const ROUND_RECIPIENTS: usize = 16 * 1024;
 
 /// Who sent what came to its outcome.
 #[derive(Default)]
@@ -68,14 +71,16 @@ pub(crate) struct Round {
     /// Pushes, by what they were and what became of them.
     pushes: Vec<(Push, Pushed, u64)>,
     bytes: usize,
+    recipients: usize,
     /// A chat has as much as a run holds.
     has_full_run: bool,
 }
 
 impl Round {
-    /// Returns whether it should end: what it brings to a connection should fit into the buffer of its socket.
+    /// Returns whether it should end: what it brings to a connection should fit into the buffer of its socket, and the next one should not wait for
+    /// too many connections.
     pub(crate) const fn is_full(&self) -> bool {
-        self.has_full_run || self.bytes >= ROUND_BYTES
+        self.has_full_run || self.bytes >= ROUND_BYTES || self.recipients >= ROUND_RECIPIENTS
     }
 
     /// Queues something for a connection that counts as so many pushes of this kind.
@@ -352,6 +357,7 @@ impl Fanout {
             }
             None => {
                 self.queue_chat(round, chat);
+                round.recipients += recipients.len();
                 round.groups.push(Group::new(chat, recipients));
                 round.groups.len() - 1
             }
@@ -388,14 +394,13 @@ impl Fanout {
     /// Queues the entries of a group for the connections of their recipients, and for the devices that sent them that they are stored.
     fn queue_group(&self, round: &mut Round, group: Group) {
         let mut runs = Runs::default();
-        let is_recipient = |user: &UserId| group.recipients.iter().any(|(recipient, _)| recipient == user);
-        let mut others: Vec<UserId> = group.sends.iter().map(|sent| sent.user).collect();
-        others.sort_unstable();
-        others.dedup();
-        let senders = others.clone();
-        others.retain(|user| !is_recipient(user));
+        let mut senders: Vec<UserId> = group.sends.iter().map(|sent| sent.user).collect();
+        senders.sort_unstable();
+        senders.dedup();
+        let mut are_recipients = vec![false; senders.len()];
         for (user, way) in &group.recipients {
-            if senders.binary_search(user).is_ok() {
+            if let Ok(at) = senders.binary_search(user) {
+                are_recipients[at] = true;
                 self.registry.for_user(*user, |connection| {
                     queue_sent(round, connection, &group, &mut runs, (*user, Some(*way)));
                 });
@@ -406,10 +411,12 @@ impl Fanout {
                 });
             }
         }
-        for user in others {
-            self.registry.for_user(user, |connection| {
-                queue_sent(round, connection, &group, &mut runs, (user, None));
-            });
+        for (user, is_recipient) in senders.into_iter().zip(are_recipients) {
+            if !is_recipient {
+                self.registry.for_user(user, |connection| {
+                    queue_sent(round, connection, &group, &mut runs, (user, None));
+                });
+            }
         }
         round.spare = group.recipients;
     }
@@ -417,19 +424,23 @@ impl Fanout {
     /// Pushes how far a user has come to their own connections, and what is shown of it to the other members of a chat that is
     /// not too large for it.
     fn marked(&self, round: &mut Round, own: Receipt, shown: Receipt) {
-        self.push_receipt(round, own.user, own);
+        let frame_of = |receipt: Receipt| {
+            Shared::new(move || ServerFrame { receipt: Some(receipt), ..ServerFrame::default() })
+        };
+        self.push_receipt(round, own.user, &mut frame_of(own));
         let is_shown = shown.read_seq.is_some() || shown.delivered_seq.is_some();
         if is_shown && self.members.size(own.chat) <= MAX_RECEIPT_MEMBERS {
+            let mut frame = frame_of(shown);
             self.members.for_present(own.chat, |user| {
                 if user != own.user {
-                    self.push_receipt(round, user, shown);
+                    round.recipients += 1;
+                    self.push_receipt(round, user, &mut frame);
                 }
             });
         }
     }
 
-    fn push_receipt(&self, round: &mut Round, to: UserId, receipt: Receipt) {
-        let mut frame = Shared::new(|| ServerFrame { receipt: Some(receipt), ..ServerFrame::default() });
+    fn push_receipt<F: FnOnce() -> ServerFrame>(&self, round: &mut Round, to: UserId, frame: &mut Shared<F>) {
         self.registry.for_user(to, |connection| {
             let frame = frame.encoded(connection.queue.form());
             round.push(connection, (Push::Receipt, 1), Queued::fleeting(frame));
@@ -848,6 +859,70 @@ mod tests {
         }
         world.fanout.queue_all(&mut round);
         assert_eq!(std::iter::from_fn(|| one.queue.pop()).count(), 5, "two in each");
+    }
+
+    #[test]
+    fn a_round_ends_at_a_number_of_recipients_whatever_they_receive() {
+        let world = World::new();
+        for n in 0..=ROUND_RECIPIENTS as u128 / 2 {
+            world.fanout.members.opened(UserId(Uuid::from_u128(n)));
+            world.join(n);
+        }
+        let text = |chat| DeliveredRecord { chat, ..record(1, 1, KEY, stored(1, EntryKind::Text, None)) };
+        let mut round = Round::default();
+        for (chat, is_full) in [(CHAT, false), (CHAT, false), (BESIDE, true)] {
+            world.fanout.deliver(&mut round, text(chat), 100);
+            assert_eq!(round.is_full(), is_full, "entries of one chat are a run");
+        }
+
+        let receipt = DeliveryOutcome::Marked {
+            read_seq: 1,
+            delivered_seq: 1,
+            unread: 0,
+            mentions: 0,
+            counted_seq: 1,
+            shown_read_seq: Some(1),
+            shown_delivered_seq: Some(1),
+        };
+        let world = World::new();
+        for n in 0..64 {
+            world.fanout.members.opened(UserId(Uuid::from_u128(n)));
+            world.join(n);
+        }
+        let mut round = Round::default();
+        let mut receipts = 0;
+        while !round.is_full() {
+            world.fanout.deliver(&mut round, record(1, 1, KEY, receipt.clone()), 100);
+            receipts += 1;
+        }
+        assert_eq!(receipts, ROUND_RECIPIENTS.div_ceil(63));
+    }
+
+    #[test]
+    fn a_receipt_is_encoded_once_for_all_who_are_shown_it() {
+        let world = World::new();
+        let [own, one, two] = [1, 2, 3].map(|user| {
+            let connection = world.connection(user, 1);
+            world.join(user);
+            connection
+        });
+        world.deliver(
+            1,
+            1,
+            DeliveryOutcome::Marked {
+                read_seq: 7,
+                delivered_seq: 9,
+                unread: 2,
+                mentions: 1,
+                counted_seq: 11,
+                shown_read_seq: None,
+                shown_delivered_seq: Some(9),
+            },
+        );
+        let pieces = [&one, &two].map(|connection| connection.queue.pop().expect("a receipt"));
+        assert_eq!(pieces[0].as_bytes().as_ptr(), pieces[1].as_bytes().as_ptr());
+        let receipt = frames(&own).pop().and_then(|frame| frame.receipt).expect("a receipt");
+        assert_eq!((receipt.read_seq, receipt.unread), (Some(7), Some(2)), "their own has all of it");
     }
 
     /// A conversation with everything in it that is not the same for all, in rounds of every size.

@@ -192,14 +192,24 @@ impl Metrics {
     }
 }
 
-/// Reads the send queues at each scrape: a queue counts its bytes and knows no metrics.
+/// Reads what waits in both directions at each scrape: a queue counts its bytes and knows no metrics.
 #[derive(Debug)]
 struct SendQueues(Arc<QueuedBytes>);
 
 impl Collector for SendQueues {
     fn encode(&self, mut encoder: DescriptorEncoder<'_>) -> fmt::Result {
-        let help = "Bytes of frames queued for clients.";
-        let encoder = encoder.encode_descriptor("send_queue", help, Some(&Unit::Bytes), MetricType::Gauge)?;
-        ConstGauge::new(self.0.get()).encode(encoder)
+        let inbound = self.0.inbound_bytes();
+        for (name, help, bytes) in [
+            ("send_queue", "Bytes of frames queued for clients.", self.0.get() - inbound),
+            (
+                "inbound",
+                "Bytes of messages from clients that are not whole, or wait for their turn.",
+                inbound,
+            ),
+        ] {
+            let encoder = encoder.encode_descriptor(name, help, Some(&Unit::Bytes), MetricType::Gauge)?;
+            ConstGauge::new(bytes).encode(encoder)?;
+        }
+        Ok(())
     }
 }

@@ -94,10 +94,13 @@ impl Positions {
         places: &Places,
         has: impl Fn(ChatId) -> Option<i64>,
     ) {
+        // The user's chats, which are few beside all that were announced: every announcement waits for this lock.
+        let chats = members.chats_of(user);
         let behind: Vec<(ChatId, i64)> = {
             let state = self.lock();
-            let announced = state.announced.iter().filter(|(_, announced)| !announced.is_in(places));
-            announced.map(|(chat, announced)| (*chat, announced.seq)).collect()
+            let announced = chats.iter().filter_map(|chat| Some((*chat, state.announced.get(chat)?)));
+            let missing = announced.filter(|(_, announced)| !announced.is_in(places));
+            missing.map(|(chat, announced)| (chat, announced.seq)).collect()
         };
         for (chat, seq) in behind {
             if has(chat).is_none_or(|head| head < seq) && members.size_for(chat, user).is_some() {
@@ -195,9 +198,17 @@ pub(crate) async fn keep(
 
 #[cfg(test)]
 mod tests {
+    use contracts::{
+        event::{ChatKind, Role},
+        wire::ServerFrame,
+    };
     use uuid::Uuid;
 
     use super::*;
+    use crate::{
+        domain::{frame::payloads, send_queue::SendQueue},
+        membership::members::Listing,
+    };
 
     #[test]
     fn a_head_that_stays_ahead_was_lost() {
@@ -214,6 +225,38 @@ mod tests {
         assert_eq!(compare(&[(lost, 7)]), [], "once is enough");
         assert_eq!(compare(&[(lost, 8)]), []);
         assert_eq!(compare(&[]), [(lost, 8)]);
+    }
+
+    #[test]
+    fn a_sync_is_completed_with_what_was_announced_in_the_chats_of_its_user() {
+        let (positions, members) = (Positions::default(), Members::default());
+        let (user, now) = (UserId(Uuid::from_u128(9)), Instant::now());
+        let chats = [1, 2, 3].map(|n| ChatId(Uuid::from_u128(n)));
+        let [theirs, known, _] = chats;
+        let listing = |chat| Listing {
+            chat,
+            role: Role::Member,
+            kind: Some(ChatKind::Group),
+            version: 1,
+            members: 2,
+            from_entry_at_ms: None,
+            is_closed: false,
+            slow_mode_seconds: 0,
+        };
+        members.opened(user);
+        members.load(user, &[theirs, known].map(listing));
+        for chat in chats {
+            positions.announced(chat, 5, None, now);
+        }
+        let connection = Connection::new(Uuid::nil(), SendQueue::new(1_000, Arc::default()));
+        let has = |chat| (chat == known).then_some(5);
+        positions.complete(&members, &connection, user, &Places::new(), has);
+        let frames: Vec<_> = std::iter::from_fn(|| connection.queue.pop()).collect();
+        let [frame] = frames.as_slice() else { panic!("{} frames", frames.len()) };
+        let payload = payloads(frame.as_bytes()).concat();
+        let frame: ServerFrame = serde_json::from_slice(&payload).expect("a frame");
+        let lagged = frame.lagged.expect("what was announced");
+        assert_eq!((lagged.chat, lagged.head_seq), (theirs, 5));
     }
 
     #[test]

@@ -32,7 +32,7 @@ use kit::{
 use tokio::time::{Sleep, sleep_until, timeout};
 
 #[cfg(test)]
-pub(crate) use self::websocket::{NOT_UTF_8, PROTOCOL_ERROR};
+pub(crate) use self::websocket::{NOT_UTF_8, POLICY_VIOLATION, PROTOCOL_ERROR};
 pub(crate) use self::{commands::vouched, exchange::exchange, stream::EventStream};
 use self::{
     step::{Pending, Step},
@@ -58,6 +58,8 @@ const EVENTS_AT_ONCE: usize = 64;
 enum End {
     /// We close with one of our codes.
     Close(CloseCode),
+    /// We close as slow a client that left so much of a message unfinished that the process has no memory for it.
+    NoRoom,
     /// We close with a code of RFC 6455.
     Protocol(u16, &'static str),
     /// The client closed, or is gone.
@@ -68,6 +70,7 @@ impl End {
     const fn reason(self) -> &'static str {
         match self {
             Self::Close(code) => code.reason(),
+            Self::NoRoom => "no room",
             Self::Protocol(_, reason) => reason,
             Self::Gone => "gone",
         }
@@ -371,9 +374,9 @@ impl<T: Transport> Serving<T> {
         Poll::Pending
     }
 
-    /// Returns whether the client may send more: not while it leaves our answers unread.
+    /// Returns whether the client may send more: not while it leaves our answers unread. The task is woken when it may for having read them.
     fn may_read(&self, now: Instant) -> bool {
-        !self.closing && self.session.may_read(now) && !self.connection.queue.is_crowded()
+        !self.closing && self.session.may_read(now) && !self.connection.queue.awaits_room()
     }
 
     fn poll_deadline(&mut self, cx: &mut Context<'_>, now: Instant) -> Poll<()> {

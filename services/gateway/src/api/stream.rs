@@ -203,15 +203,15 @@ async fn of_stream(
         let detail = "no event stream of yours with this session is open here: keep the cookie of its response, or open another";
         ApiError::new(ErrorCode::NotFound, detail)
     })?;
-    let (posted, replied) = Posted::new(text);
     let ended = || {
         let detail = "the event stream ended before the answer; open another and repeat with the same key";
         ApiError::new(ErrorCode::Unavailable, detail)
     };
+    let crowded = |detail: &str| ApiError::new(ErrorCode::RateLimited, detail);
+    let posted = Posted::new(text, gateway.metrics.queued_bytes.inbound_room());
+    let (posted, replied) = posted.ok_or_else(|| crowded("too many large commands wait for their turn"))?;
     posts.try_send(posted).map_err(|error| match error {
-        TrySendError::Full(_) => {
-            ApiError::new(ErrorCode::RateLimited, "too many commands of this stream wait for their turn")
-        }
+        TrySendError::Full(_) => crowded("too many commands of this stream wait for their turn"),
         TrySendError::Closed(_) => ended(),
     })?;
     replied.await.map_err(|_| ended())

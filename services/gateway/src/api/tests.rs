@@ -11,7 +11,7 @@ use serde_json::{Value, json};
 use super::*;
 use crate::{
     domain::limits::{ConnectionLimits, Limits, RateLimits},
-    socket::{NOT_UTF_8, PROTOCOL_ERROR},
+    socket::{NOT_UTF_8, POLICY_VIOLATION, PROTOCOL_ERROR},
 };
 
 fn document() -> Value {
@@ -201,7 +201,7 @@ fn the_codes_are_those_of_the_types() {
         .collect();
     assert_eq!(described, closes);
     let websocket = document["x-websocket-close-codes"].as_array().expect("close codes");
-    for code in [PROTOCOL_ERROR, NOT_UTF_8] {
+    for code in [PROTOCOL_ERROR, NOT_UTF_8, POLICY_VIOLATION] {
         assert!(websocket.iter().any(|of| of["code"] == code && of["do"].is_string()), "{code}");
     }
 

@@ -3,10 +3,14 @@
 use contracts::wire::ServerFrame;
 use tokio::sync::oneshot;
 
+use super::send_queue::InboundRoom;
+
 /// The text of a frame, and where its answer goes.
 pub(crate) struct Posted {
     pub(crate) text: String,
     pub(crate) reply: Reply,
+    /// Where it counts until it is read.
+    pub(crate) room: InboundRoom,
 }
 
 /// Where an answer goes. Dropped without one, it says that the stream has ended.
@@ -17,10 +21,10 @@ pub(crate) struct Reply(oneshot::Sender<Replied>);
 pub(crate) type Replied = Option<Box<ServerFrame>>;
 
 impl Posted {
-    /// Returns a frame, and what its answer arrives at.
-    pub(crate) fn new(text: String) -> (Self, oneshot::Receiver<Replied>) {
+    /// Returns a frame, which has its room there, and what its answer arrives at. Nothing when there is no room for it.
+    pub(crate) fn new(text: String, mut room: InboundRoom) -> Option<(Self, oneshot::Receiver<Replied>)> {
         let (reply, replied) = oneshot::channel();
-        (Self { text, reply: Reply(reply) }, replied)
+        room.resize(text.len()).then(|| (Self { text, reply: Reply(reply), room }, replied))
     }
 }
 
@@ -28,5 +32,24 @@ impl Reply {
     /// Answers. A client that has gone does not mind.
     pub(crate) fn send(self, replied: Replied) {
         drop(self.0.send(replied));
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use std::sync::Arc;
+
+    use super::*;
+    use crate::domain::send_queue::QueuedBytes;
+
+    #[test]
+    fn a_frame_that_waits_counts_until_it_is_read() {
+        let total = Arc::new(QueuedBytes::with_budget(64 * 1024));
+        let posted = |bytes: usize| Posted::new("x".repeat(bytes), total.inbound_room());
+        let (waiting, _replied) = posted(1_000).expect("room");
+        assert_eq!(total.get(), 1_000);
+        assert!(posted(64 * 1024).is_none());
+        drop(waiting);
+        assert_eq!(total.get(), 0);
     }
 }

@@ -23,29 +23,51 @@ use super::frame::{Form, Frame, Run};
 
 /// Pieces that one write hands to the socket. More wait seldom, and go with the next one.
 const MAX_PIECES: usize = 64;
+/// Frames that may wait for a client whose commands are taken. Each costs some 100 bytes beside its own, of which a pong may have two.
+const MOST_FRAMES: usize = 1_024;
+/// Chats of which one write tells that they lag, some 100 bytes each. They are encoded again for each write that takes none of them, and a user may
+/// be in thousands.
+const LAGGED_AT_ONCE: usize = 128;
 
-/// Bytes that may wait in all queues of a process, with the pages that are being read for them.
+/// Bytes that may wait in all queues of a process, with the pages that are being read for them, and with messages from clients that are not whole.
 const BUDGET_BYTES: usize = 64 * 1024 * 1024;
 /// What a queue may hold however little is left, so that a client that reads is not cut off by those that do not.
 const SMALLEST_LIMIT_BYTES: usize = 64 * 1024;
 /// A queue may hold this part of what is left of the budget. Queues that grow make the limit of all of them smaller,
-/// and the longest ones meet it first (dynamic thresholds, as switches share their buffer).
+/// and the longest ones meet it first (dynamic thresholds, as switches share their buffer). So may a message that is not whole.
 const PART_OF_FREE: usize = 8;
+/// All messages that are not whole may take this part of the budget, and no less: clients that begin them and stop do not keep others from their
+/// pages, and clients that do not read keep nobody from sending.
+const INBOUND_PART: i64 = 4;
+/// What a message may have that is not whole, however little is left: more than most have when they are.
+const SMALLEST_INBOUND_BYTES: usize = 4 * 1024;
 
 /// The bytes that wait in all queues of a process.
 #[derive(Debug)]
 pub(crate) struct QueuedBytes {
     bytes: AtomicI64,
+    /// Those of them that came from clients.
+    inbound: AtomicI64,
     budget: i64,
 }
 
 impl QueuedBytes {
     pub(crate) fn with_budget(bytes: usize) -> Self {
-        Self { bytes: AtomicI64::new(0), budget: signed(bytes) }
+        Self { bytes: AtomicI64::new(0), inbound: AtomicI64::new(0), budget: signed(bytes) }
     }
 
     pub(crate) fn get(&self) -> i64 {
         self.bytes.load(Ordering::Relaxed)
+    }
+
+    /// Returns the bytes of messages from clients that are not whole, or wait for their turn.
+    pub(crate) fn inbound_bytes(&self) -> i64 {
+        self.inbound.load(Ordering::Relaxed)
+    }
+
+    /// Returns the room of a message from a client, with nothing in it.
+    pub(crate) fn inbound_room(self: &Arc<Self>) -> InboundRoom {
+        InboundRoom { total: self.clone(), bytes: 0 }
     }
 
     /// Keeps room for a frame that is being made; `None` when the budget has none.
@@ -85,6 +107,42 @@ pub(crate) struct Reserved {
 impl Drop for Reserved {
     fn drop(&mut self) {
         self.total.changed(self.bytes, 0);
+    }
+}
+
+/// Room in the budget for a message from a client that is not whole, or waits for its turn, until it is dropped.
+#[derive(Debug)]
+pub(crate) struct InboundRoom {
+    total: Arc<QueuedBytes>,
+    bytes: usize,
+}
+
+impl InboundRoom {
+    pub(crate) const fn bytes(&self) -> usize {
+        self.bytes
+    }
+
+    /// Counts that it has so many bytes now. False when it has grown beyond what one message may have at the moment; it counts all the same.
+    pub(crate) fn resize(&mut self, bytes: usize) -> bool {
+        if bytes == self.bytes {
+            return true;
+        }
+        let has_grown = bytes > self.bytes;
+        self.total.changed(self.bytes, bytes);
+        self.total.inbound.fetch_add(signed(bytes) - signed(self.bytes), Ordering::Relaxed);
+        self.bytes = bytes;
+        !has_grown || bytes <= self.limit()
+    }
+
+    fn limit(&self) -> usize {
+        let free = self.total.budget / INBOUND_PART - self.total.inbound_bytes();
+        (usize::try_from(free).unwrap_or(0) / PART_OF_FREE).max(SMALLEST_INBOUND_BYTES)
+    }
+}
+
+impl Drop for InboundRoom {
+    fn drop(&mut self) {
+        self.resize(0);
     }
 }
 
@@ -136,11 +194,12 @@ pub(crate) struct SendQueue {
 struct Queue {
     /// Nothing for an event stream, whose frames leave one by one, and for a connection that has ended.
     wire: Option<Arc<dyn Wire>>,
-    /// The rest of what the socket took in part. It counts no more: it cannot be dropped.
+    /// The rest of what the socket took in part. It cannot be dropped, so it is beyond the limit of the queue, and in the total of the process alone.
     started: Bytes,
     frames: VecDeque<Queued>,
+    /// Of `frames`.
     bytes: usize,
-    /// The part of `bytes` that is counted in the total of the process. What leaves at once is never counted there.
+    /// What is counted of this queue in the total of the process. What leaves at once is never counted there.
     counted: usize,
     /// Chats whose messages were dropped, with the newest seq among them.
     lagged: BTreeMap<ChatId, i64>,
@@ -149,6 +208,13 @@ struct Queue {
     is_listed: bool,
     /// The socket did not take all. The connection's own task goes on when it does, and no other.
     is_blocked: bool,
+    /// The connection's task takes no command, because the client leaves so much unread.
+    ///
+    /// No wake-up is lost. The flag is set in the look that finds no room, under the lock, by a task that has registered its waker before. Room that
+    /// is made behind that look meets the flag, and room that was made before is seen by the look. Others make room where they write or drop, and
+    /// all of them [leave](SendQueue::leave). The task itself looks again behind its own writes. Where the limit alone has grown, what waits is either to be
+    /// flushed by another task, which leaves, or left to this one, which goes on with the socket.
+    is_awaited: bool,
     /// The last frame is queued.
     is_over: bool,
 }
@@ -240,10 +306,11 @@ impl SendQueue {
 
     fn push_and_wake(&self, queued: Queued) -> Pushed {
         let mut queue = self.lock();
+        let was_closing = queue.close.is_some();
         let pushed = self.add(&mut queue, queued);
         self.count_what_stays(&mut queue);
-        drop(queue);
-        self.waker.wake();
+        let has_news = queue.is_for_task() || (queue.close.is_some() && !was_closing);
+        self.leave(queue, has_news);
         pushed
     }
 
@@ -251,43 +318,59 @@ impl SendQueue {
     /// there until then.
     pub(crate) fn put(&self, queued: Queued) -> (Pushed, bool) {
         let mut queue = self.lock();
+        let was_closing = queue.close.is_some();
         // What waits for a flush does not make a client lag that reads.
         let is_much = queue.bytes + queued.frame.len() > self.limit() / 2;
-        if is_much && !queue.is_blocked && !self.write_out(&mut queue).is_ok_and(|written| written.is_all) {
-            self.waker.wake();
-        }
+        let is_left = is_much && !queue.is_blocked && !self.write_as_other(&mut queue);
         let pushed = self.add(&mut queue, queued);
         self.count_what_stays(&mut queue);
-        (pushed, self.list(queue))
+        let is_closed = queue.close.is_some() && !was_closing;
+        (pushed, self.list(queue, is_left || is_closed))
     }
 
     /// Likewise tells the client that a chat has entries up to `seq` which it may not have.
     pub(crate) fn put_lag(&self, chat: ChatId, seq: i64) -> bool {
         let mut queue = self.lock();
-        if queue.close.is_none() {
+        if queue.is_open() {
             queue.lag(chat, seq);
         }
-        self.list(queue)
+        self.list(queue, false)
     }
 
     /// Tells the client that a chat has entries up to `seq` which it may not have.
     pub(crate) fn lag(&self, chat: ChatId, seq: i64) {
         let mut queue = self.lock();
-        if queue.close.is_none() {
-            queue.lag(chat, seq);
+        if !queue.is_open() {
+            return;
         }
-        drop(queue);
-        self.waker.wake();
+        queue.lag(chat, seq);
+        let has_news = queue.is_for_task();
+        self.leave(queue, has_news);
     }
 
-    /// Returns whether the queue is to be flushed by the task that filled it, and is on no list yet.
-    fn list(&self, mut queue: MutexGuard<'_, Queue>) -> bool {
+    /// Leaves a queue that was filled, with news for the connection's task or without. Returns whether it is to be flushed by the task that filled
+    /// it, and is on no list yet.
+    fn list(&self, mut queue: MutexGuard<'_, Queue>, has_news: bool) -> bool {
         if queue.wire.is_none() || queue.close.is_some() {
-            drop(queue);
-            self.waker.wake();
+            let has_news = has_news || queue.is_for_task();
+            self.leave(queue, has_news);
             return false;
         }
-        !queue.is_blocked && !mem::replace(&mut queue.is_listed, true)
+        let is_to_flush = !queue.is_blocked && !mem::replace(&mut queue.is_listed, true);
+        self.leave(queue, has_news);
+        is_to_flush
+    }
+
+    /// Leaves a queue that another task than the connection's own has changed, and wakes that one: for news, and for room that it waits for.
+    fn leave(&self, mut queue: MutexGuard<'_, Queue>, has_news: bool) {
+        let has_room = queue.is_awaited && self.has_room(&queue);
+        if has_room {
+            queue.is_awaited = false;
+        }
+        drop(queue);
+        if has_news || has_room {
+            self.waker.wake();
+        }
     }
 
     fn add(&self, queue: &mut Queue, queued: Queued) -> Pushed {
@@ -332,8 +415,9 @@ impl SendQueue {
     }
 
     fn count(&self, queue: &mut Queue) {
-        self.total.changed(queue.counted, queue.bytes);
-        queue.counted = queue.bytes;
+        let held = queue.bytes + queue.started.len();
+        self.total.changed(queue.counted, held);
+        queue.counted = held;
     }
 
     /// Writes what waits to the socket. Where it does not take all, the connection's task is woken to go on.
@@ -343,12 +427,13 @@ impl SendQueue {
         if queue.is_blocked {
             return;
         }
-        // The task finds the error again.
-        let is_all = self.write_out(&mut queue).is_ok_and(|written| written.is_all);
-        drop(queue);
-        if !is_all {
-            self.waker.wake();
-        }
+        let is_left = !self.write_as_other(&mut queue);
+        self.leave(queue, is_left);
+    }
+
+    /// Writes for another task than the connection's own; false when that one has to go on. It finds an error again.
+    fn write_as_other(&self, queue: &mut Queue) -> bool {
+        self.write_out(queue).is_ok_and(|written| written.is_all)
     }
 
     /// Writes what waits to the socket, for the connection's own task: it goes on when the socket takes more.
@@ -389,7 +474,18 @@ impl SendQueue {
 
     /// Returns whether the client leaves so much unread that its commands should wait.
     pub(crate) fn is_crowded(&self) -> bool {
-        self.bytes() > self.limit() / 2
+        !self.has_room(&self.lock())
+    }
+
+    /// Likewise, for the connection's own task: it is woken once there is room for commands again.
+    pub(crate) fn awaits_room(&self) -> bool {
+        let mut queue = self.lock();
+        queue.is_awaited = !self.has_room(&queue);
+        queue.is_awaited
+    }
+
+    fn has_room(&self, queue: &Queue) -> bool {
+        queue.frames.len() <= MOST_FRAMES && queue.bytes <= self.limit() / 2
     }
 
     /// Returns how many bytes may wait now.
@@ -398,6 +494,7 @@ impl SendQueue {
     }
 
     /// Returns the bytes that wait.
+    #[cfg(test)]
     pub(crate) fn bytes(&self) -> usize {
         self.lock().bytes
     }
@@ -413,9 +510,15 @@ impl SendQueue {
         self.lock().close
     }
 
-    /// Wakes `waker` with the next push or close request, and when a flush leaves something.
+    /// Wakes `waker` with what is pushed and the task has to write, with a close request, when a flush leaves something, and when there is the room
+    /// that the task [awaits](Self::awaits_room).
     pub(crate) fn register(&self, waker: &Waker) {
         self.waker.register(waker);
+    }
+
+    /// Returns the room of a message from the client, with nothing in it.
+    pub(crate) fn inbound_room(&self) -> InboundRoom {
+        self.total.inbound_room()
     }
 
     fn lock(&self) -> MutexGuard<'_, Queue> {
@@ -431,13 +534,24 @@ impl Drop for SendQueue {
 }
 
 impl Queue {
+    /// Returns whether the client may still learn what it lacks.
+    const fn is_open(&self) -> bool {
+        self.close.is_none() && !self.is_over
+    }
+
+    /// Returns whether what is pushed is left to the connection's task, which does not know of it: one whose socket took a part goes on when that takes
+    /// more.
+    const fn is_for_task(&self) -> bool {
+        !self.is_blocked && !self.is_over
+    }
+
     /// Writes as much as the socket takes.
     fn write(&mut self, form: Form) -> io::Result<Written> {
         let mut bytes = 0;
         loop {
             let Some(wire) = &self.wire else { return Ok(Written { is_all: true, bytes }) };
             // They leave first, and are as they were until the socket takes them: a chat lags up to the newest of its entries.
-            let ahead = if self.started.is_empty() { self.lagged_frames(form) } else { Bytes::new() };
+            let ahead = self.lagged_frames(form);
             let mut pieces = [IoSlice::new(&[]); MAX_PIECES];
             let mut count = 0;
             let begun = [&*self.started, &*ahead].into_iter().filter(|piece| !piece.is_empty());
@@ -452,12 +566,8 @@ impl Queue {
             match wire.write(&pieces[..count]) {
                 Ok(0) => return Err(io::ErrorKind::WriteZero.into()),
                 Ok(taken) => {
-                    if !ahead.is_empty() {
-                        self.lagged.clear();
-                        self.started = ahead;
-                    }
                     bytes += taken;
-                    self.took(taken);
+                    self.took(taken, ahead);
                 }
                 Err(error) if error.kind() == io::ErrorKind::WouldBlock => {
                     return Ok(Written { is_all: false, bytes });
@@ -468,32 +578,44 @@ impl Queue {
         }
     }
 
+    /// Returns what is said of the first chats that lag.
     fn lagged_frames(&self, form: Form) -> Bytes {
         if self.lagged.is_empty() {
             return Bytes::new();
         }
-        let frames: Vec<ServerFrame> = self.lagged.iter().map(|(chat, seq)| lagged(*chat, *seq)).collect();
+        let first = self.lagged.iter().take(LAGGED_AT_ONCE);
+        let frames: Vec<ServerFrame> = first.map(|(chat, seq)| lagged(*chat, *seq)).collect();
         Run::encode(form, &frames).part(0..frames.len()).map_or_else(Bytes::new, Frame::into_bytes)
     }
 
-    /// Forgets the first bytes of what waits.
-    fn took(&mut self, taken: usize) {
-        let of_started = taken.min(self.started.len());
-        self.started.advance(of_started);
-        let mut left = taken - of_started;
+    /// Forgets the first bytes of what waits; `ahead` is what is said of the first chats that lag.
+    fn took(&mut self, taken: usize, ahead: Bytes) {
+        let mut left = self.took_of_started(taken);
+        if left > 0 && !ahead.is_empty() {
+            for _ in 0..LAGGED_AT_ONCE {
+                self.lagged.pop_first();
+            }
+            self.started = ahead;
+            left = self.took_of_started(left);
+        }
         while left > 0 {
             let Some(Queued { frame, .. }) = self.frames.pop_front() else { break };
             self.bytes -= frame.len();
             self.started = frame.into_bytes();
-            let of_frame = left.min(self.started.len());
-            self.started.advance(of_frame);
-            left -= of_frame;
+            left = self.took_of_started(left);
         }
         if self.started.is_empty() {
             // It would keep the bytes before it.
             self.started = Bytes::new();
         }
         self.release();
+    }
+
+    /// Forgets the first bytes of what was begun, and returns how many of them are of what is behind it.
+    fn took_of_started(&mut self, taken: usize) -> usize {
+        let of_started = taken.min(self.started.len());
+        self.started.advance(of_started);
+        taken - of_started
     }
 
     /// Gives the memory of an emptied queue back: most connections are idle.
@@ -540,6 +662,7 @@ mod tests {
         sync::{atomic::AtomicUsize, mpsc},
         task::Wake,
         thread,
+        time::Duration,
     };
 
     use uuid::Uuid;
@@ -609,6 +732,19 @@ mod tests {
     impl Wake for Task {
         fn wake(self: Arc<Self>) {
             self.0.fetch_add(1, Ordering::Relaxed);
+        }
+    }
+
+    impl Task {
+        /// Registers at a queue, and returns whether the task awaits room there: the first steps of each turn.
+        fn looks(self: &Arc<Self>, queue: &SendQueue) -> bool {
+            queue.register(&self.clone().into());
+            queue.awaits_room()
+        }
+
+        /// Returns how often the task was woken since the last call.
+        fn woken(&self) -> usize {
+            self.0.swap(0, Ordering::Relaxed)
         }
     }
 
@@ -697,6 +833,29 @@ mod tests {
     }
 
     #[test]
+    fn what_clients_leave_unfinished_takes_a_part_of_the_budget_and_no_page() {
+        const EACH: usize = 64 * 1024;
+        let total = Arc::new(QueuedBytes::with_budget(16 * 1024 * 1024));
+        let mut rooms: Vec<InboundRoom> = Vec::new();
+        loop {
+            let mut room = total.inbound_room();
+            if !room.resize(EACH) {
+                break;
+            }
+            rooms.push(room);
+        }
+        assert_eq!(total.inbound_bytes(), signed(rooms.len() * EACH));
+        assert!((20..64).contains(&rooms.len()), "{} of 4 MiB", rooms.len());
+        assert_eq!(total.get(), total.inbound_bytes());
+        assert!(total.reserve(8 * 1024 * 1024).is_some(), "others are read as before");
+        let mut small = total.inbound_room();
+        assert!(small.resize(SMALLEST_INBOUND_BYTES), "so are those who send little");
+        assert!(rooms[0].resize(EACH / 2), "what becomes less is not too much");
+        drop((rooms, small));
+        assert_eq!((total.get(), total.inbound_bytes()), (0, 0));
+    }
+
+    #[test]
     fn a_client_that_leaves_its_answers_is_closed_as_slow() {
         let queue = SendQueue::new(10, Arc::default());
         queue.push("12345".into());
@@ -777,11 +936,111 @@ mod tests {
         }
         queue.flush();
         assert_eq!(socket.taken().writes, writes, "nor by mistake");
-        assert_eq!(total.get(), 12, "what stays is counted");
+        assert_eq!(total.get(), 24, "what stays is counted, the rest of what was begun too");
         socket.taken().room = 100;
         assert_eq!(queue.write().expect("an open socket"), Written { is_all: true, bytes: 24 });
         assert_eq!((socket.text().as_str(), total.get()), ("a run of messagesmoremoremore", 0));
         assert!(queue.put(messages(5, "and on")).1, "it is quick again");
+    }
+
+    #[test]
+    fn who_awaits_room_is_woken_when_it_is_there_and_not_before() {
+        let (socket, task) = (Socket::with_room(usize::MAX), Arc::<Task>::default());
+        let queue = SendQueue::new(20, Arc::default());
+        queue.attach(socket.clone());
+        // By a flush.
+        assert!(queue.put(messages(1, "twelve bytes")).1);
+        assert!(task.looks(&queue));
+        assert_eq!(task.woken(), 0);
+        queue.flush();
+        assert_eq!(task.woken(), 1);
+        assert!(!task.looks(&queue));
+        assert!(queue.put(messages(2, "few")).1);
+        queue.flush();
+        assert_eq!(task.woken(), 0, "it awaits none");
+        // By a write on the spot, for what comes next.
+        assert!(queue.put(messages(3, "twelve bytes")).1);
+        assert!(task.looks(&queue));
+        assert_eq!(queue.put(messages(4, "few")), (Pushed::Queued, false));
+        assert_eq!(task.woken(), 1);
+        queue.flush();
+        // By what is dropped. A socket that takes nothing is the task's, whatever else is pushed meanwhile.
+        socket.taken().room = 0;
+        assert!(queue.put(messages(5, "twelve bytes")).1);
+        task.looks(&queue);
+        queue.flush();
+        assert_eq!(task.woken(), 1, "it goes on with the socket");
+        assert!(task.looks(&queue));
+        queue.push("answer".into());
+        queue.push_fleeting("on".into());
+        queue.lag(chat(2), 1);
+        assert_eq!(task.woken(), 0);
+        assert_eq!(queue.put(messages(6, "few")).0, Pushed::Dropped);
+        assert_eq!(task.woken(), 1, "the answer is left");
+        // It has to close.
+        assert!(!task.looks(&queue));
+        assert_eq!(queue.push("twenty bytes are more".into()), Pushed::Closed);
+        assert_eq!(task.woken(), 1);
+        assert!(task.looks(&queue));
+        assert_eq!(queue.push("more".into()), Pushed::Closed);
+        assert_eq!(task.woken(), 0, "it knows");
+    }
+
+    /// A task that puts as much as makes it await room, while another one flushes: at each moment of the flush, it goes on.
+    #[test]
+    fn room_that_is_made_beside_a_look_is_not_missed() {
+        const COMMANDS: usize = 20_000;
+        const PATIENCE: Duration = Duration::from_secs(30);
+
+        struct Parked(mpsc::Sender<()>);
+
+        impl Wake for Parked {
+            fn wake(self: Arc<Self>) {
+                drop(self.0.send(()));
+            }
+        }
+
+        let queue = Arc::new(SendQueue::new(8, Arc::default()));
+        queue.attach(Socket::with_room(usize::MAX));
+        let (list, listed) = mpsc::channel();
+        let flushing = {
+            let queue = queue.clone();
+            thread::spawn(move || listed.iter().for_each(|()| queue.flush()))
+        };
+        let (wake, woken) = mpsc::channel();
+        let task = Arc::new(Parked(wake));
+        let mut waits = 0;
+        for _ in 0..COMMANDS {
+            if queue.put(Queued::answer("answer".into())).1 {
+                list.send(()).expect("the list is read");
+            }
+            loop {
+                queue.register(&task.clone().into());
+                if !queue.awaits_room() {
+                    break;
+                }
+                waits += 1;
+                woken.recv_timeout(PATIENCE).expect("a wake-up");
+            }
+        }
+        drop(list);
+        flushing.join().expect("no panic");
+        assert!(waits > 0 && woken.try_iter().count() == 0, "each wake-up is for a wait");
+    }
+
+    #[test]
+    fn a_client_that_reads_no_pong_is_not_read_either() {
+        let (socket, task) = (Socket::with_room(0), Arc::<Task>::default());
+        let queue = SendQueue::new(1024 * 1024, Arc::default());
+        queue.attach(socket.clone());
+        while !task.looks(&queue) {
+            queue.push_own(Frame::pong(b""));
+            assert!(!queue.write().expect("an open socket").is_all);
+        }
+        assert_eq!(queue.lock().frames.len(), MOST_FRAMES + 1);
+        socket.taken().room = usize::MAX;
+        assert!(queue.write().expect("an open socket").is_all);
+        assert!(!task.looks(&queue));
     }
 
     #[test]
@@ -819,6 +1078,45 @@ mod tests {
     }
 
     #[test]
+    fn a_client_is_told_that_a_chat_lags_however_small_the_parts_are_that_its_socket_takes() {
+        let socket = Socket::with_room(3);
+        let queue = SendQueue::new(100, Arc::default());
+        queue.attach(socket.clone());
+        queue.put(messages(1, "first"));
+        queue.flush();
+        queue.put_lag(chat(2), 7);
+        queue.put(messages(2, "second"));
+        for _ in 0..3 {
+            socket.taken().room = 3;
+            assert!(!queue.write().expect("an open socket").is_all);
+        }
+        socket.taken().room = 1_000;
+        queue.write().expect("an open socket");
+        let taken = socket.taken().bytes.clone();
+        let behind = taken.strip_prefix(b"first").expect("it was begun");
+        let said = behind.strip_suffix(b"second").expect("it is behind what is said of the other chat");
+        assert_eq!(payloads(said), [lagged(2, 7).into_bytes()]);
+    }
+
+    #[test]
+    fn however_many_chats_lag_a_write_encodes_some_of_them() {
+        let (socket, total) = (Socket::with_room(1), Arc::default());
+        let queue = SendQueue::new(100, Arc::<QueuedBytes>::clone(&total));
+        queue.attach(socket.clone());
+        let chats = 2 * LAGGED_AT_ONCE + 1;
+        for n in 0..chats {
+            queue.put_lag(chat(n as u128), 1);
+        }
+        assert!(!queue.write().expect("an open socket").is_all);
+        assert_eq!(queue.lock().lagged.len(), LAGGED_AT_ONCE + 1);
+        assert_eq!(total.get(), signed(queue.lock().started.len()));
+        socket.taken().room = usize::MAX;
+        assert!(queue.write().expect("an open socket").is_all);
+        assert_eq!(payloads(&socket.taken().bytes).len(), chats);
+        assert_eq!(total.get(), 0);
+    }
+
+    #[test]
     fn a_client_that_reads_does_not_lag_for_what_comes_at_once() {
         let socket = Socket::with_room(1_000);
         let queue = SendQueue::new(10, Arc::default());
@@ -842,6 +1140,8 @@ mod tests {
         queue.put(messages(2, "second"));
         queue.end_with(Some("bye".into()));
         assert_eq!(queue.push("answer".into()), Pushed::Closed);
+        queue.lag(chat(1), 3);
+        queue.put_lag(chat(1), 4);
         socket.taken().room = 100;
         assert!(queue.write().expect("an open socket").is_all);
         assert_eq!((socket.text().as_str(), total.get()), ("firstbye", 0));

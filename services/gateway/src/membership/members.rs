@@ -357,16 +357,21 @@ impl Members {
         if is_news { Compared::Lost } else { Compared::Known }
     }
 
+    /// Returns the chats of a user who is connected here, with those that the user has left lately.
+    pub(crate) fn chats_of(&self, user: UserId) -> Vec<ChatId> {
+        let shard = self.users.read(&user);
+        shard.get(&user).map(|guest| guest.chats.iter().copied().collect()).unwrap_or_default()
+    }
+
     /// Returns the chats in which the log has a user whom the chat service did not name.
     pub(crate) fn unnamed(&self, user: UserId, listings: &[Listing]) -> Vec<ChatId> {
         let named: HashSet<ChatId> = listings.iter().map(|listing| listing.chat).collect();
-        let chats = self.users.read(&user).get(&user).map(|guest| guest.chats.clone()).unwrap_or_default();
         let is_in = |chat: &ChatId| {
             let shard = self.chats.read(chat);
             let seat = shard.get(chat).and_then(|chat| chat.seats.get(&user));
             seat.is_some_and(|seat| seat.listed == Listed::In)
         };
-        chats.into_iter().filter(|chat| !named.contains(chat) && is_in(chat)).collect()
+        self.chats_of(user).into_iter().filter(|chat| !named.contains(chat) && is_in(chat)).collect()
     }
 
     /// Returns the chats of which a record was lost, and takes those that are known for all.

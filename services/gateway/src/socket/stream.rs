@@ -57,7 +57,8 @@ impl Transport for EventStream {
             return Poll::Ready(Incoming::Ended(End::Gone));
         }
         match ready!(self.posted.poll_recv(cx)) {
-            Some(Posted { text, reply }) => Poll::Ready(Incoming::Text(text.into(), Some(reply))),
+            // It is read, and needs its room no more.
+            Some(Posted { text, reply, room: _ }) => Poll::Ready(Incoming::Text(text.into(), Some(reply))),
             // The connection holds the other end.
             None => Poll::Ready(Incoming::Ended(End::Gone)),
         }

@@ -67,7 +67,7 @@ impl Socket {
     fn reading((stream, read): (TcpStream, Bytes), queue: &SendQueue, most_message_bytes: usize) -> Self {
         let stream = Arc::new(stream);
         queue.attach(stream.clone());
-        let mut inbound = Inbound::new(MAX_STRANGER_BYTES, most_message_bytes);
+        let mut inbound = Inbound::new(MAX_STRANGER_BYTES, most_message_bytes, queue.inbound_room());
         inbound.begin_with(&read);
         Self { stream, inbound, is_broken: false, farewell: None }
     }
@@ -91,18 +91,18 @@ impl Socket {
             Received::Text(text) => Incoming::Text(text, None),
             Received::Binary(bytes) => Incoming::Binary(bytes),
             Received::Ping(bytes) => Incoming::Ping(bytes),
-            Received::Pong => Incoming::Control,
+            Received::Part | Received::Pong => Incoming::Control,
             Received::Close(why) => {
                 let why = why.as_ref().map(|(code, reason)| (*code, reason.as_str()));
                 self.farewell = Some(Frame::close(why));
-                self.is_broken = true;
-                Incoming::Ended(End::Gone)
+                self.broken(End::Gone)
             }
         }
     }
 
     fn broken(&mut self, end: End) -> Incoming {
         self.is_broken = true;
+        self.inbound.end();
         Incoming::Ended(end)
     }
 
@@ -179,6 +179,7 @@ impl Transport for Socket {
     async fn say(&mut self, queue: &SendQueue, end: End) -> Result<(), End> {
         queue.end_with(match end {
             End::Close(code) => Some(Frame::close(Some((code.code(), code.reason())))),
+            End::NoRoom => Some(Frame::close(Some((CloseCode::Slow.code(), CloseCode::Slow.reason())))),
             End::Protocol(code, reason) => Some(Frame::close(Some((code, reason)))),
             End::Gone => self.farewell.take(),
         });
@@ -210,10 +211,14 @@ impl Transport for Socket {
 /// Close codes of RFC 6455 for a client that does not speak it.
 pub(crate) const PROTOCOL_ERROR: u16 = 1002;
 pub(crate) const NOT_UTF_8: u16 = 1007;
+/// Of one that speaks it, and says nothing in many frames.
+pub(crate) const POLICY_VIOLATION: u16 = 1008;
 
 fn end_of(fault: Fault) -> End {
     match fault {
         Fault::TooLarge => End::Close(CloseCode::TooLarge),
+        Fault::NoRoom => End::NoRoom,
+        Fault::Empty => End::Protocol(POLICY_VIOLATION, "too many frames without a byte"),
         Fault::NotUtf8 => End::Protocol(NOT_UTF_8, "a text frame is UTF-8"),
         Fault::Protocol => End::Protocol(PROTOCOL_ERROR, "not the WebSocket protocol"),
     }

@@ -6,13 +6,14 @@ use contracts::{
 };
 use futures_util::SinkExt as _;
 use gateway::Limits;
+use kit::testing::wait_for;
 use tokio::io::AsyncWriteExt as _;
 use tokio_tungstenite::tungstenite::Message;
 use uuid::Uuid;
 
 use crate::{
     client::Client,
-    stand::{chat, device, user, with_stand},
+    stand::{PATIENCE, chat, device, user, with_stand},
 };
 
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
@@ -160,6 +161,60 @@ async fn a_million_tiny_fragments_cost_a_message() {
         }
         drop(client.ws.get_mut().write_all(&bytes).await);
         assert_eq!(client.closed().await, Some(CloseCode::TooLarge.code()));
+    })
+    .await;
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn fragments_without_a_byte_close_their_connection() {
+    with_stand(Limits::default(), async |stand| {
+        let mut client = stand.connect(user(1), device(1)).await;
+        let mut bytes = vec![0x01, 0x80, 0, 0, 0, 0];
+        bytes.extend([0x00, 0x80, 0, 0, 0, 0].repeat(100_000));
+        drop(client.ws.get_mut().write_all(&bytes).await);
+        assert_eq!(client.closed().await, Some(1008));
+    })
+    .await;
+}
+
+/// Clients that send all of a large message but its last byte, one after another, and stop.
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn messages_that_are_never_whole_use_up_no_more_memory_than_they_may() {
+    const EACH: usize = 255 * 1024;
+    const ALL: u64 = 16 * 1024 * 1024;
+    // None of them answers a ping.
+    let limits = Limits { ping_every: PATIENCE * 10, ..Limits::default() };
+    with_stand(limits, async |stand| {
+        stand.peers.join(chat(), &[user(1)]).await;
+        let mut good = stand.connect(user(1), device(1)).await;
+        let length = (EACH as u64 + 1).to_be_bytes();
+        let header = [&[0x01, 0xff][..], &length, &[0; 4]].concat();
+        let begun = [header, vec![b'x'; EACH]].concat();
+        let gateway = &stand.gateway;
+        let closes = || gateway.metric("closes_total{reason=\"no room\"}");
+        let mut clients = Vec::new();
+        let mut refused = loop {
+            let n = clients.len();
+            let mut client = stand.connect(user(2 + n as u128 / 30), device(n as u128)).await;
+            drop(client.ws.get_mut().write_all(&begun).await);
+            let expected = (n + 1) * EACH;
+            let is_read = || async {
+                let is_kept = gateway.metric("inbound_bytes").await >= expected as u64;
+                (is_kept || closes().await > 0).then_some(is_kept)
+            };
+            if !wait_for("the message to be read", PATIENCE, is_read).await {
+                break client;
+            }
+            clients.push(client);
+        };
+        assert_eq!(refused.closed().await, Some(CloseCode::Slow.code()));
+        let inbound = gateway.metric("inbound_bytes").await;
+        assert!(clients.len() > 20 && inbound <= ALL, "{inbound} bytes of {} clients", clients.len());
+        assert_eq!(gateway.metric("send_queue_bytes").await, 0);
+        assert_eq!(good.send_text(chat(), "unharmed").await.seq, 1);
+        drop(clients);
+        let is_free = || async { (gateway.metric("inbound_bytes").await == 0).then_some(()) };
+        wait_for("its memory to be free again", PATIENCE, is_free).await;
     })
     .await;
 }

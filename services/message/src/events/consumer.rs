@@ -225,9 +225,11 @@ mod tests {
     use kit::{
         health::Health,
         log::{Event, Follower, Start},
+        testing::wait_for,
     };
     use prometheus_client::registry::Registry;
     use tokio::time::timeout;
+    use uuid::Uuid;
 
     use super::*;
     use crate::events::flaky::Flaky;
@@ -251,6 +253,13 @@ mod tests {
         }
     }
 
+    async fn follow_announcements(log: &Log) -> Follower {
+        let (check, never) = (Health::default().check("announcements"), CancellationToken::new());
+        let delivered = Topic::MessageDelivered.of(TENANT);
+        let announcements = log.follow(&delivered, "reader", Start::Beginning, &check, &never).await;
+        announcements.expect("a follower")
+    }
+
     /// Reads announcements until so many messages have a seq. One that comes again has the same.
     async fn read(announcements: &mut Follower, seqs: &mut HashMap<MessageKey, i64>, messages: usize) {
         let stop = CancellationToken::new();
@@ -267,10 +276,7 @@ mod tests {
     async fn owners_that_go_and_a_store_that_fails_leave_the_order_as_it_was_sent() {
         let (log, store) = (Log::memory(), Flaky::failing(64));
         let (producer, sends) = (log.producer(None).expect("a producer"), Topic::MessageSend.of(TENANT));
-        let (check, never) = (Health::default().check("announcements"), CancellationToken::new());
-        let delivered = Topic::MessageDelivered.of(TENANT);
-        let announcements = log.follow(&delivered, "reader", Start::Beginning, &check, &never).await;
-        let mut announcements = announcements.expect("a follower");
+        let mut announcements = follow_announcements(&log).await;
         let chats = [(); 3].map(|()| ChatId::generate());
         let (user, device) = (UserId::generate(), DeviceId::generate());
         let mut sent: HashMap<ChatId, Vec<MessageKey>> = HashMap::new();
@@ -301,5 +307,34 @@ mod tests {
             let found: Vec<i64> = keys.iter().map(|key| seqs[key]).collect();
             assert_eq!(found, expected, "{chat}");
         }
+    }
+
+    /// The second message comes while the first one is decided, so it is looked up while that is written.
+    #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+    async fn a_read_ahead_that_never_ends_holds_up_neither_its_batch_nor_the_one_before_it() {
+        // Keys without an order are looked up.
+        let keys = [1, 2].map(|n| MessageKey(Uuid::from_u128(n)));
+        let (log, store, shutdown) = (Log::memory(), Flaky::losing(keys[1]), CancellationToken::new());
+        let (producer, sends) = (log.producer(None).expect("a producer"), Topic::MessageSend.of(TENANT));
+        let mut announcements = follow_announcements(&log).await;
+        let (chat, user, device) = (ChatId::generate(), UserId::generate(), DeviceId::generate());
+        let send = |key| {
+            let record = SendRecord::new(chat, user, device, key, EntryKind::Text);
+            let payload = serde_json::to_vec(&record).expect("json");
+            drop(producer.send(&sends, &chat.to_string(), Some(payload.as_slice())).expect("room"));
+        };
+        let membership =
+            tokio::spawn(consumer(&log, &store, &shutdown).start().expect("a member of the group"));
+        send(keys[0]);
+        let is_deciding = || async { (store.head_reads() > 0).then_some(()) };
+        wait_for("the first message to be decided", PATIENCE, is_deciding).await;
+        send(keys[1]);
+        store.read_heads();
+        let mut seqs = HashMap::new();
+        read(&mut announcements, &mut seqs, 2).await;
+        assert_eq!(keys.map(|key| seqs[&key]), [1, 2]);
+        assert_eq!(store.key_reads(), 3, "the second one was looked up twice");
+        shutdown.cancel();
+        timeout(PATIENCE, membership).await.expect("the owner ends in time").expect("no panic");
     }
 }

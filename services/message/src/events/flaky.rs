@@ -2,13 +2,15 @@
 
 use std::{
     collections::{HashMap, HashSet},
+    future,
     sync::{
         Arc,
         atomic::{AtomicU32, Ordering},
     },
 };
 
-use contracts::{ChatId, UserId, wire::Message};
+use contracts::{ChatId, MessageKey, UserId, wire::Message};
+use tokio::sync::Semaphore;
 
 use crate::{
     domain::{
@@ -30,11 +32,32 @@ pub(super) struct Flaky {
     key_reads: AtomicU32,
     /// What it says of the newest key of every chat that has a head, instead of what was written.
     newest_key: Option<NewestKey>,
+    /// The key of which the first read never ends.
+    lost: Option<MessageKey>,
+    lost_reads: AtomicU32,
+    /// Closed once heads are read; until then their reads wait.
+    heads: Semaphore,
+    head_reads: AtomicU32,
 }
 
 impl Flaky {
     pub(super) fn steady(newest_key: Option<NewestKey>) -> Arc<Self> {
         Arc::new(Self::new(None, newest_key))
+    }
+
+    /// Returns one whose first read of this key never ends, and which reads no head before [`Self::read_heads`].
+    pub(super) fn losing(key: MessageKey) -> Arc<Self> {
+        let heads = Semaphore::new(0);
+        Arc::new(Self { lost: Some(key), heads, ..Self::new(None, None) })
+    }
+
+    pub(super) fn read_heads(&self) {
+        self.heads.close();
+    }
+
+    /// Returns how many heads it was to read.
+    pub(super) fn head_reads(&self) -> u32 {
+        self.head_reads.load(Ordering::Relaxed)
     }
 
     /// Returns one that fails one call of so many. A batch that makes many more calls than that has next to no chance.
@@ -43,8 +66,19 @@ impl Flaky {
     }
 
     fn new(one_in: Option<u32>, newest_key: Option<NewestKey>) -> Self {
-        let (store, calls, key_reads) = (MemoryStore::default(), AtomicU32::new(0), AtomicU32::new(0));
-        Self { store, calls, one_in, key_reads, newest_key }
+        let heads = Semaphore::new(0);
+        heads.close();
+        Self {
+            store: MemoryStore::default(),
+            calls: AtomicU32::new(0),
+            one_in,
+            key_reads: AtomicU32::new(0),
+            newest_key,
+            lost: None,
+            lost_reads: AtomicU32::new(0),
+            heads,
+            head_reads: AtomicU32::new(0),
+        }
     }
 
     pub(super) fn key_reads(&self) -> u32 {
@@ -72,6 +106,9 @@ const fn scattered(mut number: u32) -> u32 {
 impl Store for Flaky {
     async fn head(&self, chat: ChatId) -> Result<Head> {
         self.turn()?;
+        self.head_reads.fetch_add(1, Ordering::Relaxed);
+        // An error: it is closed.
+        drop(self.heads.acquire().await);
         let head = self.store.head(chat).await?;
         let newest_key = self.newest_key.filter(|_| head.applied.is_some()).unwrap_or(head.newest_key);
         Ok(Head { newest_key, ..head })
@@ -80,6 +117,9 @@ impl Store for Flaky {
     async fn known_key(&self, id: KeyId) -> Result<Option<KnownKey>> {
         self.turn()?;
         self.key_reads.fetch_add(1, Ordering::Relaxed);
+        if self.lost == Some(id.key) && self.lost_reads.fetch_add(1, Ordering::Relaxed) == 0 {
+            future::pending::<()>().await;
+        }
         self.store.known_key(id).await
     }
 

@@ -3,6 +3,7 @@
 use std::{
     collections::VecDeque,
     error::Error,
+    pin::pin,
     sync::{
         Arc,
         atomic::{AtomicI64, Ordering},
@@ -11,7 +12,10 @@ use std::{
 };
 
 use contracts::event::DeliveryOutcome;
-use futures_util::{FutureExt as _, future::BoxFuture};
+use futures_util::{
+    FutureExt as _,
+    future::{BoxFuture, Either, select},
+};
 use kit::{backoff::Backoff, log::Queue, traces::Parent};
 use tokio::{sync::Notify, time::Instant};
 use tokio_util::sync::CancellationToken;
@@ -32,6 +36,9 @@ use crate::{
 const FLUSH_INTERVAL: Duration = Duration::from_millis(50);
 /// Positions are recorded and committed this often: what a new owner repeats at most.
 const COMMIT_INTERVAL: Duration = Duration::from_millis(200);
+/// What is looked up for the next batch has this long once its own batch is written, which it spares a round trip and no more: a read that is slow,
+/// or lost, is begun again in its time.
+const LOOK_AHEAD_BEYOND: Duration = Duration::from_millis(200);
 /// The queue is looked at this often even when nothing was signalled.
 const IDLE: Duration = Duration::from_millis(500);
 /// Batches whose announcements may be unacknowledged.
@@ -350,12 +357,10 @@ impl<S: Store> Owner<S> {
         // What came meanwhile is looked up beside the write. The batch stays open: what comes until then is added to it.
         let mut ahead = self.drain(Batch::default());
         let parts = &self.parts;
-        let both = async {
-            tokio::join!(
-                parts.store_and_announce(&records, &decided, &mut traced),
-                parts.look_ahead(&decided, &ahead.records)
-            )
-        };
+        let both = beside(
+            parts.store_and_announce(&records, &decided, &mut traced),
+            parts.look_ahead(&decided, &ahead.records),
+        );
         let (arrived, found) = tokio::select! {
             () = parts.stop.cancelled() => return Err(Stopped),
             both = both => both,
@@ -507,6 +512,18 @@ impl<S: Store> Owner<S> {
                 "partition {partition} is left without its position: {why}"
             );
         }
+    }
+}
+
+/// Writes, and looks ahead meanwhile and for a moment beyond.
+async fn beside<T>(write: impl Future<Output = T>, look_ahead: impl Future<Output = Found>) -> (T, Found) {
+    let (write, look_ahead) = (pin!(write), pin!(look_ahead));
+    match select(write, look_ahead).await {
+        Either::Left((written, look_ahead)) => {
+            let found = tokio::time::timeout(LOOK_AHEAD_BEYOND, look_ahead).await;
+            (written, found.unwrap_or_default())
+        }
+        Either::Right((found, write)) => (write.await, found),
     }
 }
 

@@ -167,7 +167,8 @@ async fn upgrade(mut request: Request, most_bytes: usize) -> Response {
 
 /// Sends every message back, and ends as every connection does.
 async fn echo(socket: (TcpStream, Bytes), most_bytes: usize) {
-    let budget = Arc::new(QueuedBytes::with_budget(64 * ROOM_BYTES));
+    // An eighth of a quarter of it has room for one message, and for what memory grows by beyond that.
+    let budget = Arc::new(QueuedBytes::with_budget(128 * ROOM_BYTES));
     let queue = SendQueue::new(4 * ROOM_BYTES, budget);
     let mut socket = Socket::reading(socket, &queue, most_bytes);
     // The client of a user.

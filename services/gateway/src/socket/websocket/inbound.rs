@@ -1,7 +1,11 @@
 //! What comes from the client of a WebSocket: its bytes, bounded while its user is not known, because it may be anyone; and the messages that
 //! are in them.
 //!
-//! An idle connection has no buffer here: bytes are read into one of the thread, and kept as far as they are not a whole frame yet.
+//! An idle connection has no buffer here: bytes are read into one of the thread, and kept as far as they are not a whole frame yet. What is kept
+//! counts in the memory of the process, with the room around it.
+//!
+//! Every message, ping and pong is returned, and its reader bounds how many there are. What brings no message costs the client next to nothing, so it
+//! is bounded here: fragments are returned in hundreds, and of those without a byte a few are read in a row.
 
 use std::io;
 
@@ -14,14 +18,25 @@ use tokio_tungstenite::tungstenite::{
     },
 };
 
+use crate::domain::send_queue::InboundRoom;
+
 /// Of a control frame (RFC 6455, 5.5).
 const MAX_CONTROL_BYTES: usize = 125;
+/// Frames in a row that are a part of a message and have no byte of it. The protocol allows them, and no client has a use for many.
+const MAX_EMPTY_FRAMES: usize = 64;
+/// Fragments that are returned as one: a message may be in a quarter of a million of them, each in 7 bytes.
+const PARTS_AT_ONCE: usize = 256;
+/// What is behind frames of more bytes than this gets memory of its own at once, and behind others before the next read. It is what is read at
+/// a time, so it is little that is copied.
+const LARGE_FRAME_BYTES: usize = 4 * 1024;
 
 /// What a client said.
 #[derive(Debug, PartialEq, Eq)]
 pub(super) enum Received {
     Text(Utf8Bytes),
     Binary(Bytes),
+    /// As much of a message, which is not whole yet, as counts like one.
+    Part,
     Ping(Bytes),
     Pong,
     /// It closes, with this code and reason; nothing comes behind it.
@@ -35,6 +50,10 @@ pub(super) enum Fault {
     Protocol,
     NotUtf8,
     TooLarge,
+    /// Too many frames in a row say nothing.
+    Empty,
+    /// The process has no memory for so much of a message.
+    NoRoom,
 }
 
 /// A message whose frames are not all there.
@@ -49,16 +68,32 @@ struct Begun {
 pub(super) struct Inbound {
     /// What is not read as a frame yet.
     bytes: BytesMut,
+    /// Bytes of frames that were in front of it, in the same memory.
+    in_front: usize,
     begun: Option<Begun>,
+    /// Fragments that were taken in.
+    parts: usize,
+    /// Those of them without a byte that are the last ones.
+    empty: usize,
     most_message_bytes: usize,
     /// How much may still be taken in, until the bound is lifted.
     left: Option<usize>,
+    room: InboundRoom,
 }
 
 impl Inbound {
-    /// Returns what takes in so many bytes of a stranger, and messages of so many from everyone.
-    pub(super) fn new(most_bytes: usize, most_message_bytes: usize) -> Self {
-        Self { bytes: BytesMut::new(), begun: None, most_message_bytes, left: Some(most_bytes) }
+    /// Returns what takes in so many bytes of a stranger, and messages of so many from everyone, as long as there is room for them.
+    pub(super) fn new(most_bytes: usize, most_message_bytes: usize, room: InboundRoom) -> Self {
+        Self {
+            bytes: BytesMut::new(),
+            in_front: 0,
+            begun: None,
+            parts: 0,
+            empty: 0,
+            most_message_bytes,
+            left: Some(most_bytes),
+            room,
+        }
     }
 
     /// Takes in what was read before, with the request of the connection.
@@ -89,8 +124,31 @@ impl Inbound {
         Ok(count)
     }
 
+    /// Forgets what was taken in: nothing is read any more.
+    pub(super) fn end(&mut self) {
+        (self.bytes, self.begun) = (BytesMut::new(), None);
+        self.room.resize(0);
+    }
+
     /// Returns what comes next; nothing when more bytes are needed. Behind a fault or a close frame nothing is read.
     pub(super) fn next(&mut self) -> Result<Option<Received>, Fault> {
+        let next = self.read()?;
+        let is_waiting = next.is_none();
+        let most_in_front = if is_waiting { 0 } else { LARGE_FRAME_BYTES };
+        if self.in_front > most_in_front {
+            // It would keep the memory of what is read.
+            self.bytes = BytesMut::from(&self.bytes[..]);
+            self.in_front = 0;
+        }
+        let kept = self.bytes.capacity() + self.begun.as_ref().map_or(0, |begun| begun.bytes.capacity());
+        // What one read has brought is mostly said at once: it counts when it stays.
+        if (is_waiting || kept < self.room.bytes()) && !self.room.resize(kept) {
+            return Err(Fault::NoRoom);
+        }
+        Ok(next)
+    }
+
+    fn read(&mut self) -> Result<Option<Received>, Fault> {
         while let Some((header, payload)) = self.frame()? {
             let received = match header.opcode {
                 OpCode::Control(control) => Some(controlled(control, payload)?),
@@ -126,9 +184,10 @@ impl Inbound {
         }
         self.bytes.advance(start);
         let mut payload = self.bytes.split_to(length);
+        self.in_front += start + length;
         if self.bytes.is_empty() {
             // It would keep its buffer for the next frame, which comes who knows when.
-            self.bytes = BytesMut::new();
+            (self.bytes, self.in_front) = (BytesMut::new(), 0);
         }
         unmask(&mut payload, mask);
         Ok(Some((header, payload.freeze())))
@@ -144,6 +203,11 @@ impl Inbound {
         if is_first == self.begun.is_some() {
             return Err(Fault::Protocol);
         }
+        let is_empty = payload.is_empty() && !is_final;
+        self.empty = if is_empty { self.empty + 1 } else { 0 };
+        if self.empty > MAX_EMPTY_FRAMES {
+            return Err(Fault::Empty);
+        }
         let is_text = data == Data::Text;
         if is_first && is_final {
             return whole(is_text, payload).map(Some);
@@ -157,7 +221,8 @@ impl Inbound {
             begun.check()?;
         }
         if !is_final {
-            return Ok(None);
+            self.parts += 1;
+            return Ok(self.parts.is_multiple_of(PARTS_AT_ONCE).then_some(Received::Part));
         }
         let Some(begun) = self.begun.take() else { return Ok(None) };
         whole(begun.is_text, begun.bytes.into()).map(Some)
@@ -220,7 +285,7 @@ pub(super) fn is_too_much(error: &io::Error) -> bool {
 
 #[cfg(test)]
 mod tests {
-    use std::{cell::Cell, io::Read as _};
+    use std::{cell::Cell, io::Read as _, sync::Arc};
 
     use kit::testing::fuzz;
     use tokio_tungstenite::tungstenite::{
@@ -230,11 +295,17 @@ mod tests {
     };
 
     use super::*;
+    use crate::domain::send_queue::QueuedBytes;
 
     const MOST_BYTES: usize = 1024;
 
     fn inbound() -> Inbound {
-        let mut inbound = Inbound::new(0, MOST_BYTES);
+        inbound_of(MOST_BYTES, &Arc::default())
+    }
+
+    /// Returns what takes in messages of so many bytes of a user, and counts there what it keeps.
+    fn inbound_of(most_message_bytes: usize, total: &Arc<QueuedBytes>) -> Inbound {
+        let mut inbound = Inbound::new(0, most_message_bytes, total.inbound_room());
         inbound.lift();
         inbound
     }
@@ -279,7 +350,7 @@ mod tests {
     fn a_stranger_sends_so_much_and_a_user_more() {
         let bytes = [7_u8; 100];
         let mut source = &bytes[..];
-        let mut stranger = Inbound::new(10, MOST_BYTES);
+        let mut stranger = Inbound::new(10, MOST_BYTES, Arc::<QueuedBytes>::default().inbound_room());
         let mut buffer = [0; 8];
         let error = loop {
             match stranger.fill(&mut buffer, |buffer| source.read(buffer)) {
@@ -353,6 +424,94 @@ mod tests {
         }
     }
 
+    #[test]
+    fn frames_without_a_byte_are_read_until_there_are_too_many_in_a_row() {
+        let empty = frame(0, false, b"");
+        let begun = |count: usize| [frame(1, false, b""), empty.repeat(count - 1)].concat();
+        let check = |bytes: &[u8], expected: Result<Vec<Received>, Fault>| {
+            for at_a_time in [7, 4_096] {
+                assert_eq!(read(&mut inbound(), bytes, at_a_time), expected);
+            }
+        };
+        check(&begun(MAX_EMPTY_FRAMES), Ok(vec![]));
+        check(&begun(MAX_EMPTY_FRAMES + 1), Err(Fault::Empty));
+        // A ping between them says nothing of the message.
+        let pinged = [begun(MAX_EMPTY_FRAMES), frame(9, true, b"?"), empty.clone()].concat();
+        check(&pinged, Err(Fault::Empty));
+        // A byte does, and so does its end.
+        let full = begun(MAX_EMPTY_FRAMES);
+        let went_on =
+            [full.clone(), frame(0, false, b"h"), empty.repeat(MAX_EMPTY_FRAMES), frame(0, true, b"i")];
+        check(&went_on.concat(), Ok(vec![Received::Text("hi".into())]));
+        let ended = [full.clone(), frame(0, true, b""), full];
+        check(&ended.concat(), Ok(vec![Received::Text("".into())]));
+    }
+
+    #[test]
+    fn fragments_are_returned_now_and_then_so_that_they_can_be_counted() {
+        let mut inbound = inbound();
+        let bytes = [frame(2, false, b"x"), frame(0, false, b"x").repeat(2 * PARTS_AT_ONCE)].concat();
+        assert_eq!(read(&mut inbound, &bytes, 64), Ok(vec![Received::Part, Received::Part]));
+        let whole = Received::Binary(vec![b'x'; 2 * PARTS_AT_ONCE + 2].into());
+        assert_eq!(read(&mut inbound, &frame(0, true, b"x"), 64), Ok(vec![whole]));
+    }
+
+    /// A client that sends a large frame and the beginning of the next one, and is idle then.
+    #[test]
+    fn the_memory_of_a_large_frame_is_given_back_whatever_is_behind_it() {
+        let total = Arc::<QueuedBytes>::default();
+        let large = frame(2, true, &[7; 60_000]);
+        for behind in [&b""[..], &b"\x82"[..], &frame(1, true, b"hi")[..7]] {
+            let mut inbound = inbound_of(64 * 1024, &total);
+            let bytes = [&large[..], behind].concat();
+            let received = read(&mut inbound, &bytes, 4_096).expect("a message");
+            assert_eq!(received, [Received::Binary(vec![7; 60_000].into())]);
+            assert_eq!(inbound.bytes, behind);
+            assert_eq!(inbound.bytes.capacity(), behind.len(), "and no more");
+            assert_eq!(usize::try_from(total.get()), Ok(behind.len()));
+        }
+        // Its reader may stop behind the message, for a while.
+        let mut inbound = inbound_of(64 * 1024, &total);
+        let bytes = [large, frame(1, true, b"hi")].concat();
+        let mut rest = &bytes[..];
+        let mut buffer = [0; 4_096];
+        while inbound.next().expect("frames").is_none() {
+            inbound.fill(&mut buffer, |buffer| rest.read(buffer)).expect("bytes");
+        }
+        assert_eq!(inbound.bytes.capacity(), frame(1, true, b"hi").len());
+        assert_eq!(usize::try_from(total.get()), Ok(inbound.bytes.capacity()));
+        assert_eq!(inbound.next(), Ok(Some(Received::Text("hi".into()))));
+        assert_eq!((inbound.bytes.capacity(), total.get()), (0, 0));
+    }
+
+    /// Many clients send the most of a message and stop.
+    #[test]
+    fn messages_that_are_not_whole_count_until_one_is_too_much() {
+        let total = Arc::new(QueuedBytes::with_budget(16 * 1024 * 1024));
+        let unfinished =
+            [frame(2, false, &[7; 16 * 1024 - 1]), frame(2, true, &[7; 16 * 1024])[..16 * 1024].to_vec()];
+        let mut clients = Vec::new();
+        let refused = unfinished.iter().cycle().take(1_000).find_map(|bytes| {
+            let mut inbound = inbound_of(256 * 1024, &total);
+            let read = read(&mut inbound, bytes, 4_096);
+            clients.push(inbound);
+            read.err()
+        });
+        assert_eq!(refused, Some(Fault::NoRoom));
+        let begun = |of: &Inbound| of.begun.as_ref().map_or(0, |begun| begun.bytes.capacity());
+        let kept: usize = clients.iter().map(|of| of.bytes.capacity() + begun(of)).sum();
+        let counted = usize::try_from(total.get()).expect("they count");
+        assert!(kept <= counted && counted <= 5 * 1024 * 1024, "{kept} bytes count as {counted}");
+        assert_eq!(total.get(), total.inbound_bytes());
+        // Its connection ends; others go on, whose messages come in pieces as well.
+        clients.iter_mut().for_each(Inbound::end);
+        assert_eq!(total.get(), 0);
+        let mut other = inbound_of(256 * 1024, &total);
+        assert_eq!(read(&mut other, &unfinished[0], 4_096), Ok(vec![]));
+        assert_eq!(read(&mut other, &frame(0, true, b"7"), 4_096).map(|received| received.len()), Ok(1));
+        assert_eq!(total.get(), 0, "it is whole");
+    }
+
     /// What the library says of the same bytes.
     fn theirs(bytes: &[u8]) -> Result<Vec<Received>, Fault> {
         struct Source<'a>(&'a [u8]);
@@ -406,7 +565,7 @@ mod tests {
             let ours = read(&mut inbound(), bytes, 64);
             match (ours, theirs(bytes)) {
                 (Ok(mut ours), Ok(theirs)) => {
-                    ours.retain(|of| !matches!(of, Received::Close(_)));
+                    ours.retain(|of| !matches!(of, Received::Close(_) | Received::Part));
                     assert_eq!(ours, theirs);
                     read_by_both.set(read_by_both.get() + 1);
                 }
