@@ -23,12 +23,7 @@ client_build() {
     client_tool "$folder" && (cd "$folder" && node node_modules/vite/bin/vite.js build --logLevel warn) && echo "$sources" > "$folder/dist/.sources"
 }
 
-# Without Node there are pages that say so, and the rest of the stack misses nothing.
 app_build() {
-    if ! command -v npm > /dev/null; then
-        echo 'npm is missing: the web client and the console are not built'
-        return
-    fi
     client_build "$APP" clients/app clients/web/src ':!clients/app/e2e' ':!clients/app/test' \
         && client_build "$CONSOLE" clients/console clients/app/{src/shared,src/styles/base.css,scripts/compressed.ts} examples/tenants ':!clients/console/test'
 }
