@@ -37,11 +37,19 @@ client_tests() {
         && nice node node_modules/vitest/vitest.mjs run --reporter=default --reporter=json --outputFile.json="$(client_result "$1")"
 }
 
+# The packages of the stories, which a build needs none of.
+stories_tool() { linked_packages app-e2e "$APP/e2e"; }
+
+# Types of the stories. The packages are those that they run with: the types of Playwright and Lighthouse come in none of their own. No browser is
+# fetched for it, and a machine fetches them once.
+stories_types() { client_tool "$APP" && stories_tool && nice node "$APP/node_modules/typescript/bin/tsc" --project "$APP/e2e"; }
+
 # They need neither the stack nor a compiled service. One client's failure hides no other's.
 app_tests_run() {
     local status=0
     (client_tests "$APP") || status=1
     (client_tests "$CONSOLE") || status=1
+    (stories_types) || status=1
     return $status
 }
 
