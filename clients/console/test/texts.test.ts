@@ -48,4 +48,5 @@ test("ages and sizes are in their largest unit", async () => {
         "64 MiB",
         "10 GiB",
     ]);
+    expect((await Texts.load(["ru"])).bytes(67_108_864)).toBe("64 МиБ");
 });

@@ -13,6 +13,7 @@ const LANGUAGES = import.meta.glob<Record<Key, Text>>(["./languages/*.json", "!.
 });
 
 const MINUTE_MS = 60_000;
+const BYTES = ["unit.B", "unit.KiB", "unit.MiB", "unit.GiB", "unit.TiB"] as const satisfies readonly Key[];
 
 /** The texts of one language, and how it writes numbers and times. */
 export class Texts {
@@ -89,9 +90,8 @@ export class Texts {
 
     /** Returns a number of bytes in binary units, as manifests have them. */
     bytes(bytes: number): string {
-        const units = ["B", "KiB", "MiB", "GiB", "TiB"];
-        const power = bytes < 1 ? 0 : Math.min(units.length - 1, Math.floor(Math.log2(bytes) / 10));
+        const power = bytes < 1 ? 0 : Math.min(BYTES.length - 1, Math.floor(Math.log2(bytes) / 10));
         const format = new Intl.NumberFormat(this.language, { maximumFractionDigits: power > 2 ? 1 : 0 });
-        return `${format.format(bytes / 2 ** (10 * power))} ${units[power]}`;
+        return `${format.format(bytes / 2 ** (10 * power))} ${this.of(BYTES[power]!)}`;
     }
 }
