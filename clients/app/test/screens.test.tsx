@@ -48,6 +48,23 @@ test("an owner makes a member an admin at once, and an owner after a question", 
     await waitFor(() => expect(changes(on)[1]).toEqual({ call: path, body: { role: "owner" } }));
 });
 
+test("who comes while the members are fetched is among them, however late the first answer is", async () => {
+    const on = await stand(chatState({ role: "owner" }));
+    const answers: Array<(members: object[]) => void> = [];
+    Object.assign(on.workspace, { members: () => new Promise((resolve) => answers.push(resolve)) });
+    on.show(<Members chat={CHAT} onClose={nothing} />);
+    expect(answers).toHaveLength(1);
+    const page = { chats: [chatState({ role: "owner", member_count: 3 })], cursor: "c", more: false };
+    on.workspace.chats.take({ type: "synced", page: { ...page, unread: 0, mentions: 0 } });
+    await waitFor(() => expect(answers).toHaveLength(2));
+    const me = { user_id: ME, role: "owner" };
+    await act(async () => {
+        answers[1]!([me, { user_id: ANNA, role: "member" }]);
+        answers[0]!([me]);
+    });
+    expect(screen.getByText("@anna")).toBeDefined();
+});
+
 test("a plain member is offered nothing about others", async () => {
     const on = await stand(chatState({ role: "member" }));
     on.show(<Members chat={CHAT} onClose={nothing} />);
