@@ -7,10 +7,14 @@ type Text = string | Partial<Record<Intl.LDMLPluralRule, string>>;
 export type Key = keyof typeof en;
 export type Values = Record<string, string | number>;
 
+/** Loads the texts of a language, by the path of its file. */
+type Languages = Record<string, () => Promise<Record<Key, Text>>>;
+
 /** Those that are loaded when they are chosen. English is always there. */
-const LANGUAGES = import.meta.glob<Record<Key, Text>>(["./languages/*.json", "!./languages/en.json"], {
-    import: "default",
-});
+const LANGUAGES: Languages = import.meta.glob<Record<Key, Text>>(
+    ["./languages/*.json", "!./languages/en.json"],
+    { import: "default" },
+);
 
 const MINUTE_MS = 60_000;
 const BYTES = ["unit.B", "unit.KiB", "unit.MiB", "unit.GiB", "unit.TiB"] as const satisfies readonly Key[];
@@ -34,13 +38,13 @@ export class Texts {
         this.#time = new Intl.DateTimeFormat(language, { timeStyle: "medium" });
     }
 
-    /** Loads the first language of those preferred that there is, or English. */
-    static async load(preferred: readonly string[]): Promise<Texts> {
+    /** Loads the first language of those preferred that there is, or English. One that does not come is passed over. */
+    static async load(preferred: readonly string[], languages = LANGUAGES): Promise<Texts> {
         for (const tag of preferred) {
             const language = tag.toLowerCase().split("-")[0]!;
             if (language === "en") break;
-            const load = LANGUAGES[`./languages/${language}.json`];
-            if (load) return new Texts(language, await load());
+            const texts = await languages[`./languages/${language}.json`]?.().catch(() => undefined);
+            if (texts) return new Texts(language, texts);
         }
         return new Texts("en", en);
     }
