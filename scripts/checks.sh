@@ -142,7 +142,7 @@ words() {
 # derived generate|check: what follows from the code. The descriptions of APIs come from `compact`.
 # The types of clients/web come from those in turn.
 derived() {
-    cargo build --quiet --locked --workspace --bin xtask --bin compact && "$CARGO_TARGET_DIR/debug/xtask" "$1" \
+    node_is_there && cargo build --quiet --locked --workspace --bin xtask --bin compact && "$CARGO_TARGET_DIR/debug/xtask" "$1" \
         && node "$ROOT/clients/web/generate.mjs" "$1"
 }
 

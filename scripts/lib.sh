@@ -167,6 +167,9 @@ free_port() {
 
 # --- small things --------------------------------------------------------
 
+# is_at_least LEAST VERSION: compares versions part by part.
+is_at_least() { [ "$(printf '%s\n' "$1" "$2" | sort -V | head -n 1)" = "$1" ]; }
+
 # The parts that the stack does without.
 OPTIONAL=(registry opensearch rabbitmq console)
 # with PART: whether WITH, a list separated by commas, names an optional part.

@@ -23,12 +23,7 @@ client_build() {
     client_tool "$folder" && (cd "$folder" && node node_modules/vite/bin/vite.js build --logLevel warn) && echo "$sources" > "$folder/dist/.sources"
 }
 
-# Without Node there are pages that say so, and the rest of the stack misses nothing.
 app_build() {
-    if ! command -v npm > /dev/null; then
-        echo 'npm is missing: the web client and the console are not built'
-        return
-    fi
     client_build "$APP" clients/app clients/web/src ':!clients/app/e2e' ':!clients/app/test' \
         && client_build "$CONSOLE" clients/console clients/app/{src/shared,src/styles/base.css,scripts/compressed.ts} examples/tenants ':!clients/console/test'
 }
@@ -42,11 +37,19 @@ client_tests() {
         && nice node node_modules/vitest/vitest.mjs run --reporter=default --reporter=json --outputFile.json="$(client_result "$1")"
 }
 
+# The packages of the stories, which a build needs none of.
+stories_tool() { linked_packages app-e2e "$APP/e2e"; }
+
+# Types of the stories. The packages are those that they run with: the types of Playwright and Lighthouse come in none of their own. No browser is
+# fetched for it, and a machine fetches them once.
+stories_types() { client_tool "$APP" && stories_tool && nice node "$APP/node_modules/typescript/bin/tsc" --project "$APP/e2e"; }
+
 # They need neither the stack nor a compiled service. One client's failure hides no other's.
 app_tests_run() {
     local status=0
     (client_tests "$APP") || status=1
     (client_tests "$CONSOLE") || status=1
+    (stories_types) || status=1
     return $status
 }
 

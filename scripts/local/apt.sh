@@ -2,7 +2,8 @@
 PACKAGES=(containerd runc containernetworking-plugins buildah postgresql-15 postgresql-client-15 redis-server
     iptables iproute2 conntrack openssl unzip jq curl ca-certificates kmod util-linux procps
     build-essential cmake pkg-config libssl-dev zlib1g-dev shellcheck)
-COMMANDS=(java:openjdk-17-jdk-headless mvn:maven pip3:python3-pip)
+# A machine may have them in another way. Not `java`: where only that is, no program can be compiled, as OpenSearch's is.
+COMMANDS=(javac:openjdk-17-jdk-headless mvn:maven pip3:python3-pip git:git)
 
 apt_packages() {
     local missing=() package tool
@@ -25,7 +26,23 @@ apt_packages() {
     DEBIAN_FRONTEND=noninteractive apt-get install -y -qq --no-install-recommends "${missing[@]}"
 }
 
+# What comes from no Debian package: those of Debian 12 are older than what is compiled here.
 toolchains() {
-    command -v cargo > /dev/null || die "cargo is missing: install Rust (see rust-version in Cargo.toml)"
-    command -v go > /dev/null || die "go is missing: install Go 1.25 or newer"
+    local least version
+    command -v cargo > /dev/null || die "cargo is missing: install Rust, by rustup"
+    least=$(sed -n 's/^rust-version = "\(.*\)"$/\1/p' "$ROOT/Cargo.toml")
+    version=$(cargo --version | cut -d ' ' -f 2)
+    is_at_least "$least" "$version" || die "cargo $version is too old: install Rust $least or newer, by \`rustup update\`"
+    go_for "$ROOT/deploy/local/k8s" 'the local stack'
 }
+
+# go_for MODULE WHAT: ends the script where Go, or the one that it fetches by itself from 1.21 on, is older than a module wants it.
+go_for() {
+    local least version
+    command -v go > /dev/null || die "go is missing: install Go $(go_least "$1") or newer, which $2 needs"
+    least=$(go_least "$1")
+    version=$(cd "$1" && go env GOVERSION 2> /dev/null) || version=$(GOTOOLCHAIN=local go version | cut -d ' ' -f 3)
+    version=${version#go}
+    is_at_least "$least" "${version%% *}" || die "Go ${version%% *} is too old: install Go $least or newer, which $2 needs"
+}
+go_least() { sed -n 's/^go //p' "$1/go.mod"; }

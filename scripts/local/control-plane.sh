@@ -52,6 +52,10 @@ controllers_up() {
         --cluster-signing-cert-file=$IN_PKI/ca.crt --cluster-signing-key-file=$IN_PKI/ca.key
     start_confined kube-scheduler $IN_K8S/kube-scheduler --kubeconfig=$IN_PKI/kube-scheduler.kubeconfig \
         --leader-elect=false --bind-address=127.0.0.1 --profiling=false --cert-dir=/tmp
+    # Each has made its certificate itself.
+    await 60 kube-controller-manager curl -skf https://127.0.0.1:10257/healthz
+    await 60 kube-scheduler curl -skf https://127.0.0.1:10259/healthz
+    # Without it no pod of a new cluster is admitted. One that was up before has it from the beginning.
     await 60 kube-controller-manager "$K8S/kubectl" get serviceaccount default -n default
 }
 

@@ -19,14 +19,23 @@ node_up() {
     free_port kubelet 127.0.0.1 10248
     free_port kube-proxy 127.0.0.1 10256
     start containerd containerd --config "$STATE/conf/containerd.toml"
-    await 30 containerd ctr version
+    await 60 containerd pods_are_served
     pause_image
     cgroups_make
     start kubelet "$K8S/kubelet" --config="$STATE/conf/kubelet.yaml" --kubeconfig="$PKI/kubelet.kubeconfig" \
         --hostname-override=$NODE --node-ip=$HOST_IP --root-dir="$STATE/kubelet" --cert-dir="$STATE/kubelet/pki"
     start kube-proxy "$K8S/kube-proxy" --config="$STATE/conf/kube-proxy.yaml" --hostname-override=$NODE
+    await 60 kubelet curl -sf http://127.0.0.1:10248/healthz
     await 60 kube-proxy curl -sf http://127.0.0.1:10256/healthz
+    # After `make down` the API server still has that the node was Ready before: it says something only of a kubelet that runs.
     await 90 kubelet "$K8S/kubectl" wait --for=condition=Ready "node/$NODE" --timeout=5s
+}
+
+# Reports whether containerd serves the kubelet, which ends or hangs when it does not. Its own API, by which `ctr` asks, is there before that: what
+# serves pods first looks for those of the last run. The question is an empty message of gRPC: no flags, a length of four bytes.
+pods_are_served() {
+    [[ $(curl -s --max-time 5 --http2-prior-knowledge --unix-socket $CONTAINERD_SOCKET -H 'content-type: application/grpc' -H 'te: trailers' \
+        --data-binary @<(printf '\0\0\0\0\0') -D - -o /dev/null http://containerd/runtime.v1.RuntimeService/Status) == *'grpc-status: 0'* ]]
 }
 
 # The container that holds a pod's namespaces. There is no registry to take the usual one from.

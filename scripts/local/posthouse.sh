@@ -10,11 +10,12 @@ apply() { kubectl apply --server-side --force-conflicts --field-manager=local-st
 
 # The whole workspace is selected, as in `make test`, so that features are resolved alike and nothing is compiled twice. Cargo adds the features
 # that tests need where an example is among what is built; the images of a real cluster do without.
-# The clients first: the service web and the operator embed them.
+# The clients first: the service web and the operator embed them. Without Node there are pages that say so, and the rest of the stack misses nothing.
 build_binaries() {
     local tests=(--example bot)
     [ "$PROFILE" = dev ] || tests=()
-    app_build && own_target && cd "$ROOT" && cargo build --locked --workspace --exclude xtask --bins "${tests[@]}" --profile "$PROFILE"
+    if node_is_there; then app_build || return; fi
+    own_target && cd "$ROOT" && cargo build --locked --workspace --exclude xtask --bins "${tests[@]}" --profile "$PROFILE"
 }
 
 # Drift in a backend is looked for more often than the chart's default: nobody should wait a minute to see it repaired.

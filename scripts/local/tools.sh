@@ -30,15 +30,15 @@ tools() {
 # packages FOLDER ARGUMENT...: installs Python packages, and nothing that they ask for beside them.
 packages() {
     local folder=$1; shift
+    python3 -m pip --version > /dev/null 2>&1 || { echo 'pip is missing: apt-get install python3-pip'; return 1; }
     python3 -m pip install --quiet --disable-pip-version-check --root-user-action ignore --no-deps --target "$folder" "$@"
 }
 
+# A chain, as below.
 wheel() {
     local folder=$1; shift
     if [ -d "$folder" ]; then return; fi
-    rm -rf "$folder.part" && mkdir -p "$TOOLS"
-    packages "$folder.part" "$@"
-    mv "$folder.part" "$folder"
+    rm -rf "$folder.part" && mkdir -p "$TOOLS" && packages "$folder.part" "$@" && mv "$folder.part" "$folder"
 }
 
 # The wheel holds the program; compiling it would take minutes.
@@ -46,12 +46,27 @@ typos_tool() { wheel "$TYPOS_HOME" "typos==$TYPOS"; }
 
 schemathesis_tool() { wheel "$SCHEMATHESIS_HOME" -r "$ROOT/scripts/local/schemathesis.txt"; }
 
+# Reports whether there is Node with npm as the clients' tools want it (`engines` of Vite), and says what to do where there is not.
+node_is_there() {
+    local version
+    if ! command -v node > /dev/null || ! command -v npm > /dev/null; then
+        echo 'Node with npm is missing: install Node 22 or newer'
+        return 1
+    fi
+    version=$(node --version)
+    version=${version#v}
+    if is_at_least 22.12 "$version" || { [ "${version%%.*}" = 20 ] && is_at_least 20.19 "$version"; }; then return; fi
+    echo "Node $version does not run the clients' tools: install Node 22.12 or newer (20.19 does, too); Debian 12 has 18"
+    return 1
+}
+
 # npm_packages FOLDER HOME: the packages of a folder's lock file. A chain, since callers go on after a failure: packages that are not whole never
 # become a home.
 npm_packages() {
     local folder=$1 home=$2
+    # Also where the packages are: what is run of them wants it, too.
+    node_is_there || return
     if [ -d "$home" ]; then return; fi
-    command -v npm > /dev/null || { echo "npm is missing: install Node 22"; return 1; }
     rm -rf "$home.part" && mkdir -p "$home.part" \
         && cp "$folder"/{package.json,package-lock.json,.npmrc} "$home.part" \
         && npm --prefix "$home.part" ci --ignore-scripts --no-audit --no-fund --loglevel error \

@@ -42,6 +42,43 @@ test("a sent draft is taken away from all devices", () => {
     expect(updateOwnState.mock.calls).toEqual([[CHAT, { draft: { body: "" } }]]);
 });
 
+/** Drafts whose way to the messenger takes as long as a test says. */
+function slow() {
+    const answers: Array<(kept: ReturnType<typeof own>) => void> = [];
+    const share = vi.fn(() => new Promise<ReturnType<typeof own>>((resolve) => answers.push(resolve)));
+    const drafts = new Drafts({ updateOwnState: share }, kept, []);
+    drafts.set(CHAT, { body: "hello" });
+    vi.advanceTimersByTime(2_000);
+    return { drafts, share, answers };
+}
+
+test("a draft that is sent while it is on its way is taken away behind it, and not beside it", async () => {
+    const { drafts, share, answers } = slow();
+    drafts.clear(CHAT);
+    expect(share).toHaveBeenCalledTimes(1);
+    answers[0]!(own(1, "hello"));
+    await vi.waitFor(() => expect(share).toHaveBeenCalledTimes(2));
+    expect(share).toHaveBeenLastCalledWith(CHAT, { draft: { body: "" } });
+});
+
+test("what the messenger says of a draft on its way does not bring it back to the field", async () => {
+    const { drafts, share, answers } = slow();
+    drafts.clear(CHAT);
+    drafts.take(CHAT, own(1, "hello"));
+    answers[0]!(own(1, "hello"));
+    await vi.waitFor(() => expect(share).toHaveBeenCalledTimes(2));
+    drafts.take(CHAT, own(1, "hello"));
+    expect(drafts.get(CHAT).body).toBe("");
+});
+
+test("what another device has written behind a draft on its way is shown then", async () => {
+    const { drafts, answers } = slow();
+    drafts.take(CHAT, own(2, "from the phone"));
+    expect(drafts.get(CHAT).body).toBe("hello");
+    answers[0]!(own(1, "hello"));
+    await vi.waitFor(() => expect(drafts.get(CHAT).body).toBe("from the phone"));
+});
+
 test("a draft that no device shares stays over a reload", async () => {
     vi.useRealTimers();
     const drafts = new Drafts({ updateOwnState }, kept, []);

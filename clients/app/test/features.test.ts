@@ -2,8 +2,10 @@
 import { CallError, socket, type Identity, type moderation } from "@posthouse/client";
 import { expect, test, vi } from "vitest";
 import { href, placeOf } from "../src/place";
+import { copy } from "../src/shared/clipboard";
 import { Avatars } from "../src/state/avatars";
 import { Contacts } from "../src/state/contacts";
+import { Notices } from "../src/state/notices";
 import { Pins } from "../src/state/pins";
 import { Previews } from "../src/state/previews";
 import { Standing } from "../src/state/standing";
@@ -93,6 +95,86 @@ test("pins are fetched again when an entry changes them, once for several, and f
     await vi.runAllTimersAsync();
     expect(session.pins).toHaveBeenCalledTimes(2);
     vi.useRealTimers();
+});
+
+test("of two answers with the pins of a chat that of the later question counts", async () => {
+    const answers: Array<(messages: socket.Message[]) => void> = [];
+    const answered = (resolve: (page: socket.ListPage) => void) =>
+        answers.push((messages) => resolve({ chat: CHAT, messages, more: false }));
+    const pins = new Pins({ pins: () => new Promise<socket.ListPage>(answered) });
+    const both = Promise.all([pins.open(CHAT), pins.open(CHAT)]);
+    answers[1]!([entry(4)]);
+    answers[0]!([entry(3)]);
+    await both;
+    expect(pins.of(CHAT)).toEqual([entry(4)]);
+});
+
+/** A user of a messenger whose first `late` answers are of the moment when they were asked for, and come once `come` is called. */
+function lately(late: number, answer: (method: string, path: string, body: unknown) => unknown) {
+    let come: () => void = () => undefined;
+    const released = new Promise<void>((resolve) => (come = resolve));
+    let asked = 0;
+    const call = async (method: string, path: string, body?: unknown) => {
+        const answered = answer(method, path, body);
+        asked += 1;
+        if (asked <= late) await released;
+        return answered;
+    };
+    return { identity: { user: ME, call } as unknown as Identity, come };
+}
+
+test("a block that is made while blocks are fetched stays", async () => {
+    const blocked: string[] = [];
+    const { identity, come } = lately(2, (method, path) => {
+        if (method === "PUT") return void blocked.push(ANNA);
+        return { items: path.startsWith("/api/blocks") ? blocked.map((user_id) => ({ user_id })) : [] };
+    });
+    const contacts = new Contacts(identity);
+    const loaded = contacts.load();
+    await contacts.block(ANNA);
+    come();
+    await loaded;
+    expect(contacts.isBlocked(ANNA)).toBe(true);
+});
+
+test("a wish that is set while wishes are fetched stays", async () => {
+    let level: unknown = { level: "all", shows_text: true };
+    const { identity, come } = lately(1, (method, _path, body) => (method === "PUT" ? (level = body) : level));
+    const notices = new Notices(identity);
+    const loaded = notices.loadPreferences();
+    await notices.set({ level: "none", shows_text: true });
+    come();
+    await loaded;
+    expect(notices.preferences?.level).toBe("none");
+});
+
+test("an appeal that is made while sanctions are fetched stays", async () => {
+    const sanctions = [sanction({ id: "s" })];
+    const appeals: unknown[] = [];
+    const { identity, come } = lately(1, (method) => {
+        const made = { id: "a", sanction: "s", state: "open", text: "no", user: ME, created_at_ms: 0 };
+        if (method !== "POST") return { sanctions, appeals: [...appeals], moderates: false };
+        appeals.push(made);
+        return made;
+    });
+    const standing = new Standing(identity);
+    const loaded = standing.load();
+    await standing.appeal("s", "no");
+    come();
+    await loaded;
+    expect(standing.appealOf("s")?.id).toBe("a");
+});
+
+test("what the browser does not copy is said, and is no fault", async () => {
+    // A page over an open connection has no clipboard.
+    vi.stubGlobal("navigator", {});
+    expect(await copy("text")).toBe(false);
+    const writeText = vi.fn(async () => undefined);
+    vi.stubGlobal("navigator", { clipboard: { writeText } });
+    expect(await copy("text")).toBe(true);
+    writeText.mockRejectedValueOnce(new DOMException("no", "NotAllowedError"));
+    expect(await copy("text")).toBe(false);
+    vi.unstubAllGlobals();
 });
 
 test("contacts and blocks of many pages are all there, and a change is known at once", async () => {

@@ -60,6 +60,38 @@ test("a jump leads to a page around the message, and to the end again", async ()
     expect(room.entries.at(-1)?.seq).toBe(501);
 });
 
+test("who goes elsewhere while a page is fetched stays where they went last", async () => {
+    const entries = log(500);
+    const { room, line } = opened(entries);
+    let come: () => void = () => undefined;
+    const holdNext = () => {
+        const late = new Promise<void>((resolve) => (come = resolve));
+        const { history } = lineOf(entries);
+        line.history.mockImplementationOnce(async (query) => {
+            await late;
+            return history(query);
+        });
+    };
+    holdNext();
+    const first = room.goTo(50);
+    expect(await room.goTo(300)).toBe(true);
+    come();
+    expect(await first).toBe(false);
+    expect([room.isShown(50), room.isShown(300)]).toEqual([false, true]);
+
+    // Who asks for it again, as a list does with each message that comes, waits for the same page.
+    holdNext();
+    const both = Promise.all([room.goTo(50), room.goTo(50)]);
+    come();
+    expect(await both).toEqual([true, true]);
+
+    holdNext();
+    const left = room.goTo(300);
+    room.toEnd();
+    come();
+    expect([await left, room.isAtEnd]).toEqual([false, true]);
+});
+
 test("an edit that comes while the reader is elsewhere is seen there", async () => {
     const { room } = opened(log(500));
     await room.goTo(50);

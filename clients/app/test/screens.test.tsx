@@ -6,6 +6,7 @@ import { useState } from "react";
 import { expect, test, vi } from "vitest";
 import AboutChat from "../src/ui/about-chat";
 import { Access, Privacy, Sanctions } from "../src/ui/account";
+import { Attachments } from "../src/ui/attachments";
 import { ChatMenu } from "../src/ui/chat-menu";
 import { Composer, type Writing } from "../src/ui/composer";
 import { Entry } from "../src/ui/entry";
@@ -46,6 +47,35 @@ test("an owner makes a member an admin at once, and an owner after a question", 
     expect(screen.getByText(/Only Anna can give it back/)).toBeDefined();
     await userEvent.click(screen.getByRole("button", { name: "Make the owner" }));
     await waitFor(() => expect(changes(on)[1]).toEqual({ call: path, body: { role: "owner" } }));
+});
+
+test("who comes while the members are fetched is among them, however late the first answer is", async () => {
+    const on = await stand(chatState({ role: "owner" }));
+    const answers: Array<(members: object[]) => void> = [];
+    Object.assign(on.workspace, { members: () => new Promise((resolve) => answers.push(resolve)) });
+    on.show(<Members chat={CHAT} onClose={nothing} />);
+    expect(answers).toHaveLength(1);
+    const page = { chats: [chatState({ role: "owner", member_count: 3 })], cursor: "c", more: false };
+    on.workspace.chats.take({ type: "synced", page: { ...page, unread: 0, mentions: 0 } });
+    await waitFor(() => expect(answers).toHaveLength(2));
+    const me = { user_id: ME, role: "owner" };
+    await act(async () => {
+        answers[1]!([me, { user_id: ANNA, role: "member" }]);
+        answers[0]!([me]);
+    });
+    expect(screen.getByText("@anna")).toBeDefined();
+});
+
+test("a picture that cannot be opened is said so", async () => {
+    const attachment = { file: "f", name: "cat.png", size: 10, type: "image/png", width: 10, height: 10 };
+    const on = await stand();
+    const path = "GET /api/media/files/f";
+    on.answers.set(path, { links: { content: "/content/f", expires_at_ms: 0 } });
+    on.show(<Attachments attachments={[attachment]} tabIndex={0} />);
+    const picture = await screen.findByRole("button", { name: /cat\.png/ });
+    on.answers.set(path, refusal("unavailable", 503));
+    await userEvent.click(picture);
+    await waitFor(() => expect(screen.getByRole("status").textContent).toContain("not available"));
 });
 
 test("a plain member is offered nothing about others", async () => {
@@ -105,7 +135,9 @@ test("a link is made with its terms, shown once, and revoked; who asks is let in
     const link = await screen.findByText(/the-code/);
     expect(placeOf(new URL(link.textContent).hash)).toEqual({ invite: "the-code" });
     await userEvent.click(screen.getByRole("button", { name: "Let Anna in" }));
-    await userEvent.click(screen.getByRole("button", { name: "Revoke" }));
+    // Each row has such a button, which its link describes.
+    const description = /2 users came by it/;
+    await userEvent.click(screen.getByRole("button", { name: "Revoke", description }));
     await waitFor(() => expect(changes(on)).toHaveLength(3));
     expect(changes(on)).toEqual([
         {

@@ -17,6 +17,12 @@ test("a number chooses its form by the rules of the language", async () => {
     expect(forms).toEqual(["1 ответ", "3 ответа", "5 ответов", "21 ответ", "112 ответов"]);
 });
 
+test("a language that does not come, as without a connection, is English until the next load", async () => {
+    const away = { "./languages/ru.json": () => Promise.reject(new TypeError("failed to fetch")) };
+    expect((await Texts.load("ru", away)).language).toBe("en");
+    expect((await Texts.load("ru")).language).toBe("ru");
+});
+
 test("a value is put in as it is, and never read again", async () => {
     const english = await Texts.load("en");
     expect(english.of("remove", { name: "{count} $& <b>" })).toBe("Remove {count} $& <b>");

@@ -65,6 +65,8 @@ export const paths = {
 
 /** The API server, with the token of one user: in memory, and in no other place. */
 export class Kubernetes {
+    /** Called when the token is not taken any more. */
+    onEnded: () => void = () => undefined;
     readonly #token: string;
 
     constructor(token: string) {
@@ -173,7 +175,11 @@ export class Kubernetes {
             throw new Unreachable("", { cause });
         }
         const answer = parsed(text);
-        if (!response.ok) throw new Refusal(response.status, (answer ?? { message: text.trim() }) as Status);
+        if (!response.ok) {
+            const refusal = new Refusal(response.status, (answer ?? { message: text.trim() }) as Status);
+            if (refusal.isSignedOut) this.onEnded();
+            throw refusal;
+        }
         // A proxy of the installation may answer in place of the console.
         if (answer === undefined) throw new Unreachable(`HTTP ${response.status}`);
         return answer as T;

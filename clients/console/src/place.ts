@@ -1,5 +1,6 @@
 // Where the user is in the page: the fragment of its address, so that links and the back button lead there. A server never sees it.
 import { useSyncExternalStore } from "react";
+import { OBJECT_NAME } from "./names";
 
 export type Place =
     | { at: "tenants" }
@@ -7,9 +8,6 @@ export type Place =
     | { at: "cells" }
     | { at: "usage" }
     | { at: "tenant"; namespace: string; name: string };
-
-/** What Kubernetes takes as a name. */
-const NAME = "[a-z0-9](?:[a-z0-9.-]{0,251}[a-z0-9])?";
 
 export function href(place: Place): string {
     switch (place.at) {
@@ -31,7 +29,7 @@ export function placeOf(fragment: string): Place {
     if (fragment === "#/cells") return { at: "cells" };
     if (fragment === "#/usage") return { at: "usage" };
     if (fragment === "#/new") return { at: "new" };
-    const [, namespace, name] = new RegExp(`^#/tenant/(${NAME})/(${NAME})$`).exec(fragment) ?? [];
+    const [, namespace, name] = new RegExp(`^#/tenant/(${OBJECT_NAME})/(${OBJECT_NAME})$`).exec(fragment) ?? [];
     return namespace !== undefined && name !== undefined
         ? { at: "tenant", namespace, name }
         : { at: "tenants" };

@@ -253,6 +253,35 @@ test("a cell is edited with a plan, and who may not reads which role lets them",
     expect(screen.getByText(/posthouse-cell-editor/)).toBeTruthy();
 });
 
+test("the right to change cells is asked for once, however many cells there are", async () => {
+    server.cells = ["eu", "local", "us"].map((name) => cell(name, 1, 5));
+    await opened();
+    await screen.findByRole("link", { name: "acme" });
+    goTo("#/cells");
+    await screen.findByRole("button", { name: "Edit us" });
+    const reviews = () => server.calls.filter(({ path }) => path.endsWith("/selfsubjectaccessreviews"));
+    await waitFor(() => expect(reviews()).toHaveLength(1));
+});
+
+test("what can be no name is refused where it is written, and why", async () => {
+    // The user sees no cells, and names one.
+    server.namespaces = [];
+    await opened();
+    await userEvent.click(await screen.findByRole("link", { name: "New tenant" }));
+    const write = await screen.findByRole("button", { name: "Write the manifest" });
+    await userEvent.type(screen.getByLabelText("Namespace"), "hooli");
+    await userEvent.type(screen.getByLabelText("Name"), "hooli");
+    const field = screen.getByLabelText("Cell");
+    await userEvent.type(field, "EU");
+    expect(screen.getByRole("alert").textContent).toContain("A cell has lower-case letters");
+    expect(field.getAttribute("aria-invalid")).toBe("true");
+    expect(write).toHaveProperty("disabled", true);
+    await userEvent.clear(field);
+    await userEvent.type(field, "eu.west");
+    expect(screen.queryByRole("alert")).toBeNull();
+    expect(write).toHaveProperty("disabled", false);
+});
+
 test("usage is of each tenant and of all, by who owns the pods", async () => {
     const labelled = <T extends { metadata: object }>(of: T, tenant: string): T => ({
         ...of,

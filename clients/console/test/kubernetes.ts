@@ -93,6 +93,8 @@ export class FakeKubernetes {
     owner: string | undefined;
     pageSize = 500;
     readonly calls: Call[] = [];
+    /** Holds back the answer to a call, which is of the moment when it was asked. */
+    holds: (call: Call) => Promise<void> | undefined = () => undefined;
     /** What an apply makes of the text, as the server's reader of YAML would. */
     onApply: (before: Tenant, text: string) => Tenant = (before) => before;
     /** The same of a cell. */
@@ -120,7 +122,9 @@ export class FakeKubernetes {
         };
         this.calls.push(call);
         const { code, body } = this.#answer(call);
-        return new Response(typeof body === "string" ? body : JSON.stringify(body), { status: code });
+        const text = typeof body === "string" ? body : JSON.stringify(body);
+        await this.holds(call);
+        return new Response(text, { status: code });
     }
 
     #answer(call: Call): Answer {

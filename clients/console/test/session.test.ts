@@ -17,6 +17,21 @@ beforeEach(() => {
     server.install();
 });
 
+/** Begins reads whose answers are of now and come once the returned function is called, which resolves when they were taken. */
+async function lateReads(...reads: Array<() => Promise<void>>): Promise<() => Promise<unknown>> {
+    const before = server.of("GET").length;
+    let release: () => void = () => undefined;
+    const held = new Promise<void>((resolve) => (release = resolve));
+    server.holds = ({ method }) => (method === "GET" ? held : undefined);
+    const all = Promise.all(reads.map((read) => read()));
+    await vi.waitFor(() => expect(server.of("GET").length).toBeGreaterThan(before + reads.length));
+    server.holds = () => undefined;
+    return () => {
+        release();
+        return all;
+    };
+}
+
 const names = ({ tenants }: Session) => tenants.value?.map(({ metadata }) => metadata.name);
 
 test("who may list all sees all, in order", async () => {
@@ -96,6 +111,73 @@ test("an answer that is none of Kubernetes is no tenant", async () => {
     await expect(new Kubernetes(TOKEN).list(paths.tenants())).rejects.toThrow(Unreachable);
     vi.stubGlobal("fetch", () => Promise.resolve(new Response("Bad Gateway", { status: 502 })));
     await expect(new Kubernetes(TOKEN).list(paths.tenants())).rejects.toThrow("Bad Gateway");
+});
+
+test("an answer to a token that was replaced meanwhile ends no session", async () => {
+    const session = await Session.open(TOKEN, []);
+    server.takesToken = false;
+    const late = await lateReads(() => session.refresh());
+    server.takesToken = true;
+    await session.renew(TOKEN);
+    await late();
+    expect(session.hasEnded).toBe(false);
+    expect(names(session)).toEqual(["acme", "globex"]);
+});
+
+test("what a change has made is shown at once, and no answer of before it takes its place", async () => {
+    const session = await Session.open(TOKEN, []);
+    const view = new TenantView(session, "acme", "acme");
+    await view.refresh();
+    const pausedIn = () => [
+        view.tenant.value?.spec.paused,
+        session.tenants.value?.find(({ metadata }) => metadata.name === "acme")?.spec.paused,
+    ];
+    // The periodic reads are under way, and slow.
+    const late = await lateReads(
+        () => session.refresh(),
+        () => view.refresh(),
+    );
+    await view.setPaused(true);
+    expect(pausedIn()).toEqual([true, true]);
+    await late();
+    expect(pausedIn()).toEqual([true, true]);
+
+    const later = await lateReads(
+        () => session.refresh(),
+        () => view.refresh(),
+    );
+    await view.delete("uid-acme", "Retain");
+    await later();
+    expect(view.isGone).toBe(true);
+    expect(names(session)).toEqual(["globex"]);
+});
+
+test("a tenant that is edited is another one in the list, too, and a new one is in it", async () => {
+    const edit = await editing();
+    const { session } = edit.target;
+    edit.write(edit.text.replace("spec:", "spec:\n  deletionPolicy: Delete"));
+    await edit.showPlan();
+    const late = await lateReads(() => session.refresh());
+    await edit.apply();
+    await late();
+    expect(session.tenants.value?.[0]?.spec.deletionPolicy).toBe("Delete");
+
+    const { edit: creation, session: other } = await creating("hooli");
+    await creation!.showPlan();
+    const later = await lateReads(() => other.refresh());
+    await creation!.apply();
+    await later();
+    expect(names(other)).toEqual(["acme", "globex", "hooli"]);
+});
+
+test("a namespace that is shown while a list is under way is in the next one", async () => {
+    server.namespaces = ["acme", "globex"];
+    const session = await Session.open(TOKEN, ["acme"]);
+    const late = await lateReads(() => session.refresh());
+    await session.add("globex");
+    expect(names(session)).toEqual(["acme", "globex"]);
+    await late();
+    expect(names(session)).toEqual(["acme", "globex"]);
 });
 
 async function editing(): Promise<Edit> {
@@ -228,14 +310,34 @@ test("names that Kubernetes has not make no manifest", async () => {
         created.set({ names: { namespace: "team", name, cell: "local" } });
         created.begin();
         expect(created.edit, name).toBeUndefined();
+        expect(created.isRefused("name"), name).toBe(name !== "");
     }
+});
+
+test("a cell is named as Kubernetes names it, and a tenant as Services are", async () => {
+    const created = new NewTenant(await Session.open(TOKEN, []));
+    const refused = (of: "name" | "cell", name: string) => {
+        created.set({ names: { namespace: "team", name: "hooli", cell: "local", [of]: name } });
+        return created.isRefused(of);
+    };
+    for (const [name, cell, tenant] of [
+        ["eu.west-1", false, true],
+        ["1st", false, true],
+        ["a".repeat(41), false, true],
+        ["eu-west", false, false],
+        ["EU", true, true],
+        ["eu_west", true, true],
+        ["eu.", true, true],
+        ["a".repeat(254), true, true],
+    ] as const)
+        expect([refused("cell", name), refused("name", name)], name).toEqual([cell, tenant]);
 });
 
 test("a cell is edited as a tenant is, by who may", async () => {
     const session = await Session.open(TOKEN, []);
     const view = CellView.of(session, "local");
-    await view.readRights();
-    expect(view.mayPatch).toBe(true);
+    await session.readCellRights();
+    expect(session.mayPatchCells).toBe(true);
     server.onApplyCell = (before, text) => {
         before.spec.capacity.tenants = Number(/tenants: (\d+)/.exec(text)![1]);
         return before;
@@ -247,11 +349,14 @@ test("a cell is edited as a tenant is, by who may", async () => {
         { is: "removed", text: "    tenants: 5" },
         { is: "added", text: "    tenants: 9" },
     ]);
+    const late = await lateReads(() => session.refresh());
     await edit.apply();
     expect(session.cells.value![0]!.spec.capacity.tenants).toBe(9);
+    await late();
+    expect(session.cells.value![0]!.spec.capacity.tenants).toBe(9);
     server.mayWrite = false;
-    await view.readRights();
-    expect(view.mayPatch).toBe(false);
+    await session.readCellRights();
+    expect(session.mayPatchCells).toBe(false);
 });
 
 test("a deletion is of what the user saw: this resource, with this policy", async () => {

@@ -22,6 +22,8 @@ test("a number chooses its form, and a language is that of the browser or Englis
     ]);
     for (const preferred of [["tlh"], ["en-GB", "ru"], []])
         expect((await Texts.load(preferred)).language).toBe("en");
+    const away = { "./languages/ru.json": () => Promise.reject(new TypeError("failed to fetch")) };
+    expect((await Texts.load(["ru"], away)).language).toBe("en");
 });
 
 test("a value is put in as it is, and never read again", async () => {
@@ -48,4 +50,5 @@ test("ages and sizes are in their largest unit", async () => {
         "64 MiB",
         "10 GiB",
     ]);
+    expect((await Texts.load(["ru"])).bytes(67_108_864)).toBe("64 МиБ");
 });

@@ -291,7 +291,14 @@ export class Session {
         if (this.#isOver) return;
         this.#isFresh = fresh;
         this.#token = token;
-        const socket = new WebSocket(this.#identity.messenger.socket, offered(this.#encoding));
+        let socket: WebSocket;
+        try {
+            socket = new WebSocket(this.#identity.messenger.socket, offered(this.#encoding));
+        } catch (error) {
+            // A browser refuses the address itself, such as an open one on a page that is encrypted. No later attempt does better.
+            this.#end(`there can be no connection: ${String(error)}`);
+            return;
+        }
         socket.binaryType = "arraybuffer";
         this.#socket = socket;
         this.#connectTimer = setTimeout(() => this.#drop("no answer to connect"), CONNECT_TIMEOUT_MS);

@@ -4,6 +4,8 @@ import {
     Identity,
     MemoryOutbox,
     Messenger,
+    QueryError,
+    SendError,
     Session,
     type Outgoing,
     type SessionOptions,
@@ -151,6 +153,32 @@ test("an attempt without a token is reported", async () => {
     assert.match(reported[0] ?? "", /does not respond/);
     assert.equal(FakeSocket.all.length, 0);
     session.close();
+});
+
+test("what was asked on a connection that is lost is refused, and so is what is asked without one", async () => {
+    const session = await connected();
+    const isRefused = (error: unknown) => error instanceof QueryError && error.code === undefined;
+    const asked = session.history({ chat: "c", limit: 10 });
+    lastSocket().onclose({ code: 1006, reason: "" });
+    await assert.rejects(asked, isRefused);
+    await assert.rejects(session.history({ chat: "c", limit: 10 }), isRefused);
+    session.close();
+    await assert.rejects(session.pins("c"), isRefused);
+});
+
+test("where the browser makes no socket for the address, the session ends, and no message waits for it", async () => {
+    globalThis.WebSocket = class {
+        constructor() {
+            throw new DOMException("the page is encrypted", "SecurityError");
+        }
+    } as unknown as typeof WebSocket;
+    const outbox = new MemoryOutbox();
+    const session = await opened({ outbox });
+    await assert.rejects(
+        session.send("c", "hello"),
+        (error) => error instanceof SendError && error.code === undefined,
+    );
+    assert.equal((await outbox.load()).length, 1);
 });
 
 test("a session goes on at a cursor, and syncs when the program asks", async () => {

@@ -46,7 +46,8 @@ export class Dev {
     async kill(): Promise<void> {
         const process = this.#process;
         this.#process = undefined;
-        if (!process) return;
+        // One that has ended by itself says so no more.
+        if (!process || process.exitCode !== null || process.signalCode !== null) return;
         const exit = once(process, "exit");
         process.kill("SIGKILL");
         await exit;

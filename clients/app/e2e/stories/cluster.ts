@@ -27,6 +27,8 @@ export function kubectl(args: readonly string[], input?: string): Promise<string
             if (error) reject(new Error(`kubectl ${args.join(" ")}: ${stderr || error.message}`));
             else resolve(stdout);
         });
+        // One that has ended reads no more. Why, it has said.
+        child.stdin?.on("error", () => undefined);
         child.stdin?.end(input ?? "");
     });
 }

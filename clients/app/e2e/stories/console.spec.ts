@@ -301,7 +301,8 @@ function isAlive(url: string): Promise<boolean> {
 }
 
 async function end(child: ChildProcess): Promise<void> {
-    if (child.exitCode !== null) return;
+    // One that has ended by itself, or by a signal, says so no more.
+    if (child.exitCode !== null || child.signalCode !== null) return;
     const exit = once(child, "exit");
     child.kill();
     await exit;

@@ -50,9 +50,10 @@ function install({ width, height, caption, places, perSecond }: Stage): void {
             picture.close();
         },
         end: () =>
-            new Promise((resolve) => {
+            new Promise((resolve, reject) => {
                 recorder.onstop = () => {
                     const reader = new FileReader();
+                    reader.onerror = () => reject(reader.error ?? new Error("the film cannot be read"));
                     reader.onload = () => resolve(String(reader.result).split(",")[1]!);
                     reader.readAsDataURL(new Blob(chunks));
                 };

@@ -38,6 +38,7 @@ type Frame = {
     stored?: { key: string; seq: number };
     ping?: object;
 };
+/** `ask` rejects once the connection is closed, also what was asked before. */
 type Line = { ask(command: object): Promise<Frame>; close(): void };
 
 declare global {
@@ -70,26 +71,33 @@ function install(password: string): void {
     ) =>
         new Promise<Line>((resolve, reject) => {
             const socket = new WebSocket(`${location.origin.replace(/^http/, "ws")}/ws`, ["posthouse.v1.json"]);
-            const asked = new Map<number, (answer: Frame) => void>();
+            const asked = new Map<
+                number,
+                { settle: (answer: Frame) => void; reject: (error: Error) => void }
+            >();
+            let closed: Error | undefined;
             let lastId = 0;
             const line: Line = {
                 ask: (command) =>
-                    new Promise((settle) => {
+                    new Promise((settle, reject) => {
+                        // A socket that is closed takes what is sent, and nothing comes of it.
+                        if (closed) return reject(closed);
                         lastId += 1;
-                        asked.set(lastId, settle);
+                        asked.set(lastId, { settle, reject });
                         socket.send(JSON.stringify({ id: lastId, ...command }));
                     }),
                 close: () => socket.close(),
             };
-            socket.onopen = async () => {
-                const { error } = await line.ask({ connect: { token, device: crypto.randomUUID() } });
-                if (error) reject(new Error(`connect: ${error.code}: ${error.detail}`));
-                else resolve(line);
-            };
+            socket.onopen = () =>
+                line.ask({ connect: { token, device: crypto.randomUUID() } }).then(({ error }) => {
+                    if (error) reject(new Error(`connect: ${error.code}: ${error.detail}`));
+                    else resolve(line);
+                }, reject);
             socket.onclose = ({ code, reason }) => {
-                const error = { code: `closed ${code}`, detail: reason };
-                reject(new Error(`${error.code}: ${reason}`));
-                for (const settle of asked.values()) settle({ error });
+                closed = new Error(`the connection was closed: ${code} ${reason}`);
+                reject(closed);
+                for (const { reject } of asked.values()) reject(closed);
+                asked.clear();
             };
             socket.onmessage = ({ data }: MessageEvent<string>) => {
                 // Each line gets what all of them send, and has no use for it.
@@ -98,7 +106,7 @@ function install(password: string): void {
                 if (frame.ping) return socket.send('{"pong":{}}');
                 if (frame.stored) onStored(frame.stored);
                 if (frame.id === undefined) return;
-                asked.get(frame.id)?.(frame);
+                asked.get(frame.id)?.settle(frame);
                 asked.delete(frame.id);
             };
         });

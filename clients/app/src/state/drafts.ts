@@ -10,6 +10,9 @@ const MAX_SHARED_BYTES = 4_096;
 
 const EMPTY: Draft = { body: "" };
 
+/** A draft on its way to the messenger: whether another one follows it, and what came of the chat meanwhile. */
+type Sharing = { isOutdated: boolean; came?: socket.OwnChatState };
+
 export class Drafts extends Source {
     readonly #identity: Pick<Identity, "updateOwnState">;
     readonly #kept: Kept;
@@ -18,6 +21,7 @@ export class Drafts extends Source {
     readonly #timers = new Map<string, ReturnType<typeof setTimeout>>();
     /** Chats of which the messenger has a draft. */
     readonly #shared = new Set<string>();
+    readonly #sharing = new Map<string, Sharing>();
     /** What another tab of this browser is to show, too. */
     onChange: (chat: string, draft: Draft) => void = () => undefined;
 
@@ -61,16 +65,12 @@ export class Drafts extends Source {
 
     /** Takes what the messenger has, unless the user is typing here. */
     take(chat: string, own: socket.OwnChatState): void {
-        const { draft } = own;
-        if (draft) this.#shared.add(chat);
+        if (own.draft) this.#shared.add(chat);
         else if (!this.#shared.delete(chat)) return;
-        if (this.#timers.has(chat)) return;
-        this.#here(
-            chat,
-            draft
-                ? { body: draft.body, ...(draft.reply_to !== undefined && { replyTo: draft.reply_to }) }
-                : EMPTY,
-        );
+        const sharing = this.#sharing.get(chat);
+        // It may be of before what is on its way: a draft that was just sent would stand in the field again.
+        if (sharing) sharing.came = own;
+        else this.#adopt(chat, own);
     }
 
     /** Shows what is written in another tab of this browser, which keeps it and shares it. */
@@ -79,6 +79,16 @@ export class Drafts extends Source {
         this.#timers.delete(chat);
         this.#set(chat, draft);
         this.changed("at once");
+    }
+
+    #adopt(chat: string, { draft }: socket.OwnChatState): void {
+        if (this.#timers.has(chat)) return;
+        this.#here(
+            chat,
+            draft
+                ? { body: draft.body, ...(draft.reply_to !== undefined && { replyTo: draft.reply_to }) }
+                : EMPTY,
+        );
     }
 
     #set(chat: string, draft: Draft): void {
@@ -95,14 +105,29 @@ export class Drafts extends Source {
         this.changed("at once");
     }
 
+    /** Shares a draft behind the one of before: of two on their way the messenger might keep the older one. */
     #share(chat: string): void {
         this.#timers.delete(chat);
+        const sharing = this.#sharing.get(chat);
+        if (sharing) sharing.isOutdated = true;
+        else void this.#send(chat);
+    }
+
+    async #send(chat: string): Promise<void> {
         const { body, replyTo } = this.get(chat);
         if (body === "" && !this.#shared.has(chat)) return;
         if (new TextEncoder().encode(body).length > MAX_SHARED_BYTES) return;
         const draft = { body, ...(replyTo !== undefined && { reply_to: replyTo }) };
+        const sharing: Sharing = { isOutdated: false };
+        this.#sharing.set(chat, sharing);
         // Without a connection it is in this browser, and the next change shares it.
-        this.#identity.updateOwnState(chat, { draft }).catch(() => undefined);
+        const kept = await this.#identity.updateOwnState(chat, { draft }).catch(() => undefined);
+        this.#sharing.delete(chat);
+        // What says so to all devices may come later, and the draft be empty by then.
+        if (kept && body !== "") this.#shared.add(chat);
+        const { isOutdated, came } = sharing;
+        if (isOutdated) return this.#send(chat);
+        if (came && (!kept || came.version > kept.version)) this.#adopt(chat, came);
     }
 }
 

@@ -1,5 +1,6 @@
 // Of what the user is notified, when, and where: by pushes and mails while no device of theirs takes messages, and by a page that is not seen.
 import { CallError, type Identity, type notification, type socket } from "@posthouse/client";
+import { Reading } from "../shared/reading";
 import { Source } from "../shared/source";
 
 export type Preferences = notification.NotificationPreferences;
@@ -13,6 +14,8 @@ export class Notices extends Source {
     channels: notification.NotificationChannels | undefined;
     subscriptions: readonly Subscription[] = [];
     readonly #identity: Pick<Identity, "call">;
+    readonly #wishes = new Reading((isNewest) => this.#readPreferences(isNewest));
+    readonly #all = new Reading((isNewest) => this.#readAll(isNewest));
 
     constructor(identity: Pick<Identity, "call">) {
         super();
@@ -20,14 +23,8 @@ export class Notices extends Source {
     }
 
     /** Fetches what the user wants, if it can be. */
-    async loadPreferences(): Promise<void> {
-        try {
-            this.preferences = await this.#identity.call("GET", `${PATH}/preferences`);
-            this.changed();
-        } catch (error) {
-            // What was known is the best guess.
-            if (!(error instanceof CallError)) throw error;
-        }
+    loadPreferences(): Promise<void> {
+        return this.#wishes.again();
     }
 
     /** Returns whether the user wants to be notified of a message at this time: of any, as long as it is not known. */
@@ -41,22 +38,13 @@ export class Notices extends Source {
     }
 
     /** Fetches all of it. Throws a `CallError`. */
-    async load(): Promise<void> {
-        const get = <T>(what: string) => this.#identity.call<T>("GET", `${PATH}/${what}`);
-        const [preferences, channels, page] = await Promise.all([
-            get<Preferences>("preferences"),
-            get<notification.NotificationChannels>("channels"),
-            get<notification.Page_Subscription>("subscriptions"),
-        ]);
-        this.preferences = preferences;
-        this.channels = channels;
-        this.subscriptions = page.items;
-        this.changed();
+    load(): Promise<void> {
+        return this.#all.again();
     }
 
     async set(preferences: Preferences): Promise<void> {
         this.preferences = await this.#identity.call("PUT", `${PATH}/preferences`, preferences);
-        this.changed();
+        this.#isChanged();
     }
 
     /** Adds an endpoint, an address or a number; the same one again sends its mail or its code again. A new webhook comes with its secret. */
@@ -66,7 +54,7 @@ export class Notices extends Source {
         const { secret: _, ...shown } = added;
         const others = this.subscriptions.filter(({ id }) => id !== added.id);
         this.subscriptions = [...others, shown];
-        this.changed();
+        this.#isChanged();
         return added;
     }
 
@@ -76,12 +64,43 @@ export class Notices extends Source {
         this.subscriptions = this.subscriptions.map((known) =>
             known.id === id ? { ...known, confirmed: true } : known,
         );
-        this.changed();
+        this.#isChanged();
     }
 
     async remove(id: string): Promise<void> {
         await this.#identity.call("DELETE", `${PATH}/subscriptions/${id}`);
         this.subscriptions = this.subscriptions.filter((known) => known.id !== id);
+        this.#isChanged();
+    }
+
+    #isChanged(): void {
+        for (const reading of [this.#wishes, this.#all]) reading.outdate();
+        this.changed();
+    }
+
+    async #readPreferences(isNewest: () => boolean): Promise<void> {
+        try {
+            const preferences: Preferences = await this.#identity.call("GET", `${PATH}/preferences`);
+            if (!isNewest()) return;
+            this.preferences = preferences;
+            this.changed();
+        } catch (error) {
+            // What was known is the best guess.
+            if (!(error instanceof CallError)) throw error;
+        }
+    }
+
+    async #readAll(isNewest: () => boolean): Promise<void> {
+        const get = <T>(what: string) => this.#identity.call<T>("GET", `${PATH}/${what}`);
+        const [preferences, channels, page] = await Promise.all([
+            get<Preferences>("preferences"),
+            get<notification.NotificationChannels>("channels"),
+            get<notification.Page_Subscription>("subscriptions"),
+        ]);
+        if (!isNewest()) return;
+        this.preferences = preferences;
+        this.channels = channels;
+        this.subscriptions = page.items;
         this.changed();
     }
 }

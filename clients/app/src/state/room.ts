@@ -33,6 +33,8 @@ export class Room extends Source {
     /** The first entry that the user reads. */
     #begin = 1;
     #isFetching = false;
+    /** Where the reader is on the way to, while its page is fetched. */
+    #going: { seq: number; arrived: Promise<boolean> } | undefined;
 
     constructor(
         readonly chat: string,
@@ -125,24 +127,23 @@ export class Room extends Source {
         this.#trim(() => this.#shown.keepLast(MAX_ENTRIES));
     }
 
-    /** Goes to an entry: to a page around it where it is not here. Returns whether it is here then. */
+    /** Goes to an entry: to a page around it where it is not here. Returns whether it is here then. Who goes elsewhere meanwhile stays there. */
     async goTo(seq: number): Promise<boolean> {
-        if (this.#shown.get(seq)) return true;
+        if (this.#shown.get(seq)) {
+            this.#going = undefined;
+            return true;
+        }
         if (this.#live.get(seq)) {
             this.toEnd();
             return true;
         }
-        const page = await this.#page({ around: seq });
-        const first = page?.messages[0];
-        if (!page || !first) return false;
-        this.#shown = new Stretch(this.#user, first.seq, page.messages);
-        this.#join();
-        this.changed();
-        return this.#shown.get(seq) !== undefined;
+        if (this.#going?.seq !== seq) this.#going = { seq, arrived: this.#fetchAround(seq) };
+        return this.#going.arrived;
     }
 
     /** Goes to the newest entries. */
     toEnd(): void {
+        this.#going = undefined;
         if (this.isAtEnd) return;
         this.#shown = this.#live;
         this.changed();
@@ -153,6 +154,21 @@ export class Room extends Source {
         this.#live.expire(nowMs);
         if (!this.isAtEnd) this.#shown.expire(nowMs);
         this.changed();
+    }
+
+    async #fetchAround(seq: number): Promise<boolean> {
+        const page = await this.#page({ around: seq });
+        const first = page?.messages[0];
+        // An older page does not take the reader away from where they went since.
+        if (this.#going?.seq === seq) {
+            this.#going = undefined;
+            if (page && first) {
+                this.#shown = new Stretch(this.#user, first.seq, page.messages);
+                this.#join();
+                this.changed();
+            }
+        }
+        return this.#shown.get(seq) !== undefined;
     }
 
     /** In a step of its own: a list keeps its place over a change at one of its ends, and not at both. */

@@ -7,10 +7,14 @@ export type Text = string | Partial<Record<Intl.LDMLPluralRule, string>>;
 export type Key = keyof typeof en;
 export type Values = Record<string, string | number>;
 
+/** Loads the texts of a language, by the path of its file. */
+export type Languages<K extends string> = Record<string, () => Promise<Record<K, Text>>>;
+
 /** Those that are loaded when they are chosen. English is always there: it has the texts that another one lacks. */
-const LANGUAGES = import.meta.glob<Record<Key, Text>>(["./languages/*.json", "!./languages/en.json"], {
-    import: "default",
-});
+const LANGUAGES: Languages<Key> = import.meta.glob<Record<Key, Text>>(
+    ["./languages/*.json", "!./languages/en.json"],
+    { import: "default" },
+);
 
 /** Tags of the languages that there are, by their files. */
 export const LANGUAGE_TAGS: readonly string[] = [
@@ -50,9 +54,10 @@ export class Texts<K extends string = Key> {
         this.#list = new Intl.ListFormat(language);
     }
 
-    static async load(language: string): Promise<Texts> {
-        const load = LANGUAGES[`./languages/${language}.json`];
-        return new Texts(load ? language : "en", load ? await load() : en);
+    /** Loads a language. One that does not come, as without a connection, is English until the next load. */
+    static async load(language: string, languages = LANGUAGES): Promise<Texts> {
+        const texts = await languages[`./languages/${language}.json`]?.().catch(() => undefined);
+        return texts ? new Texts(language, texts) : new Texts("en", en);
     }
 
     get direction(): "ltr" | "rtl" {

@@ -3,7 +3,7 @@ import type { socket } from "@posthouse/client";
 import { useEffect, useMemo, useState, type ReactNode } from "react";
 import { thumbHashToDataURL } from "thumbhash";
 import { usePage, useText, useWorkspace } from "./context";
-import { Icon } from "./parts";
+import { errorOf, Icon } from "./parts";
 
 type Attachment = socket.Attachment;
 
@@ -58,6 +58,7 @@ function Picture({
     tabIndex,
 }: Attachment & { tabIndex: number }): ReactNode {
     const t = useText();
+    const { say } = usePage();
     const { files } = useWorkspace();
     const link = useLink(file, has_thumbnail ? "thumbnail" : "content");
     const scale = Math.min(1, MAX_WIDTH / width, MAX_HEIGHT / height);
@@ -69,7 +70,10 @@ function Picture({
     };
     const open = () =>
         // A link may be over by now: the one that is opened is fetched with the click.
-        void files.links(file).then(({ content }) => window.open(content, "_blank", "noopener"));
+        void files.links(file).then(
+            ({ content }) => void window.open(content, "_blank", "noopener"),
+            (error: unknown) => say(t(errorOf(error).key)),
+        );
     return (
         <button
             type="button"

@@ -128,6 +128,7 @@ function Mark({ icon, label }: { icon: IconName; label: string }): ReactNode {
 /** What stands below the name: who is typing, a draft, or the last message. */
 function Preview({ chat }: { chat: ChatState }): ReactNode {
     const t = useText();
+    const { texts } = usePage();
     const { users, drafts, user } = useWorkspace();
     useSource(drafts);
     const nameOf = useUserName();
@@ -140,7 +141,7 @@ function Preview({ chat }: { chat: ChatState }): ReactNode {
     if (typing.length > 0)
         return (
             <span className="preview typing">
-                {t("typing", { count: typing.length, names: typing.map(nameOf).join(", ") })}
+                {t("typing", { count: typing.length, names: texts.list(typing.slice(0, 3).map(nameOf)) })}
             </span>
         );
     if (draft.body.trim() !== "") {

@@ -327,7 +327,9 @@ function UploadItem({ chat, upload }: { chat: string; upload: Upload }): ReactNo
     return (
         <li data-state={state}>
             {preview ? <img src={preview} alt="" /> : <Icon name="file" />}
-            <bdi className="file-name">{name}</bdi>
+            <bdi id={`upload-${id}`} className="file-name">
+                {name}
+            </bdi>
             {state === "sending" && (
                 <progress max={size || 1} value={sentBytes} aria-label={t("uploading", { name })} />
             )}
@@ -336,7 +338,7 @@ function UploadItem({ chat, upload }: { chat: string; upload: Upload }): ReactNo
                 <span role="alert">{t(refusal ? `refusal.${refusal}` : "fileRefused")}</span>
             )}
             {state === "failed" && (
-                <button type="button" onClick={() => files.retry(chat, id)}>
+                <button type="button" aria-describedby={`upload-${id}`} onClick={() => files.retry(chat, id)}>
                     {t("tryAgain")}
                 </button>
             )}

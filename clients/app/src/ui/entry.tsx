@@ -5,6 +5,7 @@ import { href } from "../place";
 import type { ChatState } from "../state/chats";
 import type { Room } from "../state/room";
 import type { Sending } from "../state/sends";
+import { copy } from "../shared/clipboard";
 import { useSource } from "../shared/source";
 import { Markup, plainText } from "../text/markup";
 import { callsOfMessage } from "../text/mentions";
@@ -71,11 +72,8 @@ function TextEntry({ chat, room, message, isFollowUp, isActive, isTabbable, onAc
         message.mentions_all === true ||
         message.mentions_here === true ||
         message.mentions?.includes(user) === true;
-    const copy = (text: string) =>
-        void navigator.clipboard.writeText(text).then(
-            () => say(t("copied")),
-            () => say(t("notCopied")),
-        );
+    const copyOut = (text: string) =>
+        void copy(text).then((isThere) => say(t(isThere ? "copied" : "notCopied")));
     // Who went here by the keyboard or by a link is here.
     useEffect(() => {
         const row = ref.current;
@@ -224,13 +222,13 @@ function TextEntry({ chat, room, message, isFollowUp, isActive, isTabbable, onAc
                                 message.body !== "" && {
                                     label: t("copyText"),
                                     icon: "file",
-                                    onChosen: () => copy(message.body),
+                                    onChosen: () => copyOut(message.body),
                                 },
                                 {
                                     label: t("copyLink"),
                                     icon: "link",
                                     onChosen: () =>
-                                        copy(
+                                        copyOut(
                                             `${location.origin}/${href({ chat: chat.chat, at: message.seq })}`,
                                         ),
                                 },

@@ -1,7 +1,8 @@
 // The invite links of a group, and who asks to come in.
 import { groups, type chat } from "@posthouse/client";
-import { useEffect, useRef, useState, type ReactNode } from "react";
+import { useEffect, useId, useRef, useState, type ReactNode } from "react";
 import { href } from "../place";
+import { copy } from "../shared/clipboard";
 import { UserAvatar } from "./avatar";
 import { usePage, useText, useWorkspace } from "./context";
 import { useUserName } from "./names";
@@ -32,6 +33,7 @@ export function InvitesOf({ chat: id }: { chat: string }): ReactNode {
     const [requests, setRequests] = useState<chat.JoinRequest[]>([]);
     const [made, setMade] = useState<{ invite: string; address: string }>();
     const heading = useRef<HTMLHeadingElement>(null);
+    const base = useId();
     const { isBusy, error, run } = useCall();
     const load = async () => {
         const [links, asking] = await Promise.all([
@@ -104,9 +106,8 @@ export function InvitesOf({ chat: id }: { chat: string }): ReactNode {
                         <button
                             type="button"
                             onClick={() =>
-                                void navigator.clipboard.writeText(made.address).then(
-                                    () => say(t("copied")),
-                                    () => say(t("notCopied")),
+                                void copy(made.address).then((isThere) =>
+                                    say(t(isThere ? "copied" : "notCopied")),
                                 )
                             }
                         >
@@ -149,7 +150,7 @@ export function InvitesOf({ chat: id }: { chat: string }): ReactNode {
                 <ul className="sessions">
                     {invites?.map((invite) => (
                         <li key={invite.invite_id}>
-                            <span>
+                            <span id={`${base}-${invite.invite_id}`}>
                                 {t("invites.madeBy", {
                                     name: nameOf(invite.made_by),
                                     when: texts.short(invite.created_at_ms, Date.now()),
@@ -166,6 +167,7 @@ export function InvitesOf({ chat: id }: { chat: string }): ReactNode {
                             <button
                                 type="button"
                                 className="danger"
+                                aria-describedby={`${base}-${invite.invite_id}`}
                                 disabled={isBusy}
                                 onClick={() =>
                                     run(async () => {

@@ -1,7 +1,8 @@
 // The members of a group, with what the user may do about them.
 import { groups, type chat, type search } from "@posthouse/client";
-import { useEffect, useState, type ReactNode } from "react";
+import { useState, type ReactNode } from "react";
 import { go, href } from "../place";
+import { useRead } from "../shared/call";
 import { useSource } from "../shared/source";
 import { UserAvatar } from "./avatar";
 import { Confirm } from "./confirm";
@@ -20,16 +21,15 @@ export function Members({ chat: id, onClose }: { chat: string; onClose: () => vo
     const { users, user } = workspace;
     useSource(users);
     const nameOf = useUserName();
-    const [members, setMembers] = useState<chat.ChatMember[]>();
     const [chosen, setChosen] = useState<search.FoundUser[]>([]);
     const [refused, setRefused] = useState<string[]>([]);
     const [heir, setHeir] = useState<string>();
     const { isBusy, error, run } = useCall();
     const role = state?.role ?? "member";
     const manages = state !== undefined && managesChat(state);
-    const load = async () => setMembers(await workspace.members(id));
     // The count changes with every member who comes or goes, by whichever device, and the role when it is given away.
-    useEffect(() => run(load), [workspace, id, state?.member_count, role]);
+    const read = useRead(() => workspace.members(id), [workspace, id, state?.member_count, role]);
+    const { value: members, reload } = read;
 
     const add = async () => {
         const added = await workspace.addMembers(
@@ -38,18 +38,18 @@ export function Members({ chat: id, onClose }: { chat: string; onClose: () => vo
         );
         setRefused(added.refused.map(({ user_id }) => user_id));
         setChosen([]);
-        await load();
+        await reload();
     };
     const give = async (member: string, to: chat.Role) => {
         await groups.setRole(workspace.identity, id, member, to);
         say(t("role.given", { name: nameOf(member), role: t(`role.${to}`) }));
-        await load();
+        await reload();
     };
     const actions = (member: chat.ChatMember): Array<MenuItem | false> => {
         if (member.user_id === user) return [];
         const remove = async () => {
             await workspace.removeMember(id, member.user_id);
-            await load();
+            await reload();
         };
         return [
             ...rolesToGive(role, member.role).map((to): MenuItem => ({
@@ -94,7 +94,7 @@ export function Members({ chat: id, onClose }: { chat: string; onClose: () => vo
                     {t("notAdded", { names: texts.list(refused.map(nameOf)) })}
                 </p>
             )}
-            <ErrorText error={error} />
+            <ErrorText error={error ?? read.error} />
             <ul className="users" aria-busy={members === undefined}>
                 {members?.map((member) => {
                     const { user_id, role } = member;

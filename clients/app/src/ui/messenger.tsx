@@ -26,6 +26,7 @@ const NotificationSettings = lazy(() => import("./notification-settings"));
 const Scheduled = lazy(() => import("./scheduled"));
 const UserPanel = lazy(() => import("./user-panel"));
 
+/** A panel is of one chat, one user or one link: of another one it begins anew, with nothing of the former in it. */
 export function Messenger({ onSignOut }: { onSignOut: () => Promise<void> }): ReactNode {
     const t = useText();
     const place = usePlace();
@@ -70,7 +71,7 @@ export function Messenger({ onSignOut }: { onSignOut: () => Promise<void> }): Re
             {panel === "new" && <NewChat onClose={closePanel} />}
             {panel === "search" && <Search onClose={closePanel} />}
             {panel === "members" && place.chat !== undefined && (
-                <Members chat={place.chat} onClose={closePanel} />
+                <Members key={place.chat} chat={place.chat} onClose={closePanel} />
             )}
             {panel === "pins" && place.chat !== undefined && (
                 <PinsPanel chat={place.chat} onClose={closePanel} />
@@ -82,7 +83,7 @@ export function Messenger({ onSignOut }: { onSignOut: () => Promise<void> }): Re
             )}
             {place.invite !== undefined && (
                 <Later title={t("join.title")} onClose={closePanel}>
-                    <Join code={place.invite} />
+                    <Join key={place.invite} code={place.invite} />
                 </Later>
             )}
             {panel === "contacts" && (
@@ -92,22 +93,22 @@ export function Messenger({ onSignOut }: { onSignOut: () => Promise<void> }): Re
             )}
             {panel === "user" && user !== undefined && (
                 <Later title={t("user.title")} onClose={closePanel}>
-                    <UserPanel user={user} onClose={closePanel} />
+                    <UserPanel key={user} user={user} onClose={closePanel} />
                 </Later>
             )}
             {panel === "about" && place.chat !== undefined && (
                 <Later title={t("about.title")} onClose={closePanel}>
-                    <AboutChat chat={place.chat} onClose={closePanel} />
+                    <AboutChat key={place.chat} chat={place.chat} onClose={closePanel} />
                 </Later>
             )}
             {panel === "invites" && place.chat !== undefined && (
                 <Later title={t("invites.title")} onClose={closePanel}>
-                    <Invites chat={place.chat} onClose={closePanel} />
+                    <Invites key={place.chat} chat={place.chat} onClose={closePanel} />
                 </Later>
             )}
             {panel === "scheduled" && place.chat !== undefined && (
                 <Later title={t("scheduled.title")} onClose={closePanel}>
-                    <Scheduled chat={place.chat} onClose={closePanel} />
+                    <Scheduled key={place.chat} chat={place.chat} onClose={closePanel} />
                 </Later>
             )}
         </div>

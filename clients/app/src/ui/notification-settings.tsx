@@ -1,6 +1,8 @@
 // Of what the user is notified, when, and where: in browsers, at a server of theirs, by mail and by text message.
 import type { notification } from "@posthouse/client";
-import { useEffect, useId, useState, type ReactNode } from "react";
+import { useId, useState, type ReactNode } from "react";
+import { useRead } from "../shared/call";
+import { copy } from "../shared/clipboard";
 import type { Preferences, Subscription } from "../state/notices";
 import { useSource } from "../shared/source";
 import { usePage, useText, useWorkspace } from "./context";
@@ -19,11 +21,10 @@ export default function NotificationSettings({ onClose }: { onClose: () => void 
     const { notices, push } = useWorkspace();
     const { preferences } = useSource(notices);
     const { own } = useSource(push);
-    const { error, run } = useCall();
     const hasService = config.services.includes("notification");
-    useEffect(() => {
-        if (hasService) run(() => notices.load());
-        // A panel that is opened again looks again, and this browser may come or go meanwhile.
+    // A panel that is opened again looks again, and this browser may come or go meanwhile.
+    const { error } = useRead(async () => {
+        if (hasService) await notices.load();
     }, [notices, hasService, own]);
     return (
         <Dialog title={t("notices.title")} onClose={onClose}>
@@ -320,13 +321,8 @@ function Secret({ name, secret }: { name: string; secret: string }): ReactNode {
             <div className="row">
                 <button
                     type="button"
-                    onClick={() =>
-                        void navigator.clipboard.writeText(secret).then(
-                            () => setIsCopied(true),
-                            // It stands there to be copied by hand.
-                            () => undefined,
-                        )
-                    }
+                    // It stands there to be copied by hand.
+                    onClick={() => void copy(secret).then(setIsCopied)}
                 >
                     {t("notices.copy")}
                 </button>

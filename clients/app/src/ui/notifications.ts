@@ -63,9 +63,10 @@ function useNews(): void {
                 renotify: true,
                 icon: "/app/icon-192.png",
             };
-            void onceInBrowser(`${id}/${seq}`, () =>
+            // What the browser does not show, as where it wants a worker for it, stands in the list.
+            onceInBrowser(`${id}/${seq}`, () =>
                 installed.show(title, { ...options, data: { chat: id, seq } }),
-            );
+            ).catch(() => undefined);
         };
     });
     useEffect(() => {

@@ -1,6 +1,7 @@
 // What the user has scheduled in a chat: to change, to send at once, or to call off.
 import type { chat } from "@posthouse/client";
-import { useEffect, useState, type ReactNode } from "react";
+import { useId, useState, type ReactNode } from "react";
+import { useRead } from "../shared/call";
 import { useSource } from "../shared/source";
 import { usePage, useText, useWorkspace } from "./context";
 import { isPossible, MomentField } from "./moment-field";
@@ -13,10 +14,7 @@ export default function Scheduled({ chat: id, onClose }: { chat: string; onClose
     const { identity } = workspace;
     // Each change of one of them is a new version, by whichever device.
     const version = useSource(workspace.chats).get(id)?.own.version;
-    const [messages, setMessages] = useState<chat.ScheduledMessage[]>();
-    const { error, run } = useCall();
-    const load = async () => setMessages(await identity.scheduled(id));
-    useEffect(() => run(load), [identity, id, version]);
+    const { value: messages, error, reload } = useRead(() => identity.scheduled(id), [identity, id, version]);
     return (
         <Dialog title={t("scheduled.title")} onClose={onClose}>
             <ErrorText error={error} />
@@ -24,7 +22,7 @@ export default function Scheduled({ chat: id, onClose }: { chat: string; onClose
             <ul className="scheduled" aria-busy={messages === undefined}>
                 {messages?.map((message) => (
                     <li key={message.key}>
-                        <Item message={message} onChanged={load} />
+                        <Item message={message} onChanged={reload} />
                     </li>
                 ))}
             </ul>
@@ -41,6 +39,7 @@ function Item({ message, onChanged }: ItemProps): ReactNode {
     const [isEdited, setIsEdited] = useState(false);
     const { isBusy, error, run } = useCall();
     const { chat_id, key, body, send_at_ms, put_off_until_ms, refused } = message;
+    const id = useId();
     const act = (call: () => Promise<unknown>) =>
         run(async () => {
             await call();
@@ -48,7 +47,9 @@ function Item({ message, onChanged }: ItemProps): ReactNode {
         });
     return (
         <>
-            <p dir="auto">{body}</p>
+            <p id={id} dir="auto">
+                {body}
+            </p>
             <p className="hint">
                 <time dateTime={new Date(send_at_ms).toISOString()}>{texts.date(send_at_ms)}</time>
                 {put_off_until_ms != null &&
@@ -74,11 +75,17 @@ function Item({ message, onChanged }: ItemProps): ReactNode {
                 />
             ) : (
                 <div className="row">
-                    <button type="button" disabled={isBusy} onClick={() => setIsEdited(true)}>
+                    <button
+                        type="button"
+                        aria-describedby={id}
+                        disabled={isBusy}
+                        onClick={() => setIsEdited(true)}
+                    >
                         {t("edit")}
                     </button>
                     <button
                         type="button"
+                        aria-describedby={id}
                         disabled={isBusy}
                         onClick={() => act(() => identity.sendScheduled(chat_id, key))}
                     >
@@ -87,6 +94,7 @@ function Item({ message, onChanged }: ItemProps): ReactNode {
                     <button
                         type="button"
                         className="danger"
+                        aria-describedby={id}
                         disabled={isBusy}
                         onClick={() => act(() => identity.cancelScheduled(chat_id, key))}
                     >

@@ -1,6 +1,6 @@
 // Settings of this browser and of the account.
 import type { auth } from "@posthouse/client";
-import { lazy, Suspense, useEffect, useState, type ReactNode } from "react";
+import { lazy, Suspense, useEffect, useId, useState, type ReactNode } from "react";
 import { go, usePlace } from "../place";
 import { THEMES, type Theme } from "../preferences";
 import { useSource } from "../shared/source";
@@ -109,6 +109,7 @@ function Sessions(): ReactNode {
     const workspace = useWorkspace();
     const [sessions, setSessions] = useState<auth.AuthSession[]>([]);
     const { isBusy, error, run } = useCall();
+    const id = useId();
     const load = async () => setSessions(await workspace.sessions());
     useEffect(() => run(load), [workspace]);
     return (
@@ -118,7 +119,7 @@ function Sessions(): ReactNode {
             <ul className="sessions">
                 {sessions.map(({ session_id, is_current, started_at_ms, last_used_at_ms }) => (
                     <li key={session_id}>
-                        <span>
+                        <span id={`${id}-${session_id}`}>
                             {is_current
                                 ? t("thisSession")
                                 : t("sessionUsed", { when: texts.ago(last_used_at_ms, Date.now()) })}{" "}
@@ -127,6 +128,7 @@ function Sessions(): ReactNode {
                         {!is_current && (
                             <button
                                 type="button"
+                                aria-describedby={`${id}-${session_id}`}
                                 disabled={isBusy}
                                 onClick={() =>
                                     run(async () => {

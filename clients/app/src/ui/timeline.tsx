@@ -139,17 +139,22 @@ export function Timeline({ chat, at, onArrived, act }: Props): ReactNode {
         return () => void (isCurrent = false);
     }, [at, room, room.state, shown, onArrived]);
 
+    const goToEnd = useCallback(() => {
+        // A message that is still fetched would take the reader away again.
+        if (at !== undefined) onArrived(true);
+        isStuck.current = true;
+        room.toEnd();
+        toEnd();
+    }, [at, onArrived, room, toEnd]);
+
     // What the user has just sent is seen, wherever they were.
     const sentCount = useRef(sends.textsOf(chat.chat).length);
     useEffect(() => {
         const count = sends.textsOf(chat.chat).length;
         const isNew = count > sentCount.current;
         sentCount.current = count;
-        if (!isNew) return;
-        isStuck.current = true;
-        room.toEnd();
-        toEnd();
-    }, [sends, sends.version, room, chat.chat, toEnd]);
+        if (isNew) goToEnd();
+    }, [sends, sends.version, chat.chat, goToEnd]);
 
     const move = (event: KeyboardEvent) => {
         const steps: Record<string, number> = {
@@ -219,15 +224,7 @@ export function Timeline({ chat, at, onArrived, act }: Props): ReactNode {
                 )}
             </VList>
             {isFar && (
-                <button
-                    type="button"
-                    className="to-end"
-                    onClick={() => {
-                        isStuck.current = true;
-                        room.toEnd();
-                        toEnd();
-                    }}
-                >
+                <button type="button" className="to-end" onClick={goToEnd}>
                     <Icon name="down" />
                     <span className="visually-hidden">{t("toNewest")}</span>
                     {chat.watermarks.unread > 0 && (

@@ -198,6 +198,37 @@ test("a shadow run is looked at until it has ended, over a fault, and not after 
     expect(service.of(`GET ${path}`)).toHaveLength(3);
 });
 
+test("a shadow run that is begun while its set is looked at stays", async () => {
+    const figures = { caught: 0, deletions: 0, reports: 0, sanctions: 0, rules: [] };
+    const begun = {
+        rule_set: SET.id,
+        days: 7,
+        state: "running",
+        judged: 0,
+        started_at_ms: 0,
+        samples: [],
+        figures,
+    };
+    let come: () => void = () => undefined;
+    const late = new Promise<void>((resolve) => (come = resolve));
+    const path = `/api/moderation/rule-sets/${SET.id}`;
+    const { admin: console } = admin({
+        [`GET ${path}/figures`]: figures,
+        // It had none when it was asked for.
+        [`GET ${path}/shadow`]: async () => {
+            await late;
+            throw refusal("not_found");
+        },
+        [`POST ${path}/shadow`]: begun,
+    });
+    const looked = console.rules.look(SET.id);
+    await console.rules.beginRun(SET.id, 7);
+    come();
+    await looked;
+    expect(console.rules.run(SET.id)).toEqual(begun);
+    expect(console.rules.figures(SET.id)).toEqual(figures);
+});
+
 test("an export has every page, and half of a list is none", async () => {
     const { admin: console, service } = admin({
         "GET /api/moderation/audit": ({ path }: { path: string }) =>

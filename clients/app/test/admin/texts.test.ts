@@ -22,6 +22,8 @@ test.each(Object.entries(FILES))("%s has every text, every plural and every valu
 test("a language without texts for the console reads English there", async () => {
     const texts = await loadAdminTexts("tlh");
     expect([texts.language, texts.of("screen.audit")]).toEqual(["en", "Audit log"]);
+    const away = { "./languages/admin/ru.json": () => Promise.reject(new TypeError("failed to fetch")) };
+    expect((await loadAdminTexts("ru", away)).language).toBe("en");
 });
 
 test("every text is used, and every one that a screen names is there", () => {

@@ -1,4 +1,4 @@
-// One cell that the user looks at: whether they may change it, and what they write.
+// One cell that the user looks at, and what they write.
 import { Source } from "../../../app/src/shared/source";
 import { paths } from "../api";
 import type { Edit, Target } from "./edit";
@@ -10,8 +10,6 @@ const VIEWS = new WeakMap<Session, Map<string, CellView>>();
 export class CellView extends Source implements Target {
     readonly kind = "cell";
     readonly path: string;
-    /** Whether the user may change cells, as far as it is known. */
-    mayPatch: boolean | undefined;
     /** What the user writes, until it is applied and closed, or given up. */
     edit: Edit | undefined;
 
@@ -36,14 +34,8 @@ export class CellView extends Source implements Target {
         return `mcell ${this.name}`;
     }
 
-    async readRights(): Promise<void> {
-        // The API server decides in any case.
-        this.mayPatch = await this.session.kubernetes.may("patch").catch(() => undefined);
-        this.changed();
-    }
-
-    refresh(): Promise<void> {
-        return this.session.refresh();
+    refreshAfterChange(): Promise<void> {
+        return this.session.refreshAfterChange();
     }
 
     setEdit(edit: Edit | undefined): void {

@@ -15,8 +15,8 @@ export type Target = {
     readonly resource: string;
     /** Whether applying creates it: nothing of its name may be there. */
     readonly isNew?: boolean;
-    /** Reads it again after it was applied. */
-    refresh(): Promise<void>;
+    /** Reads it, and the lists that have it, after it was applied. */
+    refreshAfterChange(): Promise<void>;
 };
 
 /** What applying would change, and of which resource. */
@@ -109,7 +109,7 @@ export class Edit extends Source {
             });
             this.text = this.#first = toYaml(manifestOf(applied));
             this.#set({ state: "applied", plan: undefined });
-            await this.target.refresh();
+            await this.target.refreshAfterChange();
         } catch (error) {
             this.#fail(error);
         }
@@ -140,7 +140,6 @@ export class Edit extends Source {
     }
 
     #fail(error: unknown): void {
-        this.target.session.notice(error);
         this.#set({ state: "writing", plan: undefined, error });
     }
 

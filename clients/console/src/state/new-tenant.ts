@@ -4,6 +4,7 @@ import compact from "../../../../examples/tenants/compact.yaml?raw";
 import production from "../../../../examples/tenants/production.yaml?raw";
 import { Source } from "../../../app/src/shared/source";
 import { paths } from "../api";
+import { CELL_NAME, NAMESPACE_NAME, TENANT_NAME } from "../names";
 import { Edit, type Target } from "./edit";
 import type { Session } from "./session";
 
@@ -18,7 +19,7 @@ export type Names = { namespace: string; name: string; cell: string };
 /** That of a session: who comes back finds what was being written. */
 const NEW = new WeakMap<Session, NewTenant>();
 
-const NAME = /^[a-z0-9]([a-z0-9-]{0,61}[a-z0-9])?$/;
+const RULES = { namespace: NAMESPACE_NAME, name: TENANT_NAME, cell: CELL_NAME } as const;
 
 export class NewTenant extends Source {
     names: Names;
@@ -39,7 +40,12 @@ export class NewTenant extends Source {
 
     /** Whether each of the names may be one. What Kubernetes and the operator take beyond it, the plan says. */
     get isNamed(): boolean {
-        return Object.values(this.names).every((name) => NAME.test(name));
+        return (Object.keys(RULES) as (keyof Names)[]).every((of) => RULES[of].test(this.names[of]));
+    }
+
+    /** Whether something is written that can be no name of this. */
+    isRefused(of: keyof Names): boolean {
+        return this.names[of] !== "" && !RULES[of].test(this.names[of]);
     }
 
     set(change: Partial<Pick<NewTenant, "names" | "example">>): void {
@@ -56,7 +62,7 @@ export class NewTenant extends Source {
         const target: Target = {
             ...{ session, path: paths.tenant(namespace, name), kind: "tenant", isNew: true },
             resource: `mt ${name} -n ${namespace}`,
-            refresh: () => session.refresh(),
+            refreshAfterChange: () => session.refreshAfterChange(),
         };
         this.edit = new Edit(target, named(EXAMPLES[example], names));
         this.changed("at once");

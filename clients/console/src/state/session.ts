@@ -1,6 +1,8 @@
 // A user who has signed in: who that is, and what of the installation they see. Lists are asked for again while the page is looked at.
+import { Reading } from "../../../app/src/shared/reading";
 import { Source } from "../../../app/src/shared/source";
 import { Kubernetes, paths, Refusal } from "../api";
+import { NAMESPACE_NAME } from "../names";
 import type { Cell, Tenant } from "../resources";
 
 /** A list is a few kilobytes for each tenant. */
@@ -22,21 +24,25 @@ export class Session extends Source {
     /** Those whose tenants are listed; absent where the user may list all. */
     namespaces: string[] | undefined;
     /** Namespaces whose tenants the user may not list, each with the refusal. */
-    readonly refused = new Map<string, Refusal>();
+    refused: ReadonlyMap<string, Refusal> = new Map();
+    /** Whether the user may change cells, as far as it is known: one right for all of them. */
+    mayPatchCells: boolean | undefined;
     /** When the lists were read last. */
     asOfMs = 0;
     /** Kubernetes does not take the token any more. */
     hasEnded = false;
     #timer: ReturnType<typeof setInterval> | undefined;
-    #refreshing: Promise<void> | undefined;
+    readonly #reading = new Reading((isNewest) => this.#read(isNewest));
 
     private constructor(
+        /** With the token that is in use. */
         public kubernetes: Kubernetes,
         readonly username: string,
         namespaces: string[] | undefined,
     ) {
         super();
         this.namespaces = namespaces;
+        this.#heed(kubernetes);
     }
 
     /** Signs in, and finds out what the user may list. Rejects when Kubernetes does not take the token, or does not answer. */
@@ -63,9 +69,10 @@ export class Session extends Source {
         const kubernetes = new Kubernetes(token);
         if ((await kubernetes.username()) !== this.username) throw new OtherUser();
         this.kubernetes = kubernetes;
+        this.#heed(kubernetes);
         this.hasEnded = false;
         this.changed();
-        await this.refresh();
+        await this.#reading.again();
     }
 
     /** Reads the lists again and again, until the returned function is called. */
@@ -81,68 +88,85 @@ export class Session extends Source {
         };
     }
 
-    /** Reads the lists. */
+    /** Reads the lists, or waits for the answer that is under way. */
     refresh(): Promise<void> {
-        this.#refreshing ??= this.#read().finally(() => (this.#refreshing = undefined));
-        return this.#refreshing;
+        return this.#reading.join();
+    }
+
+    /** Reads the lists as a change has left them: an answer that is under way may be of before it, and does not count any more. */
+    refreshAfterChange(): Promise<void> {
+        return this.#reading.again();
     }
 
     /** Shows the tenants of one namespace more. */
     async add(namespace: string): Promise<void> {
         if (this.namespaces === undefined || this.namespaces.includes(namespace)) return;
-        this.namespaces = [...this.namespaces, namespace].sort();
-        remember(this.namespaces);
-        // A list that is under way does not have it.
-        await this.#refreshing;
-        await this.refresh();
+        await this.#show([...this.namespaces, namespace].sort());
     }
 
     async remove(namespace: string): Promise<void> {
-        this.namespaces = this.namespaces?.filter((other) => other !== namespace);
-        if (this.namespaces) remember(this.namespaces);
-        await this.#refreshing;
-        await this.refresh();
+        if (this.namespaces === undefined) return;
+        await this.#show(this.namespaces.filter((other) => other !== namespace));
     }
 
-    /** Says that Kubernetes does not take the token any more, where that is what an error means. */
-    notice(error: unknown): void {
-        if (error instanceof Refusal && error.isSignedOut) {
+    /** Asks whether the user may change cells. The API server decides in any case. */
+    async readCellRights(): Promise<void> {
+        this.mayPatchCells = await this.kubernetes.may("patch").catch(() => undefined);
+        this.changed();
+    }
+
+    async #show(namespaces: string[]): Promise<void> {
+        this.namespaces = namespaces;
+        remember(namespaces);
+        this.changed();
+        await this.refreshAfterChange();
+    }
+
+    /** Ends the session with its token. An answer to one that was replaced meanwhile says nothing of it. */
+    #heed(kubernetes: Kubernetes): void {
+        kubernetes.onEnded = () => {
+            if (this.kubernetes !== kubernetes) return;
             this.hasEnded = true;
             this.changed();
-        }
+        };
     }
 
-    async #read(): Promise<void> {
+    async #read(isNewest: () => boolean): Promise<void> {
         const [tenants, cells] = await Promise.allSettled([
             this.#tenants(),
             this.kubernetes.list<Cell>(paths.cells()),
         ]);
-        this.tenants = taken(this.tenants, tenants);
+        if (!isNewest()) return;
+        if (tenants.status === "fulfilled") {
+            this.tenants = { value: tenants.value.found };
+            this.refused = tenants.value.refused;
+            this.asOfMs = Date.now();
+        } else this.tenants = taken(this.tenants, tenants);
         this.cells = taken(this.cells, cells);
-        if (tenants.status === "fulfilled") this.asOfMs = Date.now();
-        for (const answer of [tenants, cells]) if (answer.status === "rejected") this.notice(answer.reason);
         this.changed();
     }
 
-    async #tenants(): Promise<Tenant[]> {
+    async #tenants(): Promise<{ found: Tenant[]; refused: Map<string, Refusal> }> {
         const name = ({ metadata }: Tenant) => `${metadata.namespace}/${metadata.name}`;
         const byName = (one: Tenant, other: Tenant) => name(one).localeCompare(name(other));
-        if (this.namespaces === undefined)
-            return (await this.kubernetes.list<Tenant>(paths.tenants())).sort(byName);
+        const refused = new Map<string, Refusal>();
+        if (this.namespaces === undefined) {
+            const found = await this.kubernetes.list<Tenant>(paths.tenants());
+            return { found: found.sort(byName), refused };
+        }
         const namespaces = this.namespaces;
         const answers = await Promise.allSettled(
             namespaces.map((namespace) => this.kubernetes.list<Tenant>(paths.tenants(namespace))),
         );
-        this.refused.clear();
         const found: Tenant[] = [];
         for (const [at, answer] of answers.entries()) {
             if (answer.status === "fulfilled") found.push(...answer.value);
             else if (answer.reason instanceof Refusal && answer.reason.isForbidden)
-                this.refused.set(namespaces[at]!, answer.reason);
+                refused.set(namespaces[at]!, answer.reason);
             // One that is not answered would look like one without tenants.
             else throw answer.reason;
         }
-        return found.sort(byName);
+        return { found: found.sort(byName), refused };
     }
 }
 
@@ -178,5 +202,5 @@ export function tokenOf(text: string): string {
 /** Returns the names in a text, or nothing when one of them is none. */
 export function namespacesOf(text: string): string[] | undefined {
     const names = text.split(/[\s,]+/).filter((name) => name !== "");
-    return names.every((name) => /^[a-z0-9]([a-z0-9-]{0,61}[a-z0-9])?$/.test(name)) ? names : undefined;
+    return names.every((name) => NAMESPACE_NAME.test(name)) ? names : undefined;
 }

@@ -1,4 +1,5 @@
 // One tenant that the user looks at: its manifest, what happened to it, what runs of it, and what the user may do to it.
+import { Reading } from "../../../app/src/shared/reading";
 import { Source } from "../../../app/src/shared/source";
 import { paths, Refusal } from "../api";
 import type { DeletionPolicy, Deployment, KubernetesEvent, PodMetrics, Tenant } from "../resources";
@@ -29,6 +30,9 @@ export class TenantView extends Source implements Target {
     edit: Edit | undefined;
     readonly path: string;
     readonly kind = "tenant";
+    readonly #resource = new Reading((isNewest) => this.#readResource(isNewest));
+    /** By itself: a server that measures slowly delays nothing of the tenant. */
+    readonly #surroundings = new Reading((isNewest) => this.#readSurroundings(isNewest));
 
     /** Returns the view of a tenant, the same one in a session. */
     static of(session: Session, namespace: string, name: string): TenantView {
@@ -60,7 +64,8 @@ export class TenantView extends Source implements Target {
 
     /** Reads all of it again and again, until the returned function is called. */
     start(): () => void {
-        void this.refresh();
+        // What is under way may be of a look before.
+        void this.#readAnew();
         void this.#readRights();
         const timer = setInterval(() => {
             if (document.visibilityState === "visible" && !this.session.hasEnded && !this.isGone)
@@ -69,26 +74,15 @@ export class TenantView extends Source implements Target {
         return () => clearInterval(timer);
     }
 
+    /** Reads all of it, or waits for the answers that are under way. */
     async refresh(): Promise<void> {
-        const { kubernetes } = this.session;
-        const [tenant] = await Promise.allSettled([kubernetes.get<Tenant>(this.path)]);
-        this.tenant = taken(this.tenant, tenant);
-        this.changed();
-        if (tenant.status === "rejected") return this.session.notice(tenant.reason);
-        const { metadata, spec } = tenant.value;
-        const labelSelector = `${TENANT_LABEL}=${spec.tenantId}`;
-        const [events, deployments, pods] = await Promise.allSettled([
-            kubernetes.list<KubernetesEvent>(paths.events(this.namespace), {
-                fieldSelector: `involvedObject.uid=${metadata.uid}`,
-            }),
-            kubernetes.list<Deployment>(paths.deployments(this.namespace), { labelSelector }),
-            kubernetes.list<PodMetrics>(paths.podMetrics(this.namespace), { labelSelector }),
-        ]);
-        this.events = taken(this.events, events);
-        this.events.value?.sort((one, other) => seenAtMs(other) - seenAtMs(one));
-        this.deployments = taken(this.deployments, deployments);
-        this.pods = taken(this.pods, pods);
-        this.changed();
+        await this.#resource.join();
+        await this.#surroundings.join();
+    }
+
+    /** Reads it, and the lists that have it, as a change has left them. */
+    async refreshAfterChange(): Promise<void> {
+        await Promise.all([this.#readAnew(), this.session.refreshAfterChange()]);
     }
 
     setEdit(edit: Edit | undefined): void {
@@ -98,20 +92,19 @@ export class TenantView extends Source implements Target {
 
     /** Lets the operator write, or only look. */
     async setPaused(paused: boolean): Promise<void> {
-        await this.#noticed(this.session.kubernetes.merge<Tenant>(this.path, { spec: { paused } }));
-        await this.refresh();
+        await this.session.kubernetes.merge<Tenant>(this.path, { spec: { paused } });
+        await this.refreshAfterChange();
     }
 
     /** Deletes the tenant that the user saw, with the policy that the user saw. */
     async delete(uid: string, policy: DeletionPolicy): Promise<void> {
-        const now = await this.#noticed(this.session.kubernetes.get<Tenant>(this.path));
+        const now = await this.session.kubernetes.get<Tenant>(this.path);
         if ((now.spec.deletionPolicy ?? "Retain") !== policy) {
-            this.tenant = { value: now };
-            this.changed();
+            await this.#resource.again();
             throw new PolicyChanged();
         }
-        await this.#noticed(this.session.kubernetes.delete(this.path, uid));
-        await Promise.all([this.refresh(), this.session.refresh()]);
+        await this.session.kubernetes.delete(this.path, uid);
+        await this.refreshAfterChange();
     }
 
     async #readRights(): Promise<void> {
@@ -127,12 +120,35 @@ export class TenantView extends Source implements Target {
         this.changed();
     }
 
-    async #noticed<T>(call: Promise<T>): Promise<T> {
-        try {
-            return await call;
-        } catch (error) {
-            this.session.notice(error);
-            throw error;
-        }
+    async #readAnew(): Promise<void> {
+        await this.#resource.again();
+        await this.#surroundings.again();
+    }
+
+    async #readResource(isNewest: () => boolean): Promise<void> {
+        const [tenant] = await Promise.allSettled([this.session.kubernetes.get<Tenant>(this.path)]);
+        if (!isNewest()) return;
+        this.tenant = taken(this.tenant, tenant);
+        this.changed();
+    }
+
+    async #readSurroundings(isNewest: () => boolean): Promise<void> {
+        const { value, error } = this.tenant;
+        if (!value || error !== undefined) return;
+        const { kubernetes } = this.session;
+        const labelSelector = `${TENANT_LABEL}=${value.spec.tenantId}`;
+        const [events, deployments, pods] = await Promise.allSettled([
+            kubernetes.list<KubernetesEvent>(paths.events(this.namespace), {
+                fieldSelector: `involvedObject.uid=${value.metadata.uid}`,
+            }),
+            kubernetes.list<Deployment>(paths.deployments(this.namespace), { labelSelector }),
+            kubernetes.list<PodMetrics>(paths.podMetrics(this.namespace), { labelSelector }),
+        ]);
+        if (!isNewest()) return;
+        this.events = taken(this.events, events);
+        this.events.value?.sort((one, other) => seenAtMs(other) - seenAtMs(one));
+        this.deployments = taken(this.deployments, deployments);
+        this.pods = taken(this.pods, pods);
+        this.changed();
     }
 }

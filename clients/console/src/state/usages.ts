@@ -63,10 +63,7 @@ export class Usages extends Source {
             kubernetes.list<Deployment>(paths.deployments(namespace), { labelSelector: TENANT_LABEL }),
             kubernetes.list<PodMetrics>(paths.podMetrics(namespace), { labelSelector: TENANT_LABEL }),
         ]);
-        if (deployments.status === "rejected") {
-            this.failed += 1;
-            this.session.notice(deployments.reason);
-        }
+        if (deployments.status === "rejected") this.failed += 1;
         this.usages = this.usages.map((usage) => {
             const { tenant } = usage;
             if (tenant.metadata.namespace !== namespace) return usage;

@@ -7,12 +7,17 @@ type Text = string | Partial<Record<Intl.LDMLPluralRule, string>>;
 export type Key = keyof typeof en;
 export type Values = Record<string, string | number>;
 
+/** Loads the texts of a language, by the path of its file. */
+type Languages = Record<string, () => Promise<Record<Key, Text>>>;
+
 /** Those that are loaded when they are chosen. English is always there. */
-const LANGUAGES = import.meta.glob<Record<Key, Text>>(["./languages/*.json", "!./languages/en.json"], {
-    import: "default",
-});
+const LANGUAGES: Languages = import.meta.glob<Record<Key, Text>>(
+    ["./languages/*.json", "!./languages/en.json"],
+    { import: "default" },
+);
 
 const MINUTE_MS = 60_000;
+const BYTES = ["unit.B", "unit.KiB", "unit.MiB", "unit.GiB", "unit.TiB"] as const satisfies readonly Key[];
 
 /** The texts of one language, and how it writes numbers and times. */
 export class Texts {
@@ -33,13 +38,13 @@ export class Texts {
         this.#time = new Intl.DateTimeFormat(language, { timeStyle: "medium" });
     }
 
-    /** Loads the first language of those preferred that there is, or English. */
-    static async load(preferred: readonly string[]): Promise<Texts> {
+    /** Loads the first language of those preferred that there is, or English. One that does not come is passed over. */
+    static async load(preferred: readonly string[], languages = LANGUAGES): Promise<Texts> {
         for (const tag of preferred) {
             const language = tag.toLowerCase().split("-")[0]!;
             if (language === "en") break;
-            const load = LANGUAGES[`./languages/${language}.json`];
-            if (load) return new Texts(language, await load());
+            const texts = await languages[`./languages/${language}.json`]?.().catch(() => undefined);
+            if (texts) return new Texts(language, texts);
         }
         return new Texts("en", en);
     }
@@ -89,9 +94,8 @@ export class Texts {
 
     /** Returns a number of bytes in binary units, as manifests have them. */
     bytes(bytes: number): string {
-        const units = ["B", "KiB", "MiB", "GiB", "TiB"];
-        const power = bytes < 1 ? 0 : Math.min(units.length - 1, Math.floor(Math.log2(bytes) / 10));
+        const power = bytes < 1 ? 0 : Math.min(BYTES.length - 1, Math.floor(Math.log2(bytes) / 10));
         const format = new Intl.NumberFormat(this.language, { maximumFractionDigits: power > 2 ? 1 : 0 });
-        return `${format.format(bytes / 2 ** (10 * power))} ${units[power]}`;
+        return `${format.format(bytes / 2 ** (10 * power))} ${this.of(BYTES[power]!)}`;
     }
 }

@@ -14,7 +14,8 @@ import { Age, Commands, ErrorText, Matter } from "./parts";
 
 export function Cells({ session }: { session: Session }): ReactNode {
     const t = useText();
-    const { cells } = useSource(session);
+    const { cells, mayPatchCells } = useSource(session);
+    useEffect(() => void session.readCellRights(), [session]);
     const isForbidden = cells.error instanceof Refusal && cells.error.isForbidden;
     return (
         <>
@@ -22,20 +23,21 @@ export function Cells({ session }: { session: Session }): ReactNode {
             {isForbidden ? <p role="status">{t("cells.forbidden")}</p> : <ErrorText error={cells.error} />}
             {cells.value?.length === 0 && <p>{t("cells.none")}</p>}
             {cells.value?.map((cell) => (
-                <CellCard key={cell.metadata.uid} cell={cell} session={session} />
+                <CellCard key={cell.metadata.uid} cell={cell} session={session} mayPatch={mayPatchCells} />
             ))}
             <Commands commands={["kubectl get mcell", "kubectl describe mcell"]} />
         </>
     );
 }
 
-function CellCard({ cell, session }: { cell: Cell; session: Session }): ReactNode {
+type CardProps = { cell: Cell; session: Session; mayPatch: boolean | undefined };
+
+function CellCard({ cell, session, mayPatch }: CardProps): ReactNode {
     const t = useText();
     const { texts } = usePage();
     const { metadata, spec, status } = cell;
     const [view] = useState(() => CellView.of(session, metadata.name));
-    const { edit, mayPatch } = useSource(view);
-    useEffect(() => void view.readRights(), [view]);
+    const { edit } = useSource(view);
     const [placed, capacity] = [status?.tenants ?? 0, spec.capacity.tenants];
     const room = capacity - placed;
     const roomText =

@@ -5,9 +5,10 @@ import { useSource } from "../../../app/src/shared/source";
 import { go, href } from "../place";
 import { EXAMPLE_NAMES, NewTenant, type Example, type Names } from "../state/new-tenant";
 import type { Session } from "../state/session";
+import type { Key } from "../text/texts";
 import { usePage, useText } from "./context";
 import { EditForm } from "./edit-form";
-import { Commands, Field } from "./parts";
+import { Commands, NameField } from "./parts";
 
 export function NewTenantScreen({ session }: { session: Session }): ReactNode {
     const t = useText();
@@ -44,11 +45,19 @@ export function NewTenantScreen({ session }: { session: Session }): ReactNode {
     );
 }
 
+/** Why a name can be none. */
+const REFUSALS = {
+    namespace: "namespace.invalid",
+    name: "new.name.invalid",
+    cell: "cell.invalid",
+} as const satisfies Record<keyof Names, Key>;
+
 function NamesForm({ session, created }: { session: Session; created: NewTenant }): ReactNode {
     const t = useText();
     const { cells } = useSource(session);
     const { names, example, isNamed } = useSource(created);
     const change = (one: Partial<Names>) => created.set({ names: { ...names, ...one } });
+    const refusal = (of: keyof Names) => (created.isRefused(of) ? t(REFUSALS[of]) : undefined);
     // The cells may be there only after the screen is.
     const [first] = cells.value ?? [];
     const firstName = first?.metadata.name;
@@ -64,17 +73,19 @@ function NamesForm({ session, created }: { session: Session; created: NewTenant 
                 created.begin();
             }}
         >
-            <Field
+            <NameField
                 label={t("column.namespace")}
                 hint={t("new.namespace.hint")}
                 value={names.namespace}
+                refusal={refusal("namespace")}
                 required
                 onChange={(event) => change({ namespace: event.target.value })}
             />
-            <Field
+            <NameField
                 label={t("column.name")}
                 hint={t("new.name.hint")}
                 value={names.name}
+                refusal={refusal("name")}
                 required
                 onChange={(event) => change({ name: event.target.value })}
             />
@@ -96,10 +107,11 @@ function NamesForm({ session, created }: { session: Session; created: NewTenant 
                     ))}
                 </Select>
             ) : (
-                <Field
+                <NameField
                     label={t("cell")}
                     hint={t("new.cell.hint")}
                     value={names.cell}
+                    refusal={refusal("cell")}
                     required
                     onChange={(event) => change({ cell: event.target.value })}
                 />

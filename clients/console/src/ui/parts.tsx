@@ -1,5 +1,6 @@
 // Small parts that several screens have.
 import { useId, type ComponentProps, type ReactNode } from "react";
+import { copy } from "../../../app/src/shared/clipboard";
 import { Field as PlainField } from "../../../app/src/shared/fields";
 import { useModal } from "../../../app/src/shared/modal";
 import { Refusal, Unreachable } from "../api";
@@ -72,6 +73,23 @@ export function Field(props: ComponentProps<typeof PlainField>): ReactNode {
     return <PlainField autoComplete="off" autoCapitalize="none" spellCheck={false} {...props} />;
 }
 
+/** A field for a name that says at once why what is written can be none: `refusal`, absent while it can. */
+export function NameField({
+    refusal,
+    ...field
+}: ComponentProps<typeof Field> & { refusal: string | undefined }): ReactNode {
+    return (
+        <>
+            <Field aria-invalid={refusal !== undefined} {...field} />
+            {refusal !== undefined && (
+                <p className="error" role="alert">
+                    {refusal}
+                </p>
+            )}
+        </>
+    );
+}
+
 /** A command that does the same, to be copied. */
 export function Commands({ commands }: { commands: readonly string[] }): ReactNode {
     const t = useText();
@@ -85,7 +103,7 @@ export function Commands({ commands }: { commands: readonly string[] }): ReactNo
             </pre>
             <button
                 type="button"
-                onClick={() => void navigator.clipboard.writeText(text).then(() => say(t("copied")))}
+                onClick={() => void copy(text).then((isThere) => say(t(isThere ? "copied" : "notCopied")))}
             >
                 {t("copy")}
             </button>

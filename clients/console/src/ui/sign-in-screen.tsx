@@ -2,7 +2,7 @@
 import { useState, type FormEvent, type ReactNode } from "react";
 import { namespacesOf, remembered, Session, tokenOf } from "../state/session";
 import { useText } from "./context";
-import { ErrorText, Field, useCall } from "./parts";
+import { ErrorText, Field, NameField, useCall } from "./parts";
 
 type Props = { onSignedIn: (session: Session) => void };
 
@@ -53,18 +53,13 @@ export function SignInScreen({ onSignedIn }: Props): ReactNode {
                     </pre>
                     <p>{t("token.oidc")}</p>
                 </details>
-                <Field
+                <NameField
                     label={t("namespaces")}
                     hint={t("namespaces.hint")}
                     value={namespaces}
-                    aria-invalid={names === undefined}
+                    refusal={names === undefined ? t("namespace.invalid") : undefined}
                     onChange={(event) => setNamespaces(event.target.value)}
                 />
-                {names === undefined && (
-                    <p className="error" role="alert">
-                        {t("namespace.invalid")}
-                    </p>
-                )}
                 <ErrorText error={error} />
                 <button type="submit" className="primary" disabled={isBusy}>
                     {isBusy ? t("loading") : t("signIn")}

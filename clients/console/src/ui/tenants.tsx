@@ -5,7 +5,7 @@ import { href } from "../place";
 import { PHASES, phaseOf, readyOf, type Tenant } from "../resources";
 import { namespacesOf, type Session } from "../state/session";
 import { useText } from "./context";
-import { Age, Commands, ErrorText, Field, Matter, PhaseMark, Table } from "./parts";
+import { Age, Commands, ErrorText, Field, Matter, NameField, PhaseMark, Table } from "./parts";
 
 export function Tenants({ session }: { session: Session }): ReactNode {
     const t = useText();
@@ -141,10 +141,10 @@ function Scope({ session }: { session: Session }): ReactNode {
                 <ErrorText key={namespace} error={refusal} />
             ))}
             <form className="row" onSubmit={submit}>
-                <Field
+                <NameField
                     label={t("namespace.name")}
                     value={name}
-                    aria-invalid={name !== "" && names?.length !== 1}
+                    refusal={name !== "" && names?.length !== 1 ? t("namespace.invalid") : undefined}
                     onChange={(event) => setName(event.target.value)}
                 />
                 <button type="submit" disabled={names?.length !== 1}>

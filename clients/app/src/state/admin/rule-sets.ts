@@ -43,12 +43,14 @@ export class RuleSets extends Source {
 
     /** Reads what a set did, and what its last run says. */
     async look(id: string): Promise<void> {
+        const before = this.#runs.get(id);
         const [figures, run] = await Promise.all([
             this.#caller.call<moderation.Figures>("GET", `${PATH}/${id}/figures`),
             this.#lastRun(id),
         ]);
         this.#figures.set(id, figures);
-        this.#runs.set(id, run);
+        // A run that was begun meanwhile is a later one.
+        if (this.#runs.get(id) === before) this.#runs.set(id, run);
         this.changed();
     }
 

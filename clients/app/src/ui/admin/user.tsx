@@ -1,6 +1,6 @@
 // One user: what moderators decided about them, where they are signed in, and what can be done.
 import type { moderation } from "@posthouse/client";
-import { useEffect, useMemo, useRef, useState, type ReactNode } from "react";
+import { useEffect, useId, useMemo, useRef, useState, type ReactNode } from "react";
 import { href } from "../../place";
 import type { Listing } from "../../state/admin/listing";
 import type { DraftTerms } from "../../state/admin/rule-draft";
@@ -228,6 +228,7 @@ function Sessions({ user }: { user: string }): ReactNode {
     const heading = useRef<HTMLHeadingElement>(null);
     const [sessions, setSessions] = useState<UserSession[]>();
     const { isBusy, error, run } = useCall();
+    const id = useId();
     const load = async () => setSessions(await admin.sessionsOf(user));
     const end = (ended: readonly UserSession[]) =>
         run(async () => {
@@ -247,11 +248,16 @@ function Sessions({ user }: { user: string }): ReactNode {
             <ul className="sessions" aria-busy={isBusy}>
                 {sessions?.map((session) => (
                     <li key={session.session_id}>
-                        <span>
+                        <span id={`${id}-${session.session_id}`}>
                             {t("sessionUsed", { when: texts.ago(session.last_used_at_ms, Date.now()) })}{" "}
                             <small>{t("sessionBegun", { when: texts.moment(session.started_at_ms) })}</small>
                         </span>
-                        <button type="button" disabled={isBusy} onClick={() => end([session])}>
+                        <button
+                            type="button"
+                            aria-describedby={`${id}-${session.session_id}`}
+                            disabled={isBusy}
+                            onClick={() => end([session])}
+                        >
                             {t("endSession")}
                         </button>
                     </li>
