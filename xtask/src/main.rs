@@ -2,6 +2,7 @@
 //! `cargo xtask check`. With a release `cargo xtask publish` keeps the schemas of its records, and `cargo xtask published` says whether it has.
 
 mod compatibility;
+mod dashboards;
 mod derived;
 mod docs_index;
 mod metrics;
@@ -78,6 +79,7 @@ fn derived(repository: &Path) -> Result<Vec<Derived>> {
     all.extend(names::files(repository)?);
     all.extend(schemas::files(repository)?);
     all.push(metrics::page(repository)?);
+    all.extend(dashboards::files());
     Ok(all)
 }
 
