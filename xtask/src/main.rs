@@ -6,6 +6,8 @@ mod dashboards;
 mod derived;
 mod docs_index;
 mod metrics;
+#[cfg(test)]
+mod monitoring;
 mod names;
 mod openapi;
 #[cfg(test)]
