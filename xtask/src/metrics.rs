@@ -66,7 +66,7 @@ pub struct Label {
 /// A metric as a scraper reads it.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct Metric {
-    /// `operator`, a service, or nothing for what a process has once.
+    /// `operator`, a service, or `process` for what a process has once, whatever services run in it.
     pub owner: String,
     /// With its prefix, its unit, and `_total` for a counter.
     pub name: String,
@@ -75,9 +75,22 @@ pub struct Metric {
     pub labels: Vec<Label>,
 }
 
-/// Returns all metrics, those of the operator first, then those of the services in the order of the catalog.
+/// What is no service below `services`, and has no metrics of its own: `kit` registers those of others.
+const OTHERS: [&str; 2] = ["kit", "compact"];
+
+/// Returns all metrics, those of the operator first, then those of the services in the order of the catalog, then those of every process.
 pub fn all(repository: &Path) -> Result<Vec<Metric>> {
-    let mut metrics = below(&repository.join("operator/src"), "operator")?;
+    let operator = repository.join("operator/src");
+    let mut metrics = below(&operator, "operator")?;
+    // The crates beside the services. The operator has the metrics of those that it uses.
+    let (mut of_processes, operator) = (Vec::new(), texts(&operator)?);
+    for name in crates(repository)? {
+        let folder = repository.join(format!("services/{name}/src"));
+        of_processes.extend(below(&folder, "process")?);
+        if operator.iter().any(|text| text.contains(&format!("use {name}::"))) {
+            metrics.extend(below(&folder, "operator")?);
+        }
+    }
     let shared = shared(repository)?;
     let mut is_of_service = vec![false; shared.len()];
     for service in Service::ALL {
@@ -94,9 +107,10 @@ pub fn all(repository: &Path) -> Result<Vec<Metric>> {
     }
     for ((_, text), is_of_service) in shared.iter().zip(is_of_service) {
         if !is_of_service {
-            metrics.extend(of_file(text, "")?);
+            metrics.extend(of_file(text, "process")?);
         }
     }
+    metrics.extend(of_processes);
     Ok(metrics)
 }
 
@@ -108,7 +122,7 @@ pub fn page(repository: &Path) -> Result<Derived> {
     for metric in &metrics {
         if owner != Some(&metric.owner) {
             owner = Some(&metric.owner);
-            let title = if metric.owner.is_empty() { "every process" } else { metric.owner.as_str() };
+            let title = &metric.owner;
             text += &format!("\n## {title}\n\n| metric | type | labels | |\n|---|---|---|---|\n");
         }
         let mut labels = Vec::new();
@@ -122,6 +136,20 @@ pub fn page(repository: &Path) -> Result<Derived> {
             &format!("| `{}` | {} | {} | {} |\n", metric.name, metric.kind, labels.join(", "), metric.help);
     }
     Ok(Derived::new(PAGE, text))
+}
+
+/// Returns the names of the crates below `services` that are no services and may have metrics of the process.
+fn crates(repository: &Path) -> Result<Vec<String>> {
+    let mut names = Vec::new();
+    for entry in fs::read_dir(repository.join("services"))? {
+        let name = entry?.file_name().to_string_lossy().into_owned();
+        let is_service = Service::ALL.iter().any(|service| service.as_str() == name);
+        if !is_service && !OTHERS.contains(&name.as_str()) {
+            names.push(name);
+        }
+    }
+    names.sort();
+    Ok(names)
 }
 
 /// Returns the modules of `kit` that register metrics, with their text: a service that names one has its metrics under the service's name.
@@ -197,9 +225,9 @@ fn metric(
         (kind_of(kind)?, collected(&code[at..]))
     } else {
         let field = last.trim_end_matches(".clone()").rsplit('.').next().unwrap_or_default();
-        let mut fields =
-            structs.iter().filter(|(name, _)| name.ends_with("Metrics")).flat_map(|(_, fields)| fields);
-        let (_, of) = fields.find(|(name, _)| *name == field).context("no struct of metrics has it")?;
+        let mut fields = structs.values().flatten();
+        let of = fields.find(|(name, of)| *name == field && kind_of(of).is_ok());
+        let (_, of) = of.context("no field of a struct has it")?;
         let labels = of.strip_prefix("Family<").and_then(|of| of.split(',').next());
         let labels = labels.map(|labels| structs.get(labels).context("its labels are described elsewhere"));
         let labels =
@@ -207,8 +235,7 @@ fn metric(
         (kind_of(of)?, labels.unwrap_or_default())
     };
     let registry = code[..at].rsplit(|end: char| !is_word(end)).next().unwrap_or_default();
-    let mut parts = vec!["posthouse"];
-    parts.extend((!owner.is_empty()).then_some(owner));
+    let mut parts = vec!["posthouse", owner];
     parts.extend(sub_registry(&code[..at], registry));
     parts.push(name);
     parts.extend(unit.as_deref());
@@ -359,7 +386,7 @@ mod tests {
     /// Returns what is wrong with a name.
     fn fault(metric: &Metric) -> Option<String> {
         let Metric { name, kind, owner, .. } = metric;
-        let prefix = if owner.is_empty() { "posthouse_".to_owned() } else { format!("posthouse_{owner}_") };
+        let prefix = format!("posthouse_{owner}_");
         let Some(rest) = name.strip_prefix(&prefix) else {
             return Some(format!("it does not begin with {prefix}"));
         };
