@@ -103,7 +103,7 @@ confinement() {
     done
     read -ra users <<< "$users"
     # Six backends, four of the control plane, names and routes, and what was requested beside them.
-    for name in "${OPTIONAL[@]}"; do
+    for name in "${OPTIONAL[@]}" "${OBSERVABILITY[@]}"; do
         if running "$name"; then expected=$((expected + 1)); fi
     done
     if [ ${#users[@]} != $expected ]; then

@@ -128,6 +128,7 @@ card() {
     stop       make down                data stays; \`make clean\` removes it
 CARD
     if with console; then echo "    console    http://127.0.0.1:$CONSOLE_PORT   topics, groups and lag of Kafka"; fi
+    if with observability; then observability_card; fi
     if with registry; then echo "    schemas    $REGISTRY_URL/subjects"; fi
     if with opensearch; then echo "    OpenSearch $OPENSEARCH_URL   spec.services.search.engine: OpenSearch"; fi
     if with rabbitmq; then echo "    queues     http://$HOST_IP:$RABBITMQ_MANAGEMENT_PORT   RabbitMQ, as admin with $STATE/secrets/rabbitmq-admin"; fi
