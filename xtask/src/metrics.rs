@@ -21,8 +21,8 @@ Secret `<tenant>-metrics`, or that of `metrics.tokenSecret` of the chart. `monit
 with the Prometheus Operator and Grafana.
 
 One rule holds for all names: `posthouse_`, the service or `operator`, what is measured, and its unit (`_seconds`, `_bytes`, `_records`) at the end;
-behind that, a counter has `_total`. Metrics of a service have the labels `service` and `tenant`; `posthouse_operator_tenant_ready` says on which cell
-a tenant is. A label has one of a few values that the code knows: none names a user, a chat or anything else that users make.
+behind that, a counter has `_total`. Metrics of a service have the labels `service` and `tenant`, those that a process has once (`process`) the label
+`tenant`; `posthouse_operator_tenant_ready` says on which cell a tenant is. A label has one of a few values that the code knows: none names a user, a chat or anything else that users make.
 ";
 
 /// What a metric is for a scraper.

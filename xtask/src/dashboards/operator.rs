@@ -70,6 +70,12 @@ pub fn operator() -> Dashboard {
                 vec![rate("part", "posthouse_operator_drift_repairs_total")],
             ),
             lines(
+                "Spans",
+                "Spans of traces of passes in a second, by what became of them.",
+                Unit::PerSecond,
+                vec![rate("outcome", "posthouse_operator_trace_spans_total")],
+            ),
+            lines(
                 "Errors",
                 "Parts of passes that failed in a second, by reason: conditions of the tenants have the same.",
                 Unit::PerSecond,

@@ -131,6 +131,12 @@ pub fn tenant() -> Dashboard {
                 vec![max("tenant", "posthouse_media_used_bytes")],
             ),
             lines(
+                "Spans",
+                "Spans of traces in a second, by what became of them. `dropped` and `failed` ones are lost.",
+                Unit::PerSecond,
+                vec![rate("outcome", "posthouse_process_trace_spans_total")],
+            ),
+            lines(
                 "Presence",
                 "Changes that gateways reported, and messages to them about users whom they watch, in a second.",
                 Unit::PerSecond,
