@@ -6,12 +6,12 @@ export CARGO_TARGET_DIR ?= $(POSTHOUSE_CACHE)/target
 export KUBECONFIG := $(CURDIR)/.local/kubeconfig
 export CLUSTER TAKEOVER TOPOLOGY WITH
 .DEFAULT_GOAL := help
-.PHONY: help up up-backends up-cluster demo status down clean test lint fmt generate bench soak verify-sync autobahn fuzz kind-check
+.PHONY: help up up-backends up-cluster demo observe observe-check status down clean test lint fmt generate bench soak verify-sync autobahn fuzz kind-check
 
 help: ## Show the verbs
 	@awk -F':.*## ' '/^[a-z-]+:.*## / {printf "  make %-14s %s\n", $$1, $$2}' $(MAKEFILE_LIST)
 
-up: ## Bring up backends, cluster, operator and two tenants (TOPOLOGY=Compact, CLUSTER=kind, WITH=registry,opensearch,rabbitmq,console)
+up: ## Bring up backends, cluster, operator and two tenants (TOPOLOGY=Compact, CLUSTER=kind, WITH=registry,opensearch,rabbitmq,console,observability)
 	@scripts/up
 
 up-backends: ## Bring up the backends alone
@@ -22,6 +22,12 @@ up-cluster: ## Bring up the one-node Kubernetes alone
 
 demo: ## Two users of each tenant register and talk; prints the transcript
 	@$(CARGO_TARGET_DIR)/debug/posthouse demo
+
+observe: ## Bring up metrics, alerts, traces and logs beside the running stack; scrape the tenants that came since
+	@scripts/observe
+
+observe-check: ## Run every query of the dashboards; fails where one finds nothing
+	@scripts/observe check
 
 status: ## Show what runs, and how each tenant is
 	@scripts/status

@@ -47,6 +47,7 @@ lints() {
     check clippy cargo clippy --quiet --locked --workspace --all-targets -- -D warnings
     check rustdoc env RUSTDOCFLAGS='-D warnings' cargo doc --quiet --locked --workspace --no-deps --document-private-items
     check dependencies dependencies
+    check 'alert rules' alert_rules
     # A commit with a tag is a release: the schemas of its records are kept with it.
     if git describe --exact-match --tags > /dev/null 2>&1; then
         check 'published schemas' cargo xtask published
@@ -56,6 +57,11 @@ lints() {
 # The crates of other platforms are checked too, and a build here has not fetched them.
 dependencies() {
     cargo fetch --quiet --locked && cargo deny --offline --all-features check --show-stats bans licenses sources
+}
+
+# Every alert fires in a story, and none while all is well.
+alert_rules() {
+    promtool_tool && promtool check rules charts/posthouse/monitoring/rules.yaml && promtool test rules deploy/observability/rules_test.yaml
 }
 
 # Requires the stack, and the files of scripts/local. Each daemon is a user of its own that reads no other's files, etcd answers those
@@ -97,7 +103,7 @@ confinement() {
     done
     read -ra users <<< "$users"
     # Six backends, four of the control plane, names and routes, and what was requested beside them.
-    for name in "${OPTIONAL[@]}"; do
+    for name in "${OPTIONAL[@]}" "${OBSERVABILITY[@]}"; do
         if running "$name"; then expected=$((expected + 1)); fi
     done
     if [ ${#users[@]} != $expected ]; then

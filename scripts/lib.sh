@@ -171,7 +171,9 @@ free_port() {
 is_at_least() { [ "$(printf '%s\n' "$1" "$2" | sort -V | head -n 1)" = "$1" ]; }
 
 # The parts that the stack does without.
-OPTIONAL=(registry opensearch rabbitmq console)
+OPTIONAL=(registry opensearch rabbitmq console observability)
+# The daemons of the last one. Each of the others is one of its name.
+OBSERVABILITY=(prometheus alertmanager otelcol zipkin victorialogs)
 # with PART: whether WITH, a list separated by commas, names an optional part.
 with() { [[ ",${WITH:-}," == *",$1,"* ]]; }
 

@@ -87,6 +87,7 @@ pub async fn run(
     let own_secrets: Api<Secret> = Api::namespaced(client.clone(), &config.namespace);
 
     let fleet = Arc::new(RwLock::new(Fleet::default()));
+    metrics.show(fleet.clone());
     let first_lists = FirstLists::default();
     let (tenants, tenant_events, fleet_changed) =
         indexed(Api::all(client.clone()), first_lists.tenants.clone(), fleet.clone(), metrics.clone());

@@ -137,6 +137,12 @@ impl Fleet {
         (self.ready, self.members.len() - self.ready)
     }
 
+    /// Returns the tenants that have a place: their ids, their cells, and whether they are Ready. The id of a placed tenant is its own.
+    pub fn placed(&self) -> impl Iterator<Item = (&str, &str, bool)> {
+        let placed = self.members.values().filter(|member| member.is_placed());
+        placed.map(|member| (member.tenant_id.as_str(), member.cell.as_str(), member.is_ready))
+    }
+
     fn at<'a>(&'a self, index: &'a Index, key: &str) -> impl Iterator<Item = &'a Member> {
         index.get(key).into_iter().flatten().filter_map(|uid| self.members.get(uid))
     }

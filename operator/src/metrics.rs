@@ -1,18 +1,29 @@
 //! What the operator counts. A steady tenant adds to reconciles and reads, and to nothing else.
 
-use std::time::Duration;
+use std::{
+    fmt,
+    sync::{Arc, Mutex, RwLock},
+    time::Duration,
+};
 
 use prometheus_client::{
-    encoding::{EncodeLabelSet, text::encode},
+    collector::Collector,
+    encoding::{DescriptorEncoder, EncodeLabelSet, EncodeMetric as _, text::encode},
     metrics::{
+        MetricType,
         counter::Counter,
         family::Family,
-        gauge::Gauge,
+        gauge::{ConstGauge, Gauge},
         histogram::{Histogram, exponential_buckets},
     },
     registry::{Registry, Unit},
 };
 use traces::Traces;
+
+use crate::{
+    fleet::Fleet,
+    locks::{lock, read},
+};
 
 #[derive(Clone, Debug, PartialEq, Eq, Hash, EncodeLabelSet)]
 struct ReconcileLabels {
@@ -38,7 +49,7 @@ struct ErrorLabels {
 
 /// The operator's metrics, all named `posthouse_operator_...`.
 pub struct Metrics {
-    registry: Registry,
+    registry: Mutex<Registry>,
     reconcile: Family<ReconcileLabels, Histogram, fn() -> Histogram>,
     steps: Family<PartLabels, Histogram, fn() -> Histogram>,
     writes: Family<WriteLabels, Counter>,
@@ -53,8 +64,8 @@ impl Default for Metrics {
     fn default() -> Self {
         // 5 ms (nothing to do) to 40 s (a realm on a busy machine).
         let histogram: fn() -> Histogram = || Histogram::new(exponential_buckets(0.005, 2.0, 14));
-        let mut metrics = Self {
-            registry: Registry::with_prefix("posthouse_operator"),
+        let metrics = Self {
+            registry: Mutex::new(Registry::with_prefix("posthouse_operator")),
             reconcile: Family::new_with_constructor(histogram),
             steps: Family::new_with_constructor(histogram),
             writes: Family::default(),
@@ -72,13 +83,13 @@ impl Default for Metrics {
 impl Metrics {
     /// Returns metrics with what becomes of spans among them.
     pub fn with(traces: &Traces) -> Self {
-        let mut metrics = Self::default();
-        traces.register(&mut metrics.registry);
+        let metrics = Self::default();
+        traces.register(&mut lock(&metrics.registry));
         metrics
     }
 
-    fn register(&mut self) {
-        let registry = &mut self.registry;
+    fn register(&self) {
+        let mut registry = lock(&self.registry);
         registry.register_with_unit(
             "reconcile",
             "Time of one pass over a tenant",
@@ -133,17 +144,40 @@ impl Metrics {
         self.leading.set(leading.into());
     }
 
+    /// Shows which tenants have a place, and which of them are Ready, from now on.
+    pub(crate) fn show(&self, fleet: Arc<RwLock<Fleet>>) {
+        lock(&self.registry).register_collector(Box::new(Tenants(fleet)));
+    }
+
     /// Returns all metrics in the OpenMetrics text form.
     pub fn text(&self) -> String {
         let mut text = String::new();
-        encode(&mut text, &self.registry).expect("writing to a String cannot fail");
+        encode(&mut text, &lock(&self.registry)).expect("writing to a String cannot fail");
         text
+    }
+}
+
+/// Reads the fleet at each scrape. It is what says on which cell a tenant is: services do not know theirs.
+#[derive(Debug)]
+struct Tenants(Arc<RwLock<Fleet>>);
+
+impl Collector for Tenants {
+    fn encode(&self, mut encoder: DescriptorEncoder<'_>) -> fmt::Result {
+        let help = "1 while a tenant that has a place on a cell is Ready, 0 while it is not.";
+        let mut encoder = encoder.encode_descriptor("tenant_ready", help, None, MetricType::Gauge)?;
+        for (tenant, cell, is_ready) in read(&self.0).placed() {
+            let labels = [("tenant", tenant), ("cell", cell)];
+            let labelled = encoder.encode_family(&labels)?;
+            ConstGauge::new(i64::from(is_ready)).encode(labelled)?;
+        }
+        Ok(())
     }
 }
 
 #[cfg(test)]
 mod tests {
     use super::*;
+    use crate::fleet::Member;
 
     #[test]
     fn names_say_what_they_count() {
@@ -156,5 +190,30 @@ mod tests {
             "{text}"
         );
         assert!(text.contains("posthouse_operator_reconcile_seconds_bucket"), "{text}");
+    }
+
+    #[test]
+    fn a_tenant_is_shown_with_its_cell() {
+        let tenant = |uid: &str, ready: &str| {
+            let resource = serde_json::json!({
+                "apiVersion": "messenger.posthouse.dev/v1alpha1",
+                "kind": "MessengerTenant",
+                "metadata": {"name": uid, "namespace": "test", "uid": uid},
+                "spec": {"tenantId": uid, "cellRef": {"name": "local"}},
+                "status": {"cell": "local", "conditions": [{"type": "Ready", "status": ready, "reason": "Any",
+                    "message": "", "lastTransitionTime": "2026-11-28T00:00:00Z"}]},
+            });
+            Member::of(&serde_json::from_value(resource).expect("a tenant"))
+        };
+        let fleet: Fleet = [tenant("acme", "True"), tenant("globex", "False")].into_iter().collect();
+        let metrics = Metrics::default();
+        metrics.show(Arc::new(RwLock::new(fleet)));
+        let text = metrics.text();
+        for line in [
+            "posthouse_operator_tenant_ready{tenant=\"acme\",cell=\"local\"} 1",
+            "posthouse_operator_tenant_ready{tenant=\"globex\",cell=\"local\"} 0",
+        ] {
+            assert!(text.contains(line), "{text}");
+        }
     }
 }

@@ -1,5 +1,5 @@
 # All backends, side by side; Keycloak waits for its database. What WITH names is brought up beside them.
-for part in apt tools downloads owner down bridge postgres redis s3 kafka cassandra keycloak registry opensearch rabbitmq console stack-env; do
+for part in apt tools downloads owner down bridge postgres redis s3 kafka cassandra keycloak registry opensearch rabbitmq console observability stack-env; do
     # shellcheck source=/dev/null
     source "$ROOT/scripts/local/$part.sh"
 done

@@ -3,7 +3,7 @@
 # Requires every other file of scripts/local. Order: what serves users first, what others stand on last.
 end_everything() {
     local name
-    for name in traefik coredns kubelet kube-proxy kube-controller-manager kube-scheduler; do stop $name & done
+    for name in "${OBSERVABILITY[@]}" traefik coredns kubelet kube-proxy kube-controller-manager kube-scheduler; do stop $name & done
     wait
     node_clean
     stop kube-apiserver # before etcd, whose end it would wait for

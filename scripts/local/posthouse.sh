@@ -60,19 +60,21 @@ cell_up() {
     cell_manifest | apply -f -
 }
 
-# cell_manifest: prints the example of the cell, with the registry, OpenSearch and the broker where there are such.
+# cell_manifest: prints the example of the cell, with the registry, OpenSearch, the broker and the collector where there are such.
 cell_manifest() {
-    local registry=null search=null rabbitmq=null
+    local registry=null search=null rabbitmq=null traces=null
     if with registry; then registry="{\"url\": \"$REGISTRY_URL\"}"; fi
     if with opensearch; then search="{\"url\": \"$OPENSEARCH_URL\", \"security\": \"None\", \"replicas\": 0}"; fi
     if with rabbitmq; then
         rabbitmq="{\"amqpUrl\": \"amqp://$HOST_IP:$RABBITMQ_PORT\",
             \"managementUrl\": \"http://$HOST_IP:$RABBITMQ_MANAGEMENT_PORT\", \"adminSecretRef\": {\"name\": \"cell-local-rabbitmq\"}}"
     fi
+    # All of them: of a few messages, one of a hundred is none.
+    if with observability; then traces="{\"endpoint\": \"http://$HOST_IP:$OTLP_GRPC_PORT\", \"ratio\": 1}"; fi
     kubectl create --dry-run=client -o json -f "$ROOT/examples/cells/local.yaml" |
-        jq --argjson registry "$registry" --argjson search "$search" --argjson rabbitmq "$rabbitmq" \
+        jq --argjson registry "$registry" --argjson search "$search" --argjson rabbitmq "$rabbitmq" --argjson traces "$traces" \
             'if $registry then .spec.schemaRegistry = $registry else . end | if $search then .spec.opensearch = $search else . end |
-             if $rabbitmq then .spec.rabbitmq = $rabbitmq else . end'
+             if $rabbitmq then .spec.rabbitmq = $rabbitmq else . end | if $traces then .spec.observability.traces = $traces else . end'
 }
 
 # tenant_up NAME: applies an example and waits until it is Ready and responds: after a restart of the machine the
@@ -129,6 +131,7 @@ card() {
     stop       make down                data stays; \`make clean\` removes it
 CARD
     if with console; then echo "    console    http://127.0.0.1:$CONSOLE_PORT   topics, groups and lag of Kafka"; fi
+    if with observability; then observability_card; fi
     if with registry; then echo "    schemas    $REGISTRY_URL/subjects"; fi
     if with opensearch; then echo "    OpenSearch $OPENSEARCH_URL   spec.services.search.engine: OpenSearch"; fi
     if with rabbitmq; then echo "    queues     http://$HOST_IP:$RABBITMQ_MANAGEMENT_PORT   RabbitMQ, as admin with $STATE/secrets/rabbitmq-admin"; fi

@@ -3,13 +3,14 @@ TOOLS=$CACHE/tools
 NEXTEST_HOME=$TOOLS/cargo-nextest-$NEXTEST
 DENY_HOME=$TOOLS/cargo-deny-$CARGO_DENY
 TYPOS_HOME=$TOOLS/typos-$TYPOS
+PROMTOOL_HOME=$TOOLS/promtool-$PROMETHEUS
 # With all it needs, in the versions of schemathesis.txt.
 SCHEMATHESIS_HOME=$TOOLS/schemathesis-$(sha256sum < "$ROOT/scripts/local/schemathesis.txt" | head -c 12)
 # npm_home NAME FOLDER: prints where the packages of a folder are, in the versions of its lock file.
 npm_home() { echo "$TOOLS/$1-$(cat "$2"/package{,-lock}.json | sha256sum | head -c 12)"; }
 # The compiler and the formatter of clients/web.
 WEB_HOME=$(npm_home web "$ROOT/clients/web")
-PATH=$NEXTEST_HOME/bin:$DENY_HOME/bin:$TYPOS_HOME/bin:$PATH
+PATH=$NEXTEST_HOME/bin:$DENY_HOME/bin:$TYPOS_HOME/bin:$PROMTOOL_HOME:$PATH
 
 # cargo_tool FOLDER CRATE VERSION [OPTION...]: compiled without optimisation, since each run of them is short.
 cargo_tool() {
@@ -21,6 +22,20 @@ cargo_tool() {
     rm -rf "$folder.part/target"
     mv "$folder.part" "$folder"
 }
+
+# go_program FOLDER PACKAGE@VERSION [OPTION...]: a program of a module that names the versions of all it needs. Without debug information and inlining,
+# as deploy/local/k8s is built. A chain, since callers go on after a failure.
+go_program() {
+    local folder=$1 package=$2; shift 2
+    if [ -d "$folder" ]; then return; fi
+    command -v go > /dev/null || { echo 'go is missing: install Go 1.25 or newer'; return 1; }
+    rm -rf "$folder.part" && mkdir -p "$(dirname "$folder")" \
+        && CGO_ENABLED=0 GOBIN=$folder.part go install -trimpath -gcflags='all=-dwarf=false -l' -ldflags='-s -w' "$@" "$package" \
+        && mv "$folder.part" "$folder"
+}
+
+# Without what Prometheus can discover targets by, which is most of what there is to compile.
+promtool_tool() { go_program "$PROMTOOL_HOME" "github.com/prometheus/prometheus/cmd/promtool@$PROMETHEUS" -tags remove_all_sd; }
 
 tools() {
     cargo_tool "$NEXTEST_HOME" cargo-nextest "$NEXTEST" --no-default-features --features default-no-update

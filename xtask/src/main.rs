@@ -2,14 +2,19 @@
 //! `cargo xtask check`. With a release `cargo xtask publish` keeps the schemas of its records, and `cargo xtask published` says whether it has.
 
 mod compatibility;
+mod dashboards;
 mod derived;
 mod docs_index;
+mod metrics;
+#[cfg(test)]
+mod monitoring;
 mod names;
 mod openapi;
 #[cfg(test)]
 mod requests;
 mod schemas;
 mod services;
+mod sources;
 #[cfg(test)]
 mod structure;
 
@@ -21,8 +26,7 @@ use crate::derived::Derived;
 
 #[expect(clippy::print_stdout, reason = "printing is what this program does")]
 fn main() -> Result<ExitCode> {
-    let repository =
-        Path::new(env!("CARGO_MANIFEST_DIR")).parent().context("xtask lies in the repository")?;
+    let repository = repository();
     let verb = env::args().nth(1);
     match verb.as_deref() {
         Some("publish") => {
@@ -76,12 +80,18 @@ fn derived(repository: &Path) -> Result<Vec<Derived>> {
     all.push(docs_index::table(repository)?);
     all.extend(names::files(repository)?);
     all.extend(schemas::files(repository)?);
+    all.push(metrics::page(repository)?);
+    all.extend(dashboards::files());
     Ok(all)
 }
 
 fn crd_templates() -> Vec<Derived> {
     let files = crds::yaml::files().into_iter();
     files.map(|(name, text)| Derived::new(format!("charts/posthouse-crds/templates/{name}"), text)).collect()
+}
+
+fn repository() -> &'static Path {
+    Path::new(env!("CARGO_MANIFEST_DIR")).parent().expect("xtask lies in the repository")
 }
 
 fn read(repository: &Path, path: &str) -> Result<String> {

@@ -200,10 +200,7 @@ mod tests {
     use std::{collections::BTreeSet, fs};
 
     use super::*;
-
-    fn repository() -> &'static Path {
-        Path::new(env!("CARGO_MANIFEST_DIR")).parent().expect("xtask lies in the repository")
-    }
+    use crate::repository;
 
     #[test]
     fn records_go_together_with_those_of_every_release() {

@@ -7,6 +7,8 @@ use std::{
     path::{Path, PathBuf},
 };
 
+use crate::sources::rust_files;
+
 /// Path of a module in its crate; that of the root is empty.
 type Module = Vec<String>;
 
@@ -20,20 +22,6 @@ fn crates() -> Vec<PathBuf> {
         crates.extend(paths.filter(|path| path.join("Cargo.toml").exists() && path.join("src").exists()));
     }
     crates
-}
-
-fn rust_files(folder: &Path) -> Vec<PathBuf> {
-    let Ok(entries) = fs::read_dir(folder) else { return Vec::new() };
-    let mut found = Vec::new();
-    for entry in entries.flatten() {
-        let path = entry.path();
-        if path.is_dir() {
-            found.extend(rust_files(&path));
-        } else if path.extension().is_some_and(|extension| extension == "rs") {
-            found.push(path);
-        }
-    }
-    found
 }
 
 mod declarations {

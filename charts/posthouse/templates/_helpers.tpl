@@ -25,6 +25,15 @@ app.kubernetes.io/instance: {{ .Release.Name }}
 {{ include "posthouse.commonLabels" . }}
 {{- end }}
 
+{{- define "posthouse.monitoringLabels" -}}
+app.kubernetes.io/name: posthouse-monitoring
+app.kubernetes.io/instance: {{ .Release.Name }}
+{{ include "posthouse.commonLabels" . }}
+{{- with .Values.monitoring.labels }}
+{{ toYaml . }}
+{{- end }}
+{{- end }}
+
 {{- define "posthouse.tag" -}}
 {{ .Values.image.tag | default .Chart.AppVersion }}
 {{- end }}

@@ -32,7 +32,7 @@ impl Metrics {
     /// Returns the metrics, added to a registry.
     pub fn register(registry: &mut Registry) -> Self {
         let metrics = Self::default();
-        registry.register("created", "Files whose upload was begun", metrics.created.clone());
+        registry.register("uploads", "Files whose upload was begun", metrics.created.clone());
         registry.register(
             "processed",
             "Files that were checked, by what became of them",

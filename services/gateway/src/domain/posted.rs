@@ -10,7 +10,7 @@ pub(crate) struct Posted {
     pub(crate) text: String,
     pub(crate) reply: Reply,
     /// Where it counts until it is read.
-    pub(crate) room: InboundRoom,
+    _room: InboundRoom,
 }
 
 /// Where an answer goes. Dropped without one, it says that the stream has ended.
@@ -24,7 +24,7 @@ impl Posted {
     /// Returns a frame, which has its room there, and what its answer arrives at. Nothing when there is no room for it.
     pub(crate) fn new(text: String, mut room: InboundRoom) -> Option<(Self, oneshot::Receiver<Replied>)> {
         let (reply, replied) = oneshot::channel();
-        room.resize(text.len()).then(|| (Self { text, reply: Reply(reply), room }, replied))
+        room.resize(text.len()).then(|| (Self { text, reply: Reply(reply), _room: room }, replied))
     }
 }
 

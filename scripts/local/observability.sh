@@ -1,0 +1,167 @@
+# Metrics, alerts, traces and logs: Prometheus, Alertmanager, an OpenTelemetry collector, Zipkin and VictoriaLogs. Brought up on request,
+# WITH=observability, after the tenants. Pods hand spans and logs to the collector on the bridge. The rest listens on loopback and wants no password: every user of
+# this machine reads what is in it.
+PROMETHEUS_PORT=17090
+ALERTMANAGER_PORT=17093
+ZIPKIN_PORT=17411
+VICTORIALOGS_PORT=17428
+SPANS_PORT=17889
+OTLP_GRPC_PORT=14317
+OTLP_HTTP_PORT=14318
+PROMETHEUS_URL=http://127.0.0.1:$PROMETHEUS_PORT
+
+PROMETHEUS_HOME=$CACHE/prometheus/$PROMETHEUS
+ALERTMANAGER_HOME=$CACHE/alertmanager/$ALERTMANAGER
+ZIPKIN_HOME=$CACHE/zipkin/$ZIPKIN
+VICTORIALOGS_HOME=$CACHE/victorialogs/$VICTORIALOGS
+# Its module names the versions.
+OTELCOL_SOURCE=$ROOT/deploy/local/otelcol
+OTELCOL_HOME=$CACHE/otelcol/$(cat "$OTELCOL_SOURCE"/main.go "$OTELCOL_SOURCE"/go.* | sha256sum | cut -c1-12)
+
+# in_cache FOLDER: prints where a daemon sees a folder of the cache.
+in_cache() { echo "$IN_CACHE/${1#"$CACHE/"}"; }
+
+# Prometheus without the discovery of targets in other systems than Kubernetes, which is most of what there is to compile.
+download_observability() {
+    go_program "$PROMETHEUS_HOME" "github.com/prometheus/prometheus/cmd/prometheus@$PROMETHEUS" -tags remove_all_sd,enable_kubernetes_sd
+    go_program "$VICTORIALOGS_HOME" "github.com/VictoriaMetrics/VictoriaLogs/app/victoria-logs@$VICTORIALOGS"
+    build_alertmanager
+    build_otelcol
+    download_zipkin
+}
+
+# Its module lacks the pages of its own, which it embeds: `amtool` and Prometheus need none.
+build_alertmanager() {
+    local part=$ALERTMANAGER_HOME.part source
+    if [ -d "$ALERTMANAGER_HOME" ]; then return; fi
+    rm -rf "$part" && mkdir -p "$part"
+    source=$(cd "$OTELCOL_SOURCE" && go mod download -json "github.com/prometheus/alertmanager@$ALERTMANAGER" | jq -er .Dir)
+    cp -r "$source" "$part/source"
+    chmod -R u+w "$part/source"
+    mkdir -p "$part/source/ui/app/dist"
+    echo '<!doctype html><title>Alertmanager</title><p>Alerts: <a href="api/v2/alerts">api/v2/alerts</a>' > "$part/source/ui/app/dist/index.html"
+    (cd "$part/source" && CGO_ENABLED=0 go build -trimpath -buildvcs=false -gcflags='all=-dwarf=false -l' -ldflags='-s -w' \
+        -o "$part/alertmanager" ./cmd/alertmanager)
+    rm -rf "$part/source"
+    mv "$part" "$ALERTMANAGER_HOME"
+}
+
+build_otelcol() {
+    local part=$OTELCOL_HOME.part
+    if [ -d "$OTELCOL_HOME" ]; then return; fi
+    rm -rf "$part" && mkdir -p "$part"
+    (cd "$OTELCOL_SOURCE" && CGO_ENABLED=0 go build -trimpath -buildvcs=false -gcflags='all=-dwarf=false -l' -ldflags='-s -w' -o "$part/otelcol" .)
+    mv "$part" "$OTELCOL_HOME"
+}
+
+download_zipkin() {
+    local part=$ZIPKIN_HOME.part
+    if [ -d "$ZIPKIN_HOME" ]; then return; fi
+    rm -rf "$part" && mkdir -p "$part"
+    mvn -q -B dependency:copy "-Dartifact=io.zipkin:zipkin-server:$ZIPKIN:jar:exec" "-DoutputDirectory=$part"
+    mv "$part" "$ZIPKIN_HOME"
+}
+
+observability_up() {
+    local slow
+    # It takes as long as all others together.
+    zipkin_up &
+    slow=$!
+    alertmanager_up
+    victorialogs_up
+    otelcol_up
+    prometheus_up
+    wait $slow
+}
+
+# Go's memory limit is what its garbage collector keeps below; the stores have bounds of their own beside it.
+alertmanager_up() {
+    data_folder alertmanager
+    free_port alertmanager 127.0.0.1 $ALERTMANAGER_PORT
+    configuration alertmanager alertmanager.yaml < "$ROOT/deploy/local/conf/alertmanager.yaml"
+    start_confined alertmanager env GOMEMLIMIT=48MiB "$(in_cache "$ALERTMANAGER_HOME")/alertmanager" --config.file=$IN_STATE/conf/alertmanager.yaml \
+        --storage.path=$IN_STATE/data/alertmanager --web.listen-address=127.0.0.1:$ALERTMANAGER_PORT --cluster.listen-address=
+    await 30 alertmanager curl -sf "http://127.0.0.1:$ALERTMANAGER_PORT/-/ready"
+}
+
+zipkin_up() {
+    data_folder zipkin
+    free_port zipkin 127.0.0.1 $ZIPKIN_PORT
+    start_confined zipkin java -Xms64m -Xmx192m $SMALL_JVM -jar "$(in_cache "$ZIPKIN_HOME")/zipkin-server-$ZIPKIN-exec.jar" \
+        "--armeria.ports[0].ip=127.0.0.1" "--armeria.ports[0].port=$ZIPKIN_PORT" "--armeria.ports[0].protocols[0]=http" \
+        --zipkin.storage.mem.max-spans=100000
+    await 120 zipkin curl -sf "http://127.0.0.1:$ZIPKIN_PORT/health"
+}
+
+victorialogs_up() {
+    data_folder victorialogs
+    free_port victorialogs 127.0.0.1 $VICTORIALOGS_PORT
+    start_confined victorialogs env GOMEMLIMIT=96MiB "$(in_cache "$VICTORIALOGS_HOME")/victoria-logs" -storageDataPath=$IN_STATE/data/victorialogs \
+        -httpListenAddr=127.0.0.1:$VICTORIALOGS_PORT -retentionPeriod=1d -retention.maxDiskSpaceUsageBytes=512MiB -memory.allowedBytes=64MiB
+    await 30 victorialogs curl -sf "http://127.0.0.1:$VICTORIALOGS_PORT/health"
+}
+
+otelcol_up() {
+    data_folder otelcol
+    free_port otelcol $HOST_IP $OTLP_GRPC_PORT
+    free_port otelcol $HOST_IP $OTLP_HTTP_PORT
+    free_port otelcol 127.0.0.1 $SPANS_PORT
+    OTLP_GRPC_ADDRESS=$HOST_IP:$OTLP_GRPC_PORT OTLP_HTTP_ADDRESS=$HOST_IP:$OTLP_HTTP_PORT ZIPKIN_ADDRESS=127.0.0.1:$ZIPKIN_PORT \
+        SPANS_ADDRESS=127.0.0.1:$SPANS_PORT VICTORIALOGS_ADDRESS=127.0.0.1:$VICTORIALOGS_PORT render otelcol.yaml | configuration otelcol otelcol.yaml
+    start_confined otelcol env GOMEMLIMIT=120MiB "$(in_cache "$OTELCOL_HOME")/otelcol" --config=$IN_STATE/conf/otelcol.yaml
+    await 30 otelcol port_open $HOST_IP $OTLP_GRPC_PORT
+}
+
+# Tenants that come later are scraped from the next `make observe` on: each has a token of its own.
+prometheus_up() {
+    local scraped=() tenant folder=$IN_STATE/conf/prometheus
+    data_folder prometheus
+    free_port prometheus 127.0.0.1 $PROMETHEUS_PORT
+    certificate prometheus /CN=posthouse:prometheus
+    (umask 077; kubeconfig prometheus > "$PKI/prometheus.kubeconfig")
+    keep_for prometheus "$PKI/prometheus.kubeconfig"
+    mapfile -t scraped < <(tenants)
+    {
+        render observability.yaml
+        for tenant in "${scraped[@]%/*}" $NAMESPACE; do echo $tenant; done | sort -u | while read -r tenant; do
+            SCRAPED_NAMESPACE=$tenant render observability-binding.yaml
+        done
+    } | apply -f -
+    secret operator-metrics | configuration prometheus prometheus/operator.token
+    for tenant in "${scraped[@]}"; do
+        kubectl -n "${tenant%/*}" get secret "${tenant#*/}-metrics" -o jsonpath='{.data.token}' | base64 -d |
+            configuration prometheus "prometheus/${tenant/\//.}.token"
+    done
+    {
+        echo 'scrape_configs:'
+        for tenant in "${scraped[@]}"; do
+            CONF=$folder TENANT_NAMESPACE=${tenant%/*} TENANT_NAME=${tenant#*/} render prometheus-tenant.yaml
+        done
+    } | configuration prometheus prometheus/tenants.yaml
+    configuration prometheus prometheus/rules.yaml < "$ROOT/charts/posthouse/monitoring/rules.yaml"
+    configuration prometheus prometheus/web/index.html < "$ROOT/deploy/observability/dashboards.html"
+    jq -s . "$ROOT"/charts/posthouse/monitoring/dashboards/*.json | configuration prometheus prometheus/web/dashboards.json
+    CONF=$folder ALERTMANAGER_ADDRESS=127.0.0.1:$ALERTMANAGER_PORT SPANS_ADDRESS=127.0.0.1:$SPANS_PORT render prometheus.yaml |
+        configuration prometheus prometheus/prometheus.yaml
+    start_confined prometheus env GOMEMLIMIT=160MiB "$(in_cache "$PROMETHEUS_HOME")/prometheus" --config.file=$folder/prometheus.yaml \
+        --storage.tsdb.path=$IN_STATE/data/prometheus --storage.tsdb.retention.time=7d --storage.tsdb.retention.size=512MB \
+        --web.listen-address=127.0.0.1:$PROMETHEUS_PORT --web.user-assets=$folder/web --enable-feature=exemplar-storage \
+        --query.max-concurrency=4 --query.max-samples=5000000
+    await 60 prometheus curl -sf "$PROMETHEUS_URL/-/ready"
+}
+
+# tenants: prints NAMESPACE/NAME of every tenant that has a Secret for its scraper, one a line.
+tenants() {
+    local tenant
+    for tenant in $(kubectl get messengertenants -A -o json | jq -r '.items[].metadata | "\(.namespace)/\(.name)"'); do
+        if kubectl -n "${tenant%/*}" get secret "${tenant#*/}-metrics" > /dev/null 2>&1; then echo $tenant; fi
+    done
+}
+
+observability_card() {
+    cat << CARD
+    dashboards $PROMETHEUS_URL/user/   alerts $PROMETHEUS_URL/api/v1/alerts
+    traces     http://127.0.0.1:$ZIPKIN_PORT/zipkin/   spans and logs by OTLP to $HOST_IP:$OTLP_GRPC_PORT
+    logs       http://127.0.0.1:$VICTORIALOGS_PORT/select/vmui/
+CARD
+}
