@@ -58,7 +58,7 @@ impl Transport for EventStream {
         }
         match ready!(self.posted.poll_recv(cx)) {
             // It is read, and needs its room no more.
-            Some(Posted { text, reply, room: _ }) => Poll::Ready(Incoming::Text(text.into(), Some(reply))),
+            Some(Posted { text, reply, .. }) => Poll::Ready(Incoming::Text(text.into(), Some(reply))),
             // The connection holds the other end.
             None => Poll::Ready(Incoming::Ended(End::Gone)),
         }
