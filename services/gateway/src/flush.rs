@@ -1,7 +1,8 @@
 //! Writes to the sockets of connections that received something.
 
-use std::{panic::resume_unwind, sync::Arc};
+use std::sync::Arc;
 
+use kit::tasks::joined;
 use tokio::{
     runtime::Handle,
     task::{JoinHandle, yield_now},
@@ -30,11 +31,7 @@ pub(crate) async fn flush(mut connections: Vec<Arc<Connection>>) {
     }
     // All of them, before more is queued: what the log brings meanwhile is the next round, and the larger the more they have to do.
     for part in parts {
-        if let Err(error) = part.await
-            && let Ok(panic) = error.try_into_panic()
-        {
-            resume_unwind(panic);
-        }
+        joined(part.await);
     }
 }
 
