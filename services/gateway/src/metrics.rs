@@ -199,17 +199,12 @@ struct SendQueues(Arc<QueuedBytes>);
 impl Collector for SendQueues {
     fn encode(&self, mut encoder: DescriptorEncoder<'_>) -> fmt::Result {
         let inbound = self.0.inbound_bytes();
-        for (name, help, bytes) in [
-            ("send_queue", "Bytes of frames queued for clients.", self.0.get() - inbound),
-            (
-                "inbound",
-                "Bytes of messages from clients that are not whole, or wait for their turn.",
-                inbound,
-            ),
-        ] {
-            let encoder = encoder.encode_descriptor(name, help, Some(&Unit::Bytes), MetricType::Gauge)?;
-            ConstGauge::new(bytes).encode(encoder)?;
-        }
+        let help = "Bytes of frames queued for clients.";
+        let queued = encoder.encode_descriptor("send_queue", help, Some(&Unit::Bytes), MetricType::Gauge)?;
+        ConstGauge::new(self.0.get() - inbound).encode(queued)?;
+        let help = "Bytes of messages from clients that are not whole, or wait for their turn.";
+        let waiting = encoder.encode_descriptor("inbound", help, Some(&Unit::Bytes), MetricType::Gauge)?;
+        ConstGauge::new(inbound).encode(waiting)?;
         Ok(())
     }
 }
