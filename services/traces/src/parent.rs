@@ -5,9 +5,10 @@ use std::{
     str,
 };
 
+use futures_util::{FutureExt as _, future::Either};
 use opentelemetry::{
     Context, SpanId, TraceFlags, TraceId,
-    trace::{FutureExt as _, SpanContext, SpanKind, TraceContextExt as _, TraceState},
+    trace::{FutureExt as _, SpanContext, SpanKind, TraceContextExt as _, TraceState, WithContext},
 };
 
 use crate::{Span, is_on};
@@ -75,18 +76,22 @@ pub fn current() -> Option<Parent> {
     })
 }
 
-/// Runs a future as a part of a span, where there is one.
-pub async fn within<F: Future>(parent: Option<Parent>, future: F) -> F::Output {
+/// Runs a future as a part of a span, where there is one. It holds the future once, as an async function would not: those of passes and requests are large, and
+/// what belongs to a span is often within what belongs to another one.
+pub fn within<F: Future>(parent: Option<Parent>, future: F) -> Either<WithContext<F>, F> {
     match parent {
-        Some(parent) => future.with_context(parent.context()).await,
-        None => future.await,
+        Some(parent) => Either::Left(future.with_context(parent.context())),
+        None => Either::Right(future),
     }
 }
 
-/// Runs a future as a part of what is traced here and now, if anything is.
-pub async fn step<F: Future>(name: &'static str, future: F) -> F::Output {
+/// Runs a future as a part of what is traced here and now, if anything is. The part begins with the call.
+pub fn step<F: Future>(name: &'static str, future: F) -> impl Future<Output = F::Output> {
     let span = Span::child(current(), name, SpanKind::Internal);
-    within(span.parent(), future).await
+    within(span.parent(), future).map(move |output| {
+        drop(span);
+        output
+    })
 }
 
 /// Reads a header. Later versions may say more behind what this one says.
@@ -116,6 +121,19 @@ mod tests {
 
     const TRACE: &str = "0af7651916cd43dd8448eb211c80319c";
     const SPAN: &str = "b7ad6b7169203331";
+
+    /// As in a pass or a request, where the stack of a thread would end.
+    #[test]
+    fn parts_within_parts_are_as_large_as_what_they_do() {
+        let work = async {
+            let room = [0_u8; 10_000];
+            tokio::task::yield_now().await;
+            room.len()
+        };
+        let alone = size_of_val(&work);
+        let traced = step("outer", within(None, step("inner", within(None, work))));
+        assert!(size_of_val(&traced) < alone + 1_000, "{} for {alone}", size_of_val(&traced));
+    }
 
     #[test]
     fn a_header_is_read_as_it_is_written_and_nothing_else_is_one() {
