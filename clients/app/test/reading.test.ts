@@ -61,3 +61,14 @@ test("a fault of the newest read is told to all who wait, and that of an older o
     await both;
     expect(taken).toEqual(["after"]);
 });
+
+test("a fault of the newest read is told to who waits for an older answer, which comes behind it", async () => {
+    const { reading, answers, taken } = held();
+    const older = reading.join();
+    const newest = reading.again();
+    answers[1]!.fail(new Error("away"));
+    await expect(newest).rejects.toThrow("away");
+    answers[0]!.come("before");
+    await expect(older).rejects.toThrow("away");
+    expect(taken).toEqual([]);
+});

@@ -92,8 +92,8 @@ pub trait NotificationStore: Send + Sync + 'static {
         partitions: &[i32],
     ) -> Result<HashMap<i32, Option<i64>>, StoreError>;
 
-    /// Notes what records say, and how far the partition was read, in one transaction. Users are notified after `delay`. Whose account is deleted is forgotten,
-    /// and no session of theirs subscribes or sets anything, while access tokens may be good.
+    /// Notes what records say, and how far the partition was read, in one transaction. Users are notified after `delay`. Whose account is deleted is forgotten
+    /// before that, and no session of theirs subscribes or sets anything, while access tokens may be good.
     async fn apply(
         &self,
         place: Place,

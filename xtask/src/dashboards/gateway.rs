@@ -1,6 +1,6 @@
 //! Connections, and what they send and receive.
 
-use super::{Dashboard, Unit, lines, rate, row, sum, total_rate};
+use super::{Dashboard, Unit, lines, query, rate, row, sum, total_rate};
 
 pub fn gateway() -> Dashboard {
     let connections = row(
@@ -55,9 +55,15 @@ pub fn gateway() -> Dashboard {
             ),
             lines(
                 "Queued bytes",
-                "Bytes that wait for clients, by tenant. A process has 64 MiB.",
+                "Bytes that wait for clients, and those of messages that they have begun to send. A process has 64 MiB.",
                 Unit::Bytes,
-                vec![sum("tenant", "posthouse_gateway_send_queue_bytes")],
+                vec![
+                    sum("tenant", "posthouse_gateway_send_queue_bytes"),
+                    query(
+                        r#"sum by (tenant) (posthouse_gateway_inbound_bytes{tenant=~"$tenant"})"#,
+                        "{{tenant}}, begun",
+                    ),
+                ],
             ),
         ],
     );

@@ -4,7 +4,9 @@
 export class Reading {
     readonly #read: (isNewest: () => boolean) => Promise<void>;
     #newest = 0;
-    #underWay: Promise<void> | undefined;
+    /** The newest one, under way or over: who waits for an older one learns of its fault, whichever ends first. */
+    #last = Promise.resolve();
+    #isUnderWay = false;
 
     /** `read` takes its answers as long as `isNewest` says so, and leaves them otherwise. */
     constructor(read: (isNewest: () => boolean) => Promise<void>) {
@@ -13,20 +15,21 @@ export class Reading {
 
     /** Reads, or waits for the answer that is under way. */
     join(): Promise<void> {
-        return this.#underWay ?? this.again();
+        return this.#isUnderWay ? this.#last : this.again();
     }
 
     /** Reads anew. Who waits for an older answer waits for this one. */
     again(): Promise<void> {
         const number = ++this.#newest;
-        this.#underWay = this.#run(() => number === this.#newest);
-        return this.#underWay;
+        this.#isUnderWay = true;
+        this.#last = this.#run(() => number === this.#newest);
+        return this.#last;
     }
 
     /** Notes a change that is known here: an answer that is under way may be of before it, and is asked for again. */
     outdate(): void {
         // Who waits for the answer learns of a fault.
-        if (this.#underWay) this.again().catch(() => undefined);
+        if (this.#isUnderWay) this.again().catch(() => undefined);
     }
 
     async #run(isNewest: () => boolean): Promise<void> {
@@ -35,8 +38,8 @@ export class Reading {
         } catch (error) {
             if (isNewest()) throw error;
         } finally {
-            if (isNewest()) this.#underWay = undefined;
+            if (isNewest()) this.#isUnderWay = false;
         }
-        if (!isNewest()) await this.#underWay;
+        if (!isNewest()) await this.#last;
     }
 }

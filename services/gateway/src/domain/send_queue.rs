@@ -39,7 +39,8 @@ const PART_OF_FREE: usize = 8;
 /// All messages that are not whole may take this part of the budget, and no less: clients that begin them and stop do not keep others from their
 /// pages, and clients that do not read keep nobody from sending.
 const INBOUND_PART: i64 = 4;
-/// What a message may have that is not whole, however little is left: more than most have when they are.
+/// What a message may have that is not whole, however little is left: more than most have when they are. All of these may be more than their part of the
+/// budget; what is beyond it takes nothing from the rest.
 const SMALLEST_INBOUND_BYTES: usize = 4 * 1024;
 
 /// The bytes that wait in all queues of a process.
@@ -80,7 +81,13 @@ impl QueuedBytes {
     }
 
     fn free(&self) -> usize {
-        usize::try_from(self.budget - self.get()).unwrap_or(0)
+        let inbound = self.inbound_bytes();
+        let queued = self.get() - inbound;
+        usize::try_from(self.budget - queued - inbound.min(self.inbound_budget())).unwrap_or(0)
+    }
+
+    const fn inbound_budget(&self) -> i64 {
+        self.budget / INBOUND_PART
     }
 
     fn changed(&self, before: usize, after: usize) {
@@ -135,7 +142,7 @@ impl InboundRoom {
     }
 
     fn limit(&self) -> usize {
-        let free = self.total.budget / INBOUND_PART - self.total.inbound_bytes();
+        let free = self.total.inbound_budget() - self.total.inbound_bytes();
         (usize::try_from(free).unwrap_or(0) / PART_OF_FREE).max(SMALLEST_INBOUND_BYTES)
     }
 }
@@ -852,6 +859,25 @@ mod tests {
         assert!(small.resize(SMALLEST_INBOUND_BYTES), "so are those who send little");
         assert!(rooms[0].resize(EACH / 2), "what becomes less is not too much");
         drop((rooms, small));
+        assert_eq!((total.get(), total.inbound_bytes()), (0, 0));
+    }
+
+    #[test]
+    fn however_many_messages_are_begun_they_take_no_more_than_their_part() {
+        const BUDGET: usize = 16 * 1024 * 1024;
+        let total = Arc::new(QueuedBytes::with_budget(BUDGET));
+        let begin = || {
+            let mut room = total.inbound_room();
+            assert!(room.resize(SMALLEST_INBOUND_BYTES), "each client may have as much");
+            room
+        };
+        let begun: Vec<InboundRoom> = (0..2 * BUDGET / SMALLEST_INBOUND_BYTES).map(|_| begin()).collect();
+        assert_eq!(total.get(), signed(2 * BUDGET));
+        assert!(total.reserve(BUDGET / 2).is_some(), "others have their pages");
+        let queue = SendQueue::new(1024 * 1024, total.clone());
+        let frame: Frame = "x".repeat(1024 * 1024).into();
+        assert_eq!(queue.push_message(chat(1), 1, frame), Pushed::Queued, "and their messages");
+        drop((begun, queue));
         assert_eq!((total.get(), total.inbound_bytes()), (0, 0));
     }
 

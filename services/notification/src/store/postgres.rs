@@ -48,8 +48,8 @@ const CODES_LOCK: i64 = 0x0063_6f64_6573;
 /// another one has just handed over has its place. No channel waits for another one.
 const HANDING_LOCKS: i64 = 0x006a_6f62_7300;
 
-/// Ends of sessions are noted under this lock of the database, "ends" in ASCII, and devices are subscribed while no end is: of a session that ends at that
-/// moment, either its end finds the device, or the device its end.
+/// Ends of sessions are noted under this lock of the database, "ends" in ASCII, and devices are subscribed and preferences set while no end is: of a session
+/// that ends at that moment, either its end finds what was noted, or the request finds its end.
 const ENDS_LOCK: i64 = 0x656e_6473;
 
 /// Keeps notifications in the tenant's database.
@@ -64,6 +64,41 @@ impl PostgresStore {
     /// Returns a store on a pool whose search path starts with [`SCHEMA`].
     pub fn new(pool: PgPool) -> Self {
         Self { pool }
+    }
+
+    /// Notes whose accounts are deleted, and then forgets those users. The list of deletions says the same of them, for a minute: a process that knows a user
+    /// takes an access token of theirs for longer.
+    ///
+    /// They are forgotten behind the note and one by one. Nobody who subscribes waits for all that they had, and no statement meets its time limit however many
+    /// they are.
+    async fn note_gone(&self, gone: &BTreeSet<UserId>, now: DateTime<Utc>) -> Result<(), sqlx::Error> {
+        if gone.is_empty() {
+            return Ok(());
+        }
+        let users: Vec<Uuid> = gone.iter().map(|user| user.0).collect();
+        let mut transaction = self.pool.begin().await?;
+        lock(&mut transaction, ENDS_LOCK).await?;
+        sqlx::query(
+            "INSERT INTO ended_sessions (user_id, session, ended_at)
+             SELECT said.user_id, $2, $3 FROM unnest($1::UUID[]) AS said (user_id)
+             ON CONFLICT (user_id, session) DO NOTHING",
+        )
+        .bind(users)
+        .bind(ALL_SESSIONS)
+        .bind(now)
+        .execute(&mut *transaction)
+        .await?;
+        transaction.commit().await?;
+        for user in gone {
+            self.forget(*user).await?;
+        }
+        Ok(())
+    }
+
+    /// Forgets a user. Returns whether anything was known.
+    async fn forget(&self, user_id: UserId) -> Result<bool, sqlx::Error> {
+        let forget = sqlx::query("DELETE FROM users WHERE user_id = $1").bind(user_id.0);
+        Ok(forget.execute(&self.pool).await?.rows_affected() > 0)
     }
 }
 
@@ -205,7 +240,7 @@ impl NotificationStore for PostgresStore {
     async fn subscribe(&self, new: &NewSubscription) -> Result<Subscription, StoreError> {
         let failed = StoreError::Subscriptions;
         let mut transaction = self.pool.begin().await.map_err(failed)?;
-        if has_ended(&mut transaction, new).await.map_err(failed)? {
+        if has_ended(&mut transaction, new.user_id, new.session.as_str()).await.map_err(failed)? {
             return Err(StoreError::SessionOver);
         }
         ensure_user(&mut transaction, new.user_id).await.map_err(failed)?;
@@ -452,11 +487,14 @@ impl NotificationStore for PostgresStore {
     }
 
     async fn set_preferences(&self, user_id: UserId, preferences: &Preferences) -> Result<(), StoreError> {
-        let quiet = preferences.quiet.as_ref();
+        let (quiet, failed) = (preferences.quiet.as_ref(), StoreError::Preferences);
+        let mut transaction = self.pool.begin().await.map_err(failed)?;
+        if has_ended(&mut transaction, user_id, ALL_SESSIONS).await.map_err(failed)? {
+            return Ok(());
+        }
         sqlx::query(
             "INSERT INTO users (user_id, level, shows_text, quiet_from, quiet_to, time_zone)
-             SELECT $1::UUID, $2::TEXT, $3::BOOLEAN, $4::INT, $5::INT, $6::TEXT
-             WHERE NOT EXISTS (SELECT FROM ended_sessions WHERE user_id = $1 AND session = $7)
+             VALUES ($1, $2, $3, $4, $5, $6)
              ON CONFLICT (user_id) DO UPDATE SET level = excluded.level, shows_text = excluded.shows_text,
                 quiet_from = excluded.quiet_from, quiet_to = excluded.quiet_to, time_zone = excluded.time_zone",
         )
@@ -466,11 +504,10 @@ impl NotificationStore for PostgresStore {
         .bind(quiet.map(|quiet| i32::from(quiet.from)))
         .bind(quiet.map(|quiet| i32::from(quiet.to)))
         .bind(quiet.map(|quiet| quiet.time_zone.clone()))
-        .bind(ALL_SESSIONS)
-        .execute(&self.pool)
+        .execute(&mut *transaction)
         .await
-        .map(drop)
-        .map_err(StoreError::Preferences)
+        .map_err(failed)?;
+        transaction.commit().await.map_err(failed)
     }
 
     async fn knows_time_zone(&self, name: &str) -> Result<bool, StoreError> {
@@ -518,9 +555,9 @@ impl NotificationStore for PostgresStore {
     ) -> Result<(), StoreError> {
         let Place { topic, partition, next_offset } = place;
         let failed = |source| StoreError::Apply { topic, partition, source };
+        self.note_gone(&batch.gone, now).await.map_err(failed)?;
         let mut transaction = self.pool.begin().await.map_err(failed)?;
         note_ended(&mut transaction, &batch.ended, now).await.map_err(failed)?;
-        note_gone(&mut transaction, &batch.gone, now).await.map_err(failed)?;
         // News before seats, as spreading locks them: neither waits for the other while it has what that one wants.
         note_news(&mut transaction, batch, now + delay).await.map_err(failed)?;
         note_seats(&mut transaction, batch, now).await.map_err(failed)?;
@@ -1180,12 +1217,7 @@ impl NotificationStore for PostgresStore {
 
     #[tracing::instrument(name = "notification.store.erase", skip_all, fields(user = %user_id))]
     async fn erase(&self, user_id: UserId) -> Result<bool, StoreError> {
-        let done = sqlx::query("DELETE FROM users WHERE user_id = $1")
-            .bind(user_id.0)
-            .execute(&self.pool)
-            .await
-            .map_err(StoreError::Erase)?;
-        Ok(done.rows_affected() > 0)
+        self.forget(user_id).await.map_err(StoreError::Erase)
     }
 
     fn deletions_position(&self) -> deletions::Position {
@@ -1205,14 +1237,18 @@ fn handing_lock(channel: NotificationChannel) -> i64 {
     HANDING_LOCKS + place.map_or(0, |(place, _)| place)
 }
 
-/// Returns whether the session of a request is known to have ended. No end is noted until the transaction ends.
-async fn has_ended(connection: &mut PgConnection, new: &NewSubscription) -> Result<bool, sqlx::Error> {
+/// Returns whether a session of a user is known to have ended. No end is noted until the transaction ends.
+async fn has_ended(
+    connection: &mut PgConnection,
+    user_id: UserId,
+    session: &str,
+) -> Result<bool, sqlx::Error> {
     sqlx::query("SELECT pg_advisory_xact_lock_shared($1)").bind(ENDS_LOCK).execute(&mut *connection).await?;
     let ended: FactRow = sqlx::query_as(
         "SELECT EXISTS (SELECT FROM ended_sessions WHERE user_id = $1 AND session IN ($2, $3)) AS is_so",
     )
-    .bind(new.user_id.0)
-    .bind(new.session.as_str().to_owned())
+    .bind(user_id.0)
+    .bind(session.to_owned())
     .bind(ALL_SESSIONS)
     .fetch_one(connection)
     .await?;
@@ -1255,32 +1291,6 @@ async fn note_ended(
     .execute(connection)
     .await?;
     Ok(done.rows_affected())
-}
-
-/// Notes whose accounts are deleted, and forgets those users. The list of deletions says the same of them, for a minute: a process that knows a user takes an
-/// access token of theirs for longer.
-async fn note_gone(
-    connection: &mut PgConnection,
-    gone: &BTreeSet<UserId>,
-    now: DateTime<Utc>,
-) -> Result<(), sqlx::Error> {
-    if gone.is_empty() {
-        return Ok(());
-    }
-    let users: Vec<Uuid> = gone.iter().map(|user| user.0).collect();
-    lock(&mut *connection, ENDS_LOCK).await?;
-    sqlx::query(
-        "INSERT INTO ended_sessions (user_id, session, ended_at)
-         SELECT said.user_id, $2, $3 FROM unnest($1::UUID[]) AS said (user_id)
-         ON CONFLICT (user_id, session) DO NOTHING",
-    )
-    .bind(users.clone())
-    .bind(ALL_SESSIONS)
-    .bind(now)
-    .execute(&mut *connection)
-    .await?;
-    let erase = sqlx::query("DELETE FROM users WHERE user_id = ANY ($1)").bind(users);
-    erase.execute(connection).await.map(drop)
 }
 
 async fn ensure_user(connection: &mut PgConnection, user_id: UserId) -> Result<(), sqlx::Error> {

@@ -1037,6 +1037,12 @@ async fn a_large_room_is_told_in_slices_and_no_other_chat_waits_for_it() {
     assert_eq!(small_at, Some(2), "of {rounds} rounds");
 }
 
+/// Returns how many sessions of the database wait for a lock.
+async fn waiting(pool: &PgPool) -> i64 {
+    let waiting = "SELECT count(*) FROM pg_stat_activity WHERE datname = current_database() AND wait_event_type = 'Lock'";
+    sqlx::query_scalar(waiting).fetch_one(pool).await.expect("a count")
+}
+
 /// A device that is subscribed at the moment at which its session ends is removed by the end, or is refused because of it.
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
 async fn no_device_comes_between_the_end_of_its_session_and_its_note() {
@@ -1052,17 +1058,8 @@ async fn no_device_comes_between_the_end_of_its_session_and_its_note() {
         .await
         .expect("the user");
     let waits = async |sessions: i64| {
-        wait_for("sessions that wait", PATIENCE, || async {
-            let waiting: i64 = sqlx::query_scalar(
-                "SELECT count(*) FROM pg_stat_activity
-                 WHERE datname = current_database() AND wait_event_type = 'Lock'",
-            )
-            .fetch_one(&pool)
-            .await
-            .expect("a count");
-            (waiting == sessions).then_some(())
-        })
-        .await;
+        let wait = || async { (waiting(&pool).await == sessions).then_some(()) };
+        wait_for("sessions that wait", PATIENCE, wait).await;
     };
     let subscribing = {
         let store = store.clone();
@@ -1078,6 +1075,40 @@ async fn no_device_comes_between_the_end_of_its_session_and_its_note() {
     subscribing.await.expect("no panic").expect("it was there first");
     ending.await.expect("it is noted");
     assert_eq!(endpoints(&store, ann).await, ["https://hooks.example/1"]);
+}
+
+/// What a user had may be much, and something else may have it for a while.
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn while_who_is_deleted_is_forgotten_others_subscribe_and_nothing_of_them_comes_back() {
+    let (_database, pool) = database().await;
+    let store: Store = Arc::new(PostgresStore::new(pool.clone()));
+    let (ann, ben) = (UserId::generate(), UserId::generate());
+    let preferences = Preferences { level: NotificationLevel::None, ..Preferences::default() };
+    store.set_preferences(ann, &preferences).await.expect("they are set");
+    let mut holding = pool.begin().await.expect("a transaction");
+    sqlx::query("SELECT FROM users WHERE user_id = $1 FOR UPDATE")
+        .bind(ann.0)
+        .execute(&mut *holding)
+        .await
+        .expect("the user");
+    let forgetting = {
+        let store = store.clone();
+        let batch = Batch { gone: BTreeSet::from([ann]), ..Batch::default() };
+        tokio::spawn(async move { apply(&store, &batch).await })
+    };
+    let waits = || async { (waiting(&pool).await == 1).then_some(()) };
+    wait_for("a session that waits for what the user had", PATIENCE, waits).await;
+    let setting = {
+        let store = store.clone();
+        tokio::spawn(async move { store.set_preferences(ann, &preferences).await })
+    };
+    let settles = || async { (setting.is_finished() || waiting(&pool).await == 2).then_some(()) };
+    wait_for("preferences that are set, or wait", PATIENCE, settles).await;
+    subscribed(&store, &browser(ben, "phone", "1")).await;
+    holding.commit().await.expect("it ends");
+    forgetting.await.expect("it is noted");
+    setting.await.expect("no panic").expect("they are set for nobody");
+    assert!(!store.erase(ann).await.expect("an answer"), "nothing came back");
 }
 
 /// Devices of a release without this knowledge are bound when their pages open, or go after a month.
@@ -1127,17 +1158,8 @@ async fn what_waits_for_news_has_no_seat_that_spreading_wants() {
         let store = store.clone();
         tokio::spawn(async move { apply(&store, &batch).await })
     };
-    wait_for("a session that waits for the news", PATIENCE, || async {
-        let waiting: i64 = sqlx::query_scalar(
-            "SELECT count(*) FROM pg_stat_activity
-             WHERE datname = current_database() AND wait_event_type = 'Lock'",
-        )
-        .fetch_one(&pool)
-        .await
-        .expect("a count");
-        (waiting > 0).then_some(())
-    })
-    .await;
+    let waits = || async { (waiting(&pool).await > 0).then_some(()) };
+    wait_for("a session that waits for the news", PATIENCE, waits).await;
     sqlx::query("SELECT FROM seats WHERE chat_id = $1 FOR UPDATE NOWAIT")
         .bind(chat.0)
         .execute(&mut *spreading)
