@@ -1,6 +1,9 @@
 //! The command line.
 
-use std::{net::SocketAddr, path::Path};
+use std::{
+    net::SocketAddr,
+    path::{Path, PathBuf},
+};
 
 use clap::{Args, CommandFactory, FromArgMatches, Parser, Subcommand};
 use clap_complete::Shell;
@@ -57,6 +60,11 @@ pub(crate) enum Command {
     /// With --traces, messages are sent until one of them was traced, and the spans of its trace are printed below: which part of the messages is
     /// traced is decided by the tenant's cell, `spec.observability.traces.ratio`. No text, token or name of a user is in them.
     Trace(TraceArgs),
+    /// Gathers what explains the state of a tenant in a new folder: conditions, events, workloads, the last logs, metrics, versions.
+    ///
+    /// It reads what the kubeconfig lets its user read, and no Secret; what could not be read is listed with the reason. What looks like a token or
+    /// a password is replaced everywhere, but look through the folder before you give it away.
+    Diagnose(DiagnoseArgs),
     /// Prints shell completions.
     Completions {
         #[arg(value_enum)]
@@ -147,6 +155,21 @@ pub(crate) struct TraceArgs {
     /// With --traces: messages to send at most until one was traced.
     #[arg(long, default_value_t = 100, value_parser = clap::value_parser!(u32).range(1..=1000))]
     pub(crate) attempts: u32,
+}
+
+#[derive(Debug, Args)]
+pub(crate) struct DiagnoseArgs {
+    /// Resource name of a tenant.
+    pub(crate) tenant: String,
+    /// Namespace; the one of the kubeconfig when absent.
+    #[arg(long, short)]
+    pub(crate) namespace: Option<String>,
+    /// The folder to make; `diagnose-NAMESPACE-TENANT` when absent. It must not exist.
+    #[arg(long)]
+    pub(crate) into: Option<PathBuf>,
+    /// How many minutes of logs.
+    #[arg(long, default_value_t = 15, value_parser = clap::value_parser!(u32).range(1..=1440))]
+    pub(crate) minutes: u32,
 }
 
 impl Cli {
