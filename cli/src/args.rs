@@ -1,6 +1,9 @@
 //! The command line.
 
-use std::{net::SocketAddr, path::Path};
+use std::{
+    net::SocketAddr,
+    path::{Path, PathBuf},
+};
 
 use clap::{Args, CommandFactory, FromArgMatches, Parser, Subcommand};
 use clap_complete::Shell;
@@ -52,6 +55,16 @@ pub(crate) enum Command {
     Dev(DevArgs),
     /// Shows the status of tenants: every condition, its reason, and the next step.
     Status(StatusArgs),
+    /// Sends a message through a tenant, and prints step by step how long it takes until it is accepted, stored and delivered.
+    ///
+    /// With --traces, messages are sent until one of them was traced, and the spans of its trace are printed below: which part of the messages is
+    /// traced is decided by the tenant's cell, `spec.observability.traces.ratio`. No text, token or name of a user is in them.
+    Trace(TraceArgs),
+    /// Gathers what explains the state of a tenant in a new folder: conditions, events, workloads, the last logs, metrics, versions.
+    ///
+    /// It reads what the kubeconfig lets its user read, and no Secret; what could not be read is listed with the reason. What looks like a token or
+    /// a password is replaced everywhere, but look through the folder before you give it away.
+    Diagnose(DiagnoseArgs),
     /// Prints shell completions.
     Completions {
         #[arg(value_enum)]
@@ -119,6 +132,46 @@ pub(crate) struct StatusArgs {
     pub(crate) all_namespaces: bool,
 }
 
+#[derive(Debug, Args)]
+pub(crate) struct TraceArgs {
+    /// Resource name of a tenant in the cluster of KUBECONFIG.
+    #[arg(required_unless_present = "url", conflicts_with = "url")]
+    pub(crate) tenant: Option<String>,
+    /// Namespace of the tenant; the one of the kubeconfig when absent.
+    #[arg(long, short, conflicts_with = "url")]
+    pub(crate) namespace: Option<String>,
+    /// Address of a messenger, for example `http://acme.localhost:8000`, instead of a tenant.
+    #[arg(long)]
+    pub(crate) url: Option<Url>,
+    /// User name to sign in with, with the password as by `chat`. Without it, two users register, who stay in the tenant's realm.
+    #[arg(long, requires = "to")]
+    pub(crate) user: Option<String>,
+    /// Where the user sends: @name for a direct chat, or a chat id. Its members see the messages, which notify none of them.
+    #[arg(long, requires = "user")]
+    pub(crate) to: Option<String>,
+    /// Address of a trace store with the API of Zipkin (v2); `http://127.0.0.1:17411` in the local stack with WITH=observability.
+    #[arg(long)]
+    pub(crate) traces: Option<Url>,
+    /// With --traces: messages to send at most until one was traced.
+    #[arg(long, default_value_t = 100, value_parser = clap::value_parser!(u32).range(1..=1000))]
+    pub(crate) attempts: u32,
+}
+
+#[derive(Debug, Args)]
+pub(crate) struct DiagnoseArgs {
+    /// Resource name of a tenant.
+    pub(crate) tenant: String,
+    /// Namespace; the one of the kubeconfig when absent.
+    #[arg(long, short)]
+    pub(crate) namespace: Option<String>,
+    /// The folder to make; `diagnose-NAMESPACE-TENANT` when absent. It must not exist.
+    #[arg(long)]
+    pub(crate) into: Option<PathBuf>,
+    /// How many minutes of logs.
+    #[arg(long, default_value_t = 15, value_parser = clap::value_parser!(u32).range(1..=1440))]
+    pub(crate) minutes: u32,
+}
+
 impl Cli {
     /// Reads the command line of the process. Ends the process with a help or error text when there is no valid command.
     pub fn from_command_line() -> Self {
@@ -159,5 +212,23 @@ mod tests {
         ]);
         let Command::Demo(args) = cli.command else { panic!("not a demo: {cli:?}") };
         assert_eq!(args.urls.len(), 2);
+    }
+
+    #[test]
+    fn a_trace_goes_to_a_tenant_or_an_address_and_a_user_says_where() {
+        let check = |arguments: &[&str], is_taken: bool| {
+            let taken =
+                Cli::try_parse_from(["posthouse", "trace"].into_iter().chain(arguments.iter().copied()));
+            assert_eq!(taken.is_ok(), is_taken, "{arguments:?}");
+        };
+        check(&["acme"], true);
+        check(&["acme", "-n", "tenants", "--traces", "http://127.0.0.1:17411"], true);
+        check(&["--url", "http://a.localhost"], true);
+        check(&["--url", "http://a.localhost", "--user", "ann", "--to", "@ben"], true);
+        check(&[], false);
+        check(&["acme", "--url", "http://a.localhost"], false);
+        check(&["acme", "--user", "ann"], false);
+        check(&["acme", "--to", "@ben"], false);
+        check(&["acme", "--attempts", "0"], false);
     }
 }

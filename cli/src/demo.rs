@@ -1,36 +1,25 @@
 //! `posthouse demo`: two users register and exchange messages in a chat, and every message is verified.
 
-#![expect(clippy::disallowed_methods, reason = "names and passwords of the demo are its own")]
-
-use std::time::{Duration, Instant};
+use std::time::Instant;
 
 use contracts::{
-    ChatId, DeviceId, UserId,
-    api::{CreateChatRequest, RegisterRequest},
+    ChatId,
     event::EntryKind,
     wire::{MAX_HISTORY_LIMIT, Message},
 };
-use rand::seq::IndexedRandom;
 use serde::Serialize;
-use tokio::{sync::mpsc, time::timeout};
+use tokio::time::timeout;
 use url::Url;
 
-use posthouse_client::{Event, Identity, Messenger, Session};
+use posthouse_client::{Identity, Messenger};
 
 use crate::{
     args::DemoArgs,
     failure::{Exit, Failure},
     output::{self, Output},
+    sides::{self, PATIENCE, Side},
     tenants::{self, Scope},
 };
-
-/// A message that is not stored and delivered within this time counts as missing.
-const PATIENCE: Duration = Duration::from_secs(30);
-
-const NAMES: [&str; 16] = [
-    "juniper", "walter", "odile", "anton", "mabel", "cyrus", "ines", "hugo", "petra", "silas", "noor",
-    "emil", "wanda", "kofi", "lucia", "bram",
-];
 
 const LINES: [&str; 12] = [
     "Hello! Is this thing on?",
@@ -101,11 +90,7 @@ async fn addresses() -> Result<Vec<Url>, Failure> {
 
 async fn conversation(url: &Url, messages: u32, output: Output) -> Result<Report, Failure> {
     let messenger = Messenger::new(url)?;
-    let [first_name, second_name] = two_names();
-    let (first, second) =
-        tokio::try_join!(newcomer(&messenger, first_name), newcomer(&messenger, second_name))?;
-    let request = CreateChatRequest::direct(second.user());
-    let chat = messenger.create_chat(&first.token().await?, &request).await?.chat_id;
+    let ([first, second], chat) = sides::two_users(&messenger).await?;
     let print = |text: String| {
         if output == Output::Text {
             output::line(text);
@@ -113,7 +98,7 @@ async fn conversation(url: &Url, messages: u32, output: Output) -> Result<Report
     };
     print(format!("{url}\n{} and {} registered and opened chat {chat}", first.username(), second.username()));
 
-    let mut sides = [Side::open(&first, chat).await?, Side::open(&second, chat).await?];
+    let mut sides = [Side::open(&first, chat, 0).await?, Side::open(&second, chat, 0).await?];
     let mut report = Report {
         url: url.clone(),
         users: [first.username().to_owned(), second.username().to_owned()],
@@ -144,99 +129,6 @@ async fn conversation(url: &Url, messages: u32, output: Output) -> Result<Report
     }
     print(verdict(&report));
     Ok(report)
-}
-
-/// Registers a user under a new name and signs in.
-async fn newcomer(messenger: &Messenger, name: String) -> Result<Identity, Failure> {
-    let password = format!("Demo-{:032x}", rand::random::<u128>());
-    let mut display_name = name.split('-').next().unwrap_or(&name).to_owned();
-    display_name[..1].make_ascii_uppercase();
-    let request = RegisterRequest {
-        username: name.clone(),
-        password: password.clone(),
-        display_name: Some(display_name),
-    };
-    messenger.register(&request).await?;
-    Ok(Identity::sign_in(messenger, &name, &password).await?)
-}
-
-fn two_names() -> [String; 2] {
-    let mut rng = rand::rng();
-    let mut names = NAMES.choose_multiple(&mut rng, 2);
-    std::array::from_fn(|_| {
-        let name = names.next().expect("there are two names");
-        format!("{name}-{:04x}", rand::random::<u16>())
-    })
-}
-
-/// One user of the demo: the session, and every entry it returned.
-struct Side {
-    name: String,
-    user: UserId,
-    session: Session,
-    events: mpsc::Receiver<Event>,
-    seen: Vec<Message>,
-}
-
-impl Side {
-    async fn open(identity: &Identity, chat: ChatId) -> Result<Self, Failure> {
-        let (session, mut events) = Session::open(identity.clone(), DeviceId::generate());
-        session.follow(chat, 0).await;
-        let next = "`posthouse status -A` shows whether the gateway is ready";
-        let connected = timeout(PATIENCE, async {
-            while let Some(event) = events.recv().await {
-                match event {
-                    Event::Connected { .. } => return Ok(()),
-                    Event::Ended { why } => return Err(why),
-                    _ => {}
-                }
-            }
-            Err("the session ended".into())
-        });
-        match connected.await {
-            Ok(Ok(())) => {}
-            Ok(Err(why)) => {
-                let what = format!("{} could not connect: {why}", identity.username());
-                return Err(Failure::new(Exit::Refused, what, next));
-            }
-            Err(_) => {
-                let what = format!("{} could not connect in {} s", identity.username(), PATIENCE.as_secs());
-                return Err(Failure::new(Exit::Unreachable, what, next));
-            }
-        }
-        Ok(Self {
-            name: identity.username().to_owned(),
-            user: identity.user(),
-            session,
-            events,
-            seen: Vec::new(),
-        })
-    }
-
-    /// Reads events until the entry with `seq` has arrived.
-    async fn sees(&mut self, seq: i64) -> Result<(), String> {
-        while self.seen.last().is_none_or(|message| message.seq < seq) {
-            match self.events.recv().await {
-                Some(Event::Entry { message, .. }) => self.seen.push(message),
-                Some(Event::Unreadable { code, .. }) => {
-                    return Err(format!("{} cannot read the chat: {code}", self.name));
-                }
-                Some(Event::Ended { why }) => return Err(format!("{}'s session ended: {why}", self.name)),
-                Some(
-                    Event::Connected { .. }
-                    | Event::Disconnected { .. }
-                    | Event::Elsewhere(_)
-                    | Event::Presence(_)
-                    | Event::Typing(_)
-                    | Event::Synced(_)
-                    | Event::Marked(_)
-                    | Event::OwnState(_),
-                ) => {}
-                None => return Err(format!("{}'s session has ended", self.name)),
-            }
-        }
-        Ok(())
-    }
 }
 
 async fn exchange(
@@ -324,7 +216,7 @@ fn verdict(report: &Report) -> String {
 
 #[cfg(test)]
 mod tests {
-    use contracts::MessageKey;
+    use contracts::{MessageKey, UserId};
     use uuid::Uuid;
 
     use super::*;
@@ -390,13 +282,5 @@ mod tests {
             &with_gap,
             &["the history has seq 4 instead of 3", "the history differs from the 2 messages that were sent"],
         );
-    }
-
-    #[test]
-    fn the_two_have_different_names() {
-        for _ in 0..50 {
-            let [first, second] = two_names();
-            assert_ne!(first.split('-').next(), second.split('-').next());
-        }
     }
 }

@@ -1,16 +1,19 @@
-//! `posthouse`, also `kubectl posthouse`: the status of tenants, a demo with two users, a chat in the terminal, the
-//! export of an account, and a whole messenger for client developers.
+//! `posthouse`, also `kubectl posthouse`: the status of tenants and what explains it, a demo with two users, the way of a message, a chat in the
+//! terminal, the export of an account, and a whole messenger for client developers.
 
 mod args;
 mod chat;
 mod demo;
 mod dev;
+mod diagnose;
 mod export;
 mod failure;
 mod output;
 mod password;
+mod sides;
 mod status;
 mod tenants;
+mod trace;
 
 pub use args::Cli;
 pub use failure::{Exit, Failure};
@@ -26,6 +29,8 @@ pub async fn run(cli: Cli) -> Result<(), Failure> {
         Command::Export(args) => export::run(args).await,
         Command::Dev(args) => Err(dev::run(&args)),
         Command::Status(args) => status::run(args, cli.output).await,
+        Command::Trace(args) => trace::run(args, cli.output).await,
+        Command::Diagnose(args) => diagnose::run(args, cli.output).await,
         Command::Completions { shell } => {
             output::line(args::completions(shell));
             Ok(())

@@ -55,27 +55,58 @@ impl Tenant {
     }
 }
 
-/// Returns the tenants of a scope, in the order of namespace and name.
-pub(crate) async fn list(scope: Scope<'_>) -> Result<Vec<Tenant>, Failure> {
-    let client = Client::try_default().await.map_err(|error| {
+/// Returns a client of the cluster that the caller's kubeconfig names.
+pub(crate) async fn client() -> Result<Client, Failure> {
+    Client::try_default().await.map_err(|error| {
         let next = "point KUBECONFIG at the cluster: `export KUBECONFIG=$PWD/.local/kubeconfig`";
         Failure::new(Exit::Unreachable, format!("no cluster is configured: {}", chain(&error)), next)
-    })?;
-    let kind = GroupVersionKind::gvk("messenger.posthouse.dev", "v1alpha1", "MessengerTenant");
-    let resource = ApiResource::from_gvk(&kind);
+    })
+}
+
+/// Returns a kind of this project, as the API server knows it.
+pub(crate) fn resource(kind: &str) -> ApiResource {
+    ApiResource::from_gvk(&GroupVersionKind::gvk("messenger.posthouse.dev", "v1alpha1", kind))
+}
+
+/// Returns the tenants of a scope, in the order of namespace and name.
+pub(crate) async fn list(scope: Scope<'_>) -> Result<Vec<Tenant>, Failure> {
+    let client = client().await?;
+    let resource = resource("MessengerTenant");
     let api: Api<DynamicObject> = match scope {
         Scope::Everywhere => Api::all_with(client, &resource),
         Scope::Namespace(None) => Api::default_namespaced_with(client, &resource),
         Scope::Namespace(Some(namespace)) => Api::namespaced_with(client, namespace, &resource),
     };
-    let listed = api.list(&ListParams::default()).await.map_err(|error| unlisted(&error))?;
+    let listed = api.list(&ListParams::default()).await.map_err(|error| unread(&error))?;
     let mut tenants: Vec<Tenant> = listed.items.iter().map(tenant).collect();
     tenants.sort_by(|a, b| (&a.namespace, &a.name).cmp(&(&b.namespace, &b.name)));
     Ok(tenants)
 }
 
-fn unlisted(error: &kube::Error) -> Failure {
-    let what = format!("failed to list MessengerTenants: {}", chain(error));
+/// Returns a tenant as the API server has it.
+pub(crate) async fn get(client: &Client, namespace: &str, name: &str) -> Result<DynamicObject, Failure> {
+    let api: Api<DynamicObject> =
+        Api::namespaced_with(client.clone(), namespace, &resource("MessengerTenant"));
+    let found = api.get_opt(name).await.map_err(|error| unread(&error))?;
+    found.ok_or_else(|| {
+        let next = "`posthouse status -A` lists the tenants of every namespace";
+        Failure::new(Exit::Refused, format!("tenant {name} not found in namespace {namespace}"), next)
+    })
+}
+
+/// Returns the address of a tenant's messenger.
+pub(crate) async fn address_of(namespace: Option<&str>, name: &str) -> Result<Url, Failure> {
+    let client = client().await?;
+    let namespace = namespace.unwrap_or_else(|| client.default_namespace());
+    let found = tenant(&get(&client, namespace, name).await?);
+    found.address().ok_or_else(|| {
+        let next = "`posthouse status` shows what it waits for; --url names an address without the cluster";
+        Failure::new(Exit::Fault, format!("tenant {name} has no address yet"), next)
+    })
+}
+
+fn unread(error: &kube::Error) -> Failure {
+    let what = format!("failed to read MessengerTenants: {}", chain(error));
     match error {
         kube::Error::Api(status) if status.code == 404 => Failure::new(
             Exit::Refused,
@@ -85,7 +116,7 @@ fn unlisted(error: &kube::Error) -> Failure {
         kube::Error::Api(_) => Failure::new(
             Exit::Refused,
             what,
-            "ask for permission to list messengertenants.messenger.posthouse.dev",
+            "ask for permission to get and list messengertenants.messenger.posthouse.dev",
         ),
         _ => Failure::new(
             Exit::Unreachable,
