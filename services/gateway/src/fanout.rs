@@ -4,7 +4,7 @@
 //! other are a run, encoded once for all who receive the same of it. Nothing is said of the order of different chats, which the log does not
 //! keep either.
 
-use std::{mem, ops::Range, sync::Arc, time::Instant};
+use std::{collections::HashMap, mem, ops::Range, sync::Arc, time::Instant};
 
 use contracts::{
     ChatId, DeviceId, ErrorCode, MessageKey, UserId,
@@ -38,7 +38,7 @@ const SENT_LATELY_MS: i64 = 60 * 1_000;
 const RUN_BYTES: usize = 32 * 1024;
 
 /// Records of one round, in bytes.
-const ROUND_BYTES: usize = 256 * 1024;
+const ROUND_BYTES: usize = 512 * 1024;
 /// Recipients of all that one round brings, a run counting once. What the log brings of other chats waits until all of them are written to: some tens of
 /// milliseconds of a core.
 const ROUND_RECIPIENTS: usize = 16 * 1024;
@@ -62,8 +62,10 @@ struct Origin {
 /// What some records bring to connections. To be [ended](Fanout::end): its connections wait for it.
 #[derive(Default)]
 pub(crate) struct Round {
-    /// At most one of each chat, in the order in which they began.
-    groups: Vec<Group>,
+    /// At most one of each chat, in the order in which they began; nothing in the place of one that is queued already.
+    groups: Vec<Option<Group>>,
+    /// Where the group of each chat is.
+    places: HashMap<ChatId, usize>,
     /// A list of recipients for the next record, so that none is allocated for each.
     spare: Vec<(UserId, Way)>,
     /// Connections to flush, each once.
@@ -99,6 +101,18 @@ impl Round {
         if connection.queue.put_lag(chat, seq) {
             self.filled.push(connection.clone());
         }
+    }
+
+    /// Returns the group of a chat that is not queued yet.
+    fn group(&mut self, chat: ChatId) -> Option<&mut Group> {
+        self.groups[*self.places.get(&chat)?].as_mut()
+    }
+
+    /// Begins the group of a chat that has none which is not queued.
+    fn begin(&mut self, chat: ChatId, recipients: Vec<(UserId, Way)>) {
+        self.recipients += recipients.len();
+        self.places.insert(chat, self.groups.len());
+        self.groups.push(Some(Group::new(chat, recipients)));
     }
 }
 
@@ -349,20 +363,13 @@ impl Fanout {
         if kind == EntryKind::Text && !is_late(sent_at_ms, now_ms) {
             self.slow_mode.stored((chat, sender, key), is_slow, now);
         }
-        let known = round.groups.iter().rposition(|group| group.chat == chat);
-        let at = match known.filter(|at| round.groups[*at].takes(&recipients, record_bytes)) {
-            Some(at) => {
-                round.spare = recipients;
-                at
-            }
-            None => {
-                self.queue_chat(round, chat);
-                round.recipients += recipients.len();
-                round.groups.push(Group::new(chat, recipients));
-                round.groups.len() - 1
-            }
-        };
-        let group = &mut round.groups[at];
+        if round.group(chat).is_some_and(|group| group.takes(&recipients, record_bytes)) {
+            round.spare = recipients;
+        } else {
+            self.queue_chat(round, chat);
+            round.begin(chat, recipients);
+        }
+        let group = round.group(chat).expect("it was begun");
         // No device sends membership entries: the sender's connections receive them like those of all others.
         if kind.is_from_device() && !device.0.is_nil() {
             let writers = self.settled((sender, device), (chat, key)).sessions;
@@ -373,20 +380,21 @@ impl Fanout {
         group.seqs.push(seq);
         group.bytes += record_bytes;
         // Another one like it does not fit.
-        round.has_full_run |= group.bytes + record_bytes > RUN_BYTES;
+        let is_full = group.bytes + record_bytes > RUN_BYTES;
+        round.has_full_run |= is_full;
     }
 
     /// Queues what the round has of all chats.
     fn queue_all(&self, round: &mut Round) {
-        for group in mem::take(&mut round.groups) {
+        round.places.clear();
+        for group in mem::take(&mut round.groups).into_iter().flatten() {
             self.queue_group(round, group);
         }
     }
 
     /// Queues what the round has of a chat.
     fn queue_chat(&self, round: &mut Round, chat: ChatId) {
-        if let Some(at) = round.groups.iter().rposition(|group| group.chat == chat) {
-            let group = round.groups.remove(at);
+        if let Some(group) = round.places.remove(&chat).and_then(|at| round.groups[at].take()) {
             self.queue_group(round, group);
         }
     }
