@@ -18,7 +18,7 @@ export class Reading {
         return this.#isUnderWay ? this.#last : this.again();
     }
 
-    /** Reads anew. Who waits for an older answer waits for this one. */
+    /** Reads again. Who waits for an older answer waits for this one. */
     again(): Promise<void> {
         const number = ++this.#newest;
         this.#isUnderWay = true;

@@ -26,7 +26,7 @@ const NotificationSettings = lazy(() => import("./notification-settings"));
 const Scheduled = lazy(() => import("./scheduled"));
 const UserPanel = lazy(() => import("./user-panel"));
 
-/** A panel is of one chat, one user or one link: of another one it begins anew, with nothing of the former in it. */
+/** A panel is of one chat, one user or one link: of another one it is recreated, with nothing of the former in it. */
 export function Messenger({ onSignOut }: { onSignOut: () => Promise<void> }): ReactNode {
     const t = useText();
     const place = usePlace();
