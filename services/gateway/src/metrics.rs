@@ -198,13 +198,12 @@ struct SendQueues(Arc<QueuedBytes>);
 
 impl Collector for SendQueues {
     fn encode(&self, mut encoder: DescriptorEncoder<'_>) -> fmt::Result {
-        let inbound = self.0.inbound_bytes();
         let help = "Bytes of frames queued for clients.";
         let queued = encoder.encode_descriptor("send_queue", help, Some(&Unit::Bytes), MetricType::Gauge)?;
-        ConstGauge::new(self.0.get() - inbound).encode(queued)?;
+        ConstGauge::new(self.0.outbound_bytes()).encode(queued)?;
         let help = "Bytes of messages from clients that are not whole, or wait for their turn.";
         let waiting = encoder.encode_descriptor("inbound", help, Some(&Unit::Bytes), MetricType::Gauge)?;
-        ConstGauge::new(inbound).encode(waiting)?;
+        ConstGauge::new(self.0.inbound_bytes()).encode(waiting)?;
         Ok(())
     }
 }

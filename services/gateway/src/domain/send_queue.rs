@@ -46,19 +46,26 @@ const SMALLEST_INBOUND_BYTES: usize = 4 * 1024;
 /// The bytes that wait in all queues of a process.
 #[derive(Debug)]
 pub(crate) struct QueuedBytes {
-    bytes: AtomicI64,
-    /// Those of them that came from clients.
+    /// For clients, with what is kept for pages.
+    outbound: AtomicI64,
+    /// From clients.
     inbound: AtomicI64,
     budget: i64,
 }
 
 impl QueuedBytes {
     pub(crate) fn with_budget(bytes: usize) -> Self {
-        Self { bytes: AtomicI64::new(0), inbound: AtomicI64::new(0), budget: signed(bytes) }
+        Self { outbound: AtomicI64::new(0), inbound: AtomicI64::new(0), budget: signed(bytes) }
     }
 
+    #[cfg(test)]
     pub(crate) fn get(&self) -> i64 {
-        self.bytes.load(Ordering::Relaxed)
+        self.outbound_bytes() + self.inbound_bytes()
+    }
+
+    /// Returns the bytes that wait for clients.
+    pub(crate) fn outbound_bytes(&self) -> i64 {
+        self.outbound.load(Ordering::Relaxed)
     }
 
     /// Returns the bytes of messages from clients that are not whole, or wait for their turn.
@@ -76,25 +83,24 @@ impl QueuedBytes {
         if self.free() < bytes {
             return None;
         }
-        self.changed(0, bytes);
+        changed(&self.outbound, 0, bytes);
         Some(Reserved { total: self.clone(), bytes })
     }
 
     fn free(&self) -> usize {
-        let inbound = self.inbound_bytes();
-        let queued = self.get() - inbound;
-        usize::try_from(self.budget - queued - inbound.min(self.inbound_budget())).unwrap_or(0)
+        let inbound = self.inbound_bytes().min(self.inbound_budget());
+        usize::try_from(self.budget - self.outbound_bytes() - inbound).unwrap_or(0)
     }
 
     const fn inbound_budget(&self) -> i64 {
         self.budget / INBOUND_PART
     }
+}
 
-    fn changed(&self, before: usize, after: usize) {
-        let change = signed(after) - signed(before);
-        if change != 0 {
-            self.bytes.fetch_add(change, Ordering::Relaxed);
-        }
+fn changed(counter: &AtomicI64, before: usize, after: usize) {
+    let change = signed(after) - signed(before);
+    if change != 0 {
+        counter.fetch_add(change, Ordering::Relaxed);
     }
 }
 
@@ -113,7 +119,7 @@ pub(crate) struct Reserved {
 
 impl Drop for Reserved {
     fn drop(&mut self) {
-        self.total.changed(self.bytes, 0);
+        changed(&self.total.outbound, self.bytes, 0);
     }
 }
 
@@ -131,12 +137,8 @@ impl InboundRoom {
 
     /// Counts that it has so many bytes now. False when it has grown beyond what one message may have at the moment; it counts all the same.
     pub(crate) fn resize(&mut self, bytes: usize) -> bool {
-        if bytes == self.bytes {
-            return true;
-        }
         let has_grown = bytes > self.bytes;
-        self.total.changed(self.bytes, bytes);
-        self.total.inbound.fetch_add(signed(bytes) - signed(self.bytes), Ordering::Relaxed);
+        changed(&self.total.inbound, self.bytes, bytes);
         self.bytes = bytes;
         !has_grown || bytes <= self.limit()
     }
@@ -423,7 +425,7 @@ impl SendQueue {
 
     fn count(&self, queue: &mut Queue) {
         let held = queue.bytes + queue.started.len();
-        self.total.changed(queue.counted, held);
+        changed(&self.total.outbound, queue.counted, held);
         queue.counted = held;
     }
 
@@ -536,7 +538,7 @@ impl SendQueue {
 impl Drop for SendQueue {
     fn drop(&mut self) {
         let counted = self.lock().counted;
-        self.total.changed(counted, 0);
+        changed(&self.total.outbound, counted, 0);
     }
 }
 
