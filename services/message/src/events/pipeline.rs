@@ -516,6 +516,12 @@ mod tests {
         ChatId(Uuid::from_u128(n as u128))
     }
 
+    fn logged(offset: i64, record: &SendRecord) -> Logged {
+        let (key, payload) = (record.chat.to_string(), serde_json::to_vec(record).expect("json"));
+        let (key, payload) = (Some(key.as_bytes()), Some(payload.as_slice()));
+        read_record(RawRecord { offset, logged_at_ms: Some(1_000), key, payload })
+    }
+
     /// Every seventh record repeats the one before it, every eleventh is none, every fifth edits an earlier one.
     fn log(records: usize) -> Vec<Logged> {
         let record = |i: usize| {
@@ -572,7 +578,16 @@ mod tests {
         batch: &[Logged],
         flush: bool,
     ) -> Result<Vec<DeliveredRecord>, ApplyError> {
-        let decided = pipeline.decide(batch, &Found::default(), flush).await?;
+        apply_found(pipeline, batch, &Found::default(), flush).await
+    }
+
+    async fn apply_found<S: Store>(
+        pipeline: &mut Pipeline<S>,
+        batch: &[Logged],
+        found: &Found,
+        flush: bool,
+    ) -> Result<Vec<DeliveredRecord>, ApplyError> {
+        let decided = pipeline.decide(batch, found, flush).await?;
         let times = pipeline.write(batch, &decided).await?;
         let announcements = pipeline.announcements(batch, &decided, &times);
         pipeline.accept(decided);
@@ -663,6 +678,13 @@ mod tests {
         MessageKey(Uuid::from_u128((u128::from(n) << 80) | (7 << 76) | (1 << 63)))
     }
 
+    /// A record of a text, which is the same in all of them.
+    fn text(offset: i64, of: usize, key: MessageKey) -> Logged {
+        let (user, device) = (UserId(Uuid::from_u128(1)), DeviceId(Uuid::from_u128(2)));
+        let record = SendRecord::new(chat(of), user, device, key, EntryKind::Text);
+        logged(offset, &SendRecord { body: "hi".to_owned(), ..record })
+    }
+
     /// Numbers without a pattern.
     struct Numbers(u64);
 
@@ -683,18 +705,7 @@ mod tests {
                 _ => (numbers.below(3) as usize, ordered((offset + numbers.below(50)) * 1_000 + offset)),
             };
             sent.push((of, key));
-            let (user, device) = (UserId(Uuid::from_u128(1)), DeviceId(Uuid::from_u128(2)));
-            let record = SendRecord {
-                body: "hi".to_owned(),
-                ..SendRecord::new(chat(of), user, device, key, EntryKind::Text)
-            };
-            let (key, payload) = (record.chat.to_string(), serde_json::to_vec(&record).expect("json"));
-            log.push(read_record(RawRecord {
-                offset: offset as i64,
-                logged_at_ms: Some(1_000),
-                key: Some(key.as_bytes()),
-                payload: Some(payload.as_slice()),
-            }));
+            log.push(text(offset as i64, of, key));
         }
         log
     }
@@ -773,20 +784,10 @@ mod tests {
     /// The head of a chat is forgotten together with its keys while the next batch, which repeats one of them, is already looked up.
     #[tokio::test]
     async fn a_key_is_looked_up_when_it_is_forgotten_with_the_head_of_its_chat() {
-        let (mut log, user, device) = (Vec::new(), UserId(Uuid::from_u128(1)), DeviceId(Uuid::from_u128(2)));
         // The last record repeats the second one: behind the mark of the owner, and not behind the newest key of the chat.
-        for (offset, (of, key)) in
-            [(0, 10), (0, 30), (0, 20), (1, 40), (0, 30), (0, 20)].into_iter().enumerate()
-        {
-            let record = SendRecord::new(chat(of), user, device, ordered(key), EntryKind::Text);
-            let (key, payload) = (record.chat.to_string(), serde_json::to_vec(&record).expect("json"));
-            log.push(read_record(RawRecord {
-                offset: offset as i64,
-                logged_at_ms: Some(1_000),
-                key: Some(key.as_bytes()),
-                payload: Some(payload.as_slice()),
-            }));
-        }
+        let sent = [(0, 10), (0, 30), (0, 20), (1, 40), (0, 30), (0, 20)];
+        let log: Vec<Logged> =
+            (0..).zip(sent).map(|(offset, (of, key))| text(offset, of, ordered(key))).collect();
         let (first, others) = log.split_at(3);
         let (second, third) = others.split_at(1);
         let mut owner = pipeline(&Flaky::steady(None));
@@ -802,9 +803,7 @@ mod tests {
         owner.accept(decided);
         assert!(owner.heads.keys().all(|id| *id == chat(1)), "the head of the first chat is forgotten");
 
-        let decided = owner.decide(third, &found, false).await.expect("no contradiction");
-        let times = owner.write(third, &decided).await.expect("a store in memory does not fail");
-        announced.extend(owner.announcements(third, &decided, &times));
+        announced.extend(apply_found(&mut owner, third, &found, false).await.expect("no contradiction"));
         assert_eq!(wrong(&log, &announced), 0);
     }
 
@@ -829,13 +828,7 @@ mod tests {
     #[tokio::test]
     async fn new_messages_cost_no_look_up_and_resends_none_while_they_are_remembered() {
         let store = Flaky::steady(None);
-        let message = |offset: i64, key: u64| {
-            let (user, device) = (UserId(Uuid::from_u128(1)), DeviceId(Uuid::from_u128(2)));
-            let record = SendRecord::new(chat(0), user, device, ordered(key), EntryKind::Text);
-            let (key, payload) = (record.chat.to_string(), serde_json::to_vec(&record).expect("json"));
-            let (key, payload) = (Some(key.as_bytes()), Some(payload.as_slice()));
-            [read_record(RawRecord { offset, logged_at_ms: Some(1_000), key, payload })]
-        };
+        let message = |offset: i64, key: u64| [text(offset, 0, ordered(key))];
         let mut owner = pipeline(&store);
         // The second one overtook the first one on its way.
         for (offset, key) in [(0, 20), (1, 10), (2, 30), (3, 20)] {
