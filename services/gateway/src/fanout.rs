@@ -563,8 +563,6 @@ const fn is_late(sent_at_ms: i64, now_ms: i64) -> bool {
 mod tests {
     use std::time::Duration;
 
-    use contracts::event::{ChatKind, Role};
-
     use super::*;
     use crate::{
         config::RateLimits,
@@ -612,17 +610,8 @@ mod tests {
 
         /// Makes a user a founding member of the chats.
         fn join(&self, user: u128) {
-            let listing = |chat| Listing {
-                chat,
-                role: Role::Member,
-                kind: Some(ChatKind::Group),
-                version: 1,
-                members: 3,
-                from_entry_at_ms: None,
-                is_closed: false,
-                slow_mode_seconds: 0,
-            };
-            self.fanout.members.load(UserId(Uuid::from_u128(user)), &[CHAT, BESIDE].map(listing));
+            let listings = [CHAT, BESIDE].map(|chat| Listing::of_group(chat, 1, 3));
+            self.fanout.members.load(UserId(Uuid::from_u128(user)), &listings);
         }
 
         fn deliver(&self, sender: u128, device: u128, outcome: DeliveryOutcome) {

@@ -198,10 +198,7 @@ pub(crate) async fn keep(
 
 #[cfg(test)]
 mod tests {
-    use contracts::{
-        event::{ChatKind, Role},
-        wire::ServerFrame,
-    };
+    use contracts::wire::ServerFrame;
     use uuid::Uuid;
 
     use super::*;
@@ -233,18 +230,8 @@ mod tests {
         let (user, now) = (UserId(Uuid::from_u128(9)), Instant::now());
         let chats = [1, 2, 3].map(|n| ChatId(Uuid::from_u128(n)));
         let [theirs, known, _] = chats;
-        let listing = |chat| Listing {
-            chat,
-            role: Role::Member,
-            kind: Some(ChatKind::Group),
-            version: 1,
-            members: 2,
-            from_entry_at_ms: None,
-            is_closed: false,
-            slow_mode_seconds: 0,
-        };
         members.opened(user);
-        members.load(user, &[theirs, known].map(listing));
+        members.load(user, &[theirs, known].map(|chat| Listing::of_group(chat, 1, 2)));
         for chat in chats {
             positions.announced(chat, 5, None, now);
         }

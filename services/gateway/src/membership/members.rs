@@ -139,6 +139,23 @@ pub(crate) struct Listing {
     pub(crate) slow_mode_seconds: u32,
 }
 
+#[cfg(test)]
+impl Listing {
+    /// Returns the membership of a plain member of a group from its beginning.
+    pub(crate) fn of_group(chat: ChatId, version: i64, members: u32) -> Self {
+        Self {
+            chat,
+            role: Role::Member,
+            kind: Some(ChatKind::Group),
+            version,
+            members,
+            from_entry_at_ms: None,
+            is_closed: false,
+            slow_mode_seconds: 0,
+        }
+    }
+}
+
 /// What a member may do in a chat by its kind and their role, as far as it is known here.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(crate) enum Standing {

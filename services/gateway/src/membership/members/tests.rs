@@ -9,16 +9,7 @@ fn user(n: u128) -> UserId {
 }
 
 fn listing(version: i64) -> Listing {
-    Listing {
-        chat: CHAT,
-        role: Role::Member,
-        kind: Some(ChatKind::Group),
-        version,
-        members: 5,
-        from_entry_at_ms: None,
-        is_closed: false,
-        slow_mode_seconds: 0,
-    }
+    Listing::of_group(CHAT, version, 5)
 }
 
 /// A record of `chat.events` about one who was added.
