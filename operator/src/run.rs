@@ -20,8 +20,6 @@ use crate::{
 
 /// Passes that are under way get this long to end after SIGTERM; what they left undone the next leader does.
 const GRACE: Duration = Duration::from_secs(20);
-/// What was traced last gets this long.
-const LAST_TRACES: Duration = Duration::from_secs(2);
 
 /// Users of the console wait for it.
 const CONSOLE_READ_TIMEOUT: Duration = Duration::from_secs(60);
@@ -96,7 +94,7 @@ pub async fn run(config: Config) -> anyhow::Result<()> {
         }
     }
     readiness.set(false);
-    traces.end(LAST_TRACES).await;
+    traces.end(traces::LAST).await;
     serving.cancel();
     management.await.context("the management server panicked")??;
     if lost_lease {

@@ -14,7 +14,7 @@ use kit::{
     catalog::Topic,
     health::Check,
     log::{Delivery, Event, Follower, LastingProducer, Log, LogError, Record, Start},
-    traces::{Span, SpanKind},
+    traces::Span,
 };
 use tokio::task::yield_now;
 use tokio_util::sync::CancellationToken;
@@ -99,12 +99,8 @@ pub(crate) async fn follow_delivered(
 /// Takes what the log brings into a round, and begins its span if it is traced.
 fn deliver(topic: &str, fanout: &Fanout, (round, spans): (&mut Round, &mut Vec<Span>), event: Event<'_>) {
     let Event::Record(record) = event else { return };
-    if let Some(parent) = record.trace() {
-        let mut span = Span::child(Some(parent), "deliver", SpanKind::Consumer);
-        span.set("partition", i64::from(record.partition()));
-        span.set("offset", record.offset());
-        spans.push(span);
-    }
+    let deliver = |parent| Span::of_record(parent, "deliver", record.partition(), record.offset());
+    spans.extend(record.trace().map(deliver));
     let bytes = record.payload().map_or(0, <[u8]>::len);
     match record::delivered(record.payload()) {
         Ok(delivered) => fanout.deliver(round, delivered, bytes),

@@ -43,8 +43,6 @@ use crate::{
 
 /// Connections that the kernel keeps until they are accepted. It lowers this to `net.core.somaxconn`, 4,096 by default.
 const BACKLOG: u32 = 16 * 1024;
-/// What was traced last gets this long at the end of a process.
-const LAST_TRACES: Duration = Duration::from_secs(2);
 
 /// A running process with the services of one tenant, or some of them.
 pub struct Process {
@@ -184,7 +182,7 @@ impl Process {
         }
         end.cancel();
         drop(managed.await);
-        self.traces.end(LAST_TRACES).await;
+        self.traces.end(traces::LAST).await;
         for service in &config.services {
             tracing::info!(%service, "stopped {service}");
         }

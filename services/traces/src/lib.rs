@@ -44,6 +44,9 @@ pub use opentelemetry::trace::SpanKind;
 /// A batch is tried again for so long. Only further batches wait for it.
 const EXPORT_WITHIN: Duration = Duration::from_secs(5);
 
+/// What was traced last gets this long at the end of a process.
+pub const LAST: Duration = Duration::from_secs(2);
+
 /// Whether anything is traced. Apart from what is traced with, so that the most frequent question is a relaxed load.
 static IS_ON: AtomicBool = AtomicBool::new(false);
 static TRACED: OnceLock<Traced> = OnceLock::new();

@@ -43,6 +43,14 @@ impl Span {
         }
     }
 
+    /// Begins what is done with a record of the log, as a part of the span that it was written in.
+    pub fn of_record(parent: Parent, name: &'static str, partition: i32, offset: i64) -> Self {
+        let mut span = Self::child(Some(parent), name, SpanKind::Consumer);
+        span.set("partition", i64::from(partition));
+        span.set("offset", offset);
+        span
+    }
+
     /// Begins a trace of what is done for several others at once, if one of them is recorded; it has links to them.
     #[expect(clippy::disallowed_methods, reason = "an edge: what a trace is called")]
     pub fn of_many(name: &'static str, kind: SpanKind, others: impl IntoIterator<Item = Parent>) -> Self {

@@ -292,12 +292,8 @@ impl<S: Sink> Reader<S> {
                 }
                 Some(Ok(record)) => {
                     let offset = record.offset();
-                    if let Some(parent) = record.trace() {
-                        let mut span = Span::child(Some(parent), "apply", SpanKind::Consumer);
-                        span.set("partition", i64::from(partition));
-                        span.set("offset", offset);
-                        spans.push(span);
-                    }
+                    let apply = |parent| Span::of_record(parent, "apply", partition, offset);
+                    spans.extend(record.trace().map(apply));
                     match self.sink.add(&mut batch, &record) {
                         Ok(()) | Err(Unreadable::Empty) => {}
                         Err(why) => {

@@ -29,9 +29,7 @@ impl TracedBatch {
         batch.set("partition", i64::from(partition));
         batch.set("records", i64::try_from(records.len()).unwrap_or(i64::MAX));
         let apply = |(at, parent): (usize, Parent)| {
-            let mut span = Span::child(Some(parent), "apply", SpanKind::Consumer);
-            span.set("partition", i64::from(partition));
-            span.set("offset", records[at].offset());
+            let mut span = Span::of_record(parent, "apply", partition, records[at].offset());
             if let Some(batch) = batch.parent() {
                 span.link(batch);
             }
