@@ -240,6 +240,15 @@ impl Keycloak {
         }
     }
 
+    /// Reads what the realm has at an address; `None` where it says that it has nothing there.
+    async fn get<T: DeserializeOwned>(&self, step: &'static str, url: &str) -> Result<Option<T>, StoreError> {
+        let response = self.administer(step, |http| http.get(url)).await?;
+        match found(step, response).await? {
+            Some(response) => read(step, response).await.map(Some),
+            None => Ok(None),
+        }
+    }
+
     /// Returns a list that belongs to an account; an empty one for an unknown user.
     async fn listed<T: DeserializeOwned>(
         &self,
@@ -248,11 +257,7 @@ impl Keycloak {
         list: &str,
     ) -> Result<Vec<T>, StoreError> {
         let url = format!("{}/{list}", self.user_url(user_id));
-        let response = self.administer(step, |http| http.get(&url)).await?;
-        match found(step, response).await? {
-            Some(response) => read(step, response).await,
-            None => Ok(Vec::new()),
-        }
+        self.get(step, &url).await.map(Option::unwrap_or_default)
     }
 
     /// Removes one item of such a list; one that is not there is removed already.
@@ -414,9 +419,8 @@ impl AccountStore for Keycloak {
     #[tracing::instrument(name = "auth.store.email", skip_all, fields(user = %user_id))]
     async fn email(&self, user_id: UserId) -> Result<OwnEmail, StoreError> {
         let step = "read the e-mail address of an account";
-        let response = self.administer(step, |http| http.get(self.user_url(user_id))).await?;
-        let Some(response) = found(step, response).await? else { return Ok(OwnEmail::default()) };
-        let user: Addressee = read(step, response).await?;
+        let user: Option<Addressee> = self.get(step, &self.user_url(user_id)).await?;
+        let Some(user) = user else { return Ok(OwnEmail::default()) };
         let email = user.email.and_then(|email| Email::parse("email", &email).ok());
         Ok(OwnEmail { is_confirmed: user.email_verified && email.is_some(), email })
     }
@@ -477,10 +481,9 @@ impl AccountStore for Keycloak {
     async fn set_closed(&self, user_id: UserId, is_closed: bool) -> Result<(), StoreError> {
         let step = "close or open an account";
         let url = self.user_url(user_id);
-        let response = self.administer(step, |http| http.get(&url)).await?;
-        let Some(response) = found(step, response).await? else { return Ok(()) };
         // What a user has and the request has not, Keycloak takes away.
-        let mut user: serde_json::Value = read(step, response).await?;
+        let user: Option<serde_json::Value> = self.get(step, &url).await?;
+        let Some(mut user) = user else { return Ok(()) };
         user["enabled"] = (!is_closed).into();
         let response = self.administer(step, |http| http.put(&url).json(&user)).await?;
         found(step, response).await.map(drop)
@@ -489,11 +492,8 @@ impl AccountStore for Keycloak {
     #[tracing::instrument(name = "auth.store.is_closed", skip_all, fields(user = %user_id))]
     async fn is_closed(&self, user_id: UserId) -> Result<bool, StoreError> {
         let step = "look whether an account is closed";
-        let url = self.user_url(user_id);
-        let response = self.administer(step, |http| http.get(&url)).await?;
-        let Some(response) = found(step, response).await? else { return Ok(false) };
-        let user: Addressee = read(step, response).await?;
-        Ok(!user.enabled)
+        let user: Option<Addressee> = self.get(step, &self.user_url(user_id)).await?;
+        Ok(user.is_some_and(|user| !user.enabled))
     }
 
     #[tracing::instrument(name = "auth.store.revoke_tokens", skip_all, fields(user = %user_id))]

@@ -412,9 +412,15 @@ struct Script {
     forget: AtomicUsize,
 }
 
-async fn scripted(script: Arc<Script>) -> Keycloak {
+/// Returns a realm that returns what a router does.
+async fn served(router: Router) -> Keycloak {
     let listener = TcpListener::bind("127.0.0.1:0").await.expect("a loopback port");
     let addr = listener.local_addr().expect("an address");
+    tokio::spawn(async move { axum::serve(listener, router).await });
+    Keycloak::new(&args(&format!("http://{addr}/"))).expect("a client")
+}
+
+async fn scripted(script: Arc<Script>) -> Keycloak {
     let tokens = script.clone();
     let token = move || async move {
         tokens.tokens.fetch_add(1, SeqCst);
@@ -430,8 +436,7 @@ async fn scripted(script: Arc<Script>) -> Keycloak {
     let router = Router::new()
         .route("/realms/acme/protocol/openid-connect/token", post(token))
         .route("/admin/realms/acme/users", post(users));
-    tokio::spawn(async move { axum::serve(listener, router).await });
-    Keycloak::new(&args(&format!("http://{addr}/"))).expect("a client")
+    served(router).await
 }
 
 fn args(url: &str) -> RealmArgs {
@@ -476,14 +481,11 @@ async fn a_forgotten_service_token_is_renewed_once() {
 
 /// Returns a realm where everything but a token is missing, in these words.
 async fn missing(words: &'static str) -> Keycloak {
-    let listener = TcpListener::bind("127.0.0.1:0").await.expect("a loopback port");
-    let addr = listener.local_addr().expect("an address");
     let token = || async { Json(json!({"access_token": "service", "expires_in": 60})) };
     let router = Router::new()
         .route("/realms/acme/protocol/openid-connect/token", post(token))
         .fallback(move || async move { (StatusCode::NOT_FOUND, words) });
-    tokio::spawn(async move { axum::serve(listener, router).await });
-    Keycloak::new(&args(&format!("http://{addr}/"))).expect("a client")
+    served(router).await
 }
 
 /// What a proxy or a realm that is gone says of a user would delete the profile, and let sessions that go on count as over.

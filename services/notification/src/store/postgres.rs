@@ -75,19 +75,10 @@ impl PostgresStore {
         if gone.is_empty() {
             return Ok(());
         }
-        let users: Vec<Uuid> = gone.iter().map(|user| user.0).collect();
+        let (users, sessions): (Vec<Uuid>, Vec<String>) =
+            gone.iter().map(|user| (user.0, ALL_SESSIONS.to_owned())).unzip();
         let mut transaction = self.pool.begin().await?;
-        lock(&mut transaction, ENDS_LOCK).await?;
-        sqlx::query(
-            "INSERT INTO ended_sessions (user_id, session, ended_at)
-             SELECT said.user_id, $2, $3 FROM unnest($1::UUID[]) AS said (user_id)
-             ON CONFLICT (user_id, session) DO NOTHING",
-        )
-        .bind(users)
-        .bind(ALL_SESSIONS)
-        .bind(now)
-        .execute(&mut *transaction)
-        .await?;
+        note_ends(&mut transaction, users, sessions, now).await?;
         transaction.commit().await?;
         for user in gone {
             self.forget(*user).await?;
@@ -1266,17 +1257,7 @@ async fn note_ended(
     }
     let (users, sessions): (Vec<Uuid>, Vec<String>) =
         ended.iter().map(|(user, session)| (user.0, session.as_str().to_owned())).unzip();
-    lock(&mut *connection, ENDS_LOCK).await?;
-    sqlx::query(
-        "INSERT INTO ended_sessions (user_id, session, ended_at)
-         SELECT said.user_id, said.session, $3 FROM unnest($1::UUID[], $2::TEXT[]) AS said (user_id, session)
-         ON CONFLICT (user_id, session) DO NOTHING",
-    )
-    .bind(users.clone())
-    .bind(sessions.clone())
-    .bind(now)
-    .execute(&mut *connection)
-    .await?;
+    note_ends(&mut *connection, users.clone(), sessions.clone(), now).await?;
     let done = sqlx::query(
         "WITH bound AS MATERIALIZED (
             SELECT subscriptions.subscription_id
@@ -1291,6 +1272,27 @@ async fn note_ended(
     .execute(connection)
     .await?;
     Ok(done.rows_affected())
+}
+
+/// Notes the ends of sessions, each with its user. Who asks with [`has_ended`] waits from then on until the transaction ends.
+async fn note_ends(
+    connection: &mut PgConnection,
+    users: Vec<Uuid>,
+    sessions: Vec<String>,
+    now: DateTime<Utc>,
+) -> Result<(), sqlx::Error> {
+    lock(&mut *connection, ENDS_LOCK).await?;
+    sqlx::query(
+        "INSERT INTO ended_sessions (user_id, session, ended_at)
+         SELECT said.user_id, said.session, $3 FROM unnest($1::UUID[], $2::TEXT[]) AS said (user_id, session)
+         ON CONFLICT (user_id, session) DO NOTHING",
+    )
+    .bind(users)
+    .bind(sessions)
+    .bind(now)
+    .execute(connection)
+    .await
+    .map(drop)
 }
 
 async fn ensure_user(connection: &mut PgConnection, user_id: UserId) -> Result<(), sqlx::Error> {
