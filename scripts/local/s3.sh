@@ -31,7 +31,7 @@ JSON
         keep_for s3 "$data/accounts/users.json"
     fi
     ROOT_ACCESS_KEY=admin ROOT_SECRET_KEY=$(secret s3-admin) \
-        start_confined s3 "$IN_CACHE/${S3_HOME#"$CACHE/"}/versitygw" --port $HOST_IP:$S3_PORT --admin-port $HOST_IP:$S3_ACCOUNTS_PORT \
+        start_confined s3 "$(in_cache "$S3_HOME")/versitygw" --port $HOST_IP:$S3_PORT --admin-port $HOST_IP:$S3_ACCOUNTS_PORT \
         --region us-east-1 --quiet --iam-dir $IN_STATE/data/s3/accounts posix --sidecar $IN_STATE/data/s3/attributes $IN_STATE/data/s3/objects
     await 30 s3 port_open $HOST_IP $S3_PORT
     await 30 s3 port_open $HOST_IP $S3_ACCOUNTS_PORT
