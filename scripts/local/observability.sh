@@ -37,8 +37,7 @@ build_alertmanager() {
     chmod -R u+w "$part/source"
     mkdir -p "$part/source/ui/app/dist"
     echo '<!doctype html><title>Alertmanager</title><p>Alerts: <a href="api/v2/alerts">api/v2/alerts</a>' > "$part/source/ui/app/dist/index.html"
-    (cd "$part/source" && CGO_ENABLED=0 go build -trimpath -buildvcs=false -gcflags='all=-dwarf=false -l' -ldflags='-s -w' \
-        -o "$part/alertmanager" ./cmd/alertmanager)
+    go_build "$part/source" "$part/alertmanager" ./cmd/alertmanager ''
     rm -rf "$part/source"
     mv "$part" "$ALERTMANAGER_HOME"
 }
@@ -47,7 +46,7 @@ build_otelcol() {
     local part=$OTELCOL_HOME.part
     if [ -d "$OTELCOL_HOME" ]; then return; fi
     rm -rf "$part" && mkdir -p "$part"
-    (cd "$OTELCOL_SOURCE" && CGO_ENABLED=0 go build -trimpath -buildvcs=false -gcflags='all=-dwarf=false -l' -ldflags='-s -w' -o "$part/otelcol" .)
+    go_build "$OTELCOL_SOURCE" "$part/otelcol" . ''
     mv "$part" "$OTELCOL_HOME"
 }
 
@@ -111,7 +110,7 @@ otelcol_up() {
 
 # Tenants that come later are scraped from the next `make observe` on: each has a token of its own.
 prometheus_up() {
-    local scraped=() tenant namespace folder=$IN_STATE/conf/prometheus
+    local scraped=() tenant name folder=$IN_STATE/conf/prometheus
     data_folder prometheus
     free_port prometheus 127.0.0.1 $PROMETHEUS_PORT
     certificate prometheus /CN=posthouse:prometheus
@@ -120,8 +119,8 @@ prometheus_up() {
     mapfile -t scraped < <(tenants)
     {
         render observability.yaml
-        printf '%s\n' "${scraped[@]%/*}" $NAMESPACE | sort -u | while read -r namespace; do
-            SCRAPED_NAMESPACE=$namespace render observability-binding.yaml
+        printf '%s\n' "${scraped[@]%/*}" $NAMESPACE | sort -u | while read -r name; do
+            SCRAPED_NAMESPACE=$name render observability-binding.yaml
         done
     } | apply -f -
     secret operator-metrics | configuration prometheus prometheus/operator.token

@@ -3,15 +3,7 @@ S3_PORT=17070
 S3_ACCOUNTS_PORT=17071
 S3_HOME=$CACHE/versitygw/$VERSITYGW
 
-# Without debug information and without inlining, like the cluster's programs.
-build_s3() {
-    local part=$S3_HOME.part
-    if [ -d "$S3_HOME" ]; then return; fi
-    rm -rf "$part" && mkdir -p "$part"
-    CGO_ENABLED=0 GOBIN=$part go install -v -trimpath -gcflags='all=-dwarf=false -l' -ldflags='-s -w' \
-        "github.com/versity/versitygw/cmd/versitygw@$VERSITYGW"
-    mv "$part" "$S3_HOME"
-}
+build_s3() { go_program "$S3_HOME" "github.com/versity/versitygw/cmd/versitygw@$VERSITYGW"; }
 
 # The operator's account is in the file of accounts before the first start: no window without it, and its secret key on no command
 # line. It needs the role that manages accounts and buckets. Attributes of objects are kept in files of their own, which every file
