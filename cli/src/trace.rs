@@ -13,7 +13,7 @@ use std::{
 
 use contracts::{
     ChatId, DeviceId, ErrorCode, MessageKey,
-    api::{CreateChatRequest, Problem},
+    api::Problem,
     wire::{self, ClientFrame, Command, Outcome, ServerFrame},
 };
 use posthouse_client::{ClientError, Identity, Messenger};
@@ -28,6 +28,7 @@ use self::{
 use crate::{
     args::TraceArgs,
     failure::{Exit, Failure},
+    lookup,
     output::{self, Output},
     password,
     sides::{self, PATIENCE, Side},
@@ -220,8 +221,7 @@ impl Road {
         let identity = Identity::sign_in(messenger, user, &password).await?;
         let token = identity.token().await?;
         let chat = find_chat(messenger, &token, to).await?;
-        // An empty page contains the head and no bodies.
-        let head = messenger.history(&token, chat, i64::MAX, 1).await?.head_seq;
+        let head = lookup::head(messenger, &token, chat).await?;
         let sides = [Side::open(&identity, chat, head).await?, Side::open(&identity, chat, head).await?];
         Ok(Self { identity, device: DeviceId::generate(), chat, sides })
     }
@@ -352,11 +352,7 @@ async fn find_chat(messenger: &Messenger, token: &str, to: &str) -> Result<ChatI
         })?;
         return Ok(messenger.chat(token, chat).await?.chat_id);
     };
-    let other = messenger.user_named(token, username).await?.ok_or_else(|| {
-        let next = "give the user name of a user of this tenant";
-        Failure::new(Exit::Refused, format!("user {username} not found"), next)
-    })?;
-    Ok(messenger.create_chat(token, &CreateChatRequest::direct(other.user_id)).await?.chat_id)
+    Ok(lookup::direct_chat(messenger, token, username).await?.chat_id)
 }
 
 /// Waits until the trace of one of these messages is complete in the store. Returns the span of ours that it links, and its own.
@@ -382,9 +378,10 @@ async fn find(
     while quiet < QUIET_POLLS && found_at.elapsed() < SETTLED_WITHIN {
         sleep(POLL).await;
         let now = store.trace(&id).await?;
-        quiet = if now.len() > of.len() { 0 } else { quiet + 1 };
         if now.len() > of.len() {
-            of = now;
+            (of, quiet) = (now, 0);
+        } else {
+            quiet += 1;
         }
     }
     Ok(Some((span, of)))
