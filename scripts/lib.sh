@@ -255,6 +255,8 @@ sandboxed() { "${SANDBOX[@]}" "$(user_of "$1")" "$STATE" "$CACHE" "${@:2}"; }
 SANDBOX=(unshare --mount --propagation private -- "$ROOT/scripts/local/sandbox")
 IN_STATE=$RUN/state
 IN_CACHE=$RUN/cache
+# in_cache FOLDER: prints where a daemon sees a folder of the cache.
+in_cache() { echo "$IN_CACHE/${1#"$CACHE/"}"; }
 
 # Checkouts share the compiled third-party crates, and must not share the workspace's: cargo compares time stamps, so a
 # file edited before another checkout compiled its own copy would count as compiled. A target folder for each checkout

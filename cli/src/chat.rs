@@ -39,6 +39,7 @@ use self::{
 use crate::{
     args::ChatArgs,
     failure::{Exit, Failure},
+    lookup,
     output::{self, Output},
     password,
 };
@@ -401,8 +402,7 @@ impl Room {
     async fn open_by(&mut self, what: &str) -> Result<(), Failure> {
         let chat = self.find(what).await?;
         let token = self.identity.token().await?;
-        // An empty page contains the head and no bodies.
-        let head = self.messenger().history(&token, chat.chat_id, i64::MAX, 1).await?.head_seq;
+        let head = lookup::head(self.messenger(), &token, chat.chat_id).await?;
         self.open = Some(chat.chat_id);
         let title = self.title(&chat).await;
         self.note(&format!("--- {title}"));
@@ -419,9 +419,7 @@ impl Room {
     async fn find(&mut self, what: &str) -> Result<Chat, Failure> {
         let token = self.identity.token().await?;
         if let Some(username) = what.strip_prefix('@') {
-            let other = self.user_named(username).await?;
-            let request = CreateChatRequest::direct(other);
-            return Ok(self.messenger().create_chat(&token, &request).await?);
+            return lookup::direct_chat(self.messenger(), &token, username).await;
         }
         if let Ok(chat) = what.parse::<ChatId>() {
             return Ok(self.messenger().chat(&token, chat).await?);
@@ -483,14 +481,7 @@ impl Room {
     }
 
     async fn user_named(&self, username: &str) -> Result<UserId, Failure> {
-        let found = self.messenger().user_named(&self.identity.token().await?, username).await?;
-        found.map(|profile| profile.user_id).ok_or_else(|| {
-            Failure::new(
-                Exit::Refused,
-                format!("user {username} not found"),
-                "give the user name of a user of this tenant",
-            )
-        })
+        lookup::user(self.messenger(), &self.identity.token().await?, username).await
     }
 
     fn messenger(&self) -> &Messenger {

@@ -8,6 +8,7 @@ mod dev;
 mod diagnose;
 mod export;
 mod failure;
+mod lookup;
 mod output;
 mod password;
 mod sides;

@@ -3,7 +3,7 @@ for part in go-builds certs control-plane images node dns traefik; do
     # shellcheck source=/dev/null
     source "$ROOT/scripts/local/$part.sh"
 done
-IN_K8S=$IN_CACHE/${K8S#"$CACHE/"}
+IN_K8S=$(in_cache "$K8S")
 
 # Requires `builds_begin`. Traefik is compiled after Kubernetes, whose packages it then finds compiled, and while that starts.
 cluster_up() {

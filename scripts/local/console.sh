@@ -16,7 +16,7 @@ console_up() {
     free_port console 127.0.0.1 $CONSOLE_PORT
     ADMIN_PASSWORD=$(secret kafka-admin) KAFKA_ADDRESS=$HOST_IP:$KAFKA_PORT render console.ini | configuration console console.ini
     # Its program is an argument: the daemon's user does not read the checkout.
-    start_confined console env HOME=$home PYTHONPATH="$IN_CACHE/${CONSOLE_HOME#"$CACHE/"}" PYTHONDONTWRITEBYTECODE=1 \
+    start_confined console env HOME=$home PYTHONPATH="$(in_cache "$CONSOLE_HOME")" PYTHONDONTWRITEBYTECODE=1 \
         /usr/bin/python3 -c "$(< "$ROOT/scripts/local/console.py")" $CONSOLE_PORT $IN_STATE/conf/console.ini
     await 60 console port_open 127.0.0.1 $CONSOLE_PORT
 }

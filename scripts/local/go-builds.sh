@@ -1,4 +1,4 @@
-# The cluster's Go programs, built once into the cache. A folder appears only when it is whole.
+# The cluster's Go programs, built once into the cache. A folder appears only when it is whole. They are built by go_build of tools.sh.
 
 # One module names the versions of all (deploy/local/k8s), so that what they share is compiled once: Kubernetes, etcd, CoreDNS
 # and kubectl in one program, helm and Traefik beside it.
@@ -11,21 +11,13 @@ TRAEFIK_HOME=$CACHE/traefik/$TRAEFIK-$(find "$TRAEFIK_SOURCE" -name '*.go' | sor
 CENTRIFUGE_SOURCE=$ROOT/services/gateway/benches/fanout/centrifuge
 CENTRIFUGE=$CACHE/centrifuge/$(sed -n 's|.*centrifugal/centrifuge \(v.*\)|\1|p' "$CENTRIFUGE_SOURCE/go.mod")-$(cat "$CENTRIFUGE_SOURCE"/*.go "$CENTRIFUGE_SOURCE"/go.* | sha256sum | cut -c1-12)
 
-# go_build PROGRAM PACKAGE LINKER-FLAGS [OPTION...]: without debug information, which the linker would drop anyway, and without
-# inlining, which takes the compiler two fifths of its time.
-go_build() {
-    local program=$1 package=$2 flags=$3; shift 3
-    (cd "$K8S_SOURCE" && CGO_ENABLED=0 go build -v -trimpath -buildvcs=false -gcflags='all=-dwarf=false -l' -ldflags="-s -w $flags" \
-        -o "$program" "$@" "$package")
-}
-
 build_kubernetes() {
     local part=$K8S.part name minor version=k8s.io/component-base/version helm=helm.sh/helm/v3/pkg
     if [ -d "$K8S" ]; then return; fi
     rm -rf "$part" && mkdir -p "$part"
     minor=$(cut -d. -f2 <<< "$KUBERNETES")
-    go_build "$part/k8s" . "-X $version.gitVersion=$KUBERNETES -X $version.gitMajor=1 -X $version.gitMinor=$minor"
-    go_build "$part/helm" helm.sh/helm/v3/cmd/helm "-X $helm/chartutil.k8sVersionMajor=1 -X $helm/chartutil.k8sVersionMinor=$minor \
+    go_build "$K8S_SOURCE" "$part/k8s" . "-X $version.gitVersion=$KUBERNETES -X $version.gitMajor=1 -X $version.gitMinor=$minor"
+    go_build "$K8S_SOURCE" "$part/helm" helm.sh/helm/v3/cmd/helm "-X $helm/chartutil.k8sVersionMajor=1 -X $helm/chartutil.k8sVersionMinor=$minor \
         -X $helm/lint/rules.k8sVersionMajor=1 -X $helm/lint/rules.k8sVersionMinor=$minor"
     for name in etcd kube-apiserver kube-controller-manager kube-scheduler kube-proxy kubelet kubectl coredns; do
         ln -s k8s "$part/$name"
@@ -42,8 +34,8 @@ build_traefik() {
     cp "$K8S_SOURCE"/go.{mod,sum} "$part"
     go_module_without "$part" traefik github.com/traefik/traefik/v3
     go_module_without "$part" lego github.com/go-acme/lego/v4
-    go_build "$part/traefik" github.com/traefik/traefik/v3/cmd/traefik "-X github.com/traefik/traefik/v3/pkg/version.Version=$TRAEFIK" \
-        -modfile="$part/go.mod"
+    go_build "$K8S_SOURCE" "$part/traefik" github.com/traefik/traefik/v3/cmd/traefik \
+        "-X github.com/traefik/traefik/v3/pkg/version.Version=$TRAEFIK" -modfile="$part/go.mod"
     cp "$part/source/traefik/docs/content/reference/dynamic-configuration/kubernetes-crd-definition-v1.yml" "$part/crds.yaml"
     rm -rf "$part/source" "$part"/go.{mod,sum}
     mv "$part" "$TRAEFIK_HOME"

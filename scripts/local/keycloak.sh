@@ -10,7 +10,7 @@ keycloak_up() {
     free_port keycloak $HOST_IP $KEYCLOAK_MANAGEMENT_PORT
     # The server writes below its home, and the cache is read-only to it: hence a home of links.
     mkdir -p "$STATE/data/keycloak/tmp" && chown "$(user_of keycloak):" "$STATE/data/keycloak/tmp"
-    ln -sfn -t "$STATE/data/keycloak" "$IN_CACHE/${KEYCLOAK_HOME#"$CACHE/"}"/{lib,conf,providers}
+    ln -sfn -t "$STATE/data/keycloak" "$(in_cache "$KEYCLOAK_HOME")"/{lib,conf,providers}
     keycloak_themes
     # Passwords by environment: a command line is there for every process to read. Not through kc.sh, whose shell
     # would stay between the pid file and the server.

@@ -18,9 +18,6 @@ VICTORIALOGS_HOME=$CACHE/victorialogs/$VICTORIALOGS
 OTELCOL_SOURCE=$ROOT/deploy/local/otelcol
 OTELCOL_HOME=$CACHE/otelcol/$(cat "$OTELCOL_SOURCE"/main.go "$OTELCOL_SOURCE"/go.* | sha256sum | cut -c1-12)
 
-# in_cache FOLDER: prints where a daemon sees a folder of the cache.
-in_cache() { echo "$IN_CACHE/${1#"$CACHE/"}"; }
-
 # Prometheus without the discovery of targets in other systems than Kubernetes, which is most of what there is to compile.
 download_observability() {
     go_program "$PROMETHEUS_HOME" "github.com/prometheus/prometheus/cmd/prometheus@$PROMETHEUS" -tags remove_all_sd,enable_kubernetes_sd
@@ -40,8 +37,7 @@ build_alertmanager() {
     chmod -R u+w "$part/source"
     mkdir -p "$part/source/ui/app/dist"
     echo '<!doctype html><title>Alertmanager</title><p>Alerts: <a href="api/v2/alerts">api/v2/alerts</a>' > "$part/source/ui/app/dist/index.html"
-    (cd "$part/source" && CGO_ENABLED=0 go build -trimpath -buildvcs=false -gcflags='all=-dwarf=false -l' -ldflags='-s -w' \
-        -o "$part/alertmanager" ./cmd/alertmanager)
+    go_build "$part/source" "$part/alertmanager" ./cmd/alertmanager ''
     rm -rf "$part/source"
     mv "$part" "$ALERTMANAGER_HOME"
 }
@@ -50,7 +46,7 @@ build_otelcol() {
     local part=$OTELCOL_HOME.part
     if [ -d "$OTELCOL_HOME" ]; then return; fi
     rm -rf "$part" && mkdir -p "$part"
-    (cd "$OTELCOL_SOURCE" && CGO_ENABLED=0 go build -trimpath -buildvcs=false -gcflags='all=-dwarf=false -l' -ldflags='-s -w' -o "$part/otelcol" .)
+    go_build "$OTELCOL_SOURCE" "$part/otelcol" . ''
     mv "$part" "$OTELCOL_HOME"
 }
 
@@ -114,7 +110,7 @@ otelcol_up() {
 
 # Tenants that come later are scraped from the next `make observe` on: each has a token of its own.
 prometheus_up() {
-    local scraped=() tenant folder=$IN_STATE/conf/prometheus
+    local scraped=() tenant name folder=$IN_STATE/conf/prometheus
     data_folder prometheus
     free_port prometheus 127.0.0.1 $PROMETHEUS_PORT
     certificate prometheus /CN=posthouse:prometheus
@@ -123,8 +119,8 @@ prometheus_up() {
     mapfile -t scraped < <(tenants)
     {
         render observability.yaml
-        for tenant in "${scraped[@]%/*}" $NAMESPACE; do echo $tenant; done | sort -u | while read -r tenant; do
-            SCRAPED_NAMESPACE=$tenant render observability-binding.yaml
+        printf '%s\n' "${scraped[@]%/*}" $NAMESPACE | sort -u | while read -r name; do
+            SCRAPED_NAMESPACE=$name render observability-binding.yaml
         done
     } | apply -f -
     secret operator-metrics | configuration prometheus prometheus/operator.token

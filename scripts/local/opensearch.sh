@@ -19,7 +19,9 @@ download_opensearch() {
 }
 
 opensearch_up() {
-    local lib=$IN_CACHE/${OPENSEARCH_HOME#"$CACHE/"}/lib program=$IN_CACHE/${OPENSEARCH_PROGRAM#"$CACHE/"}
+    local lib program
+    lib=$(in_cache "$OPENSEARCH_HOME/lib")
+    program=$(in_cache "$OPENSEARCH_PROGRAM")
     data_folder opensearch
     free_port opensearch $HOST_IP $OPENSEARCH_PORT
     free_port opensearch $HOST_IP $OPENSEARCH_TRANSPORT_PORT

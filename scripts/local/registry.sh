@@ -20,6 +20,6 @@ registry_up() {
     free_port registry $HOST_IP $REGISTRY_PORT
     start_confined registry java -Xms64m -Xmx256m $SMALL_JVM -Dquarkus.http.host=$HOST_IP -Dquarkus.http.port=$REGISTRY_PORT \
         -Dapicurio.storage.kind=sql -Dapicurio.storage.sql.kind=h2 \
-        -jar "$IN_CACHE/${REGISTRY_HOME#"$CACHE/"}/apicurio-registry-app-$APICURIO-runner.jar"
+        -jar "$(in_cache "$REGISTRY_HOME")/apicurio-registry-app-$APICURIO-runner.jar"
     await 90 registry curl -sf -o /dev/null "$REGISTRY_URL/subjects"
 }

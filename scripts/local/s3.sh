@@ -3,15 +3,7 @@ S3_PORT=17070
 S3_ACCOUNTS_PORT=17071
 S3_HOME=$CACHE/versitygw/$VERSITYGW
 
-# Without debug information and without inlining, like the cluster's programs.
-build_s3() {
-    local part=$S3_HOME.part
-    if [ -d "$S3_HOME" ]; then return; fi
-    rm -rf "$part" && mkdir -p "$part"
-    CGO_ENABLED=0 GOBIN=$part go install -v -trimpath -gcflags='all=-dwarf=false -l' -ldflags='-s -w' \
-        "github.com/versity/versitygw/cmd/versitygw@$VERSITYGW"
-    mv "$part" "$S3_HOME"
-}
+build_s3() { go_program "$S3_HOME" "github.com/versity/versitygw/cmd/versitygw@$VERSITYGW"; }
 
 # The operator's account is in the file of accounts before the first start: no window without it, and its secret key on no command
 # line. It needs the role that manages accounts and buckets. Attributes of objects are kept in files of their own, which every file
@@ -31,7 +23,7 @@ JSON
         keep_for s3 "$data/accounts/users.json"
     fi
     ROOT_ACCESS_KEY=admin ROOT_SECRET_KEY=$(secret s3-admin) \
-        start_confined s3 "$IN_CACHE/${S3_HOME#"$CACHE/"}/versitygw" --port $HOST_IP:$S3_PORT --admin-port $HOST_IP:$S3_ACCOUNTS_PORT \
+        start_confined s3 "$(in_cache "$S3_HOME")/versitygw" --port $HOST_IP:$S3_PORT --admin-port $HOST_IP:$S3_ACCOUNTS_PORT \
         --region us-east-1 --quiet --iam-dir $IN_STATE/data/s3/accounts posix --sidecar $IN_STATE/data/s3/attributes $IN_STATE/data/s3/objects
     await 30 s3 port_open $HOST_IP $S3_PORT
     await 30 s3 port_open $HOST_IP $S3_ACCOUNTS_PORT

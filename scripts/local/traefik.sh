@@ -5,7 +5,7 @@ traefik_up() {
     free_port traefik 127.0.0.1 $HTTP_PORT
     free_port traefik $HOST_IP $HTTP_PORT
     "$K8S/kubectl" apply --server-side --force-conflicts -f "$TRAEFIK_HOME/crds.yaml" -f "$ROOT/deploy/local/conf/traefik.yaml"
-    KUBECONFIG=$IN_PKI/traefik.kubeconfig start_confined traefik "$IN_CACHE/${TRAEFIK_HOME#"$CACHE/"}/traefik" \
+    KUBECONFIG=$IN_PKI/traefik.kubeconfig start_confined traefik "$(in_cache "$TRAEFIK_HOME")/traefik" \
         --entrypoints.users.address=127.0.0.1:$HTTP_PORT --entrypoints.pods.address=$HOST_IP:$HTTP_PORT \
         --entrypoints.users.asdefault=true --entrypoints.pods.asdefault=true \
         --entrypoints.ping.address=127.0.0.1:18083 --ping=true --ping.entrypoint=ping \

@@ -65,7 +65,7 @@ struct Query {
     /// PromQL. `$cell` and `$tenant` are what is chosen above the panels.
     expr: String,
     /// What a series is called, with `{{label}}`; empty: by all its labels.
-    legend: &'static str,
+    legend: String,
     /// Whether samples may lead to traces.
     has_exemplars: bool,
 }
@@ -108,45 +108,45 @@ fn table(title: &'static str, about: &'static str, unit: Unit, query: Query) -> 
     Panel { title, about, form: Form::Table, unit, queries: vec![query] }
 }
 
-fn query(expr: impl Into<String>, legend: &'static str) -> Query {
-    Query { expr: expr.into(), legend, has_exemplars: false }
+fn query(expr: impl Into<String>, legend: impl Into<String>) -> Query {
+    Query { expr: expr.into(), legend: legend.into(), has_exemplars: false }
 }
 
 /// Returns how often a counter of the chosen tenants grows in a second, for each value of a label; 0 while nothing was counted.
-fn rate(by: &'static str, counter: &str) -> Query {
+fn rate(by: &str, counter: &str) -> Query {
     let expr = format!(r#"sum by ({by}) (rate({counter}{{tenant=~"$tenant"}}[$__rate_interval]))"#);
     query(or_zero(&expr), legend(by))
 }
 
 /// Returns how often a counter of the chosen tenants grows in a second.
-fn total_rate(counter: &str, legend: &'static str) -> Query {
+fn total_rate(counter: &str, legend: &str) -> Query {
     let expr = format!(r#"sum(rate({counter}{{tenant=~"$tenant"}}[$__rate_interval]))"#);
     query(or_zero(&expr), legend)
 }
 
 /// Returns a gauge of the chosen tenants, added up for each value of a label.
-fn sum(by: &'static str, gauge: &str) -> Query {
+fn sum(by: &str, gauge: &str) -> Query {
     query(format!(r#"sum by ({by}) ({gauge}{{tenant=~"$tenant"}})"#), legend(by))
 }
 
 /// Returns the largest value of a gauge of the chosen tenants, for each value of a label.
-fn max(by: &'static str, gauge: &str) -> Query {
+fn max(by: &str, gauge: &str) -> Query {
     query(format!(r#"max by ({by}) ({gauge}{{tenant=~"$tenant"}})"#), legend(by))
 }
 
 /// Returns the median and the 99th percentile of a histogram of the chosen tenants.
 fn percentiles(histogram: &str) -> Vec<Query> {
-    let percentile = |part: &str, legend| {
+    let percentile = |part: &str, legend: &str| {
         let expr = format!(
             r#"histogram_quantile({part}, sum by (le) (rate({histogram}_bucket{{tenant=~"$tenant"}}[$__rate_interval])))"#
         );
-        Query { expr, legend, has_exemplars: true }
+        Query { expr, legend: legend.to_owned(), has_exemplars: true }
     };
     vec![percentile("0.5", "median"), percentile("0.99", "p99")]
 }
 
 /// Returns the 99th percentile of a histogram, for each value of a label. `matchers` are those in braces.
-fn percentile_by(by: &'static str, histogram: &str, matchers: &str) -> Query {
+fn percentile_by(by: &str, histogram: &str, matchers: &str) -> Query {
     let expr = format!(
         "histogram_quantile(0.99, sum by ({by}, le) (rate({histogram}_bucket{matchers}[$__rate_interval])))"
     );
@@ -158,30 +158,9 @@ fn or_zero(expr: &str) -> String {
     format!("({expr}) or on () vector(0)")
 }
 
-/// Returns how series are called by a label.
-fn legend(by: &'static str) -> &'static str {
-    match by {
-        "tenant" => "{{tenant}}",
-        "outcome" => "{{outcome}}",
-        "reason" => "{{reason}}",
-        "code" => "{{code}}",
-        "limit" => "{{limit}}",
-        "kind" => "{{kind}}",
-        "kind, outcome" => "{{kind}} {{outcome}}",
-        "channel" => "{{channel}}",
-        "channel, outcome" => "{{channel}} {{outcome}}",
-        "partition" => "{{partition}}",
-        "part" => "{{part}}",
-        "part, reason" => "{{part}} {{reason}}",
-        "target, verb" => "{{target}} {{verb}}",
-        "result" => "{{result}}",
-        "step" => "{{step}}",
-        "cell" => "{{cell}}",
-        "slo" => "{{slo}}",
-        "found" => "{{found}}",
-        "page" => "{{page}}",
-        _ => "",
-    }
+/// Returns how series are called by labels, whose names stand in a list as in `sum by (kind, outcome)`.
+fn legend(by: &str) -> String {
+    by.split(", ").map(|label| format!("{{{{{label}}}}}")).collect::<Vec<_>>().join(" ")
 }
 
 #[cfg(test)]

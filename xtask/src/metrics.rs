@@ -80,23 +80,22 @@ const OTHERS: [&str; 2] = ["kit", "compact"];
 
 /// Returns all metrics, those of the operator first, then those of the services in the order of the catalog, then those of every process.
 pub fn all(repository: &Path) -> Result<Vec<Metric>> {
-    let operator = repository.join("operator/src");
-    let mut metrics = below(&operator, "operator")?;
+    let operator = texts(&repository.join("operator/src"))?;
+    let mut metrics = of_files(&operator, "operator")?;
     // The crates beside the services. The operator has the metrics of those that it uses.
-    let (mut of_processes, operator) = (Vec::new(), texts(&operator)?);
+    let mut of_processes = Vec::new();
     for name in crates(repository)? {
-        let folder = repository.join(format!("services/{name}/src"));
-        of_processes.extend(below(&folder, "process")?);
+        let sources = texts(&repository.join(format!("services/{name}/src")))?;
+        of_processes.extend(of_files(&sources, "process")?);
         if operator.iter().any(|text| text.contains(&format!("use {name}::"))) {
-            metrics.extend(below(&folder, "operator")?);
+            metrics.extend(of_files(&sources, "operator")?);
         }
     }
     let shared = shared(repository)?;
     let mut is_of_service = vec![false; shared.len()];
     for service in Service::ALL {
-        let folder = repository.join(format!("services/{service}/src"));
-        metrics.extend(below(&folder, service.as_str())?);
-        let sources = texts(&folder)?;
+        let sources = texts(&repository.join(format!("services/{service}/src")))?;
+        metrics.extend(of_files(&sources, service.as_str())?);
         for ((module, text), is_of_service) in shared.iter().zip(&mut is_of_service) {
             let names = [format!("{module}::Metrics"), format!("{module}::{{Metrics")];
             if sources.iter().any(|source| names.iter().any(|name| source.contains(name))) {
@@ -167,20 +166,20 @@ fn shared(repository: &Path) -> Result<Vec<(String, String)>> {
     Ok(modules)
 }
 
-fn below(folder: &Path, owner: &str) -> Result<Vec<Metric>> {
-    let mut metrics = Vec::new();
-    for text in texts(folder)? {
-        metrics.extend(of_file(&text, owner)?);
-    }
-    Ok(metrics)
-}
-
 fn texts(folder: &Path) -> Result<Vec<String>> {
     rust_files(folder).iter().map(|file| read(file)).collect()
 }
 
 fn read(file: &Path) -> Result<String> {
     fs::read_to_string(file).with_context(|| format!("failed to read {}", file.display()))
+}
+
+fn of_files(texts: &[String], owner: &str) -> Result<Vec<Metric>> {
+    let mut metrics = Vec::new();
+    for text in texts {
+        metrics.extend(of_file(text, owner)?);
+    }
+    Ok(metrics)
 }
 
 /// Returns the metrics that a file registers, in the order in which it does.

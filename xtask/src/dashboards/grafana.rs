@@ -181,7 +181,7 @@ fn target(form: Form, query: &Query, name: char) -> Value {
         "datasource": datasource(),
         "editorMode": "code",
         "expr": query.expr,
-        "legendFormat": if query.legend.is_empty() { "__auto" } else { query.legend },
+        "legendFormat": if query.legend.is_empty() { "__auto" } else { query.legend.as_str() },
         "format": if is_range { "time_series" } else { "table" },
         "range": is_range,
         "instant": !is_range,

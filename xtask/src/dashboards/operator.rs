@@ -3,7 +3,7 @@
 use super::{Dashboard, Query, Unit, figure, legend, lines, or_zero, percentile_by, query, row};
 
 /// Returns how often a counter of the operator grows in a second, for each value of a label.
-fn rate(by: &'static str, counter: &str) -> Query {
+fn rate(by: &str, counter: &str) -> Query {
     query(or_zero(&format!("sum by ({by}) (rate({counter}[$__rate_interval]))")), legend(by))
 }
 
