@@ -17,6 +17,10 @@ pub enum ConditionType {
     RoutesReady,
     /// Of a cell: the API server refuses Services with external IPs, with which any namespace takes the traffic to any address.
     ExternalIPsRefused,
+    /// Of a cell: its tenants have the PodMonitors that it asks for.
+    PodsScraped,
+    /// Of a cell: its Prometheus says how well its tenants meet their objectives.
+    ObjectivesKnown,
     /// The summary: true when all others are.
     Ready,
 }
@@ -30,7 +34,7 @@ impl ConditionType {
 
     /// Returns every condition of tenants and cells, in display order.
     pub fn all() -> impl Iterator<Item = Self> {
-        Self::parts().chain([Self::ExternalIPsRefused, Self::Ready])
+        Self::parts().chain([Self::ExternalIPsRefused, Self::PodsScraped, Self::ObjectivesKnown, Self::Ready])
     }
 
     pub fn as_str(self) -> &'static str {
@@ -40,6 +44,8 @@ impl ConditionType {
             Self::WorkloadsReady => "WorkloadsReady",
             Self::RoutesReady => "RoutesReady",
             Self::ExternalIPsRefused => "ExternalIPsRefused",
+            Self::PodsScraped => "PodsScraped",
+            Self::ObjectivesKnown => "ObjectivesKnown",
             Self::Ready => "Ready",
         }
     }
@@ -102,11 +108,19 @@ reasons! {
     Refused,
     /// ExternalIPsRefused: any namespace may redirect any address.
     Accepted,
+    /// PodsScraped: each tenant has a PodMonitor.
+    MonitorsMade,
+    /// PodsScraped: the API server does not know the kind that would be made.
+    KindUnknown,
+    /// ObjectivesKnown: Prometheus answered.
+    Answered,
+    /// ObjectivesKnown: Prometheus answers, and does not have the rules that record objectives.
+    RulesMissing,
     /// The part is being created for the first time.
     Creating,
     /// Ready: a part waits for another one. WorkloadsReady: a service waits for its backend.
     DependencyNotReady,
-    /// WorkloadsReady: pods are being started or replaced.
+    /// WorkloadsReady: pods are being started or replaced, or are ending.
     RolloutInProgress,
     /// Placed: no MessengerCell has the name in `spec.cellRef`.
     CellNotFound,
@@ -170,6 +184,8 @@ reasons! {
     LimitExceeded,
     /// `spec.paused`: the operator observes and reports, and writes nothing.
     Paused,
+    /// Ready, WorkloadsReady, RoutesReady: `spec.suspended`: no pod runs, and everything else is kept.
+    Suspended,
     /// The resource is being deleted.
     Terminating,
     /// Event and log only: something was found changed by hand and put back.
@@ -178,6 +194,8 @@ reasons! {
     Adopted,
     /// Event only: others set a field again and again; it is left to them for now.
     FieldContested,
+    /// Event only: a request woke a suspended tenant.
+    Woken,
     /// Event only: the annotation that accepts a loss accepts none that there is.
     ConsentUnused,
     /// Event and log only: clean-up ran out of time and left something behind.

@@ -12,21 +12,24 @@ mod messenger_tenant;
 mod names;
 mod period;
 mod services;
+mod template;
 pub mod yaml;
 
 pub use conditions::{ConditionType, Reason, Status};
 pub use messenger_cell::{
-    CellCapacity, CellClamav, CellCql, CellKafka, CellKeycloak, CellLimits, CellObservability,
-    CellOpenSearch, CellPostgres, CellRabbitMq, CellRedis, CellRouting, CellS3, CellSchemaRegistry, CellSmtp,
-    CellStatus, CellTraces, CqlFlavor, Leftover, MessengerCell, MessengerCellSpec, OpenSearchSecurity,
-    Scheme, SecretName, SecurityProtocol, SmtpTls,
+    CellCapacity, CellClamav, CellCql, CellKafka, CellKeycloak, CellLimits, CellMonitoring,
+    CellObservability, CellOpenSearch, CellPodMonitors, CellPostgres, CellPrometheus, CellRabbitMq,
+    CellRedis, CellRouting, CellS3, CellSchemaRegistry, CellSmtp, CellStatus, CellTraces, CqlFlavor,
+    Leftover, MessengerCell, MessengerCellSpec, MonitorLabels, OpenSearchSecurity, Scheme, SecretName,
+    SecurityProtocol, SmtpTls, Tls,
 };
 pub use messenger_tenant::{
     BrandingSpec, ByteLimit, CellRef, ClassifierSpec, ClientSecretRef, DEFAULT_ACCESS_TOKEN_LIFETIME,
     DEFAULT_PARTITIONS, DEFAULT_RATE_LIMIT, DEFAULT_RETENTION, DeletionPolicy, Endpoints, FcmSpec,
     IdentityProvider, IdentitySpec, KafkaQuotas, KafkaSpec, KafkaStatus, LimitsSpec, MediaSpec,
-    MessengerTenant, MessengerTenantSpec, ModerationSpec, NotificationsSpec, OptionalTopic, RateLimit,
-    Registration, RoutingSpec, SecretKeyRef, SendLimit, SmsSpec, StoreStatus, TenantStatus,
+    MessengerTenant, MessengerTenantSpec, ModerationSpec, NotificationsSpec, Objective, OptionalTopic,
+    RateLimit, Registration, RoutingSpec, SecretKeyRef, SendLimit, SmsSpec, StoreStatus, TenantStatus, Usage,
+    Wake, WakeOnConnectSpec,
 };
 pub use names::{
     BucketName, CacheUser, DatabaseName, Host, KafkaUser, KeyspaceName, NameError, RealmName, SearchName,
@@ -36,6 +39,11 @@ pub use period::{Period, PeriodError};
 pub use services::{
     DEFAULT_REPLICAS, ResourceAmounts, ResourcesSpec, SearchEngine, ServiceSpec, ServicesSpec, SizeSpec,
     Topology,
+};
+pub use template::{
+    AffinitySpec, Annotations, AutoscalingSpec, EnvSourceSpec, EnvSpec, KeyRef, Labels, NodeAffinitySpec,
+    NodeOperator, NodeRequirement, NodeTerm, NodeTerms, PreferredNodes, PullSecret, SpreadSpec, TaintEffect,
+    TemplateSpec, TolerationOperator, TolerationSpec, Unsatisfiable,
 };
 
 /// API group of both resources.
@@ -56,6 +64,8 @@ pub const ISSUER_ANNOTATION: &str = "messenger.posthouse.dev/issuer";
 pub const SMS_URL_ANNOTATION: &str = "messenger.posthouse.dev/sms-url";
 /// Annotation of a Secret that a tenant names in `moderation.classifier`: likewise.
 pub const CLASSIFIER_URL_ANNOTATION: &str = "messenger.posthouse.dev/classifier-url";
+/// Annotation of a Secret that a tenant names in a `template`: the tenant whose pods may have its content in their environment.
+pub const ENV_ANNOTATION: &str = "messenger.posthouse.dev/env";
 /// Finalizer on tenants: the outside systems are released or cleaned before the resource goes.
 pub const FINALIZER: &str = "messenger.posthouse.dev/backends";
 /// Finalizer on cells: where the data of tenants is must be known for as long as there is any.

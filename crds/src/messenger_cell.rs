@@ -1,13 +1,15 @@
 //! `MessengerCell`: one set of shared backends.
 
+use std::{borrow::Cow, collections::BTreeMap};
+
 use k8s_openapi::apimachinery::pkg::apis::meta::v1::Condition;
 use kube::{CustomResource, KubeSchema};
-use schemars::JsonSchema;
+use schemars::{JsonSchema, Schema, SchemaGenerator, json_schema};
 use serde::{Deserialize, Serialize};
 
 use crate::{
     DeletionPolicy, Period,
-    names::{is_address, is_dns_name},
+    names::{LABEL_KEY, PORT, is_address, is_dns_name},
 };
 
 /// The backends of a cell and how many tenants they carry.
@@ -58,6 +60,10 @@ pub struct MessengerCellSpec {
     #[schemars(length(max = 1024), inner(length(max = 63)))]
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub allowed_namespaces: Option<Vec<String>>,
+    /// While true every deletion of this cell is refused, with the command that switches it off. A deletion cannot be taken back: a cell that is deleted while
+    /// tenants live on it takes no other, and goes with the last of them. Default false. May change at any time.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub deletion_protection: Option<bool>,
 
     /// What each tenant may request at most. A tenant that requests more is refused with reason `LimitExceeded`.
     #[serde(default, skip_serializing_if = "Option::is_none")]
@@ -105,10 +111,16 @@ pub struct MessengerCellSpec {
     /// What the services of the cell's tenants report about their work. Without it they report metrics and logs alone.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub observability: Option<CellObservability>,
+    /// How the tenants of the cell are watched over. No tenant is less Ready for anything of it that fails; the conditions `PodsScraped` and
+    /// `ObjectivesKnown` of the cell say what does. May be added, changed and removed at any time.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub monitoring: Option<CellMonitoring>,
     /// How users reach the tenants of this cell, through Traefik.
     pub routing: CellRouting,
     /// Certificates in PEM that are trusted beside the public ones, by the operator and by the services, wherever a URL of this cell
-    /// starts with `https` or `amqps`: at Keycloak, at the object store, at the schema registry, at OpenSearch, at RabbitMQ, at the collector of traces, and at Traefik's entry point.
+    /// starts with `https` or `amqps`: at Keycloak, at the object store, at the schema registry, at OpenSearch, at RabbitMQ, at the collector of traces, at Prometheus, and at Traefik's entry point;
+    /// at PostgreSQL, the CQL store and Redis with `tls: VerifyFull`; at Kafka with `securityProtocol: SaslSsl`; and at the mail server. The scanner is
+    /// reached without it.
     #[x_kube(validation = Rule::new("self.contains('-----BEGIN CERTIFICATE-----')").message("caBundle must be certificates in PEM"))]
     #[schemars(length(max = 65536))]
     #[serde(default, skip_serializing_if = "Option::is_none")]
@@ -133,7 +145,7 @@ pub struct CellLimits {
     #[x_kube(validation = Rule::new("self >= 1 && self <= 96").message("limits.partitions must lie between 1 and 96"))]
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub partitions: Option<i32>,
-    /// Replicas of each workload.
+    /// Replicas of each workload, of an autoscaled one the most that there may be.
     #[x_kube(validation = Rule::new("self >= 1 && self <= 50").message("limits.replicas must lie between 1 and 50"))]
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub replicas: Option<i32>,
@@ -166,7 +178,7 @@ pub struct CellLimits {
 #[serde(rename_all = "camelCase")]
 pub struct CellKafka {
     /// `host:port`, comma separated. Operator and services use the same addresses.
-    #[x_kube(validation = Rule::new(r"self.matches('^[a-z0-9.-]+:[0-9]+(,[a-z0-9.-]+:[0-9]+)*$')").message("kafka.bootstrapServers must be host:port, comma separated"))]
+    #[x_kube(validation = Rule::new(are_hosts_and_ports("self")).message("kafka.bootstrapServers must be host:port, comma separated"))]
     #[schemars(length(max = 1024))]
     pub bootstrap_servers: String,
     /// How clients sign in; see [`SecurityProtocol`].
@@ -185,12 +197,16 @@ pub struct CellKafka {
     pub admin_secret_ref: SecretName,
 }
 
-/// How Kafka clients sign in. `SaslPlaintext` (SCRAM-SHA-512 without TLS) is the default and so far the only value.
+/// How Kafka clients sign in, with SCRAM-SHA-512 in either case. `SaslPlaintext` (default) has no TLS, for networks that are trusted or encrypted below.
+/// `SaslSsl` has TLS, or there is no connection: the certificate of each broker names the host by which `bootstrapServers` and the other brokers
+/// call it. It is of an authority in `caBundle`, or of a public one in a cell without. May change at any time; pods are replaced.
 #[derive(JsonSchema, Clone, Copy, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
 pub enum SecurityProtocol {
     /// SCRAM-SHA-512 over plain TCP, for networks that are trusted or encrypted below.
     #[default]
     SaslPlaintext,
+    /// SCRAM-SHA-512 over TLS, with the authority and the host verified.
+    SaslSsl,
 }
 
 impl SecurityProtocol {
@@ -198,6 +214,17 @@ impl SecurityProtocol {
     pub const fn as_str(self) -> &'static str {
         match self {
             Self::SaslPlaintext => "sasl_plaintext",
+            Self::SaslSsl => "sasl_ssl",
+        }
+    }
+}
+
+impl CellKafka {
+    /// Returns how connections are protected.
+    pub fn tls(&self) -> Option<Tls> {
+        match self.security_protocol.unwrap_or_default() {
+            SecurityProtocol::SaslPlaintext => None,
+            SecurityProtocol::SaslSsl => Some(Tls::VerifyFull),
         }
     }
 }
@@ -206,10 +233,14 @@ impl SecurityProtocol {
 #[derive(KubeSchema, Clone, Debug, PartialEq, Serialize, Deserialize)]
 #[serde(rename_all = "camelCase")]
 pub struct CellCql {
-    /// `host:port` of some nodes; the driver finds the others.
-    #[x_kube(validation = Rule::new(r"self.size() >= 1 && self.all(point, point.matches('^[a-z0-9.-]+:[0-9]+$'))").message("cql.contactPoints needs at least one host:port"))]
+    /// `host:port` of some nodes; the driver finds the others. It connects to each by its IP address, which the certificate of the node names where `tls`
+    /// is `VerifyFull`.
+    #[x_kube(validation = Rule::new(are_contact_points("self")).message("cql.contactPoints needs at least one host:port"))]
     #[schemars(length(max = 16), inner(length(max = 260)))]
     pub contact_points: Vec<String>,
+    /// How connections of the operator and of the services are protected; see [`Tls`].
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub tls: Option<Tls>,
     /// The server there; see [`CqlFlavor`].
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub flavor: Option<CqlFlavor>,
@@ -252,12 +283,12 @@ impl CqlFlavor {
 #[serde(rename_all = "camelCase")]
 pub struct CellKeycloak {
     /// Where the operator and the services reach Keycloak, for the keys of tokens too. It may be an address that only the cluster has.
-    #[x_kube(validation = Rule::new(r"self.matches('^https?://[a-z0-9.:-]+(/[A-Za-z0-9._/-]*)?$') && !self.endsWith('/')").message("keycloak.url must be an http(s) URL without a trailing slash"))]
+    #[x_kube(validation = Rule::new(is_base_url("self")).message("keycloak.url must be an http(s) URL without a trailing slash"))]
     #[schemars(length(max = 512))]
     pub url: String,
     /// The URL that browsers use, and the start of every token's `iss`. Defaults to `url`. Changing it invalidates every
     /// token that was issued before.
-    #[x_kube(validation = Rule::new(r"self.matches('^https?://[a-z0-9.:-]+(/[A-Za-z0-9._/-]*)?$') && !self.endsWith('/')").message("keycloak.publicUrl must be an http(s) URL without a trailing slash"))]
+    #[x_kube(validation = Rule::new(is_base_url("self")).message("keycloak.publicUrl must be an http(s) URL without a trailing slash"))]
     #[schemars(length(max = 512))]
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub public_url: Option<String>,
@@ -292,6 +323,9 @@ pub struct CellPostgres {
     #[x_kube(validation = Rule::new("self >= 1 && self <= 65535").message("postgres.port must be a port"))]
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub port: Option<i32>,
+    /// How connections of the operator and of the services are protected; see [`Tls`].
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub tls: Option<Tls>,
     /// Sessions that one tenant may have, so that all of them fit: `capacity.tenants` times this is to stay below `max_connections` of
     /// the server. A tenant with one pod of each service needs 24, and 32 with media; one whose replicas need more is refused with
     /// reason `LimitExceeded`. Absent means what the replicas need. In either case a tenant for which the server has too few sessions
@@ -304,14 +338,41 @@ pub struct CellPostgres {
     pub admin_secret_ref: SecretName,
 }
 
+/// How connections to a server are protected whose address has no scheme that says so. `Disabled` (default): not at all, for networks that are
+/// trusted or encrypted below. It is the default because a server has a certificate only where an administrator gave it one. `VerifyFull`: with TLS,
+/// or there is no connection. The certificate is checked against the public authorities and `caBundle`, and names the host. Nothing is between
+/// these two: TLS that checks nothing, or is left out when the server has none, keeps no one out who stands in the way. May change at any time; pods are
+/// replaced.
+#[derive(JsonSchema, Clone, Copy, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
+pub enum Tls {
+    /// Plain TCP.
+    #[default]
+    Disabled,
+    /// TLS, with the authority and the host verified.
+    VerifyFull,
+}
+
+impl Tls {
+    /// Returns the value of the services' flags, such as `--postgres-tls`.
+    pub const fn as_str(self) -> &'static str {
+        match self {
+            Self::Disabled => "disabled",
+            Self::VerifyFull => "verify-full",
+        }
+    }
+}
+
 /// Redis of a cell.
 #[derive(KubeSchema, Clone, Debug, PartialEq, Serialize, Deserialize)]
 #[serde(rename_all = "camelCase")]
 pub struct CellRedis {
-    /// `host:port`.
-    #[x_kube(validation = Rule::new(r"self.matches('^[a-z0-9.-]+:[0-9]+$')").message("redis.address must be host:port"))]
+    /// `host:port`. Where `tls` is `VerifyFull` and the cell has a `caBundle`, its certificate is of an authority in that: the public ones do not count here.
+    #[x_kube(validation = Rule::new(is_host_and_port("self")).message("redis.address must be host:port"))]
     #[schemars(length(max = 260))]
     pub address: String,
+    /// How connections of the operator and of the services are protected; see [`Tls`].
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub tls: Option<Tls>,
     /// Secret in the operator's own namespace with the keys `username` and `password` of a user that may manage ACLs.
     pub admin_secret_ref: SecretName,
 }
@@ -348,14 +409,34 @@ pub struct CellS3 {
     pub admin_secret_ref: SecretName,
 }
 
+/// Returns the CEL expression that a variable is `host:port`.
+fn is_host_and_port(variable: &str) -> String {
+    format!("{variable}.matches('^[a-z0-9.-]+:{PORT}$')")
+}
+
+/// Returns the CEL expression that a variable is one `host:port` or more, with a comma between two.
+fn are_hosts_and_ports(variable: &str) -> String {
+    format!("{variable}.matches('^[a-z0-9.-]+:{PORT}(,[a-z0-9.-]+:{PORT})*$')")
+}
+
+/// Returns the CEL expression that a variable is a list with a `host:port`.
+fn are_contact_points(variable: &str) -> String {
+    format!("{variable}.size() >= 1 && {variable}.all(point, {})", is_host_and_port("point"))
+}
+
+/// Returns the CEL expression that a variable is the address of an AMQP server.
+fn is_broker(variable: &str) -> String {
+    format!("{variable}.matches('^amqps?://[a-z0-9.-]+(:{PORT})?$')")
+}
+
 /// Returns the CEL expression that a variable is the address of an HTTP server without a path.
 fn is_endpoint(variable: &str) -> String {
-    format!("{variable}.matches('^https?://[a-z0-9.-]+(:[0-9]{{1,5}})?$')")
+    format!("{variable}.matches('^https?://[a-z0-9.-]+(:{PORT})?$')")
 }
 
 /// Returns the CEL expression that a variable is where the API of an HTTP server begins, perhaps below a path.
 fn is_base_url(variable: &str) -> String {
-    let form = format!("{variable}.matches('^https?://[a-z0-9.-]+(:[0-9]{{1,5}})?(/[A-Za-z0-9._/-]*)?$')");
+    let form = format!("{variable}.matches('^https?://[a-z0-9.-]+(:{PORT})?(/[A-Za-z0-9._/-]*)?$')");
     format!("{form} && !{variable}.endsWith('/')")
 }
 
@@ -461,15 +542,18 @@ impl CellOpenSearch {
 }
 
 /// The message broker of a cell: RabbitMQ 3.10 or later. A virtual host and a user `mt-<tenantId>` belong to each tenant; the queues are
-/// the operator's, and the user may publish to one exchange and consume from these queues.
+/// the operator's, and the user may publish to one exchange and consume from these queues. With TLS its certificates are checked against the
+/// public authorities and `caBundle`, and name the hosts of both addresses.
 #[derive(KubeSchema, Clone, Debug, PartialEq, Serialize, Deserialize)]
+#[x_kube(validation = Rule::new("!self.amqpUrl.startsWith('amqps:') || self.managementUrl.startsWith('https:')").message("rabbitmq.managementUrl must begin with https where rabbitmq.amqpUrl begins with amqps: it carries the administrator's password"))]
 #[serde(rename_all = "camelCase")]
 pub struct CellRabbitMq {
-    /// Where services connect: `amqp://host:port`, or `amqps://host:port` with TLS. Without a port it is 5672, or 5671 with TLS.
-    #[x_kube(validation = Rule::new(r"self.matches('^amqps?://[a-z0-9.-]+(:[0-9]{1,5})?$')").message("rabbitmq.amqpUrl must be amqp(s)://host:port without a user and without a path"))]
+    /// Where services connect: `amqps://host:port`, or `amqp://host:port` without TLS, for networks that are trusted or encrypted below. With
+    /// `amqps` nothing is tried without TLS. Without a port it is 5671, or 5672 without TLS.
+    #[x_kube(validation = Rule::new(is_broker("self")).message("rabbitmq.amqpUrl must be amqp(s)://host:port without a user and without a path"))]
     #[schemars(length(max = 512))]
     pub amqp_url: String,
-    /// Where the management API begins, without the `/api`: `http://rabbitmq:15672`. Only the operator calls it.
+    /// Where the management API begins, without the `/api`: `https://rabbitmq:15671`, or `http://rabbitmq:15672`. Only the operator calls it.
     #[x_kube(validation = Rule::new(is_base_url("self")).message("rabbitmq.managementUrl must be an http(s) URL without a trailing slash"))]
     #[schemars(length(max = 512))]
     pub management_url: String,
@@ -490,6 +574,7 @@ impl CellRabbitMq {
 
 /// The mail server of a cell. The auth service of each tenant sends through it.
 #[derive(KubeSchema, Clone, Debug, PartialEq, Serialize, Deserialize)]
+#[x_kube(validation = Rule::new(r"!(has(self.tls) && self.tls == 'Plain' && has(self.credentialsSecretRef)) || self.host.matches('^(localhost|127([.][0-9]{1,3}){3})$')").message("smtp.credentialsSecretRef would be sent in the clear with smtp.tls Plain: let smtp.tls be StartTls or Tls, or leave the account out"))]
 #[serde(rename_all = "camelCase")]
 pub struct CellSmtp {
     /// Host name or address.
@@ -523,7 +608,7 @@ pub enum SmtpTls {
     StartTls,
     /// TLS from the first byte.
     Tls,
-    /// None, for a relay on the same machine.
+    /// None, for a relay that wants no account. With one, only where `host` is the machine itself (`localhost` or `127.x.x.x`).
     Plain,
 }
 
@@ -566,6 +651,93 @@ pub struct CellTraces {
     pub ratio: Option<f64>,
 }
 
+/// How the tenants of a cell are watched over.
+#[derive(KubeSchema, Clone, Debug, Default, PartialEq, Serialize, Deserialize)]
+#[serde(rename_all = "camelCase")]
+pub struct CellMonitoring {
+    /// With it, even when it is empty, each tenant has a PodMonitor `<name>-metrics` (`monitoring.coreos.com/v1`) beside it, by which a Prometheus of the
+    /// Prometheus Operator scrapes its pods with the token in the Secret `<name>-metrics`. Where the cluster does not know that kind, none is made until it
+    /// does. The namespace of the Prometheus needs the label `messenger.posthouse.dev/metrics: allowed`.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub pod_monitors: Option<CellPodMonitors>,
+    /// The Prometheus that has the recording rules of the operator's chart. With it `status.objectives` of each tenant says how well its objectives are met.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub prometheus: Option<CellPrometheus>,
+}
+
+/// What the PodMonitors of a cell's tenants are like.
+#[derive(KubeSchema, Clone, Debug, Default, PartialEq, Serialize, Deserialize)]
+#[serde(rename_all = "camelCase")]
+pub struct CellPodMonitors {
+    /// Labels by which a Prometheus selects PodMonitors, such as `release: kube-prometheus-stack`. Those of the operator are always there.
+    #[x_kube(validation = Rule::new(format!("self.all(label, label.matches('{LABEL_KEY}'))")).message("monitoring.podMonitors.labels must be labels of Kubernetes"))]
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub labels: Option<MonitorLabels>,
+    /// How often pods are scraped. Default `15s`, at least `5s`, at most `5m`: the rules of the chart look back for five minutes.
+    #[x_kube(validation = Rule::new("duration(self) >= duration('5s') && duration(self) <= duration('5m')").message("monitoring.podMonitors.interval must lie between 5s and 5m"))]
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub interval: Option<Period>,
+}
+
+/// Labels of PodMonitors: at most eight.
+#[derive(Clone, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(transparent)]
+pub struct MonitorLabels(BTreeMap<String, String>);
+
+impl JsonSchema for MonitorLabels {
+    fn schema_name() -> Cow<'static, str> {
+        "MonitorLabels".into()
+    }
+
+    fn json_schema(_: &mut SchemaGenerator) -> Schema {
+        let value = "^([A-Za-z0-9]([A-Za-z0-9._-]*[A-Za-z0-9])?)?$";
+        json_schema!({
+            "type": "object",
+            "maxProperties": 8,
+            "additionalProperties": {"type": "string", "maxLength": 63, "pattern": value},
+        })
+    }
+}
+
+impl CellPodMonitors {
+    /// Returns the labels that they have beside those of the operator.
+    pub fn labels(&self) -> impl Iterator<Item = (&String, &String)> {
+        self.labels.iter().flat_map(|labels| &labels.0)
+    }
+
+    /// Returns how often pods are scraped.
+    pub fn interval(&self) -> Period {
+        self.interval.unwrap_or(Period::seconds(15))
+    }
+}
+
+/// A Prometheus, or what has its API: Thanos, Mimir, VictoriaMetrics. The operator asks it once a minute for the objectives of all tenants of the cell, and
+/// nothing waits for the answer. Figures that are older than a quarter of an hour are left out of the status of tenants.
+#[derive(KubeSchema, Clone, Debug, PartialEq, Serialize, Deserialize)]
+#[serde(rename_all = "camelCase")]
+pub struct CellPrometheus {
+    /// Where its pages begin, as the operator reaches them: `http://prometheus.monitoring.svc:9090`, or `https://mimir.example/prometheus`.
+    #[x_kube(validation = Rule::new(is_base_url("self")).message("monitoring.prometheus.url must be an http(s) URL without a trailing slash"))]
+    #[schemars(length(max = 512))]
+    pub url: String,
+    /// Secret in the operator's own namespace with the key `token`, which the operator presents as its bearer token. Without it Prometheus is asked without an
+    /// account.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub token_secret_ref: Option<SecretName>,
+}
+
+impl MessengerCellSpec {
+    /// Returns what the PodMonitors of its tenants are like, or nothing where they have none.
+    pub fn pod_monitors(&self) -> Option<&CellPodMonitors> {
+        self.monitoring.as_ref()?.pod_monitors.as_ref()
+    }
+
+    /// Returns the Prometheus that knows the objectives of its tenants, where there is one.
+    pub fn prometheus(&self) -> Option<&CellPrometheus> {
+        self.monitoring.as_ref()?.prometheus.as_ref()
+    }
+}
+
 /// How users reach the tenants of a cell.
 #[derive(KubeSchema, Clone, Debug, PartialEq, Serialize, Deserialize)]
 #[serde(rename_all = "camelCase")]
@@ -591,7 +763,7 @@ pub struct CellRouting {
     pub port: Option<i32>,
     /// `host:port` where the operator reaches Traefik to prove a tenant's routes. It connects in the cell's scheme for the
     /// tenant's first host.
-    #[x_kube(validation = Rule::new(r"self.matches('^[a-z0-9.-]+:[0-9]+$')").message("routing.probeAddress must be host:port"))]
+    #[x_kube(validation = Rule::new(is_host_and_port("self")).message("routing.probeAddress must be host:port"))]
     #[schemars(length(max = 260))]
     pub probe_address: String,
 }
@@ -660,7 +832,8 @@ pub struct CellStatus {
     #[serde(default, skip_serializing_if = "Vec::is_empty")]
     pub leftovers: Vec<Leftover>,
     /// `Ready`: the admin Secrets are complete and the cell takes tenants. `ExternalIPsRefused`: no Service of any namespace can take
-    /// the traffic to an address of the cell.
+    /// the traffic to an address of the cell. `PodsScraped`: tenants have the PodMonitors that `monitoring.podMonitors` asks for.
+    /// `ObjectivesKnown`: `monitoring.prometheus` says how well tenants meet their objectives.
     #[serde(default, skip_serializing_if = "Vec::is_empty")]
     #[x_kube(merge_strategy = ListMerge::Map(vec!["type".into()]))]
     pub conditions: Vec<Condition>,

@@ -6,7 +6,7 @@ use catalog::{
     CHATS_PER_USER, CONNECTIONS, CONNECTIONS_PER_USER, FILE_BYTES, Limit, MAX_ACCESS_TOKEN_SECONDS,
     MEDIA_BYTES, MEMBERSHIPS, Rate, Topic,
 };
-use k8s_openapi::apimachinery::pkg::apis::meta::v1::Condition;
+use k8s_openapi::apimachinery::pkg::apis::meta::v1::{Condition, Time};
 use kube::{CustomResource, KubeSchema};
 use schemars::{JsonSchema, Schema, SchemaGenerator, json_schema};
 use serde::{Deserialize, Serialize};
@@ -26,6 +26,8 @@ pub const DEFAULT_ACCESS_TOKEN_LIFETIME: Period = Period::seconds(300);
 const MAX_ACCESS_TOKEN_LIFETIME: Period = Period::seconds(MAX_ACCESS_TOKEN_SECONDS);
 /// A text message costs the tenant something.
 const DEFAULT_SMS_INTERVAL: Period = Period::hours(1);
+/// Longer than a figure of a Prometheus that has stopped to answer is taken for a new one.
+const DEFAULT_IDLE_AFTER: Period = Period::seconds(1800);
 /// Requests a second and client address, with bursts.
 pub const DEFAULT_RATE_LIMIT: RateLimit = RateLimit { average: 100, burst: 200 };
 
@@ -97,10 +99,27 @@ pub struct MessengerTenantSpec {
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub deletion_policy: Option<DeletionPolicy>,
 
+    /// While true every deletion of this resource is refused, and that of its namespace, with the command that switches it off. It guards against mistakes: who
+    /// may edit the resource may set it to false. The runbook says what it does not hold. Default false. May change at any time.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub deletion_protection: Option<bool>,
+
     /// While true the operator observes, reports `Ready=False` with reason `Paused`, and writes nothing: not to the
     /// backends, not to the namespace. Deletion still works. Default false.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub paused: Option<bool>,
+
+    /// While true no pod of the tenant runs: users are refused, and nothing is stored, sent or judged. Topics, keyspace, database, realm, bucket, Secrets and
+    /// routes are kept and repaired as ever, and `Ready` is `False` with reason `Suspended`. Set to false, the messenger goes on where it was. `paused` is
+    /// another thing: there the pods go on, and the operator changes nothing. Default false. May change at any time.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub suspended: Option<bool>,
+
+    /// Present, even when empty, it lets a request to one of the tenant's hosts wake it while `suspended` is true: its pods start, and clients are told to come again
+    /// until they run, which takes seconds. `suspended` stays true, and `status.wake` says that the tenant is awake. Absent, only who sets `suspended` to false
+    /// wakes it. May change at any time: where it is removed, the pods of a tenant that is awake end. While `suspended` is not true it has no effect.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub wake_on_connect: Option<WakeOnConnectSpec>,
 
     /// The tenant's event log.
     #[serde(default, skip_serializing_if = "Option::is_none")]
@@ -145,7 +164,7 @@ pub struct MessengerTenantSpec {
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub services: Option<ServicesSpec>,
 
-    /// Size of the one workload that runs every service while `topology` is `Compact`. Otherwise it has no effect.
+    /// Size of the one workload that runs every service while `topology` is `Compact`, and what else is set for its pods. Otherwise it has no effect.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub compact: Option<SizeSpec>,
 }
@@ -158,6 +177,24 @@ pub struct CellRef {
     #[x_kube(validation = Rule::new(r"self.matches('^[a-z0-9]([a-z0-9.-]*[a-z0-9])?$')").message("cellRef.name must be the name of a MessengerCell"))]
     #[schemars(length(max = 253))]
     pub name: String,
+}
+
+/// How a suspended tenant wakes, and when it sleeps again.
+#[derive(KubeSchema, Clone, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(rename_all = "camelCase")]
+pub struct WakeOnConnectSpec {
+    /// The pods end again once no client was connected for so long, as the Prometheus of the cell says. Where the cell names none, or it does not answer, they go
+    /// on. Default `30m`, at least `20m`, at most `168h`.
+    #[x_kube(validation = Rule::new("duration(self) >= duration('20m') && duration(self) <= duration('168h')").message("wakeOnConnect.idleAfter must lie between 20m and 168h"))]
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub idle_after: Option<Period>,
+}
+
+impl WakeOnConnectSpec {
+    /// Returns for how long no client is connected before the tenant sleeps again.
+    pub fn idle_after(&self) -> Period {
+        self.idle_after.unwrap_or(DEFAULT_IDLE_AFTER)
+    }
 }
 
 /// What `kubectl delete` does to the data. `Retain` (default) stops the services and keeps topics, keyspace, database,
@@ -750,11 +787,63 @@ pub struct TenantStatus {
     /// The id of the schema of each topic's records in the schema registry of the cell, by topic. Records carry it in a header.
     #[serde(default, skip_serializing_if = "BTreeMap::is_empty")]
     pub schema_ids: BTreeMap<String, i32>,
+    /// How well the tenant meets its objectives, as the Prometheus of its cell says. None where the cell names no Prometheus, where that has not answered for a
+    /// quarter of an hour, and of what the tenant does not do.
+    #[serde(default, skip_serializing_if = "Vec::is_empty")]
+    pub objectives: Vec<Objective>,
+    /// What its users do and store, likewise. What is absent is not known.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub usage: Option<Usage>,
+    /// Since when a suspended tenant is awake, because a request woke it. None while it sleeps, and of a tenant that is not suspended.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub wake: Option<Wake>,
     /// One condition for each part and Ready, the summary. The message names the next step.
     #[schemars(description = conditions_doc())]
     #[serde(default, skip_serializing_if = "Vec::is_empty")]
     #[x_kube(merge_strategy = ListMerge::Map(vec!["type".into()]))]
     pub conditions: Vec<Condition>,
+}
+
+/// How well a tenant meets one objective.
+#[derive(KubeSchema, Clone, Debug, PartialEq, Serialize, Deserialize)]
+#[serde(rename_all = "camelCase")]
+pub struct Objective {
+    /// Its name, as the rules in Prometheus have it: `delivery`, `commands`, `sign_ins`, `syncs`, `notifications`.
+    pub name: String,
+    /// The part of all events that is to be as it should, from 0 to 1.
+    pub target: f64,
+    /// What is left of the faults that the target leaves for 30 days, in steps of 5: 100 is all, 0 nothing, and below 0 the target is missed. It is not shown
+    /// below -100, and it moves when the figure is a whole step away.
+    pub budget_remaining_percent: i32,
+    /// Whether an alert fires because the budget goes too fast.
+    pub burning: bool,
+}
+
+/// What the users of a tenant do and store. Figures have two digits, and one that is shown stays until the measured one is some way off: a quarter, and a twentieth of
+/// bytes.
+#[derive(KubeSchema, Clone, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(rename_all = "camelCase")]
+pub struct Usage {
+    /// Connections of clients that are open.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub connections: Option<i64>,
+    /// Messages, and changes of messages, that were stored in the last hour.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub messages_per_hour: Option<i64>,
+    /// Bytes of all files, which `spec.media.quotaBytes` bounds. Absent without the media service.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub media_bytes: Option<i64>,
+}
+
+/// What woke a suspended tenant, and whether it is used since.
+#[derive(KubeSchema, Clone, Debug, PartialEq, Serialize, Deserialize)]
+#[serde(rename_all = "camelCase")]
+pub struct Wake {
+    /// When it was woken.
+    pub requested_at: Time,
+    /// Since when no client is connected. None while one is, and while that is not known.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub idle_since: Option<Time>,
 }
 
 /// The tenant's addresses.

@@ -84,6 +84,14 @@ name! {
     Host
 }
 
+/// A port in the pattern of a CEL expression, 1 to 65535. What reads an address refuses another one, so the pods that are given it do not start.
+pub(crate) const PORT: &str =
+    "([1-9][0-9]{0,3}|[1-5][0-9]{4}|6[0-4][0-9]{3}|65[0-4][0-9]{2}|655[0-2][0-9]|6553[0-5])";
+
+/// What a label or an annotation of Kubernetes is called, as the pattern of a CEL expression: a word, and before it, if at all, a domain.
+pub(crate) const LABEL_KEY: &str =
+    "^([a-z0-9]([a-z0-9.-]{0,251}[a-z0-9])?/)?[A-Za-z0-9]([A-Za-z0-9._-]{0,61}[A-Za-z0-9])?$";
+
 /// Returns the CEL expression that a variable is a DNS name in lower case; [`Host`] checks the same.
 pub(crate) fn is_dns_name(variable: &str) -> String {
     const LABEL: &str = "[a-z0-9]([a-z0-9-]{0,61}[a-z0-9])?";

@@ -9,6 +9,8 @@ use schemars::{JsonSchema, Schema, SchemaGenerator, json_schema};
 use serde::{Deserialize, Deserializer, Serialize, Serializer};
 use serde_json::json;
 
+use crate::{AutoscalingSpec, TemplateSpec};
+
 /// Pods of a workload that names no number.
 pub const DEFAULT_REPLICAS: i32 = 1;
 
@@ -51,11 +53,11 @@ pub enum SearchEngine {
     OpenSearch,
 }
 
-/// Pods and what each may use.
+/// Pods: how many, what each may use, and what else is set for them.
 #[derive(KubeSchema, Clone, Debug, Default, PartialEq, Serialize, Deserialize)]
 #[serde(rename_all = "camelCase")]
 pub struct SizeSpec {
-    /// Pods. Default 1. May change at any time.
+    /// Pods. Default 1. Without effect while `autoscaling` is set. May change at any time.
     #[x_kube(validation = Rule::new("self >= 1 && self <= 50").message("replicas must lie between 1 and 50"))]
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub replicas: Option<i32>,
@@ -63,6 +65,13 @@ pub struct SizeSpec {
     /// default of the other does not fit it: then both are the same. May change at any time.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub resources: Option<ResourcesSpec>,
+    /// Has a HorizontalPodAutoscaler decide how many pods there are, by the CPU that they use; the cluster needs a metrics server. Without it there are
+    /// `replicas` pods: set them before it is taken out. Default: none. May change at any time.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub autoscaling: Option<AutoscalingSpec>,
+    /// What the pods carry, where they run, and what else they are given. Default: nothing. May change at any time; the pods are replaced then.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub template: Option<TemplateSpec>,
 }
 
 /// No service starts within less CPU: the least that any requests by default.
@@ -298,7 +307,8 @@ mod tests {
         assert_eq!(fields.len(), Service::ALL.len());
         for service in Service::ALL {
             assert!(fields.contains_key(service.as_str()));
-            let written = json!({service.as_str(): {"replicas": 7}});
+            let written = json!({service.as_str(): {"replicas": 7, "autoscaling": {"maxReplicas": 9},
+                "template": {"labels": {"team": "messaging"}}}});
             let spec: ServicesSpec = serde_json::from_value(written.clone()).expect("a service");
             assert_eq!(spec.get(*service).size.replicas, Some(7));
             assert_eq!(serde_json::to_value(&spec).expect("plain data"), written);

@@ -14,6 +14,20 @@ fn committed_crds_are_what_the_types_say() {
     }
 }
 
+/// What annotations of an object may have together.
+const ANNOTATIONS_BYTES: usize = 256 * 1024;
+
+#[test]
+fn a_client_that_keeps_what_it_applied_in_an_annotation_can_apply_the_crds() {
+    for crd in crds::yaml::crds() {
+        let json = serde_json::to_string(&crd).expect("plain data");
+        // kubectl writes these as `\u0026` and the like.
+        let bytes = json.len() + 5 * json.matches(['<', '>', '&']).count();
+        // Other annotations have the rest.
+        assert!(bytes < ANNOTATIONS_BYTES - 4096, "{:?} has {bytes} bytes", crd.metadata.name);
+    }
+}
+
 #[test]
 fn every_field_is_documented() {
     for crd in crds::yaml::crds() {
