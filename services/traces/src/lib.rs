@@ -6,12 +6,15 @@
 //! What a process did is known from [`Span`]s, and from the spans of `tracing` that begin within one ([`Steps`]). A span says which kind of thing was done,
 //! how long it took and how it ended, and never to whom: no text, token, name or id of a user or a chat is an attribute.
 
+mod exemplars;
 mod parent;
 mod queue;
+mod requests;
 mod span;
 mod subscriber;
 #[cfg(feature = "testing")]
 pub mod testing;
+mod timed;
 
 use std::{
     fmt::{self, Display, Formatter},
@@ -35,9 +38,12 @@ use url::Url;
 
 use self::queue::{Outcomes, Queue};
 pub use self::{
+    exemplars::TracedHistogram,
     parent::{HEADER, Parent, current, step, within},
+    requests::{Server, name_of, sent},
     span::Span,
     subscriber::{Correlated, Steps},
+    timed::{Outcome, Running, Timing, timed},
 };
 pub use opentelemetry::trace::SpanKind;
 
@@ -179,9 +185,10 @@ impl Traces {
         Self { outcomes, sending: Some((stop, sending)) }
     }
 
-    /// Registers what becomes of spans.
+    /// Registers what becomes of spans, and what requests to others come to, whether any of it is traced or not.
     pub fn register(&self, registry: &mut Registry) {
         self.outcomes.register(registry);
+        requests::register(registry);
     }
 
     /// Sends what was made, as far as that is possible in a time. Nothing is traced from then on.

@@ -1,53 +1,14 @@
-//! A process traces once, so its story is one test.
+//! A process traces once, so each of these stories has one of its own: `cargo nextest` sees to that.
 
-use std::{
-    io,
-    sync::{Arc, Mutex},
-};
+mod requests;
 
 use serde_json::Value;
 use traces::{
-    Correlated, Span, SpanKind, Steps, current,
-    testing::{Kept, SpanData},
+    Span, SpanKind, Steps, current,
+    testing::{Kept, Lines, SpanData},
     within,
 };
-use tracing_subscriber::{
-    fmt::{self, MakeWriter},
-    layer::SubscriberExt as _,
-    registry,
-};
-
-/// What was logged.
-#[derive(Clone, Default)]
-struct Lines(Arc<Mutex<Vec<u8>>>);
-
-impl Lines {
-    /// Returns the lines with this message.
-    fn of(&self, message: &str) -> Vec<Value> {
-        let text = String::from_utf8(self.0.lock().expect("no panic").clone()).expect("text");
-        let lines = text.lines().map(|line| serde_json::from_str::<Value>(line).expect("a line of JSON"));
-        lines.filter(|line| line["message"] == message).collect()
-    }
-}
-
-impl io::Write for Lines {
-    fn write(&mut self, bytes: &[u8]) -> io::Result<usize> {
-        self.0.lock().expect("no panic").extend_from_slice(bytes);
-        Ok(bytes.len())
-    }
-
-    fn flush(&mut self) -> io::Result<()> {
-        Ok(())
-    }
-}
-
-impl<'a> MakeWriter<'a> for Lines {
-    type Writer = Self;
-
-    fn make_writer(&'a self) -> Self {
-        self.clone()
-    }
-}
+use tracing_subscriber::{layer::SubscriberExt as _, registry};
 
 #[tracing::instrument(name = "test.store.read", skip_all, fields(user = user))]
 async fn read(user: &str) {
@@ -59,9 +20,7 @@ async fn read(user: &str) {
 async fn what_belongs_to_a_request_is_one_trace_that_names_nobody_and_is_found_from_its_log_lines() {
     let (kept, traces) = Kept::start("test");
     let lines = Lines::default();
-    let json = fmt::layer().json().flatten_event(true).with_current_span(false);
-    let json = json.with_writer(lines.clone()).map_event_format(Correlated);
-    let _logged = tracing::subscriber::set_default(registry().with(Steps).with(json));
+    let _logged = tracing::subscriber::set_default(registry().with(Steps).with(lines.layer()));
 
     tracing::info!("outside");
     read("bob").await;
