@@ -21,6 +21,7 @@ use jsonwebtoken::{Algorithm, DecodingKey, Validation, decode, decode_header, er
 use serde::{Deserialize, de::IgnoredAny};
 use tokio::{sync::Mutex, time::Instant};
 use tokio_util::sync::CancellationToken;
+use traces::{Server, sent};
 
 use self::profiles::Profiles;
 use crate::{
@@ -28,8 +29,9 @@ use crate::{
     config::OidcArgs,
     error::{ApiError, ServiceError},
     health::Check,
-    identity::{IdentityError, trusting},
+    identity::IdentityError,
     rpc::InternalChannel,
+    tls::trusting,
 };
 
 /// Tokens are signed with RSA by Keycloak's default; anything else is refused, `none` and HMAC included.
@@ -157,7 +159,7 @@ impl TokenVerifier {
         validation.validate_nbf = true;
         let http =
             reqwest::Client::builder().timeout(FETCH_TIMEOUT).redirect(reqwest::redirect::Policy::none());
-        let http = trusting(http, args.oidc_ca_bundle.as_deref())?.build()?;
+        let http = trusting(http, args.trust.oidc_ca_bundle.as_deref())?.build()?;
         let clients = args.oidc_clients.clone();
         let (keys, fetches, profiles) = (RwLock::new(keys), Mutex::default(), OnceLock::new());
         Ok(Arc::new(Self { jwks_url, validation, clients, http, keys, fetches, profiles }))
@@ -255,7 +257,8 @@ impl TokenVerifier {
     }
 
     async fn query(&self, jwks_url: &str) -> Result<JwkSet, reqwest::Error> {
-        self.http.get(jwks_url).send().await?.error_for_status()?.json().await
+        let sent = sent(Server::Keycloak, "read the keys", self.http.get(jwks_url).send());
+        sent.await?.error_for_status()?.json().await
     }
 }
 

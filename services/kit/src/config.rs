@@ -7,7 +7,7 @@ use std::{
 };
 
 use catalog::{Limit, Rate, Service};
-use clap::{Args, ValueEnum};
+use clap::{Arg, ArgMatches, Args, Command, FromArgMatches, ValueEnum};
 use secrecy::SecretString;
 use traces::TracesArgs;
 use url::Url;
@@ -65,9 +65,8 @@ pub struct OidcArgs {
     /// Where the keys of the issuer are read. Default: below the issuer.
     #[arg(long, env)]
     pub oidc_keys_url: Option<String>,
-    /// Certificates in PEM that are trusted at the identity provider beside the public ones.
-    #[arg(long, env)]
-    pub oidc_ca_bundle: Option<String>,
+    #[command(flatten)]
+    pub trust: TrustArgs,
     /// The `aud` that a token must contain.
     #[arg(long, env, default_value = catalog::TOKEN_AUDIENCE)]
     pub oidc_audience: String,
@@ -76,14 +75,67 @@ pub struct OidcArgs {
     pub oidc_clients: Vec<String>,
 }
 
+/// Which servers are trusted. Every group of settings of a server with TLS has it, and all of them read the same argument.
+#[derive(Clone, Debug, Default, PartialEq, Eq)]
+pub struct TrustArgs {
+    /// Certificates in PEM that are trusted beside the public ones.
+    pub oidc_ca_bundle: Option<String>,
+}
+
+impl TrustArgs {
+    const ID: &str = "oidc_ca_bundle";
+}
+
+// By hand: the derived reader takes a value out, so a second group of the same command line would find none.
+impl FromArgMatches for TrustArgs {
+    fn from_arg_matches(matches: &ArgMatches) -> Result<Self, clap::Error> {
+        Ok(Self { oidc_ca_bundle: matches.get_one::<String>(Self::ID).cloned() })
+    }
+
+    fn update_from_arg_matches(&mut self, matches: &ArgMatches) -> Result<(), clap::Error> {
+        *self = Self::from_arg_matches(matches)?;
+        Ok(())
+    }
+}
+
+impl Args for TrustArgs {
+    fn augment_args(command: Command) -> Command {
+        if command.get_arguments().any(|argument| argument.get_id() == Self::ID) {
+            return command;
+        }
+        let argument =
+            Arg::new(Self::ID).long("oidc-ca-bundle").env("OIDC_CA_BUNDLE").value_name("OIDC_CA_BUNDLE");
+        command.arg(argument.help(
+            "Certificates in PEM that are trusted beside the public ones, at the identity provider and at every backend with TLS",
+        ))
+    }
+
+    fn augment_args_for_update(command: Command) -> Command {
+        Self::augment_args(command)
+    }
+}
+
+/// How connections to a server are protected whose address has no scheme that says so. There is nothing between these two.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, ValueEnum)]
+pub enum Tls {
+    /// Not at all.
+    #[default]
+    Disabled,
+    /// With TLS, or there is no connection: the certificate is of a trusted authority and names the host.
+    VerifyFull,
+}
+
 /// The event log.
 #[derive(Clone, Debug, Args)]
 pub struct KafkaArgs {
     /// Comma-separated `host:port`.
     #[arg(long, env)]
     pub kafka_bootstrap_servers: String,
+    /// `sasl_ssl` for TLS: brokers are verified then, by certificates of the bundle in place of the public ones where there is a bundle.
     #[arg(long, env, default_value = "sasl_plaintext")]
     pub kafka_security_protocol: String,
+    #[command(flatten)]
+    pub trust: TrustArgs,
     #[arg(long, env, hide = true)]
     pub kafka_username: String,
     #[arg(long, env, hide = true, hide_env_values = true, value_parser = secret)]
@@ -117,6 +169,11 @@ pub struct CqlArgs {
     /// Comma-separated `host:port`.
     #[arg(long, env, value_delimiter = ',')]
     pub cql_contact_points: Vec<String>,
+    /// How connections are protected. Nodes are verified by their IP addresses.
+    #[arg(long, env, default_value = "disabled")]
+    pub cql_tls: Tls,
+    #[command(flatten)]
+    pub trust: TrustArgs,
     #[arg(long, env)]
     pub cql_keyspace: String,
     /// Decides table options that ScyllaDB and Cassandra spell differently.
@@ -141,6 +198,11 @@ pub struct PostgresArgs {
     pub postgres_host: String,
     #[arg(long, env, default_value_t = 5432)]
     pub postgres_port: u16,
+    /// How connections are protected.
+    #[arg(long, env, default_value = "disabled")]
+    pub postgres_tls: Tls,
+    #[command(flatten)]
+    pub trust: TrustArgs,
     #[arg(long, env)]
     pub postgres_database: String,
     #[arg(long, env, hide = true)]
@@ -155,6 +217,11 @@ pub struct RedisArgs {
     /// `host:port`.
     #[arg(long, env)]
     pub redis_addr: String,
+    /// How connections are protected. Where there is a bundle, its certificates are trusted in place of the public ones.
+    #[arg(long, env, default_value = "disabled")]
+    pub redis_tls: Tls,
+    #[command(flatten)]
+    pub trust: TrustArgs,
     #[arg(long, env, hide = true)]
     pub redis_username: String,
     #[arg(long, env, hide = true, hide_env_values = true, value_parser = secret)]
@@ -279,6 +346,38 @@ pub fn secret(text: &str) -> Result<SecretString, std::convert::Infallible> {
 #[cfg(test)]
 mod tests {
     use super::*;
+
+    #[derive(Debug, Args)]
+    struct Settings {
+        #[command(flatten)]
+        postgres: PostgresArgs,
+        #[command(flatten)]
+        trust: TrustArgs,
+    }
+
+    fn read(more: &[&str]) -> Settings {
+        let line = [
+            "test",
+            "--postgres-host=database",
+            "--postgres-database=mt_acme",
+            "--postgres-username=mt_acme",
+            "--postgres-password=secret",
+        ];
+        let command = Settings::augment_args(Command::new("test"));
+        let matches = command.try_get_matches_from(line.iter().chain(more)).expect("a legal line");
+        Settings::from_arg_matches(&matches).expect("legal settings")
+    }
+
+    #[test]
+    fn every_server_with_tls_is_trusted_by_the_same_bundle() {
+        let Settings { postgres, trust } = read(&["--postgres-tls=verify-full", "--oidc-ca-bundle=PEM"]);
+        assert_eq!(postgres.postgres_tls, Tls::VerifyFull);
+        assert_eq!(trust.oidc_ca_bundle.as_deref(), Some("PEM"));
+        assert_eq!(postgres.trust, trust);
+        let Settings { postgres, trust } = read(&[]);
+        assert_eq!(postgres.postgres_tls, Tls::Disabled);
+        assert_eq!((postgres.trust, trust), Default::default());
+    }
 
     #[test]
     fn the_id_of_a_schema_is_a_number_behind_a_topic() {

@@ -1,6 +1,8 @@
 //! What every public request passes before a handler sees it, and every response after: whatever is refused, and by
 //! whichever layer, is a problem body.
 
+mod bodies;
+
 use std::{
     any::Any,
     collections::{BTreeMap, BTreeSet},
@@ -27,6 +29,7 @@ use utoipa::openapi::{
     path::{Operation, Parameter, ParameterIn, PathItem},
 };
 
+use self::bodies::{Bodies, Room};
 use crate::error::{ApiError, InvalidField};
 
 /// Largest body of a request.
@@ -38,6 +41,9 @@ const MAX_HEADER_BYTES: usize = 64 * 1024;
 const MAX_DISCARDED_BYTES: usize = 16 * 1024 * 1024;
 /// A body is not discarded for longer than this.
 const DISCARD_TIMEOUT: Duration = Duration::from_secs(10);
+
+/// A client whose body has no room comes back after this time.
+const RETRY_AFTER: Duration = Duration::from_secs(1);
 
 /// A request that is read is answered within this time. Each call to a backend has a limit of its own; this one is for
 /// their sum and for what was forgotten, and is shorter than the patience of a client.
@@ -57,7 +63,7 @@ pub(crate) fn guarded<'a>(
         .method_not_allowed_fallback(method_not_allowed)
         .layer(middleware::from_fn_with_state(Arc::new(Queries::of(descriptions)), described_query))
         .layer(middleware::from_fn_with_state(ANSWER_TIMEOUT, in_time))
-        .layer(middleware::from_fn(bounded))
+        .layer(middleware::from_fn_with_state(Arc::<Bodies>::default(), bounded))
         .layer(CatchPanicLayer::custom(panicked))
 }
 
@@ -127,11 +133,24 @@ async fn in_time(State(limit): State<Duration>, request: Request, next: Next) ->
     })
 }
 
-/// Refuses what is too large. The body is read before its handler runs, so that a handler that refuses a request without
+/// Refuses what is too large, or too slow. The body is read before its handler runs, so that a handler that refuses a request without
 /// reading it closes no connection that the client still writes to.
-async fn bounded(request: Request, next: Next) -> Result<Response, ApiError> {
+async fn bounded(
+    State(bodies): State<Arc<Bodies>>,
+    request: Request,
+    next: Next,
+) -> Result<Response, ApiError> {
     let (parts, body) = request.into_parts();
-    let body = if body.is_end_stream() { body } else { read(body.into_data_stream()).await?.into() };
+    let body = if body.is_end_stream() {
+        body
+    } else {
+        let read = tokio::time::timeout(bodies.within, read(body.into_data_stream(), bodies.room())).await;
+        let late = |_| {
+            let detail = format!("the body has not come to its end within {} s", bodies.within.as_secs());
+            ApiError::new(ErrorCode::Malformed, detail)
+        };
+        read.map_err(late)??.into()
+    };
     let header_bytes: usize =
         parts.headers.iter().map(|(name, value)| name.as_str().len() + value.len()).sum();
     if header_bytes > MAX_HEADER_BYTES {
@@ -141,18 +160,25 @@ async fn bounded(request: Request, next: Next) -> Result<Response, ApiError> {
     Ok(next.run(Request::from_parts(parts, body)).await)
 }
 
-async fn read(mut body: BodyDataStream) -> Result<Bytes, ApiError> {
+async fn read(mut body: BodyDataStream, mut room: Room) -> Result<Bytes, ApiError> {
     let mut bytes = Vec::new();
     while let Some(chunk) = body.next().await {
         let chunk =
             chunk.map_err(|_| ApiError::new(ErrorCode::Malformed, "the body cannot be read to its end"))?;
-        if bytes.len() + chunk.len() > MAX_BODY_BYTES {
-            let discarded = tokio::time::timeout(DISCARD_TIMEOUT, discard(body)).await;
-            tracing::debug!(in_time = discarded.is_ok(), "discarded a body that is too large");
+        let refusal = if bytes.len() + chunk.len() > MAX_BODY_BYTES {
             let detail = format!("the body has more than {} KiB", MAX_BODY_BYTES / 1024);
-            return Err(ApiError::new(ErrorCode::TooLarge, detail));
-        }
-        bytes.extend_from_slice(&chunk);
+            Some(ApiError::new(ErrorCode::TooLarge, detail))
+        } else {
+            bytes.extend_from_slice(&chunk);
+            let detail = "too many large bodies are on their way; try again";
+            let crowded = || ApiError::new(ErrorCode::RateLimited, detail).after(RETRY_AFTER);
+            (!room.grow(bytes.capacity())).then(crowded)
+        };
+        let Some(refusal) = refusal else { continue };
+        drop((bytes, chunk, room));
+        let discarded = tokio::time::timeout(DISCARD_TIMEOUT, discard(body)).await;
+        tracing::debug!(in_time = discarded.is_ok(), "discarded a body that is too large");
+        return Err(refusal);
     }
     Ok(bytes.into())
 }
@@ -325,6 +351,32 @@ mod tests {
         let response = router.oneshot(request).await.expect("a router answers");
         assert_eq!(response.status(), 503);
         assert_eq!(response.headers()["retry-after"], "1");
+    }
+
+    #[tokio::test]
+    async fn bodies_that_do_not_end_leave_room_for_small_ones_and_have_their_time() {
+        let bounded_by = |bodies: &Arc<Bodies>| {
+            let router = Router::new().route("/", post(|| async { "taken" }));
+            router.layer(middleware::from_fn_with_state(bodies.clone(), bounded))
+        };
+        let sent = async |bodies: &Arc<Bodies>, body: Body| {
+            let request = Request::post("/").body(body).expect("a request");
+            bounded_by(bodies).oneshot(request).await.expect("a router answers")
+        };
+        let bodies = Arc::new(Bodies::new(1024 * 1024, Duration::from_secs(60)));
+        let large = || Body::from(vec![b'x'; 100 * 1024]);
+        let mut held = bodies.room();
+        held.grow(1024 * 1024);
+        assert_eq!(sent(&bodies, Body::from(vec![b'x'; 8 * 1024])).await.status(), 200);
+        let refused = sent(&bodies, large()).await;
+        assert_eq!(refused.status(), 429);
+        assert_eq!(refused.headers()["retry-after"], "1");
+        drop(held);
+        assert_eq!(sent(&bodies, large()).await.status(), 200);
+
+        let impatient = Arc::new(Bodies::new(1024 * 1024, Duration::from_millis(1)));
+        let endless = Body::from_stream(futures_util::stream::pending::<Result<Bytes, std::io::Error>>());
+        assert_eq!(sent(&impatient, endless).await.status(), 400);
     }
 
     #[tokio::test]

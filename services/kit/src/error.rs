@@ -103,6 +103,11 @@ impl<E: ServiceError> From<E> for ApiError {
     }
 }
 
+/// Returns how many seconds a client is told to wait: whole ones, at least one, and never too few.
+pub fn whole_seconds(wait: Duration) -> u64 {
+    u64::try_from(wait.as_millis().div_ceil(1_000)).unwrap_or(u64::MAX).max(1)
+}
+
 impl IntoResponse for ApiError {
     fn into_response(self) -> Response {
         let problem = self.problem();
@@ -111,8 +116,7 @@ impl IntoResponse for ApiError {
         let headers = response.headers_mut();
         headers.insert(header::CONTENT_TYPE, HeaderValue::from_static("application/problem+json"));
         if self.code.is_temporary() || self.retry_after.is_some() {
-            // Whole seconds, and never too early.
-            let seconds = self.retry_after.map_or(1, |wait| wait.as_secs() + 1);
+            let seconds = whole_seconds(self.retry_after.unwrap_or_default());
             headers.insert(header::RETRY_AFTER, HeaderValue::from(seconds));
         }
         if status == StatusCode::UNAUTHORIZED {
@@ -197,6 +201,7 @@ mod tests {
         let after = |error: ApiError| error.into_response().headers().get(header::RETRY_AFTER).cloned();
         let slow = || ApiError::new(ErrorCode::SlowMode, "the chat is in slow mode");
         assert_eq!(after(slow().after(Duration::from_millis(2_500))), Some(HeaderValue::from(3)));
+        assert_eq!(after(slow().after(Duration::from_secs(2))), Some(HeaderValue::from(2)));
         assert_eq!(after(slow()), None);
         assert_eq!(after(Broken.into()), Some(HeaderValue::from(1)));
     }

@@ -356,6 +356,13 @@ fn client_config(args: &KafkaArgs) -> ClientConfig {
         .set("reconnect.backoff.max.ms", "2000")
         .set("socket.keepalive.enable", "true")
         // Nagle's algorithm holds a small request back until the broker has acknowledged the bytes before it.
-        .set("socket.nagle.disable", "true");
+        .set("socket.nagle.disable", "true")
+        // As it is by default: with TLS a broker has a certificate for its host, or is not spoken to.
+        .set("ssl.endpoint.identification.algorithm", "https");
+    if let Some(bundle) =
+        args.trust.oidc_ca_bundle.as_ref().filter(|_| args.kafka_security_protocol.ends_with("ssl"))
+    {
+        config.set("ssl.ca.pem", bundle);
+    }
     config
 }

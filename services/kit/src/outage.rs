@@ -5,7 +5,7 @@ use std::{
     sync::atomic::{AtomicBool, Ordering},
 };
 
-use crate::error::chain;
+use crate::tls::explained;
 
 /// Whether something that is used often fails at present.
 #[derive(Debug, Default)]
@@ -13,8 +13,8 @@ pub struct Outage(AtomicBool);
 
 impl Outage {
     /// Notes a failure; the first of a row is logged as a warning.
-    pub fn failed(&self, what: &str, error: &dyn Error) {
-        let cause = chain(error);
+    pub fn failed(&self, what: &str, error: &(dyn Error + 'static)) {
+        let cause = explained(error);
         if self.0.swap(true, Ordering::Relaxed) {
             tracing::debug!(what, cause, "{what} still fails: {cause}");
         } else {

@@ -8,25 +8,42 @@ use secrecy::ExposeSecret as _;
 use sqlx::{
     Connection as _, PgConnection, PgPool,
     migrate::{Migration, MigrationType, Migrator},
-    postgres::{PgConnectOptions, PgPoolOptions},
+    postgres::{PgConnectOptions, PgPoolOptions, PgSslMode},
 };
 use tokio::time::timeout;
 use tokio_util::sync::CancellationToken;
 
-use crate::{Scope, config::PostgresArgs, error::chain, health::Check};
+use crate::{
+    Scope,
+    config::{PostgresArgs, Tls},
+    error::chain,
+    health::Check,
+    tls::Untrusted,
+};
 
 pub mod positions;
 
 const ACQUIRE_TIMEOUT: Duration = Duration::from_secs(2);
 const IDLE_TIMEOUT: Duration = Duration::from_secs(60);
+/// What the library says of a server that has no TLS.
+const NO_TLS: &str = "server does not support TLS";
 /// How often readiness queries the server.
 const WATCH_INTERVAL: Duration = Duration::from_secs(2);
 const WATCH_LIMIT: Duration = Duration::from_secs(5);
+
+/// A statement ends within this time, so that one that is slow keeps no session of a pool.
+const STATEMENT_LIMIT: &str = "5s";
+/// A statement of a migration is about a whole table, however large it is.
+const MIGRATION_LIMIT: &str = "10min";
+/// It waits no longer for a table, because everyone who comes later waits behind it. The next attempt begins again.
+const MIGRATION_LOCK_LIMIT: &str = "5s";
 
 #[derive(Debug, thiserror::Error)]
 pub enum MigrateError {
     #[error("failed to connect to the database")]
     Connect(#[source] sqlx::Error),
+    #[error("failed to connect to the database: {why}")]
+    Untrusted { why: Untrusted, source: sqlx::Error },
     #[error("failed to create schema {schema}")]
     CreateSchema { schema: &'static str, source: sqlx::Error },
     #[error("failed to migrate schema {schema}")]
@@ -65,14 +82,22 @@ impl Schema {
 
     /// Returns how to connect with the schema first on the search path.
     pub fn connect_options(&self, args: &PostgresArgs) -> PgConnectOptions {
-        PgConnectOptions::new()
+        let options = PgConnectOptions::new()
             .host(&args.postgres_host)
             .port(args.postgres_port)
             .database(&args.postgres_database)
             .username(&args.postgres_username)
             .password(args.postgres_password.expose_secret())
             .application_name(self.name)
-            .options([("search_path", self.name), ("statement_timeout", "5s")])
+            .options([("search_path", self.name), ("statement_timeout", STATEMENT_LIMIT)]);
+        match (args.postgres_tls, &args.trust.oidc_ca_bundle) {
+            // The library's default takes any certificate, and goes on without TLS where the server has none.
+            (Tls::Disabled, _) => options.ssl_mode(PgSslMode::Disable),
+            (Tls::VerifyFull, None) => options.ssl_mode(PgSslMode::VerifyFull),
+            (Tls::VerifyFull, Some(bundle)) => {
+                options.ssl_mode(PgSslMode::VerifyFull).ssl_root_cert_from_pem(bundle.clone().into_bytes())
+            }
+        }
     }
 
     /// Creates the schema and applies the migrations that are missing. Two at once wait for each other.
@@ -80,8 +105,12 @@ impl Schema {
         let schema = self.name;
         let migrations = self.migrations.iter().map(|(name, sql)| migration(name, sql)).collect();
         let migrator = Migrator::with_migrations(migrations);
-        let connection = PgConnection::connect_with(&self.connect_options(args)).await;
-        let mut connection = connection.map_err(MigrateError::Connect)?;
+        let limits = [("statement_timeout", MIGRATION_LIMIT), ("lock_timeout", MIGRATION_LOCK_LIMIT)];
+        let connection = PgConnection::connect_with(&self.connect_options(args).options(limits)).await;
+        let mut connection = connection.map_err(|source| match untrusted(&source) {
+            Some(why) => MigrateError::Untrusted { why, source },
+            None => MigrateError::Connect(source),
+        })?;
         sqlx::query(sqlx::AssertSqlSafe(format!("CREATE SCHEMA IF NOT EXISTS {schema}")))
             .execute(&mut connection)
             .await
@@ -129,9 +158,20 @@ async fn watch(pool: PgPool, check: Check, shutdown: CancellationToken) {
         // A server that vanished without a word sends nothing that would end the wait.
         match timeout(WATCH_LIMIT, sqlx::query("SELECT 1").execute(&pool)).await {
             Ok(Ok(_)) => check.ok(),
-            Ok(Err(error)) => check.failing(chain(&error)),
+            Ok(Err(error)) => match untrusted(&error) {
+                Some(why) => check.failing(format!("{why}: {}", chain(&error))),
+                None => check.failing(chain(&error)),
+            },
             Err(_) => check.failing(format!("no answer within {} s", WATCH_LIMIT.as_secs())),
         }
+    }
+}
+
+/// Returns why the server is not taken for the one that it should be, or nothing of an error that is about something else.
+fn untrusted(error: &sqlx::Error) -> Option<Untrusted> {
+    match error {
+        sqlx::Error::Tls(why) if why.to_string() == NO_TLS => Some(Untrusted::Plain),
+        error => Untrusted::of(error),
     }
 }
 

@@ -64,6 +64,11 @@ impl Listeners {
     pub fn http_addr(&self) -> anyhow::Result<SocketAddr> {
         self.public.local_addr().context("a listener has no address")
     }
+
+    /// Returns the address of health and metrics, likewise.
+    pub fn management_addr(&self) -> anyhow::Result<SocketAddr> {
+        self.management.local_addr().context("a listener has no address")
+    }
 }
 
 impl Process {
@@ -303,7 +308,7 @@ fn start_tracing(config: &ProcessConfig) -> anyhow::Result<Traces> {
         tenant: Some(&config.service.tenant),
         instance: instance.as_deref(),
     };
-    let ca_bundle = config.oidc.oidc_ca_bundle.as_deref();
+    let ca_bundle = config.oidc.trust.oidc_ca_bundle.as_deref();
     Traces::start(&config.service.traces, ca_bundle, origin).context("failed to prepare traces")
 }
 

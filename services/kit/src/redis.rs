@@ -3,12 +3,12 @@
 use std::time::Duration;
 
 use redis::{
-    ConnectionAddr, IntoConnectionInfo as _, RedisError,
+    ConnectionAddr, IntoConnectionInfo as _, RedisError, TlsCertificates,
     aio::{ConnectionManager, ConnectionManagerConfig, PubSubStream},
 };
 use secrecy::ExposeSecret as _;
 
-use crate::config::RedisArgs;
+use crate::config::{RedisArgs, Tls};
 
 const TIMEOUT: Duration = Duration::from_secs(2);
 
@@ -42,7 +42,21 @@ fn client(args: &RedisArgs) -> Result<redis::Client, RedisError> {
         .set_password(args.redis_password.expose_secret())
         // CLIENT SETINFO is not among a tenant's rights.
         .set_skip_set_lib_name();
-    let info =
-        ConnectionAddr::Tcp(host.to_owned(), port).into_connection_info()?.set_redis_settings(settings);
-    redis::Client::open(info)
+    let host = host.to_owned();
+    let (address, bundle) = match args.redis_tls {
+        Tls::Disabled => (ConnectionAddr::Tcp(host, port), None),
+        Tls::VerifyFull => {
+            let address = ConnectionAddr::TcpTls { host, port, insecure: false, tls_params: None };
+            (address, args.trust.oidc_ca_bundle.as_deref())
+        }
+    };
+    let info = address.into_connection_info()?.set_redis_settings(settings);
+    match bundle {
+        None => redis::Client::open(info),
+        // In place of the public authorities: the library has no room for both.
+        Some(bundle) => {
+            let root_cert = Some(bundle.as_bytes().to_vec());
+            redis::Client::build_with_tls(info, TlsCertificates { client_tls: None, root_cert })
+        }
+    }
 }

@@ -10,7 +10,7 @@ use crate::{backoff::Backoff, outage::Outage};
 /// Does a round of work, and another one `interval` after it has succeeded, until `stop` is cancelled. After a failure the next
 /// one begins when the backoff says so; a row of failures is one outage of `what` in the log. A round that is under way is
 /// not cancelled.
-pub async fn repeat<E: Error, F: Future<Output = Result<(), E>>>(
+pub async fn repeat<E: Error + 'static, F: Future<Output = Result<(), E>>>(
     what: &str,
     interval: Duration,
     backoff: Backoff,
@@ -23,7 +23,7 @@ pub async fn repeat<E: Error, F: Future<Output = Result<(), E>>>(
 
 /// Does the same, and cuts the interval short when `wake` is notified, also of what came during the round. A backoff is waited for to its
 /// end.
-pub async fn repeat_woken<E: Error, F: Future<Output = Result<(), E>>>(
+pub async fn repeat_woken<E: Error + 'static, F: Future<Output = Result<(), E>>>(
     what: &str,
     interval: Duration,
     backoff: Backoff,
@@ -39,7 +39,7 @@ pub async fn repeat_woken<E: Error, F: Future<Output = Result<(), E>>>(
 }
 
 /// Does the same, where each round says how long after it the next one begins.
-pub async fn repeat_timed<E: Error, F: Future<Output = Result<Duration, E>>>(
+pub async fn repeat_timed<E: Error + 'static, F: Future<Output = Result<Duration, E>>>(
     what: &str,
     mut backoff: Backoff,
     stop: &CancellationToken,

@@ -37,13 +37,13 @@ pub use self::{
     fuzz::fuzz,
     goals::Goals,
     peer::{serve_peer, serve_peer_at, unreachable_peer},
-    tls::TlsFront,
+    tls::{TlsFront, without_tls},
     users::TestUsers,
     wait::wait_for,
 };
 use crate::{
     auth::TokenVerifier,
-    config::OidcArgs,
+    config::{OidcArgs, TrustArgs},
     signing::{SigningKey, claims},
 };
 
@@ -79,7 +79,7 @@ impl TestRealm {
         OidcArgs {
             oidc_issuer: self.issuer.clone(),
             oidc_keys_url: None,
-            oidc_ca_bundle: None,
+            trust: TrustArgs::default(),
             oidc_audience: self.audience.clone(),
             oidc_clients: catalog::TOKEN_CLIENTS.map(str::to_owned).into(),
         }

@@ -2,14 +2,15 @@
 
 use axum::{
     extract::{MatchedPath, Request},
-    http::{HeaderMap, HeaderValue, Method},
+    http::{HeaderMap, HeaderValue},
     middleware::Next,
     response::Response,
 };
 use tonic::{Code, Status};
-use traces::{HEADER, Parent, Span, SpanKind, current, within};
+use traces::{HEADER, Parent, Span, SpanKind, current, name_of, within};
 
-/// Traces a request to the public API. It begins a trace or none, whatever trace its client says it belongs to: that one is linked.
+/// Traces a request to the public API. It begins a trace or none, whatever trace its client says it belongs to: that one is linked, and the log has a line
+/// by which a client who follows its request finds the trace of ours.
 pub(crate) async fn request(request: Request, next: Next) -> Response {
     let mut span = Span::root("request", SpanKind::Server);
     let Some(parent) = span.parent() else { return next.run(request).await };
@@ -31,21 +32,11 @@ pub(crate) async fn request(request: Request, next: Next) -> Response {
     if status.is_server_error() {
         span.fail(status.as_str().to_owned());
     }
-    response
-}
-
-/// Returns a name for a method, of which a client may send any.
-fn name_of(method: &Method) -> &'static str {
-    match *method {
-        Method::GET => "GET",
-        Method::HEAD => "HEAD",
-        Method::POST => "POST",
-        Method::PUT => "PUT",
-        Method::PATCH => "PATCH",
-        Method::DELETE => "DELETE",
-        Method::OPTIONS => "OPTIONS",
-        _ => "_OTHER",
+    if named.is_some() {
+        let _within = parent.enter();
+        tracing::info!(method, status = status.as_u16(), "a request that names a trace is answered");
     }
+    response
 }
 
 /// Traces a call by another service of the tenant, where that one traces it.
@@ -88,4 +79,41 @@ pub(crate) fn answered(span: &mut Span, headers: &HeaderMap) {
 /// Returns the name of a method as the descriptions of gRPC have it, `package.Service/Method`.
 fn method_of(path: &str) -> String {
     path.trim_start_matches('/').to_owned()
+}
+
+#[cfg(all(test, feature = "testing"))]
+mod tests {
+    use axum::{Router, body::Body, http::Request, middleware, routing::get};
+    use tower::ServiceExt as _;
+    use traces::testing::{Kept, Lines};
+    use tracing_subscriber::{layer::SubscriberExt as _, registry};
+
+    use super::{HEADER, request};
+
+    const NAMED: &str = "00-0af7651916cd43dd8448eb211c80319c-b7ad6b7169203331-01";
+
+    #[tokio::test]
+    async fn a_client_who_names_a_trace_finds_ours_by_the_log() {
+        let (kept, traces) = Kept::start("test");
+        let lines = Lines::default();
+        let _logged = tracing::subscriber::set_default(registry().with(lines.layer()));
+        let router =
+            Router::new().route("/items", get(|| async { "here" })).layer(middleware::from_fn(request));
+        for named in [None, Some(NAMED)] {
+            let mut asked = Request::get("/items");
+            if let Some(named) = named {
+                asked = asked.header(HEADER, named);
+            }
+            let asked = asked.body(Body::empty()).expect("a request");
+            let response = router.clone().oneshot(asked).await.expect("a router answers");
+            assert_eq!(response.status(), 200);
+        }
+        let spans = kept.end(traces).await;
+
+        let answered = lines.of("a request that names a trace is answered");
+        let [line] = &answered[..] else { panic!("{answered:?}") };
+        let linked = spans.iter().find(|span| !span.links.is_empty()).expect("the one that names a trace");
+        assert_eq!(line["trace_id"], linked.span_context.trace_id().to_string());
+        assert_eq!(line["status"], 200);
+    }
 }

@@ -5,7 +5,7 @@ use secrecy::{ExposeSecret as _, SecretString};
 use uuid::Uuid;
 
 use super::stack;
-use crate::config::RedisArgs;
+use crate::config::{RedisArgs, Tls, TrustArgs};
 
 /// An account that may do what a tenant's may. Removed with the value, and with all keys.
 pub struct TestCache {
@@ -96,6 +96,8 @@ impl Drop for TestCache {
 fn admin_args() -> RedisArgs {
     RedisArgs {
         redis_addr: format!("{}:{}", stack("REDIS_HOST"), stack("REDIS_PORT")),
+        redis_tls: Tls::Disabled,
+        trust: TrustArgs::default(),
         redis_username: stack("REDIS_ADMIN_USERNAME"),
         redis_password: stack("REDIS_ADMIN_PASSWORD").into(),
     }

@@ -1,11 +1,14 @@
 //! A database of its own for one test, on the real server.
 
 use secrecy::{ExposeSecret as _, SecretString};
-use sqlx::{AssertSqlSafe, Connection as _, PgConnection, postgres::PgConnectOptions};
+use sqlx::{
+    AssertSqlSafe, Connection as _, PgConnection,
+    postgres::{PgConnectOptions, PgSslMode},
+};
 use uuid::Uuid;
 
 use super::stack;
-use crate::config::PostgresArgs;
+use crate::config::{PostgresArgs, Tls, TrustArgs};
 
 /// A database and its owner, which is no more than a tenant's role is. Dropped with the value.
 pub struct TestDatabase {
@@ -33,6 +36,8 @@ impl TestDatabase {
         PostgresArgs {
             postgres_host: stack("PG_HOST"),
             postgres_port: stack("PG_PORT").parse().expect("PG_PORT is a port"),
+            postgres_tls: Tls::Disabled,
+            trust: TrustArgs::default(),
             postgres_database: self.name.clone(),
             postgres_username: self.name.clone(),
             postgres_password: self.password.expose_secret().into(),
@@ -86,7 +91,8 @@ async fn run(statements: Vec<String>) {
         .port(stack("PG_PORT").parse().expect("PG_PORT is a port"))
         .database("postgres")
         .username(&stack("PG_ADMIN_USERNAME"))
-        .password(&stack("PG_ADMIN_PASSWORD"));
+        .password(&stack("PG_ADMIN_PASSWORD"))
+        .ssl_mode(PgSslMode::Disable);
     let mut connection = PgConnection::connect_with(&options).await.expect("PostgreSQL answers");
     for statement in statements {
         sqlx::query(AssertSqlSafe(statement)).execute(&mut connection).await.expect("a test database");

@@ -12,7 +12,7 @@ use std::{
 use futures_util::{future::join_all, poll};
 use kit::{
     cache::{Cache, Loaded, Metrics, Outcome, Policy, Shelf, Versioned},
-    config::RedisArgs,
+    config::{RedisArgs, Tls, TrustArgs},
     testing::{TestCache, wait_for},
 };
 use tokio::sync::Semaphore;
@@ -409,6 +409,8 @@ async fn a_redis_that_says_nothing_costs_one_reader_some_milliseconds() {
     let silent = tokio::net::TcpListener::bind("127.0.0.1:0").await.expect("a port");
     let args = RedisArgs {
         redis_addr: silent.local_addr().expect("an address").to_string(),
+        redis_tls: Tls::Disabled,
+        trust: TrustArgs::default(),
         redis_username: "acme".to_owned(),
         redis_password: "a password".to_owned().into(),
     };

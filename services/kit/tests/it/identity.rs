@@ -3,7 +3,7 @@
 use contracts::{ErrorCode, UserId};
 use kit::{
     auth::{TokenError, TokenVerifier},
-    config::OidcArgs,
+    config::{OidcArgs, TrustArgs},
     error::{ServiceError as _, chain},
     health::Health,
     testing::{TestRealm, TlsFront, wait_for},
@@ -18,7 +18,8 @@ async fn realm() -> (TestRealm, OidcArgs) {
     let (server, path) = path.split_once('/').expect("a path");
     let front = TlsFront::start(server).await;
     let keys = format!("{}/{path}/protocol/openid-connect/certs", front.url);
-    let args = OidcArgs { oidc_keys_url: Some(keys), oidc_ca_bundle: Some(front.ca_bundle), ..realm.args() };
+    let trust = TrustArgs { oidc_ca_bundle: Some(front.ca_bundle) };
+    let args = OidcArgs { oidc_keys_url: Some(keys), trust, ..realm.args() };
     (realm, args)
 }
 
@@ -34,9 +35,9 @@ async fn tokens_are_checked_with_keys_of_a_realm_whose_authority_is_in_the_bundl
 async fn a_realm_of_an_unknown_authority_is_not_trusted_and_the_log_says_what_to_do() {
     let (realm, args) = realm().await;
     let other = TlsFront::start("127.0.0.1:9").await.ca_bundle;
-    for bundle in [None, Some(other)] {
-        let verifier =
-            TokenVerifier::new(&OidcArgs { oidc_ca_bundle: bundle, ..args.clone() }).expect("a verifier");
+    for oidc_ca_bundle in [None, Some(other)] {
+        let trust = TrustArgs { oidc_ca_bundle };
+        let verifier = TokenVerifier::new(&OidcArgs { trust, ..args.clone() }).expect("a verifier");
         let error = verifier.verify(&realm.token(UserId::generate(), "ann")).await.expect_err("no keys");
         assert!(matches!(error, TokenError::Keys(_)), "{error:?}");
         assert_eq!(error.code(), ErrorCode::Unavailable);

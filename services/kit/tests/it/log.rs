@@ -8,7 +8,7 @@ use std::{
 
 use futures_util::FutureExt as _;
 use kit::{
-    config::{KafkaArgs, SchemaId},
+    config::{KafkaArgs, SchemaId, TrustArgs},
     health::Health,
     log::{Event, Follower, Log, Member, Queue, Report, Start},
     testing::stack,
@@ -293,9 +293,20 @@ async fn the_suite_holds_in_memory() {
 
 #[tokio::test(flavor = "multi_thread")]
 async fn the_suite_holds_on_kafka() {
+    on_kafka("KAFKA_BOOTSTRAP", "sasl_plaintext", None).await;
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn the_suite_holds_on_kafka_by_tls() {
+    let authority = std::fs::read_to_string(stack("KAFKA_CA")).expect("the authority of Kafka's certificate");
+    on_kafka("KAFKA_TLS_BOOTSTRAP", "sasl_ssl", Some(authority)).await;
+}
+
+async fn on_kafka(bootstrap: &str, security_protocol: &str, oidc_ca_bundle: Option<String>) {
     let args = KafkaArgs {
-        kafka_bootstrap_servers: stack("KAFKA_BOOTSTRAP"),
-        kafka_security_protocol: "sasl_plaintext".to_owned(),
+        kafka_bootstrap_servers: stack(bootstrap),
+        kafka_security_protocol: security_protocol.to_owned(),
+        trust: TrustArgs { oidc_ca_bundle },
         kafka_username: stack("KAFKA_ADMIN_USERNAME"),
         kafka_password: stack("KAFKA_ADMIN_PASSWORD").into(),
         schema_ids: Vec::new(),
@@ -324,6 +335,7 @@ async fn a_record_names_its_schema_where_its_topic_has_one() {
     let args = KafkaArgs {
         kafka_bootstrap_servers: cluster.bootstrap_servers(),
         kafka_security_protocol: "plaintext".to_owned(),
+        trust: TrustArgs::default(),
         kafka_username: "u".to_owned(),
         kafka_password: "p".into(),
         schema_ids: vec![SchemaId { topic: WITH.to_owned(), id: 0x0102 }],
@@ -367,6 +379,7 @@ async fn a_record_names_the_span_that_it_is_written_in_and_is_the_same_beside() 
     let args = KafkaArgs {
         kafka_bootstrap_servers: cluster.bootstrap_servers(),
         kafka_security_protocol: "plaintext".to_owned(),
+        trust: TrustArgs::default(),
         kafka_username: "u".to_owned(),
         kafka_password: "p".into(),
         schema_ids: vec![SchemaId { topic: TOPIC.to_owned(), id: 7 }],

@@ -6,3 +6,4 @@ mod cache;
 mod identity;
 mod log;
 mod profiles;
+mod tls;
