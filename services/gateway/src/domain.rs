@@ -13,4 +13,6 @@ pub(crate) mod reporter;
 pub(crate) mod send_queue;
 pub(crate) mod session;
 pub(crate) mod slow_mode;
+pub(crate) mod stomp;
 pub(crate) mod watches;
+mod websocket_header;

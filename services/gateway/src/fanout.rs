@@ -547,7 +547,7 @@ fn queue_sent(
             round.push(connection, (Push::Stored, 1), Queued::answer(frame));
         }
         // It has the body; another connection of the same device has not.
-        if sent.writers.contains(&connection.session) {
+        if sent.writers.contains(&connection.session) && !connection.queue.form().echoes() {
             next += 1;
         }
     }
@@ -566,7 +566,13 @@ mod tests {
     use super::*;
     use crate::{
         config::RateLimits,
-        domain::{frame::payloads, send_queue::SendQueue, session::Identity, slow_mode::Turn},
+        domain::{
+            frame::payloads,
+            send_queue::SendQueue,
+            session::Identity,
+            slow_mode::Turn,
+            stomp::{codec::Version, subscriptions::Destination},
+        },
         membership::members::Listing,
     };
 
@@ -598,7 +604,11 @@ mod tests {
         }
 
         fn connection_named(&self, session: u128, user: u128, device: u128) -> Arc<Connection> {
-            let queue = SendQueue::new(100_000, Arc::default());
+            self.connection_of(Form::Text, session, user, device)
+        }
+
+        fn connection_of(&self, form: Form, session: u128, user: u128, device: u128) -> Arc<Connection> {
+            let queue = SendQueue::new(100_000, Arc::default()).of(form);
             let connection = Connection::new(Uuid::from_u128(session), queue);
             assert!(self.fanout.registry.add(&connection, 100));
             let identity =
@@ -686,6 +696,29 @@ mod tests {
         assert_eq!(kinds(&desk), ["message"]);
         assert_eq!(kinds(&other), ["message"], "the same device id of another user is another device");
         assert!(kinds(&stranger).is_empty());
+    }
+
+    #[test]
+    fn a_subscriber_of_stomp_receives_what_it_sent_itself_too() {
+        let world = World::new();
+        let [phone, idle] = [8, 9].map(|session| world.connection_of(Form::Stomp, session, 1, session));
+        world.join(1);
+        for (id, destination) in [("r", Destination::Replies), ("c", Destination::Chats)] {
+            let added = phone.queue.subscriptions(|of| of.add(Version::V12, Some(id), destination, false));
+            assert_eq!(added, Some(Ok(())));
+        }
+        phone.sending((CHAT, KEY), Some(Turn::None), Instant::now());
+        world.deliver(1, 8, stored(1, EntryKind::Text, None));
+        let received: Vec<String> =
+            texts(&phone).iter().map(|text| text.lines().take(4).collect::<Vec<_>>().join(" ")).collect();
+        assert_eq!(
+            received,
+            [
+                "MESSAGE subscription:r message-id:1 destination:/replies".to_owned(),
+                format!("MESSAGE subscription:c destination:/chats/{CHAT} type:message"),
+            ]
+        );
+        assert_eq!(idle.queue.bytes(), 0, "it has subscribed to nothing");
     }
 
     #[test]

@@ -5,7 +5,7 @@
 //! connections, which lives as long as they do.
 //!
 //! # Endpoints
-//! `/ws` (subprotocols `posthouse.v1.json` and `posthouse.v1.cbor`), `/events` and `/commands` (the same frames as an event stream and by POST), `/docs` (index of the tenant's services), `/docs/gateway/asyncapi.json`,
+//! `/ws` (subprotocols `posthouse.v1.json` and `posthouse.v1.cbor`, and STOMP as `v12.stomp`, `v11.stomp` and `v10.stomp`), `/events` and `/commands` (the same frames as an event stream and by POST), `/docs` (index of the tenant's services), `/docs/gateway/asyncapi.json`,
 //! `/docs/gateway/protocol`. gRPC: health and reflection.
 //!
 //! # Consumes

@@ -2,7 +2,10 @@
 
 use std::{fmt, sync::Arc};
 
-use kit::catalog::Limit;
+use kit::{
+    catalog::Limit,
+    traces::{self, Running, Timing, TracedHistogram},
+};
 use prometheus_client::{
     collector::Collector,
     encoding::{DescriptorEncoder, EncodeLabelSet, EncodeLabelValue, EncodeMetric as _},
@@ -11,7 +14,7 @@ use prometheus_client::{
         counter::Counter,
         family::Family,
         gauge::{ConstGauge, Gauge},
-        histogram::{Histogram, exponential_buckets},
+        histogram::exponential_buckets,
     },
     registry::{Registry, Unit},
 };
@@ -27,10 +30,11 @@ pub(crate) struct Metrics {
     pub(crate) membership_loads: Counter,
     /// Losses of records of the members of a chat, as they were noticed.
     pub(crate) lost_memberships: Counter,
-    /// 0.5 ms to 16 s: a healthy broker is in the first buckets, the produce timeout in the last.
     /// Entries of whose announcement this gateway learned by the head of the chat.
     pub(crate) lost_announcements: Counter,
-    pub(crate) produce_seconds: Histogram,
+    /// 0.5 ms to 16 s: a healthy broker is in the first buckets, the produce timeout in the last.
+    pub(crate) produce_seconds: TracedHistogram,
+    sync_seconds: Family<SyncLabels, TracedHistogram>,
     upgrades: Family<UpgradeLabels, Counter>,
     frames: Family<FrameLabels, Counter>,
     errors: Family<CodeLabels, Counter>,
@@ -59,6 +63,11 @@ pub(crate) enum Push {
 #[derive(Clone, Debug, PartialEq, Eq, Hash, EncodeLabelSet)]
 struct UpgradeLabels {
     outcome: Upgrade,
+}
+
+#[derive(Clone, Debug, PartialEq, Eq, Hash, EncodeLabelSet)]
+struct SyncLabels {
+    outcome: &'static str,
 }
 
 #[derive(Clone, Debug, PartialEq, Eq, Hash, EncodeLabelSet)]
@@ -97,6 +106,11 @@ struct CloseLabels {
 
 impl Default for Metrics {
     fn default() -> Self {
+        // 1 ms to 16 s, beyond the time that the message service has.
+        let seconds = || TracedHistogram::new(exponential_buckets(0.001, 2.0, 15));
+        let sync_seconds: Family<SyncLabels, TracedHistogram> = Family::new_with_constructor(seconds);
+        // There from the start, so that the first one is an increase.
+        drop(sync_seconds.get_or_create(&SyncLabels { outcome: traces::Outcome::Answered.as_str() }));
         Self {
             connections: Gauge::default(),
             queued_bytes: Arc::default(),
@@ -104,7 +118,8 @@ impl Default for Metrics {
             membership_loads: Counter::default(),
             lost_memberships: Counter::default(),
             lost_announcements: Counter::default(),
-            produce_seconds: Histogram::new(exponential_buckets(0.0005, 2.0, 16)),
+            produce_seconds: TracedHistogram::new(exponential_buckets(0.0005, 2.0, 16)),
+            sync_seconds,
             upgrades: Family::default(),
             frames: Family::default(),
             errors: Family::default(),
@@ -145,6 +160,12 @@ impl Metrics {
             Unit::Seconds,
             self.produce_seconds.clone(),
         );
+        registry.register_with_unit(
+            "sync",
+            "Time from the command of a sync until its page of chats is queued for the client, by how that ended",
+            Unit::Seconds,
+            self.sync_seconds.clone(),
+        );
         registry.register("upgrades", "Requested WebSocket upgrades", self.upgrades.clone());
         registry.register("frames", "Frames read from clients", self.frames.clone());
         registry.register("errors", "Errors sent to clients", self.errors.clone());
@@ -181,6 +202,15 @@ impl Metrics {
             Pushed::Closed => Outcome::Closed,
         };
         self.pushes.get_or_create(&PushLabels { kind, outcome }).inc_by(count);
+    }
+
+    /// Begins a sync, which is counted at its end.
+    pub(crate) fn syncing(&self) -> Running<impl FnOnce(Timing) + Send + use<>> {
+        let seconds = self.sync_seconds.clone();
+        Running::begin(move |timing: Timing| {
+            let labels = SyncLabels { outcome: timing.outcome.as_str() };
+            seconds.get_or_create(&labels).observe(timing.took, timing.of);
+        })
     }
 
     pub(crate) fn count_limited(&self, limit: Limit) {

@@ -6,6 +6,7 @@ mod refusals;
 mod sending;
 mod sends;
 mod step;
+mod stomp;
 mod stream;
 mod transport;
 mod turns;
@@ -20,7 +21,7 @@ use std::{
 };
 
 use contracts::{
-    DeviceId, ErrorCode,
+    DeviceId,
     wire::{CloseCode, RequestId, ServerFrame},
 };
 use futures_util::{FutureExt as _, StreamExt as _, future::BoxFuture, stream::FuturesUnordered};
@@ -36,13 +37,14 @@ pub(crate) use self::websocket::{NOT_UTF_8, POLICY_VIOLATION, PROTOCOL_ERROR};
 pub(crate) use self::{commands::vouched, exchange::exchange, stream::EventStream};
 use self::{
     step::{Pending, Step},
+    stomp::{Awaited, Stomp},
     transport::{Incoming, Transport, Writing},
     websocket::Socket,
 };
 use crate::{
     domain::{
         answer::Answer,
-        frame::Frame,
+        frame::{Form, Frame},
         posted::Reply,
         session::{Action, Lane, Session, SocketState, VerifiedToken},
     },
@@ -62,6 +64,8 @@ enum End {
     NoRoom,
     /// We close with a code of RFC 6455.
     Protocol(u16, &'static str),
+    /// The client has said in its own protocol that it is done.
+    Done,
     /// The client closed, or is gone.
     Gone,
 }
@@ -72,6 +76,7 @@ impl End {
             Self::Close(code) => code.reason(),
             Self::NoRoom => "no room",
             Self::Protocol(_, reason) => reason,
+            Self::Done => "done",
             Self::Gone => "gone",
         }
     }
@@ -89,9 +94,17 @@ enum Event {
 struct Asked {
     id: Option<RequestId>,
     /// Where the answer goes instead of the connection.
-    reply: Option<Reply>,
+    reply: Option<ReplyTo>,
     /// The command, from its frame to its answer.
     span: Span,
+}
+
+/// Where an answer goes that is not to be a frame of the connection's own encoding.
+enum ReplyTo {
+    /// To a request beside the connection.
+    Post(Reply),
+    /// To the connection, in frames of STOMP.
+    Stomp(Box<Awaited>),
 }
 
 /// A command whose answer is on its way.
@@ -117,6 +130,8 @@ struct Serving<T> {
     connection: Arc<Connection>,
     transport: T,
     session: Session,
+    /// Nothing for a client that does not speak STOMP.
+    stomp: Option<Box<Stomp>>,
     /// A command that is being decided; reading waits for it.
     undecided: Option<(Asked, BoxFuture<'static, Step>)>,
     /// Nothing while all commands are answered: most connections are idle.
@@ -158,11 +173,13 @@ impl<T: Transport> Serving<T> {
         let session =
             Session::new(connection.session, connection.queue.encoding(), gateway.limits.clone(), now);
         let armed = session.deadline(now);
+        let stomp = (connection.queue.form() == Form::Stomp).then(Box::default);
         Self {
             gateway,
             connection,
             transport,
             session,
+            stomp,
             undecided: None,
             unanswered: None,
             timer: Box::pin(sleep_until(armed.into())),
@@ -202,10 +219,16 @@ impl<T: Transport> Serving<T> {
         let (reply, action) = match event {
             Event::Incoming(Incoming::Text(text, reply)) => {
                 self.gateway.metrics.count_frame("text");
-                (reply, self.session.text(now, &text))
+                if self.stomp.is_some() {
+                    return self.stomp_frame(now, text.as_bytes());
+                }
+                (reply.map(ReplyTo::Post), self.session.text(now, &text))
             }
             Event::Incoming(Incoming::Binary(bytes)) => {
                 self.gateway.metrics.count_frame("binary");
+                if self.stomp.is_some() {
+                    return self.stomp_frame(now, &bytes);
+                }
                 (None, self.session.binary(now, &bytes))
             }
             Event::Incoming(Incoming::Ping(bytes)) => {
@@ -232,18 +255,18 @@ impl<T: Transport> Serving<T> {
     }
 
     /// Carries out the session's actions.
-    fn act(&mut self, now: Instant, reply: Option<Reply>, action: Action) -> Option<End> {
+    fn act(&mut self, now: Instant, reply: Option<ReplyTo>, action: Action) -> Option<End> {
         match action {
-            Action::Nothing => {
-                if let Some(reply) = reply {
-                    reply.send(None);
-                }
-            }
+            Action::Nothing => match reply {
+                Some(ReplyTo::Post(reply)) => reply.send(None),
+                Some(ReplyTo::Stomp(awaited)) => self.stomp_receipt(*awaited),
+                None => {}
+            },
             Action::Answer(frame) => {
                 if let Some(error) = &frame.error {
                     self.gateway.metrics.count_error(error.code);
                 }
-                self.answer(reply, frame);
+                return self.answer(reply, frame);
             }
             Action::Open(identity, token_session, frame) => {
                 self.transport.identified();
@@ -264,6 +287,9 @@ impl<T: Transport> Serving<T> {
             }
             Action::Ping => {
                 self.connection.queue.push_own(Frame::ping(self.connection.queue.form()));
+                if let Some(stomp) = &self.stomp {
+                    stomp.beat(&self.connection.queue);
+                }
             }
             Action::Close(code) => return Some(End::Close(code)),
             Action::Refuse(frame, code) => {
@@ -284,13 +310,16 @@ impl<T: Transport> Serving<T> {
         None
     }
 
-    fn answer(&self, reply: Option<Reply>, frame: Box<ServerFrame>) {
+    /// Answers a command. Returns how the connection ends when the client cannot go on behind the answer.
+    fn answer(&self, reply: Option<ReplyTo>, frame: Box<ServerFrame>) -> Option<End> {
         match reply {
-            Some(reply) => reply.send(Some(frame)),
+            Some(ReplyTo::Post(reply)) => reply.send(Some(frame)),
+            Some(ReplyTo::Stomp(awaited)) => return self.stomp_answer(*awaited, &frame),
             None => {
                 self.connection.queue.push_own(Frame::encode(self.connection.queue.form(), &frame));
             }
         }
+        None
     }
 
     /// Takes a command as far as it goes now.
@@ -303,6 +332,15 @@ impl<T: Transport> Serving<T> {
             }
             Step::Answer(answer) => {
                 conclude(span, &answer);
+                let is_passed_over = matches!(
+                    (&reply, &answer),
+                    (Some(ReplyTo::Stomp(awaited)), Err(refusal)) if awaited.passes_over(refusal.code)
+                );
+                if is_passed_over {
+                    // Nor is its client read more slowly for it: one that acknowledges all that it receives cannot know the rate.
+                    self.session.passed();
+                    return None;
+                }
                 self.session.answered(now, id, answer)
             }
             Step::Connected(device, token) => self.session.connected(now, id, device, token),
@@ -412,7 +450,7 @@ impl<T: Transport> Serving<T> {
         Ok(writing == Writing::Done)
     }
 
-    async fn close(mut self, end: End) {
+    async fn close(mut self, mut end: End) {
         self.closing = true;
         let limits = self.gateway.limits.clone();
         if matches!(end, End::Gone) {
@@ -420,8 +458,15 @@ impl<T: Transport> Serving<T> {
             return;
         }
         // What is in the producer's queue is answered before we leave a client that does nothing wrong.
-        if matches!(end, End::Close(CloseCode::Drain | CloseCode::TokenExpired | CloseCode::Superseded)) {
-            drop(timeout(limits.produce_within, self.finish()).await);
+        if matches!(
+            end,
+            End::Done | End::Close(CloseCode::Drain | CloseCode::TokenExpired | CloseCode::Superseded)
+        ) {
+            let finished = timeout(limits.produce_within, self.finish()).await;
+            end = finished.ok().flatten().unwrap_or(end);
+        }
+        if matches!(end, End::Done) && !self.session.is_busy() {
+            self.stomp_farewell();
         }
         let goodbye = async {
             poll_fn(|cx| self.poll_written(cx)).await?;
@@ -435,16 +480,18 @@ impl<T: Transport> Serving<T> {
         self.transport.part(limits.close_within).await;
     }
 
-    /// Waits for the answers of commands that are on their way.
-    async fn finish(&mut self) {
+    /// Waits for the answers of commands that are on their way. Returns how the connection ends behind one that is its last.
+    async fn finish(&mut self) -> Option<End> {
         while self.session.is_busy() {
-            match poll_fn(|cx| self.poll_event(cx)).await {
-                Event::Incoming(Incoming::Ended(_)) | Event::End(_) => return,
-                event => {
-                    self.handle(event);
-                }
+            let event = match poll_fn(|cx| self.poll_event(cx)).await {
+                Event::Incoming(Incoming::Ended(_)) | Event::End(_) => return None,
+                event => event,
+            };
+            if let Some(end) = self.handle(event) {
+                return Some(end);
             }
         }
+        None
     }
 
     fn poll_written(&mut self, cx: &mut Context<'_>) -> Poll<Result<(), End>> {
@@ -474,7 +521,7 @@ fn conclude(mut span: Span, answer: &Answer) {
     if let Err(refusal) = answer {
         let code = refusal.code.as_str();
         span.set("error.type", code);
-        if matches!(refusal.code, ErrorCode::Internal | ErrorCode::Unavailable) {
+        if refusal.code.is_fault() {
             span.fail(code);
         }
     }

@@ -2,7 +2,7 @@
 
 use std::sync::Arc;
 
-use contracts::{Encoding, ErrorCode};
+use contracts::ErrorCode;
 use kit::error::ApiError;
 use tokio::sync::mpsc;
 use uuid::Uuid;
@@ -20,11 +20,11 @@ pub(super) struct Listed {
 }
 
 impl Listed {
-    /// Lists a new connection, whose client reads this encoding and may post frames there, unless this process takes none now.
+    /// Lists a new connection, whose client reads frames of this form and may post frames there, unless this process takes none now.
     #[expect(clippy::disallowed_methods, reason = "an edge: the id of the session")]
     pub(super) fn new(
         gateway: &Arc<GatewayState>,
-        encoding: Encoding,
+        form: Form,
         posted: Option<mpsc::Sender<Posted>>,
     ) -> Result<Self, ApiError> {
         let unavailable = |detail: &str| Err(ApiError::new(ErrorCode::Unavailable, detail));
@@ -39,7 +39,6 @@ impl Listed {
             return unavailable("this messenger has as many connections as it may: try again later");
         }
         let queue = SendQueue::new(gateway.limits.send_queue_bytes, gateway.metrics.queued_bytes.clone());
-        let form = if posted.is_some() { Form::Event } else { Form::of_messages(encoding) };
         let connection = Connection::with_posts(Uuid::now_v7(), queue.of(form), posted);
         if !gateway.registry.add(&connection, gateway.max_connections) {
             return unavailable("this gateway is full");

@@ -33,6 +33,7 @@ use super::{
 };
 use crate::{
     domain::{
+        frame::Form,
         posted::{Posted, Replied},
         session::{TokenRefusal, VerifiedToken, check_device},
     },
@@ -123,7 +124,7 @@ fn open(
     let token = admitted(gateway, headers, caller)?;
     check_device(device)?;
     let (stream, posts, body) = EventStream::new();
-    let listed = Listed::new(gateway, Encoding::Json, Some(posts))?;
+    let listed = Listed::new(gateway, Form::Event, Some(posts))?;
     gateway.tasks.spawn(async move {
         let (gateway, connection) = listed.parts();
         socket::serve_stream(gateway.clone(), connection.clone(), stream, device, token).await;
@@ -230,7 +231,7 @@ async fn alone(
             .after(wait)
     })?;
     // Listed for as long as it takes, so that the process waits for it at its end.
-    let listed = Listed::new(gateway, Encoding::Json, None)?;
+    let listed = Listed::new(gateway, Form::Text, None)?;
     gateway.metrics.count_frame("text");
     let (_, connection) = listed.parts();
     let replied = socket::exchange(gateway, connection, device, token, text).await;

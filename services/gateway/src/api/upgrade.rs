@@ -15,24 +15,29 @@ use axum::{
     response::{IntoResponse as _, Response},
 };
 use base64::{Engine as _, engine::general_purpose::STANDARD as BASE64};
-use contracts::{Encoding, ErrorCode, api::Problem};
+use contracts::{ErrorCode, api::Problem};
 use hyper::upgrade::OnUpgrade;
 use kit::error::ApiError;
 use tokio::time::timeout;
 use tokio_tungstenite::tungstenite::handshake::derive_accept_key;
 
 use super::{listed::Listed, origin::check_origin};
-use crate::{metrics::Upgrade, socket, state::GatewayState};
+use crate::{
+    domain::frame::{Form, SUBPROTOCOLS},
+    metrics::Upgrade,
+    socket,
+    state::GatewayState,
+};
 
-/// Opens a WebSocket of subprotocol `posthouse.v1.json` or `posthouse.v1.cbor`, described at `/docs/gateway/protocol`.
+/// Opens a WebSocket of subprotocol `posthouse.v1.json` or `posthouse.v1.cbor`, or of STOMP, described at `/docs/gateway/protocol`.
 #[utoipa::path(
     get,
     path = "/ws",
     tag = "gateway",
     params(("Sec-WebSocket-Protocol" = String, Header,
-     description = "`posthouse.v1.json`, `posthouse.v1.cbor`, or both: the first of them is spoken")),
+     description = "`posthouse.v1.json`, `posthouse.v1.cbor`, `v12.stomp`, `v11.stomp`, `v10.stomp`, or several: the first of them is spoken")),
     responses(
-        (status = 101, description = "The connection is a WebSocket now; its first frame is `connect`"),
+        (status = 101, description = "The connection is a WebSocket now; its first frame is `connect`, of STOMP `CONNECT`"),
         (status = 400, description = "Not an upgrade to this subprotocol", body = Problem),
         (status = 403, description = "A page of an origin that is not allowed asked", body = Problem),
         (status = 426, description = "The WebSocket version is not 13", body = Problem),
@@ -79,8 +84,8 @@ fn malformed(detail: &str) -> ApiError {
 }
 
 fn accept(gateway: &Arc<GatewayState>, request: &mut Request) -> Result<Response, Refused> {
-    let (upgrading, encoding, response) = handshake(request, &gateway.allowed_origins)?;
-    let listed = Listed::new(gateway, encoding, None)?;
+    let (upgrading, form, response) = handshake(request, &gateway.allowed_origins)?;
+    let listed = Listed::new(gateway, form, None)?;
     gateway.tasks.spawn(async move {
         let (gateway, connection) = listed.parts();
         let session = connection.session;
@@ -97,26 +102,27 @@ fn accept(gateway: &Arc<GatewayState>, request: &mut Request) -> Result<Response
 /// The version of the WebSocket protocol.
 const VERSION: &str = "13";
 
-/// Returns the answer to a request for a WebSocket, with the connection that there is once it is written and its encoding.
+/// Returns the answer to a request for a WebSocket, with the connection that there is once it is written and the form of its
+/// frames.
 pub(crate) fn handshake(
     request: &mut Request,
     allowed_origins: &[String],
-) -> Result<(OnUpgrade, Encoding, Response), Refused> {
-    let (key, encoding) = checked(request, allowed_origins)?;
+) -> Result<(OnUpgrade, Form, Response), Refused> {
+    let (key, (subprotocol, form)) = checked(request, allowed_origins)?;
     let response = Response::builder()
         .status(StatusCode::SWITCHING_PROTOCOLS)
         .header(CONNECTION, "Upgrade")
         .header(UPGRADE, "websocket")
         .header(SEC_WEBSOCKET_ACCEPT, key)
-        .header(SEC_WEBSOCKET_PROTOCOL, encoding.subprotocol())
+        .header(SEC_WEBSOCKET_PROTOCOL, subprotocol)
         .body(Body::empty())
         .expect("the headers are valid");
-    Ok((hyper::upgrade::on(request), encoding, response))
+    Ok((hyper::upgrade::on(request), form, response))
 }
 
-/// Checks the request and returns the accept key of the answer, and the encoding: of the subprotocols that the client offers, the first one
-/// that is spoken here.
-fn checked(request: &Request, allowed_origins: &[String]) -> Result<(String, Encoding), Refused> {
+/// Checks the request and returns the accept key of the answer, and of the subprotocols that the client offers the first one that is spoken here. Their
+/// names are compared as they are (RFC 6455, 4.1).
+fn checked(request: &Request, allowed_origins: &[String]) -> Result<(String, (&'static str, Form)), Refused> {
     let headers = request.headers();
     if request.method() != Method::GET || request.version() != Version::HTTP_11 {
         return Err(malformed("a WebSocket begins with an HTTP/1.1 GET request").into());
@@ -130,13 +136,14 @@ fn checked(request: &Request, allowed_origins: &[String]) -> Result<(String, Enc
         return Err(Refused::Version);
     }
     let key = key(headers).ok_or_else(|| malformed("Sec-WebSocket-Key is 16 bytes in base64, once"))?;
-    let encoding = tokens(headers, SEC_WEBSOCKET_PROTOCOL).find_map(Encoding::of).ok_or_else(|| {
-        let [one, other] = Encoding::ALL.map(Encoding::subprotocol);
-        let detail = format!("the request offers no subprotocol that is spoken here; offer {one} or {other}");
+    let spoken = |token: &str| SUBPROTOCOLS.into_iter().find(|(name, _)| *name == token);
+    let subprotocol = tokens(headers, SEC_WEBSOCKET_PROTOCOL).find_map(spoken).ok_or_else(|| {
+        let names = SUBPROTOCOLS.map(|(name, _)| name).join(", ");
+        let detail = format!("the request offers no subprotocol that is spoken here, which are {names}");
         ApiError::new(ErrorCode::InvalidArgument, detail)
     })?;
     check_origin(headers, allowed_origins)?;
-    Ok((derive_accept_key(key.as_bytes()), encoding))
+    Ok((derive_accept_key(key.as_bytes()), subprotocol))
 }
 
 /// Returns the elements of a header that is a list.

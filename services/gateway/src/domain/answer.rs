@@ -4,15 +4,15 @@ use std::{borrow::Cow, time::Duration};
 
 use contracts::{
     ErrorCode,
-    wire::{Outcome, RequestId, ServerFrame, WireError},
+    wire::{self, RequestId, ServerFrame, WireError},
 };
-use kit::error::ApiError;
+use kit::{error::ApiError, traces::Outcome};
 
 /// The time that a client waits after a temporary refusal that names no other.
 const RETRY_AFTER: Duration = Duration::from_secs(1);
 
 /// What a command comes to.
-pub(crate) type Answer = Result<Outcome, Refusal>;
+pub(crate) type Answer = Result<wire::Outcome, Refusal>;
 
 /// Why a command is refused, as the client reads it.
 #[derive(Debug, PartialEq, Eq)]
@@ -41,6 +41,12 @@ impl Refusal {
     /// Returns how long a client waits that repeats it by itself; nothing for what stays refused.
     pub(crate) fn repeated_after(&self) -> Option<Duration> {
         self.code.is_temporary().then(|| self.retry_after.unwrap_or(RETRY_AFTER))
+    }
+
+    /// Returns how what was asked for has ended. What the server has no room for is no fault of the client.
+    pub(crate) fn outcome(&self) -> Outcome {
+        let has_no_room = self.code == ErrorCode::RateLimited && !self.is_for_its_rate();
+        if self.code.is_fault() || has_no_room { Outcome::Failed } else { Outcome::Refused }
     }
 
     /// Returns whether the client sent more than it may. What the server has no room for is no fault of the client.

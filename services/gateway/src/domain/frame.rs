@@ -6,6 +6,11 @@ use std::{cell::LazyCell, ops::Range};
 use bytes::Bytes;
 use contracts::{Encoding, wire::ServerFrame};
 
+use super::{
+    stomp::subscriptions::{Subscriptions, is_unaddressed, write_unaddressed},
+    websocket_header::{self, write_header},
+};
+
 /// How frames are written to a connection.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(crate) enum Form {
@@ -15,35 +20,43 @@ pub(crate) enum Form {
     Binary,
     /// Events of an event stream.
     Event,
+    /// Messages to the subscriptions of a client of STOMP. They have an addressee once they are queued.
+    Stomp,
 }
 
-/// The first byte of a frame of a WebSocket that is a whole message (RFC 6455, 5.2).
-mod opening {
-    pub(super) const TEXT: u8 = 0x81;
-    pub(super) const BINARY: u8 = 0x82;
-    pub(super) const CLOSE: u8 = 0x88;
-    pub(super) const PONG: u8 = 0x8a;
-}
+/// The subprotocols of a WebSocket, each with the form of its frames. Which version of STOMP is spoken is agreed on by its first frame.
+pub(crate) const SUBPROTOCOLS: [(&str, Form); 5] = [
+    (Encoding::Json.subprotocol(), Form::Text),
+    (Encoding::Cbor.subprotocol(), Form::Binary),
+    ("v12.stomp", Form::Stomp),
+    ("v11.stomp", Form::Stomp),
+    ("v10.stomp", Form::Stomp),
+];
 
 /// More than a header of a WebSocket's frame, or what is around an event.
 const MAX_AROUND_BYTES: usize = 32;
 
 impl Form {
-    pub(crate) const ALL: [Self; 3] = [Self::Text, Self::Binary, Self::Event];
+    pub(crate) const ALL: [Self; 4] = [Self::Text, Self::Binary, Self::Event, Self::Stomp];
 
-    /// Returns the form of a WebSocket's frames in this encoding.
-    pub(crate) const fn of_messages(encoding: Encoding) -> Self {
-        match encoding {
-            Encoding::Json => Self::Text,
-            Encoding::Cbor => Self::Binary,
-        }
+    /// Returns whether a client is sent what it sent itself, as a subscriber of STOMP expects of a destination. The other ones know it.
+    pub(crate) const fn echoes(self) -> bool {
+        matches!(self, Self::Stomp)
     }
 
     /// Returns the encoding of what is in a frame.
     pub(crate) const fn encoding(self) -> Encoding {
         match self {
-            Self::Text | Self::Event => Encoding::Json,
+            Self::Text | Self::Event | Self::Stomp => Encoding::Json,
             Self::Binary => Encoding::Cbor,
+        }
+    }
+
+    /// Writes a frame of the protocol behind others.
+    fn encode(self, frame: &ServerFrame, to: &mut Vec<u8>) {
+        match self {
+            Self::Stomp => write_unaddressed(frame, to),
+            Self::Text | Self::Binary | Self::Event => self.write(&self.encoding().encode(frame), to),
         }
     }
 
@@ -51,8 +64,8 @@ impl Form {
     fn write(self, payload: &[u8], to: &mut Vec<u8>) {
         to.reserve(payload.len() + MAX_AROUND_BYTES);
         match self {
-            Self::Text => write_frame(opening::TEXT, payload, to),
-            Self::Binary => write_frame(opening::BINARY, payload, to),
+            Self::Text | Self::Stomp => write_frame(websocket_header::TEXT, payload, to),
+            Self::Binary => write_frame(websocket_header::BINARY, payload, to),
             Self::Event => write_event(None, payload, to),
         }
     }
@@ -60,18 +73,7 @@ impl Form {
 
 /// Writes a frame of a WebSocket. Those of a server have no mask.
 fn write_frame(opening: u8, payload: &[u8], to: &mut Vec<u8>) {
-    to.push(opening);
-    match (u8::try_from(payload.len()), u16::try_from(payload.len())) {
-        (Ok(length @ ..=125), _) => to.push(length),
-        (_, Ok(length)) => {
-            to.push(126);
-            to.extend_from_slice(&length.to_be_bytes());
-        }
-        (_, Err(_)) => {
-            to.push(127);
-            to.extend_from_slice(&(payload.len() as u64).to_be_bytes());
-        }
-    }
+    write_header(opening, payload.len(), to);
     to.extend_from_slice(payload);
 }
 
@@ -93,7 +95,9 @@ pub(crate) struct Frame(Bytes);
 
 impl Frame {
     pub(crate) fn encode(form: Form, frame: &ServerFrame) -> Self {
-        Self::around(form, &form.encoding().encode(frame))
+        let mut bytes = Vec::new();
+        form.encode(frame, &mut bytes);
+        Self(bytes.into())
     }
 
     /// Returns the frame that has this as its payload.
@@ -110,12 +114,14 @@ impl Frame {
             // Of one field, with the number of its name, an empty object.
             Form::Binary => b"\x82\x03\xa1\x07\xa0",
             Form::Event => b"data: {\"ping\":{}}\n\n",
+            // One of the WebSocket, which every client answers: STOMP has none.
+            Form::Stomp => b"\x89\x00",
         }))
     }
 
     /// Returns the answer to a ping of a WebSocket, which has at most 125 bytes.
     pub(crate) fn pong(payload: &[u8]) -> Self {
-        Self::control(opening::PONG, payload)
+        Self::control(websocket_header::PONG, payload)
     }
 
     /// Returns the close frame of a WebSocket; the reason has at most 123 bytes. Without a code it says nothing.
@@ -125,13 +131,22 @@ impl Frame {
             payload.extend_from_slice(&code.to_be_bytes());
             payload.extend_from_slice(reason.as_bytes());
         }
-        Self::control(opening::CLOSE, &payload)
+        Self::control(websocket_header::CLOSE, &payload)
     }
 
     fn control(opening: u8, payload: &[u8]) -> Self {
         let mut bytes = Vec::with_capacity(payload.len() + 2);
         write_frame(opening, payload, &mut bytes);
         Self(bytes.into())
+    }
+
+    /// Returns the frame as a client of STOMP receives it; nothing where it has subscribed to none of it.
+    pub(super) fn addressed(self, subscriptions: &Subscriptions) -> Option<Self> {
+        if !is_unaddressed(&self.0) {
+            return Some(self);
+        }
+        let addressed = subscriptions.address(&self.0);
+        (!addressed.is_empty()).then(|| Self(addressed.into()))
     }
 
     /// Returns an event of this name.
@@ -185,7 +200,7 @@ impl Run {
     pub(crate) fn encode<'a>(form: Form, frames: impl IntoIterator<Item = &'a ServerFrame>) -> Self {
         let (mut bytes, mut ends) = (Vec::new(), Vec::new());
         for frame in frames {
-            form.write(&form.encoding().encode(frame), &mut bytes);
+            form.encode(frame, &mut bytes);
             ends.push(bytes.len());
         }
         // Not what it grew by: it waits in queues.
@@ -267,9 +282,12 @@ mod tests {
 
     #[test]
     fn a_ping_is_written_as_the_protocol_has_it() {
-        for form in Form::ALL {
+        for form in [Form::Text, Form::Binary, Form::Event] {
             assert_eq!(Frame::ping(form), Frame::encode(form, &ping()), "{form:?}");
         }
+        let opcodes = read(Frame::ping(Form::Stomp).into_bytes());
+        let opcodes: Vec<_> = opcodes.iter().map(|frame| frame.header().opcode).collect();
+        assert_eq!(opcodes, [OpCode::Control(Control::Ping)]);
     }
 
     #[test]
@@ -282,7 +300,7 @@ mod tests {
         assert_eq!(made.get(), 0);
         for form in Form::ALL {
             let [first, second] = [(); 2].map(|()| shared.encoded(form).into_bytes());
-            assert_eq!(first, Frame::ping(form).into_bytes());
+            assert_eq!(first, Frame::encode(form, &ping()).into_bytes());
             assert_eq!(first.as_ptr(), second.as_ptr(), "they are one");
         }
         assert_eq!(made.get(), 1);

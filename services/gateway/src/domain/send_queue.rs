@@ -19,7 +19,10 @@ use contracts::{
 };
 use futures_util::task::AtomicWaker;
 
-use super::frame::{Form, Frame, Run};
+use super::{
+    frame::{Form, Frame, Run},
+    stomp::subscriptions::Subscriptions,
+};
 
 /// Pieces that one write hands to the socket. More wait seldom, and go with the next one.
 const MAX_PIECES: usize = 64;
@@ -210,8 +213,10 @@ struct Queue {
     bytes: usize,
     /// What is counted of this queue in the total of the process. What leaves at once is never counted there.
     counted: usize,
-    /// Chats whose messages were dropped, with the newest seq among them.
+    /// Chats whose messages were dropped, with the newest seq among them. Of a client of STOMP those that it has subscribed to.
     lagged: BTreeMap<ChatId, i64>,
+    /// What a client of STOMP has subscribed to; nothing for every other one.
+    subscriptions: Option<Box<Subscriptions>>,
     close: Option<CloseCode>,
     /// It is on the list of one who flushes it soon.
     is_listed: bool,
@@ -263,6 +268,9 @@ impl SendQueue {
     /// Returns the queue of a connection that has its frames in this form.
     pub(crate) fn of(mut self, form: Form) -> Self {
         self.form = form;
+        if form == Form::Stomp {
+            self.lock().subscriptions = Some(Box::default());
+        }
         self
     }
 
@@ -274,6 +282,20 @@ impl SendQueue {
     /// Returns the encoding of the frames.
     pub(crate) const fn encoding(&self) -> Encoding {
         self.form.encoding()
+    }
+
+    /// Reads or changes what a client of STOMP has subscribed to; nothing for every other one, and for a connection that has ended.
+    pub(crate) fn subscriptions<T>(&self, then: impl FnOnce(&mut Subscriptions) -> T) -> Option<T> {
+        let mut queue = self.lock();
+        let Queue { subscriptions, lagged, .. } = &mut *queue;
+        let subscriptions = subscriptions.as_deref_mut()?;
+        let before = subscriptions.count();
+        let result = then(subscriptions);
+        // Not for each look: a client that reads nothing may lag in thousands of chats, and goes on to acknowledge.
+        if subscriptions.count() < before {
+            lagged.retain(|chat, _| subscriptions.has_entries_of(*chat));
+        }
+        Some(result)
     }
 
     /// Lets frames leave through this socket.
@@ -399,6 +421,8 @@ impl SendQueue {
             *head = seq.max(*head);
             return Pushed::Dropped;
         }
+        let Some(frame) = queue.to_client(queued.frame) else { return Pushed::Queued };
+        let queued = Queued { frame, ..queued };
         queue.bytes += queued.frame.len();
         queue.frames.push_back(queued);
         let mut pushed = Pushed::Queued;
@@ -594,7 +618,16 @@ impl Queue {
         }
         let first = self.lagged.iter().take(LAGGED_AT_ONCE);
         let frames: Vec<ServerFrame> = first.map(|(chat, seq)| lagged(*chat, *seq)).collect();
-        Run::encode(form, &frames).part(0..frames.len()).map_or_else(Bytes::new, Frame::into_bytes)
+        let run = Run::encode(form, &frames).part(0..frames.len());
+        run.and_then(|run| self.to_client(run)).map_or_else(Bytes::new, Frame::into_bytes)
+    }
+
+    /// Returns a frame as the client receives it; nothing when it has not subscribed to it.
+    fn to_client(&self, frame: Frame) -> Option<Frame> {
+        match &self.subscriptions {
+            Some(subscriptions) => frame.addressed(subscriptions),
+            None => Some(frame),
+        }
     }
 
     /// Forgets the first bytes of what waits; `ahead` is what is said of the first chats that lag.
@@ -656,6 +689,9 @@ impl Queue {
     }
 
     fn lag(&mut self, chat: ChatId, seq: i64) {
+        if self.subscriptions.as_ref().is_some_and(|subscriptions| !subscriptions.has_entries_of(chat)) {
+            return;
+        }
         let head = self.lagged.entry(chat).or_insert(seq);
         *head = seq.max(*head);
     }
@@ -677,7 +713,10 @@ mod tests {
     use uuid::Uuid;
 
     use super::*;
-    use crate::domain::frame::payloads;
+    use crate::domain::{
+        frame::payloads,
+        stomp::{codec::Version, subscriptions::Destination},
+    };
 
     fn chat(n: u128) -> ChatId {
         ChatId(Uuid::from_u128(n))
@@ -794,6 +833,31 @@ mod tests {
         assert_eq!(queue.push_message(chat(1), 4, "m4".into()), Pushed::Queued, "notified, it flows again");
         drop(queue);
         assert_eq!(total.get(), 0);
+    }
+
+    #[test]
+    fn a_client_of_stomp_lags_in_chats_that_it_has_subscribed_to() {
+        let queue = SendQueue::new(2_000, Arc::default()).of(Form::Stomp);
+        let subscribe =
+            || queue.subscriptions(|of| of.add(Version::V12, Some("a"), Destination::Chat(chat(1)), false));
+        let lag = || (1..=2).for_each(|n| queue.lag(chat(n), 7));
+        assert_eq!(subscribe(), Some(Ok(())));
+        lag();
+        let socket = Socket::with_room(10_000);
+        queue.attach(socket.clone());
+        assert!(queue.write().expect("room").is_all);
+        let messages = payloads(&socket.taken().bytes);
+        let texts: Vec<_> = messages.iter().map(|message| String::from_utf8_lossy(message)).collect();
+        assert_eq!(texts.len(), 1, "{texts:?}");
+        assert!(texts[0].contains("type:lagged") && texts[0].contains(&chat(1).to_string()), "{texts:?}");
+
+        // What a client does not receive any more it does not lack.
+        lag();
+        let removed = queue.subscriptions(|of| of.remove(Some("a"), None));
+        assert_eq!(removed, Some(Some(Destination::Chat(chat(1)))));
+        assert_eq!(queue.write().ok(), Some(Written { is_all: true, bytes: 0 }));
+        assert_eq!(subscribe(), Some(Ok(())));
+        assert_eq!(queue.write().ok(), Some(Written { is_all: true, bytes: 0 }));
     }
 
     #[test]

@@ -177,7 +177,7 @@ impl Session {
         self.alive(now);
         if encoded.len() > MAX_FRAME_BYTES {
             let detail = format!("a frame has at most {MAX_FRAME_BYTES} bytes");
-            return self.fault(now, RequestId::find_in(encoded), ErrorCode::TooLarge, detail);
+            return self.fault(now, RequestId::find_in(encoded), Refusal::new(ErrorCode::TooLarge, detail));
         }
         let frame = match encoded {
             Encoded::Json(text) => json::from_str::<ClientFrame>(text).map_err(|error| error.to_string()),
@@ -185,7 +185,9 @@ impl Session {
         };
         match frame {
             Ok(frame) => self.frame(frame),
-            Err(detail) => self.fault(now, RequestId::find_in(encoded), ErrorCode::Malformed, detail),
+            Err(detail) => {
+                self.fault(now, RequestId::find_in(encoded), Refusal::new(ErrorCode::Malformed, detail))
+            }
         }
     }
 
@@ -194,6 +196,18 @@ impl Session {
         self.alive(now);
         let refusal = Refusal::new(ErrorCode::Malformed, detail);
         Action::Refuse(answer::frame(None, Err(refusal)), CloseCode::Malformed)
+    }
+
+    /// Takes a command that the client has written in another protocol.
+    pub(crate) fn command(&mut self, now: Instant, id: Option<RequestId>, command: Command) -> Action {
+        self.alive(now);
+        self.frame(ClientFrame { id, command })
+    }
+
+    /// Refuses what the client has asked for in another protocol, and what is no command here.
+    pub(crate) fn refused(&mut self, now: Instant, id: Option<RequestId>, refusal: Refusal) -> Action {
+        self.alive(now);
+        self.fault(now, id, refusal)
     }
 
     /// Reads a control frame.
@@ -404,8 +418,9 @@ impl Session {
 
     /// Answers a frame that is not of the protocol. A stranger is closed; a user's client reads the refusal and goes on,
     /// or one bad habit of a program would keep its user out.
-    fn fault(&mut self, now: Instant, id: Option<RequestId>, code: ErrorCode, detail: String) -> Action {
-        let answer = answer::frame(id, Err(Refusal::new(code, detail)));
+    fn fault(&mut self, now: Instant, id: Option<RequestId>, refusal: Refusal) -> Action {
+        let code = refusal.code;
+        let answer = answer::frame(id, Err(refusal));
         if matches!(self.phase, Phase::Open { .. }) {
             self.bucket.take(self.limits.fault_frames, now);
             return Action::Answer(answer);

@@ -312,7 +312,7 @@ impl Members {
     }
 
     /// Takes a record of `chat.events`. True when the user receives from here on what is delivered, of which some may have been here
-    /// before: a new chat has no entry that tells of its members.
+    /// before: a new chat has no entry that tells of its members, nor has a chat in which a block is lifted.
     pub(crate) fn changed(&self, chat: ChatId, user: UserId, place: Place, now: Instant) -> bool {
         let mut users = self.users.write(&user);
         let mut chats = self.chats.write(&chat);
@@ -332,8 +332,10 @@ impl Members {
         let since = if place.from_entry { Since::Entry { joined_at_ms: i64::MAX } } else { Since::Beginning };
         let seat = self.seat(known, user, since, guest.restriction(chat));
         let was_present = seat.version >= 0 && seat.is_present();
+        let was_out = seat.listed == Listed::Out;
         seat.take(place);
-        !was_present && seat.is_present() && seat.since == Since::Beginning
+        // An entry that brings the user is behind their record. One who was out has none to come, or it came before and was not for them.
+        !was_present && seat.is_present() && (was_out || seat.since == Since::Beginning)
     }
 
     /// Counts a record of a chat, and notes whether one before it is missing.

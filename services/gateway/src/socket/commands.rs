@@ -79,7 +79,10 @@ pub(super) fn run(
         Command::History(query) => history(gateway, caller, query),
         Command::Pins(query) => pins(gateway, caller, query),
         Command::Replies(query) => replies(gateway, caller, query),
-        Command::Sync(query) => sync(gateway, connection, caller, query),
+        Command::Sync(query) => {
+            let syncing = gateway.metrics.syncing();
+            sync(gateway, connection, caller, query).timed(syncing)
+        }
         Command::Read(Mark { chat, seq }) => mark(gateway, caller, chat, (seq, 0)),
         Command::Delivered(Mark { chat, seq }) => mark(gateway, caller, chat, (0, seq)),
         Command::Refresh(refresh) => {

@@ -39,7 +39,7 @@ pub(super) struct Sending {
     pub(super) ack: Ack,
     pub(super) since: Instant,
     /// From the queue to the answer.
-    pub(super) _append: Span,
+    pub(super) append: Span,
     pub(super) outcome: Join<Delivery, OptionFuture<Checking>>,
 }
 
@@ -54,7 +54,7 @@ impl Future for Sending {
 impl Sending {
     fn answer(&self, delivered: Result<(), Undelivered>, checked: Option<Checked>) -> Answer {
         let Self { gateway, chat, .. } = self;
-        gateway.metrics.produce_seconds.observe(self.since.elapsed().as_secs_f64());
+        gateway.metrics.produce_seconds.observe(self.since.elapsed(), self.append.parent());
         let outcome = match delivered {
             Err(Undelivered { error: source, .. }) => Err(GatewayError::Produce { chat: *chat, source }),
             Ok(()) => {

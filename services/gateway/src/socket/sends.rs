@@ -422,7 +422,7 @@ fn enqueue(
             key,
             ack,
             since,
-            _append: append,
+            append,
             outcome: join(delivery, checking.into()),
         })),
         Err(source) => {

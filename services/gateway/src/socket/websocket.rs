@@ -181,6 +181,7 @@ impl Transport for Socket {
             End::Close(code) => Some(Frame::close(Some((code.code(), code.reason())))),
             End::NoRoom => Some(Frame::close(Some((CloseCode::Slow.code(), CloseCode::Slow.reason())))),
             End::Protocol(code, reason) => Some(Frame::close(Some((code, reason)))),
+            End::Done => Some(Frame::close(Some((NORMAL, end.reason())))),
             End::Gone => self.farewell.take(),
         });
         self.written(queue).await
@@ -208,10 +209,12 @@ impl Transport for Socket {
     }
 }
 
+/// Of RFC 6455: all is said.
+const NORMAL: u16 = 1000;
 /// Close codes of RFC 6455 for a client that does not speak it.
 pub(crate) const PROTOCOL_ERROR: u16 = 1002;
 pub(crate) const NOT_UTF_8: u16 = 1007;
-/// Of one that speaks it, and says nothing in many frames.
+/// Of one that speaks it, and says nothing in many frames, or is refused in a protocol that has no other way to go on.
 pub(crate) const POLICY_VIOLATION: u16 = 1008;
 
 fn end_of(fault: Fault) -> End {

@@ -52,6 +52,10 @@ async fn an_upgrade_has_conditions() {
         )
         .await;
         query(("sec-websocket-protocol", "posthouse.v1.json, posthouse.v1.cbor"), "101", json).await;
+        for stomp in ["v12.stomp", "v11.stomp", "v10.stomp"] {
+            query(("sec-websocket-protocol", &format!("{stomp}, {json}")), "101", stomp).await;
+        }
+        query(("sec-websocket-protocol", "v13.stomp"), "400", "invalid_argument").await;
         query(("sec-websocket-version", "8"), "426", "sec-websocket-version: 13").await;
         query(("sec-websocket-key", ""), "400", "malformed").await;
         query(("sec-websocket-key", "x"), "400", "malformed").await;

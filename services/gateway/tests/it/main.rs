@@ -19,6 +19,7 @@ mod readers;
 mod restricted;
 mod sessions;
 mod stand;
+mod stomp;
 mod streams;
 mod sync;
 mod talk;

@@ -6,7 +6,7 @@ use contracts::{ErrorCode, MessageKey, wire::Outcome};
 use gateway::Limits;
 use kit::{
     catalog::Topic,
-    config::{KafkaArgs, RedisArgs},
+    config::{KafkaArgs, RedisArgs, Tls, TrustArgs},
     testing::TestRealm,
 };
 use rdkafka::{
@@ -41,6 +41,7 @@ impl World {
         let kafka = KafkaArgs {
             kafka_bootstrap_servers: cluster.bootstrap_servers(),
             kafka_security_protocol: "plaintext".to_owned(),
+            trust: TrustArgs::default(),
             kafka_username: "u".to_owned(),
             kafka_password: "p".into(),
             schema_ids: Vec::new(),
@@ -48,6 +49,8 @@ impl World {
         // Nothing listens there: no socket depends on the directory of connections.
         let redis = RedisArgs {
             redis_addr: SocketAddr::from(([127, 0, 0, 1], 9)).to_string(),
+            redis_tls: Tls::Disabled,
+            trust: TrustArgs::default(),
             redis_username: "u".to_owned(),
             redis_password: "p".into(),
         };

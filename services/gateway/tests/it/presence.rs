@@ -56,7 +56,7 @@ impl FakePresence {
     }
 
     /// Goes down, or comes back and knows nothing.
-    fn set_down(&self, is_down: bool) {
+    pub fn set_down(&self, is_down: bool) {
         self.with(|state| {
             *state = State {
                 is_down,
@@ -183,7 +183,7 @@ async fn watch(
 }
 
 /// Watches once the gateway is attached.
-async fn watching(client: &mut Client, users: &[UserId], chats: &[ChatId]) -> Vec<UserPresence> {
+pub async fn watching(client: &mut Client, users: &[UserId], chats: &[ChatId]) -> Vec<UserPresence> {
     loop {
         match watch(client, users, chats).await {
             Ok(users) => return users,

@@ -12,7 +12,7 @@ use gateway::{Gateway, Limits, RateLimits, Settings};
 use kit::{
     Process, Program, Service as _, catalog,
     catalog::{Rate, Topic},
-    config::{KafkaArgs, RedisArgs, SendRates},
+    config::{KafkaArgs, RedisArgs, SendRates, TrustArgs},
     program::Invocation,
     testing::{TestCache, TestRealm, stack, wait_for},
 };
@@ -275,6 +275,7 @@ pub fn kafka_args() -> KafkaArgs {
     KafkaArgs {
         kafka_bootstrap_servers: stack("KAFKA_BOOTSTRAP"),
         kafka_security_protocol: "sasl_plaintext".to_owned(),
+        trust: TrustArgs::default(),
         kafka_username: stack("KAFKA_ADMIN_USERNAME"),
         kafka_password: stack("KAFKA_ADMIN_PASSWORD").into(),
         schema_ids: Vec::new(),

@@ -258,6 +258,37 @@ fn nothing_is_delivered_where_a_block_is() {
 }
 
 #[test]
+fn who_is_back_by_a_record_alone_catches_up_wherever_their_history_begins() {
+    // A direct chat that the user had left before they came back, with a block in it when they connected.
+    let members = with(&[1]);
+    let closed = Listing {
+        is_closed: true,
+        from_entry_at_ms: Some(1_000),
+        kind: Some(ChatKind::Direct),
+        ..listing(3)
+    };
+    members.load(user(1), &[closed]);
+    assert!(ways(&members, text(9)).is_empty(), "announced before the record that lifts the block");
+    assert!(changed(&members, 1, Place { kind: None, ..within(4) }), "no entry tells of it");
+
+    // A group that the user was removed from: the entry that brings them back is announced before their record.
+    let members = seated(&[1]);
+    members.announced(removed(5, 1), Instant::now());
+    changed(&members, 1, without(2));
+    members.announced(added(7, 1), Instant::now());
+    assert!(ways(&members, added(7, 1)).is_empty(), "chat.events has them out");
+    assert!(changed(&members, 1, within(3)));
+    assert_eq!(pushed(&members, text(8)), [1]);
+
+    // Usually the record is first, and the entry is theirs.
+    members.announced(removed(9, 1), Instant::now());
+    changed(&members, 1, without(4));
+    assert!(!changed(&members, 1, within(5)));
+    members.announced(added(10, 1), Instant::now());
+    assert_eq!(pushed(&members, added(10, 1)), [1]);
+}
+
+#[test]
 fn what_was_read_before_the_answer_to_a_load_stands_when_it_is_later() {
     // Removed after the snapshot, and before the answer.
     let members = with(&[1]);
