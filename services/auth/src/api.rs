@@ -19,7 +19,8 @@ use kit::{
 };
 
 use crate::{
-    config::Registration, deletions::Deletions, external::External, guard::Guard, recovery::Recovery,
+    config::Registration, deletions::Deletions, external::External, guard::Guard, metrics::Metrics,
+    recovery::Recovery,
 };
 
 /// What a request handler holds.
@@ -28,6 +29,7 @@ pub struct AppState {
     pub accounts: Guard,
     pub deletions: Deletions,
     pub external: External,
+    pub metrics: Metrics,
     pub recovery: Recovery,
     pub registration: Registration,
     pub users: UserServiceClient<InternalChannel>,

@@ -1,7 +1,7 @@
 //! Settings of the auth service.
 
 use clap::{Args, ValueEnum};
-use kit::config::{KafkaArgs, MailArgs, RedisArgs, secret};
+use kit::config::{KafkaArgs, MailArgs, RedisArgs, TrustArgs, secret};
 use secrecy::SecretString;
 use url::Url;
 
@@ -38,9 +38,8 @@ pub struct RealmArgs {
     pub oidc_client_id: String,
     #[arg(long, env, hide = true, hide_env_values = true, value_parser = secret)]
     pub oidc_client_secret: SecretString,
-    /// Certificates in PEM that are trusted at the identity provider beside the public ones. The process reads the same argument.
-    #[arg(long, env)]
-    pub oidc_ca_bundle: Option<String>,
+    #[command(flatten)]
+    pub trust: TrustArgs,
 }
 
 /// External identity providers of the realm.

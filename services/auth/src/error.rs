@@ -4,9 +4,10 @@ use std::{sync::Arc, time::Duration};
 
 use contracts::{ErrorCode, UserId};
 use kit::{
-    error::{InvalidField, ServiceError},
+    error::{InvalidField, ServiceError, whole_seconds},
     log::LogError,
     mail::MailError,
+    traces::Outcome,
 };
 
 use crate::store::StoreError;
@@ -60,7 +61,7 @@ pub enum Error {
     Log(#[source] LogError),
     #[error("the event log did not take the end of a session in time")]
     Unpublished,
-    #[error("too many attempts: wait {} s", .0.as_secs() + 1)]
+    #[error("too many attempts: wait {} s", whole_seconds(*.0))]
     Limited(Duration),
     #[error("too many users sign in at this moment: try again")]
     Busy,
@@ -72,6 +73,16 @@ pub enum Error {
 }
 
 impl Error {
+    /// Returns how what was asked for has ended. That too many sign in at one moment is no fault of the one who is turned away.
+    pub(crate) fn outcome(&self) -> Outcome {
+        match self {
+            Self::Busy => Outcome::Failed,
+            Self::Shared(error) => error.outcome(),
+            error if error.code().is_fault() => Outcome::Failed,
+            _ => Outcome::Refused,
+        }
+    }
+
     /// Reports whether the realm refused a code.
     pub(crate) fn is_invalid_code(&self) -> bool {
         match self {

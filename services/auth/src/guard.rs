@@ -565,7 +565,12 @@ mod tests {
         api::{RegisterRequest, SignInRequest},
         rpc::{ListSessionsRequest, account_service_server::AccountService as _},
     };
-    use kit::{catalog, config::OidcArgs, log::Log, signing::Issuer};
+    use kit::{
+        catalog,
+        config::{OidcArgs, TrustArgs},
+        log::Log,
+        signing::Issuer,
+    };
     use tonic::Request;
 
     use super::*;
@@ -576,7 +581,7 @@ mod tests {
         let issuer = Issuer::new(OidcArgs {
             oidc_issuer: "http://realm.test/realms/acme".to_owned(),
             oidc_keys_url: None,
-            oidc_ca_bundle: None,
+            trust: TrustArgs::default(),
             oidc_audience: catalog::TOKEN_AUDIENCE.to_owned(),
             oidc_clients: catalog::TOKEN_CLIENTS.map(str::to_owned).into(),
         });

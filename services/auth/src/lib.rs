@@ -29,6 +29,7 @@ pub mod error;
 pub mod events;
 pub mod external;
 pub mod guard;
+pub mod metrics;
 pub mod recovery;
 mod sealed;
 pub mod store;
@@ -48,6 +49,7 @@ use crate::{
     events::SessionEvents,
     external::External,
     guard::{Guard, Refreshes},
+    metrics::Metrics,
     recovery::Recovery,
     store::{AccountStore, Keycloak, MemoryStore, SharedRefreshes, Tickets},
 };
@@ -61,15 +63,15 @@ impl Service for Auth {
 
     async fn build(settings: Settings, scope: &Scope) -> anyhow::Result<Surface> {
         let Settings { realm, external, mail, kafka, redis, registration } = settings;
-        let mail =
-            match Mailer::new(mail, realm.oidc_ca_bundle.as_deref()).context("failed to prepare mail")? {
-                None => None,
-                Some(mailer) => {
-                    let origin =
-                        external.public_origins.first().context("links in mails need --public-origins")?;
-                    Some((mailer, origin.clone()))
-                }
-            };
+        let mailer = Mailer::new(mail, realm.trust.oidc_ca_bundle.as_deref());
+        let mail = match mailer.context("failed to prepare mail")? {
+            None => None,
+            Some(mailer) => {
+                let origin =
+                    external.public_origins.first().context("links in mails need --public-origins")?;
+                Some((mailer, origin.clone()))
+            }
+        };
         let external =
             External::new(external, &realm).context("failed to prepare external identity providers")?;
         let redis =
@@ -117,6 +119,8 @@ fn surface(
     let deletions = Deletions::new(accounts.clone(), users.clone());
     scope.spawn(deletions.clone().keep_finishing(scope.shutdown().clone()));
     let recovery = Recovery::new(accounts.clone(), mail, tickets, scope.tasks().clone());
-    let state = AppState { accounts, deletions, external, recovery, registration, users };
+    let metrics = Metrics::default();
+    scope.metrics(|registry| metrics.register(registry));
+    let state = AppState { accounts, deletions, external, metrics, recovery, registration, users };
     Ok(Surface { api: api::router(state), grpc })
 }

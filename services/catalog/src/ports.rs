@@ -45,3 +45,7 @@ pub const REALM_FAILURES: u8 = 50;
 pub const REALM_FAILURES_SECONDS: u8 = 20;
 /// The clients whose access tokens the services take.
 pub const TOKEN_CLIENTS: [&str; 2] = [APP_CLIENT, AUTH_CLIENT];
+
+/// What the names of variables begin with that a tenant may add to its pods. Libraries and what watches over pods read those of the first four; the last
+/// is for the host's own images. No flag of a service is read from such a variable, so none is set by one, in this release or a later one.
+pub const EXTRA_VARIABLES: [&str; 5] = ["RUST_", "TOKIO_", "MALLOC_", "OTEL_", "X_"];

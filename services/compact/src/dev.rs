@@ -15,7 +15,7 @@ use clap::Parser;
 use kit::{
     Hosted, Memory, Process, Surface,
     cache::Shelf,
-    config::{LogFormat, OidcArgs, ServiceArgs},
+    config::{LogFormat, OidcArgs, ServiceArgs, TrustArgs},
     log::Log,
     process::{Listeners, ProcessConfig},
     signing::Issuer,
@@ -59,7 +59,7 @@ impl Messenger {
             // A name for the realm; it is never called.
             oidc_issuer: format!("http://{TENANT}.localhost/realms/{TENANT}"),
             oidc_keys_url: None,
-            oidc_ca_bundle: None,
+            trust: TrustArgs::default(),
             oidc_audience: catalog::TOKEN_AUDIENCE.to_owned(),
             oidc_clients: catalog::TOKEN_CLIENTS.map(str::to_owned).into(),
         };
@@ -92,6 +92,11 @@ impl Messenger {
     /// Returns the address of the APIs.
     pub fn address(&self) -> anyhow::Result<SocketAddr> {
         self.listeners.http_addr()
+    }
+
+    /// Returns the address of health and metrics.
+    pub fn management_address(&self) -> anyhow::Result<SocketAddr> {
+        self.listeners.management_addr()
     }
 
     /// Returns the token that ends the messenger when it is cancelled.

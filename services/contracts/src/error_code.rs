@@ -146,6 +146,11 @@ impl ErrorCode {
         }
     }
 
+    /// Returns whether the messenger is at fault, and not who asked.
+    pub const fn is_fault(self) -> bool {
+        matches!(self, Self::Unavailable | Self::Internal)
+    }
+
     /// Returns whether the same request may succeed later without a change.
     pub const fn is_temporary(self) -> bool {
         matches!(self, Self::RateLimited | Self::Unavailable | Self::Internal)

@@ -5,7 +5,7 @@ use std::path::PathBuf;
 use clap::{Args, value_parser};
 use kit::{
     catalog::{FILE_BYTES, MEDIA_BYTES},
-    config::{KafkaArgs, PostgresArgs, S3Args},
+    config::{KafkaArgs, PostgresArgs, S3Args, TrustArgs},
 };
 
 use crate::domain::{LARGEST_FILE_BYTES, Quotas};
@@ -27,6 +27,8 @@ pub struct Settings {
     pub kafka: KafkaArgs,
     #[command(flatten)]
     pub s3: S3Args,
+    #[command(flatten)]
+    pub trust: TrustArgs,
     #[command(flatten)]
     pub limits: Limits,
     /// `host:port` of a daemon that speaks the protocol of ClamAV. With one, every file is scanned before a user reads it, and none is read

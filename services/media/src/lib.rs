@@ -100,7 +100,8 @@ impl Service for Media {
     type Settings = Settings;
 
     async fn build(settings: Settings, scope: &Scope) -> anyhow::Result<Surface> {
-        let objects: Arc<dyn Objects> = Arc::new(S3Objects::new(&settings.s3)?);
+        let objects: Arc<dyn Objects> =
+            Arc::new(S3Objects::new(&settings.s3, settings.trust.oidc_ca_bundle.as_deref())?);
         scope.spawn(watch(objects.clone(), scope.check("s3"), scope.shutdown().clone()));
         let parts = Parts {
             store: Arc::new(PostgresStore::new(SCHEMA.watched_pool(&settings.postgres, scope))),

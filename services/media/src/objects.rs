@@ -13,6 +13,7 @@ use bytes::Bytes;
 use contracts::ErrorCode;
 use futures_util::{StreamExt as _, stream::BoxStream};
 use http::header;
+use kit::tls::Untrusted;
 use tonic::async_trait;
 
 pub use self::{memory::MemoryObjects, s3::S3Objects};
@@ -92,6 +93,8 @@ pub struct StoredPart {
 pub enum ObjectError {
     #[error("failed to reach the object store to {action} {key}")]
     Reach { action: &'static str, key: String, source: reqwest::Error },
+    #[error("the object store is not trusted to {action} {key}: {why}")]
+    Untrusted { action: &'static str, key: String, why: Untrusted, source: reqwest::Error },
     #[error("the object store refuses to {action} {key}: {status}, {code}")]
     Refused { action: &'static str, key: String, status: u16, code: String },
     #[error("the response of the object store to {action} {key} is not valid: {problem}")]
@@ -106,7 +109,9 @@ impl ObjectError {
     /// Returns the code that a caller meets.
     pub fn code(&self) -> ErrorCode {
         match self {
-            Self::Reach { .. } | Self::Late { .. } | Self::Full { .. } => ErrorCode::Unavailable,
+            Self::Reach { .. } | Self::Untrusted { .. } | Self::Late { .. } | Self::Full { .. } => {
+                ErrorCode::Unavailable
+            }
             // Busy, restarting, or without the account for a moment.
             Self::Refused { status, .. } if *status >= 500 || *status == 429 => ErrorCode::Unavailable,
             Self::Refused { .. } | Self::Response { .. } => ErrorCode::Internal,

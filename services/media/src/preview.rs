@@ -14,6 +14,7 @@ use http::{HeaderMap, StatusCode, header};
 use kit::{
     reach::{NotPublic, Reach},
     text::{Line, Lines},
+    traces::{Server, sent},
 };
 use reqwest::{Client, Response};
 use tokio::{sync::Semaphore, time::timeout};
@@ -199,7 +200,7 @@ impl Fetcher {
         for _ in 0..=MAX_REDIRECTS {
             self.check(&url)?;
             let request = self.client.get(url.clone()).header(header::ACCEPT, ACCEPT);
-            let response = request.send().await.map_err(unreachable)?;
+            let response = sent(Server::Page, "GET", request.send()).await.map_err(unreachable)?;
             let status = response.status();
             if status.is_redirection() {
                 let location = response.headers().get(header::LOCATION);

@@ -5,6 +5,7 @@ use std::{
     time::Duration,
 };
 
+use kit::traces::{Parent, TracedHistogram};
 use prometheus_client::{
     encoding::{EncodeLabelSet, EncodeLabelValue, LabelValueEncoder},
     metrics::{
@@ -183,6 +184,11 @@ impl Drop for StoppedPartition {
     }
 }
 
+/// Returns 0.25 ms to 8 s, the request timeout of the store included.
+fn seconds() -> impl Iterator<Item = f64> {
+    exponential_buckets(0.000_25, 2.0, 16)
+}
+
 #[derive(Clone)]
 pub(crate) struct Metrics {
     records: Family<OutcomeLabel, Counter>,
@@ -191,7 +197,7 @@ pub(crate) struct Metrics {
     keys: Family<KeyLabel, Counter>,
     batch_records: Histogram,
     step_seconds: Family<StepLabel, Histogram>,
-    log_to_announced_seconds: Histogram,
+    log_to_announced_seconds: TracedHistogram,
     lag: Family<PartitionLabel, Gauge>,
     owned_partitions: Gauge,
     stopped: Family<StoppedLabel, Gauge>,
@@ -199,8 +205,6 @@ pub(crate) struct Metrics {
 
 impl Metrics {
     pub(crate) fn register(registry: &mut Registry) -> Self {
-        // 0.25 ms to 8 s, the request timeout of the store included.
-        let seconds = || Histogram::new(exponential_buckets(0.000_25, 2.0, 16));
         let this = Self {
             records: Family::default(),
             retries: Counter::default(),
@@ -208,8 +212,8 @@ impl Metrics {
             keys: Family::default(),
             // 1 to the largest batch, 512.
             batch_records: Histogram::new(exponential_buckets(1.0, 2.0, 10)),
-            step_seconds: Family::new_with_constructor(seconds),
-            log_to_announced_seconds: seconds(),
+            step_seconds: Family::new_with_constructor(|| Histogram::new(seconds())),
+            log_to_announced_seconds: TracedHistogram::new(seconds()),
             lag: Family::default(),
             owned_partitions: Gauge::default(),
             stopped: Family::default(),
@@ -267,8 +271,9 @@ impl Metrics {
         self.step_seconds.get_or_create(&StepLabel { step }).observe(took.as_secs_f64());
     }
 
-    pub(crate) fn announced(&self, since_logged: Duration) {
-        self.log_to_announced_seconds.observe(since_logged.as_secs_f64());
+    /// Counts an announcement. `of` is the span that it belongs to, where the message is traced.
+    pub(crate) fn announced(&self, since_logged: Duration, of: Option<Parent>) {
+        self.log_to_announced_seconds.observe(since_logged, of);
     }
 
     pub(crate) fn lag(&self, partition: i32, records: i64) {

@@ -14,6 +14,7 @@ use kit::{
     hook,
     reach::{NotPublic, Reach},
     rounds,
+    traces::{self, Server},
 };
 use reqwest::{Client, Response};
 use secrecy::SecretString;
@@ -126,7 +127,8 @@ impl Classifier {
         let files: Vec<_> = question.files.iter().map(file).collect();
         let body = json!({"id": id, "text": question.text, "files": files}).to_string().into_bytes();
         let headers = hook::signed(&self.key, &id, &body).map_err(|_| AskError::Unreadable)?;
-        let sent = self.client.post(self.url.clone()).headers(headers).body(body).send().await;
+        let request = self.client.post(self.url.clone()).headers(headers).body(body);
+        let sent = traces::sent(Server::Classifier, "POST", request.send()).await;
         let response = sent.map_err(|error| match NotPublic::caused(&error) {
             true => AskError::NotPublic,
             // The URL does not belong into a log.

@@ -11,7 +11,10 @@ use std::{collections::BTreeMap, sync::Arc, time::Duration};
 use chrono::TimeDelta;
 use contracts::api::NotificationChannel;
 use http::{HeaderMap, StatusCode, header};
-use kit::reach::{NotPublic, Reach};
+use kit::{
+    reach::{NotPublic, Reach},
+    traces::{Server, sent},
+};
 use reqwest::{Client, Response};
 use tonic::async_trait;
 use url::Url;
@@ -151,18 +154,24 @@ impl Outside {
     }
 
     /// Posts a body to an endpoint of a user.
-    async fn post(&self, url: &Url, headers: HeaderMap, body: Vec<u8>) -> Result<(), SendError> {
-        outcome(&self.request(url, headers, body).await?)
+    async fn post(&self, to: Server, url: &Url, headers: HeaderMap, body: Vec<u8>) -> Result<(), SendError> {
+        outcome(&self.request(to, url, headers, body).await?)
     }
 
     /// Posts a body, and returns the response whatever its status is.
-    async fn request(&self, url: &Url, headers: HeaderMap, body: Vec<u8>) -> Result<Response, Unanswered> {
+    async fn request(
+        &self,
+        to: Server,
+        url: &Url,
+        headers: HeaderMap,
+        body: Vec<u8>,
+    ) -> Result<Response, Unanswered> {
         // What may be reached may be less than when the subscription was made.
         if !self.allows(url) {
             return Err(Unanswered::NotPublic);
         }
         let request = self.client.post(url.clone()).headers(headers).body(body);
-        request.send().await.map_err(|error| match NotPublic::caused(&error) {
+        sent(to, "POST", request.send()).await.map_err(|error| match NotPublic::caused(&error) {
             true => Unanswered::NotPublic,
             // The URL does not belong into a log.
             false => Unanswered::Failed(kit::error::chain(&error.without_url())),

@@ -1,7 +1,7 @@
 //! What the service reads from its command line.
 
 use clap::Args;
-use kit::config::{KafkaArgs, MailArgs, PostgresArgs, RabbitMqArgs, RedisArgs, secret};
+use kit::config::{KafkaArgs, MailArgs, PostgresArgs, RabbitMqArgs, RedisArgs, TrustArgs, secret};
 use secrecy::SecretString;
 use url::Url;
 
@@ -21,9 +21,8 @@ pub struct Settings {
     /// The tenant's addresses, scheme, host and port, the main one first.
     #[arg(long, env, value_delimiter = ',')]
     pub public_origins: Vec<String>,
-    /// Certificates in PEM that are trusted at the mail server and at RabbitMQ beside the public ones. The process reads the same argument.
-    #[arg(long, env)]
-    pub oidc_ca_bundle: Option<String>,
+    #[command(flatten)]
+    pub trust: TrustArgs,
     /// What the key follows from that push services know the tenant by. With another one, browsers have to subscribe again.
     #[arg(long, env, hide = true, hide_env_values = true, value_parser = secret)]
     pub vapid_secret: SecretString,

@@ -138,7 +138,7 @@ impl Sampler {
         self.producer.send(&self.topic, &user.to_string(), Some(&payload))
     }
 
-    fn dropped(&self, count: usize, why: &dyn std::error::Error) {
+    fn dropped(&self, count: usize, why: &(dyn std::error::Error + 'static)) {
         self.hub.metrics.dropped_samples.inc_by(u64::try_from(count).unwrap_or(u64::MAX));
         self.outage.failed(WHAT, why);
     }
@@ -164,7 +164,10 @@ fn millis(duration: Duration) -> u64 {
 
 #[cfg(test)]
 mod tests {
-    use kit::{config::KafkaArgs, testing::unreachable_peer};
+    use kit::{
+        config::{KafkaArgs, TrustArgs},
+        testing::unreachable_peer,
+    };
 
     use super::*;
     use crate::{
@@ -201,6 +204,7 @@ mod tests {
         let log = Log::kafka(KafkaArgs {
             kafka_bootstrap_servers: "127.0.0.1:9".to_owned(),
             kafka_security_protocol: "plaintext".to_owned(),
+            trust: TrustArgs::default(),
             kafka_username: "u".to_owned(),
             kafka_password: "p".into(),
             schema_ids: Vec::new(),

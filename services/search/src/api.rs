@@ -29,6 +29,7 @@ use kit::{
     extract::{Json, Query},
     page::PageSizes,
     rpc::InternalChannel,
+    traces::current,
 };
 use serde::Deserialize;
 use utoipa::IntoParams;
@@ -136,7 +137,7 @@ async fn search_messages(
 ) -> Result<Json<FoundMessages>, ApiError> {
     let began = Instant::now();
     let found = state.search(caller.user_id, &query).await;
-    state.metrics.search.observe(began.elapsed().as_secs_f64());
+    state.metrics.search.observe(began.elapsed(), current());
     state.metrics.count_search(&found);
     Ok(Json(found?))
 }

@@ -4,7 +4,7 @@ use std::path::PathBuf;
 
 use kit::{
     catalog::INDEX_FOLDER,
-    config::{KafkaArgs, secret},
+    config::{KafkaArgs, TrustArgs, secret},
 };
 use secrecy::SecretString;
 
@@ -23,9 +23,8 @@ pub struct Settings {
     pub index_limit_bytes: u64,
     #[command(flatten)]
     pub opensearch: OpenSearchArgs,
-    /// Certificates in PEM that are trusted at OpenSearch beside the public ones. The process reads the same argument.
-    #[arg(long, env)]
-    pub oidc_ca_bundle: Option<String>,
+    #[command(flatten)]
+    pub trust: TrustArgs,
 }
 
 /// The search engine of the cell.

@@ -55,9 +55,10 @@ impl Service for SearchService {
     type Settings = Settings;
 
     async fn build(settings: Settings, scope: &Scope) -> anyhow::Result<Surface> {
-        let Settings { kafka, index_folder, index_limit_bytes, opensearch, oidc_ca_bundle } = settings;
+        let Settings { kafka, index_folder, index_limit_bytes, opensearch, trust } = settings;
         let analyzer = Arc::new(Analyzer::default());
-        let generations: Arc<dyn Generations> = match (opensearch.server(oidc_ca_bundle), &index_folder) {
+        let generations: Arc<dyn Generations> = match (opensearch.server(trust.oidc_ca_bundle), &index_folder)
+        {
             (Some(server), _) => Arc::new(
                 OpenSearchGenerations::new(&server, analyzer.clone())
                     .context("failed to prepare OpenSearch")?,

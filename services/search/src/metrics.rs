@@ -2,7 +2,7 @@
 
 use std::fmt::{self, Write as _};
 
-use kit::error::ServiceError as _;
+use kit::{error::ServiceError as _, traces::TracedHistogram};
 use prometheus_client::{
     encoding::{EncodeLabelSet, EncodeLabelValue, LabelValueEncoder},
     metrics::{counter::Counter, family::Family, gauge::Gauge, histogram::Histogram},
@@ -32,7 +32,7 @@ pub struct Metrics {
     pub(crate) names: Family<Outcome, Counter>,
     pub(crate) lag: Histogram,
     pub(crate) searches: Family<Outcome, Counter>,
-    pub(crate) search: Histogram,
+    pub(crate) search: TracedHistogram,
 }
 
 /// What became of a search.
@@ -86,7 +86,7 @@ impl Default for Metrics {
             names: Family::default(),
             lag: Histogram::new(LAG_SECONDS),
             searches: Family::default(),
-            search: Histogram::new(SEARCH_SECONDS),
+            search: TracedHistogram::new(SEARCH_SECONDS),
         }
     }
 }

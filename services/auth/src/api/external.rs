@@ -30,6 +30,7 @@ use crate::{
     error::Error,
     external::{External, callback as callback_url},
     guard::Guard,
+    metrics::{Metrics, Way},
     store::StoreError,
 };
 
@@ -187,6 +188,7 @@ pub(super) async fn finish(
     State(external): State<External>,
     State(accounts): State<Guard>,
     State(users): State<UserServiceClient<InternalChannel>>,
+    State(metrics): State<Metrics>,
     ClientAddress(address): ClientAddress,
     headers: HeaderMap,
     Json(request): Json<LoginCodeRequest>,
@@ -194,12 +196,16 @@ pub(super) async fn finish(
     let invalid = || InvalidField { field: "code", problem: "is no code of a sign-in".to_owned() };
     let code = external::login_code(&request.code).ok_or_else(invalid).map_err(Error::from)?;
     let begun = external.begun(cookies(&headers))?;
-    let Some(code) = external.realm_code(&begun, code) else {
-        accounts.count_code(address)?;
-        return Err(Error::from(StoreError::InvalidCode).into());
+    let sign_in = async {
+        let Some(code) = external.realm_code(&begun, code) else {
+            accounts.count_code(address)?;
+            return Err(Error::from(StoreError::InvalidCode));
+        };
+        let grant = accounts.redeem(address, &code, &begun.verifier, &callback_url(&begun)).await?;
+        welcome(users, &grant).await?;
+        Ok(grant)
     };
-    let grant = accounts.redeem(address, &code, &begun.verifier, &callback_url(&begun)).await?;
-    welcome(users, &grant).await?;
+    let grant = metrics.sign_in(Way::Provider, sign_in).await?;
     Ok((AppendHeaders([(header::SET_COOKIE, External::ended(&begun))]), Json(Tokens::from(grant))))
 }
 

@@ -18,6 +18,7 @@ use crate::{
     domain::{self, Credentials, Grant, Session},
     error::Error,
     guard::Guard,
+    metrics::{Metrics, Way},
     store::StoreError,
 };
 
@@ -45,11 +46,13 @@ pub(super) const MAX_LISTED: usize = 200;
 )]
 pub(super) async fn sign_in(
     State(accounts): State<Guard>,
+    State(metrics): State<Metrics>,
     ClientAddress(address): ClientAddress,
     Json(request): Json<SignInRequest>,
 ) -> Result<Json<Tokens>, ApiError> {
     let credentials = Credentials::parse(request).map_err(Error::from)?;
-    Ok(Json(accounts.sign_in(address, &credentials).await?.into()))
+    let grant = metrics.sign_in(Way::Password, accounts.sign_in(address, &credentials)).await?;
+    Ok(Json(grant.into()))
 }
 
 /// Exchanges a refresh token for new tokens of the same session.
@@ -73,9 +76,11 @@ pub(super) async fn sign_in(
 pub(super) async fn refresh(
     State(accounts): State<Guard>,
     State(deletions): State<Deletions>,
+    State(metrics): State<Metrics>,
     Json(request): Json<RefreshRequest>,
 ) -> Result<Json<Tokens>, ApiError> {
-    let refreshed = accounts.refresh(&refresh_token(request)?).await;
+    let token = refresh_token(request)?;
+    let refreshed = metrics.sign_in(Way::Refresh, accounts.refresh(&token)).await;
     if let Some(user_id) = refreshed.as_ref().err().and_then(Error::user_of_ended_session) {
         deletions.look_after(user_id).await?;
     }

@@ -3,7 +3,10 @@
 use std::time::{Duration, Instant};
 
 use contracts::{SessionId, UserId};
-use kit::text::Password;
+use kit::{
+    text::Password,
+    traces::{Server, sent},
+};
 use reqwest::{
     RequestBuilder, Response, StatusCode,
     header::{AUTHORIZATION, LOCATION},
@@ -130,7 +133,7 @@ impl Keycloak {
             .connect_timeout(CONNECT_TIMEOUT)
             .timeout(CALL_TIMEOUT)
             .redirect(reqwest::redirect::Policy::none());
-        let http = kit::identity::trusting(http, args.oidc_ca_bundle.as_deref())?.build()?;
+        let http = kit::tls::trusting(http, args.trust.oidc_ca_bundle.as_deref())?.build()?;
         let base = args.keycloak_url.as_str().trim_end_matches('/');
         let (realm, openid) = (&args.realm, format!("{base}/realms/{}/protocol/openid-connect", args.realm));
         Ok(Self {
@@ -157,7 +160,7 @@ impl Keycloak {
             .post(url)
             .basic_auth(&self.client_id, Some(self.client_secret.expose_secret()))
             .form(form);
-        request.send().await.map_err(|source| unreachable(step, source))
+        sent(Server::Keycloak, step, request.send()).await.map_err(|source| unreachable(step, source))
     }
 
     /// Returns a token of the service account, and a fresh one on request.
@@ -188,7 +191,7 @@ impl Keycloak {
         let send = async |token: SecretString| {
             let request =
                 request(&self.http).header(AUTHORIZATION, format!("Bearer {}", token.expose_secret()));
-            request.send().await.map_err(|source| unreachable(step, source))
+            sent(Server::Keycloak, step, request.send()).await.map_err(|source| unreachable(step, source))
         };
         let response = send(self.service_token(false).await?).await?;
         if response.status() != StatusCode::UNAUTHORIZED {
@@ -219,24 +222,17 @@ impl Keycloak {
     async fn put_email(&self, user_id: UserId, email: &str, is_confirmed: bool) -> Result<(), StoreError> {
         let step = "set the e-mail address of an account";
         let url = self.user_url(user_id);
-        let response = self.administer(step, |http| http.get(&url)).await?;
-        match response.status() {
-            status if status.is_success() => {}
-            // The account was deleted at this moment.
-            StatusCode::NOT_FOUND => return Err(StoreError::Rejected),
-            status => return Err(fault(step, status, &refusal(response).await)),
-        }
         // What a user has and the request has not, Keycloak takes away.
-        let mut user: serde_json::Value = read(step, response).await?;
+        let user: Option<serde_json::Value> = self.get(step, &url).await?;
+        // The account was deleted at this moment.
+        let mut user = user.ok_or(StoreError::Rejected)?;
         user["email"] = email.into();
         user["emailVerified"] = is_confirmed.into();
         let response = self.administer(step, |http| http.put(&url).json(&user)).await?;
         match response.status() {
-            status if status.is_success() => Ok(()),
             StatusCode::CONFLICT => Err(StoreError::EmailTaken),
-            StatusCode::NOT_FOUND => Err(StoreError::Rejected),
             StatusCode::BAD_REQUEST => Err(StoreError::Refused(words(&refusal(response).await))),
-            status => Err(fault(step, status, &refusal(response).await)),
+            _ => found(step, response).await?.map(drop).ok_or(StoreError::Rejected),
         }
     }
 
@@ -450,11 +446,9 @@ impl AccountStore for Keycloak {
         let credential = json!({"type": "password", "value": password.expose(), "temporary": false});
         let response = self.administer(step, |http| http.put(&url).json(&credential)).await?;
         match response.status() {
-            status if status.is_success() => Ok(()),
             StatusCode::BAD_REQUEST => Err(StoreError::Refused(words(&refusal(response).await))),
-            // The account was deleted at this moment.
-            StatusCode::NOT_FOUND => Err(StoreError::Rejected),
-            status => Err(fault(step, status, &refusal(response).await)),
+            // Without it the account was deleted at this moment.
+            _ => found(step, response).await?.map(drop).ok_or(StoreError::Rejected),
         }
     }
 

@@ -10,6 +10,7 @@ use auth::{
     events::SessionEvents,
     external::External,
     guard::{Guard, Refreshes},
+    metrics::Metrics,
     recovery::Recovery,
     store::{AccountStore, Keycloak, Tickets},
 };
@@ -76,6 +77,7 @@ impl App {
             accounts,
             deletions: deletions.clone(),
             external: External::none(),
+            metrics: Metrics::default(),
             recovery,
             registration,
             users,
@@ -366,7 +368,7 @@ async fn a_realm_that_is_down_is_a_problem_without_details() {
         realm: "acme".to_owned(),
         oidc_client_id: "messenger-auth".to_owned(),
         oidc_client_secret: "hunter2".into(),
-        oidc_ca_bundle: None,
+        trust: kit::config::TrustArgs::default(),
     };
     let realm = Keycloak::new(&args).expect("a client");
     let app = App::new(realm, Registration::Open, Peers::default().start().await);
@@ -392,7 +394,8 @@ async fn the_description_names_every_endpoint_and_its_problems() {
     let deletions = Deletions::new(accounts.clone(), users.clone());
     let recovery = Recovery::new(accounts.clone(), None, Tickets::in_process(), TaskTracker::new());
     let registration = Registration::Open;
-    let state = AppState { accounts, deletions, external: External::none(), recovery, registration, users };
+    let (external, metrics) = (External::none(), Metrics::default());
+    let state = AppState { accounts, deletions, external, metrics, recovery, registration, users };
     let description = serde_json::to_value(auth::api::router(state).get_openapi()).expect("json");
     let statuses = |what: &str| {
         let operation = &description["paths"][format!("/api/auth/{what}")]["post"];

@@ -13,7 +13,7 @@ use contracts::{
 };
 use kit::{
     catalog::Topic,
-    config::KafkaArgs,
+    config::{KafkaArgs, TrustArgs},
     health::Health,
     log::{Event, Follower, Log, Start},
 };
@@ -207,6 +207,7 @@ async fn a_sign_out_while_the_log_is_down_is_repeated_by_the_client_or_by_the_se
     let log = Log::kafka(KafkaArgs {
         kafka_bootstrap_servers: cluster.bootstrap_servers(),
         kafka_security_protocol: "plaintext".to_owned(),
+        trust: TrustArgs::default(),
         kafka_username: "u".to_owned(),
         kafka_password: "p".into(),
         schema_ids: Vec::new(),

@@ -17,7 +17,11 @@ mod store;
 use std::sync::Arc;
 
 use auth::store::MemoryStore;
-use kit::{catalog, config::OidcArgs, signing::Issuer};
+use kit::{
+    catalog,
+    config::{OidcArgs, TrustArgs},
+    signing::Issuer,
+};
 
 /// Returns a realm in memory.
 fn memory_realm() -> MemoryStore {
@@ -35,7 +39,7 @@ fn issuer() -> Arc<Issuer> {
     Arc::new(Issuer::new(OidcArgs {
         oidc_issuer: "http://realm.test/realms/acme".to_owned(),
         oidc_keys_url: None,
-        oidc_ca_bundle: None,
+        trust: TrustArgs::default(),
         oidc_audience: catalog::TOKEN_AUDIENCE.to_owned(),
         oidc_clients: catalog::TOKEN_CLIENTS.map(str::to_owned).into(),
     }))

@@ -1,7 +1,11 @@
 //! A realm of its own for one test, on the real Keycloak.
 
 use auth::config::RealmArgs;
-use kit::{catalog, config::OidcArgs, testing::stack};
+use kit::{
+    catalog,
+    config::{OidcArgs, TrustArgs},
+    testing::stack,
+};
 use reqwest::{Client, Method};
 use secrecy::{ExposeSecret as _, SecretString};
 use serde_json::{Value, json};
@@ -281,7 +285,7 @@ impl Realm {
             realm: self.name.clone(),
             oidc_client_id: CLIENT_ID.to_owned(),
             oidc_client_secret: self.secret.expose_secret().into(),
-            oidc_ca_bundle: None,
+            trust: TrustArgs::default(),
         }
     }
 
@@ -290,7 +294,7 @@ impl Realm {
         OidcArgs {
             oidc_issuer: format!("{}/realms/{}", stack("KEYCLOAK_URL"), self.name),
             oidc_keys_url: None,
-            oidc_ca_bundle: None,
+            trust: TrustArgs::default(),
             oidc_audience: catalog::TOKEN_AUDIENCE.to_owned(),
             oidc_clients: catalog::TOKEN_CLIENTS.map(str::to_owned).into(),
         }

@@ -19,7 +19,7 @@ use auth::{
 use contracts::UserId;
 use kit::{
     catalog::REFRESH_RETRIES,
-    config::RedisArgs,
+    config::{RedisArgs, Tls, TrustArgs},
     log::Log,
     testing::{TestCache, wait_for},
     text::Password,
@@ -91,6 +91,8 @@ impl Tenant {
 fn no_redis() -> RedisArgs {
     RedisArgs {
         redis_addr: "127.0.0.1:9".to_owned(),
+        redis_tls: Tls::Disabled,
+        trust: TrustArgs::default(),
         redis_username: "u".to_owned(),
         redis_password: "p".into(),
     }

@@ -170,6 +170,7 @@ fn nowhere() -> kit::config::KafkaArgs {
     kit::config::KafkaArgs {
         kafka_bootstrap_servers: "127.0.0.1:9".to_owned(),
         kafka_security_protocol: "plaintext".to_owned(),
+        trust: kit::config::TrustArgs::default(),
         kafka_username: "u".to_owned(),
         kafka_password: "p".into(),
         schema_ids: Vec::new(),

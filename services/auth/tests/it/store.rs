@@ -18,7 +18,7 @@ use axum::{
     Json, Router,
     http::{HeaderMap, StatusCode},
     response::IntoResponse as _,
-    routing::post,
+    routing::{get, post},
 };
 use contracts::{
     ErrorCode, UserId,
@@ -27,6 +27,7 @@ use contracts::{
 use kit::{
     auth::TokenVerifier,
     catalog::REFRESH_RETRIES,
+    config::TrustArgs,
     error::{ServiceError as _, chain},
     testing::TlsFront,
     text::Password,
@@ -445,7 +446,7 @@ fn args(url: &str) -> RealmArgs {
         realm: "acme".to_owned(),
         oidc_client_id: "messenger-auth".to_owned(),
         oidc_client_secret: "secret".into(),
-        oidc_ca_bundle: None,
+        trust: TrustArgs::default(),
     }
 }
 
@@ -479,11 +480,12 @@ async fn a_forgotten_service_token_is_renewed_once() {
     assert_eq!(script.tokens.load(SeqCst), 3, "asked once more, and not forever");
 }
 
-/// Returns a realm where everything but a token is missing, in these words.
+/// Returns a realm where everything but a token is missing, in these words; a search finds nobody.
 async fn missing(words: &'static str) -> Keycloak {
     let token = || async { Json(json!({"access_token": "service", "expires_in": 60})) };
     let router = Router::new()
         .route("/realms/acme/protocol/openid-connect/token", post(token))
+        .route("/admin/realms/acme/users", get(|| async { Json(json!([])) }))
         .fallback(move || async move { (StatusCode::NOT_FOUND, words) });
     served(router).await
 }
@@ -493,6 +495,8 @@ async fn missing(words: &'static str) -> Keycloak {
 async fn nobody_but_the_realm_says_that_it_does_not_have_a_user() {
     let user_id = UserId::generate();
     let session = Session { user_id, id: "a-session".parse().expect("an id") };
+    let password = Password::parse("password", PASSWORD).expect("a password");
+    let email = Email::parse("email", "ann@corp.test").expect("an address");
     for (words, code) in [
         ("404 page not found", ErrorCode::Unavailable),
         ("", ErrorCode::Unavailable),
@@ -511,6 +515,8 @@ async fn nobody_but_the_realm_says_that_it_does_not_have_a_user() {
             store.is_closed(user_id).await.err(),
             store.set_closed(user_id, true).await.err(),
             store.revoke_tokens(user_id).await.err(),
+            store.set_password(user_id, &password).await.err(),
+            store.set_email(user_id, &email).await.err(),
         ];
         for error in errors {
             assert_eq!(Error::from(error.expect("it is no answer")).code(), code, "{words}");
@@ -522,6 +528,9 @@ async fn nobody_but_the_realm_says_that_it_does_not_have_a_user() {
     assert_eq!(store.sessions(user_id).await.expect("a list"), []);
     assert!(!store.exists(user_id).await.expect("an answer"));
     store.delete(user_id).await.expect("it is deleted already");
+    for refused in [store.set_password(user_id, &password).await, store.set_email(user_id, &email).await] {
+        assert!(matches!(refused, Err(StoreError::Rejected)), "{refused:?}");
+    }
     missing(r#"{"error":"Session not found"}"#).await.end(&session).await.expect("it has ended already");
 }
 
@@ -555,8 +564,8 @@ async fn a_realm_behind_a_certificate_of_an_own_authority_is_administered_with_i
     let front = TlsFront::start(&server).await;
     let over_tls = |oidc_ca_bundle: Option<&str>| {
         let keycloak_url = front.url.parse().expect("a URL");
-        let oidc_ca_bundle = oidc_ca_bundle.map(str::to_owned);
-        RealmArgs { keycloak_url, oidc_ca_bundle, ..realm.args() }
+        let trust = TrustArgs { oidc_ca_bundle: oidc_ca_bundle.map(str::to_owned) };
+        RealmArgs { keycloak_url, trust, ..realm.args() }
     };
     let store = Keycloak::new(&over_tls(Some(&front.ca_bundle))).expect("a client");
     let name = username();

@@ -19,7 +19,7 @@ use contracts::{
 };
 use kit::{
     catalog::Topic,
-    config::KafkaArgs,
+    config::{KafkaArgs, TrustArgs},
     log::Log,
     metrics::Metrics,
     testing::{TestDatabase, stack},
@@ -43,6 +43,7 @@ fn kafka_args() -> KafkaArgs {
     KafkaArgs {
         kafka_bootstrap_servers: stack("KAFKA_BOOTSTRAP"),
         kafka_security_protocol: "sasl_plaintext".to_owned(),
+        trust: TrustArgs::default(),
         kafka_username: stack("KAFKA_ADMIN_USERNAME"),
         kafka_password: stack("KAFKA_ADMIN_PASSWORD").into(),
         schema_ids: Vec::new(),

@@ -3,7 +3,11 @@
 use std::{collections::BTreeMap, fs, path::PathBuf};
 
 use auth::config::Registration;
-use kit::{Hosted, Program, catalog::Service, program::Verb};
+use kit::{
+    Hosted, Program,
+    catalog::{EXTRA_VARIABLES, Secret, Service},
+    program::Verb,
+};
 
 const SECRET: &str = "hunter2";
 
@@ -23,7 +27,8 @@ fn rendered(example: &PathBuf, service: Service) -> BTreeMap<String, String> {
     let (arguments, secrets) = operator::rendered_args(example, service.as_str());
     let (command, flags) = arguments.split_first().expect("a command");
     assert_eq!(command, "run");
-    let flags = flags.chunks(2).map(|pair| (pair[0].clone(), pair[1].clone()));
+    let flags = flags.iter().map(|argument| argument.split_once('=').expect("a flag and its value"));
+    let flags = flags.map(|(flag, value)| (flag.to_owned(), value.to_owned()));
     // A pod gets secrets by the environment; the flag of the same name keeps a test to itself.
     let secrets = secrets
         .into_iter()
@@ -33,7 +38,7 @@ fn rendered(example: &PathBuf, service: Service) -> BTreeMap<String, String> {
 
 /// Returns a command line: the binary's name, what stands before the flags, the flags, and what stands behind them.
 fn line(before: &[&str], flags: &BTreeMap<String, String>, behind: &[&str]) -> Vec<String> {
-    let flags = flags.iter().flat_map(|(flag, value)| [flag.clone(), value.clone()]);
+    let flags = flags.iter().map(|(flag, value)| format!("{flag}={value}"));
     let words = |words: &[&str]| words.iter().map(|word| (*word).to_owned()).collect::<Vec<_>>();
     [words(&["binary"]), words(before), flags.collect(), words(behind)].concat()
 }
@@ -175,6 +180,19 @@ fn only_the_services_of_a_process_want_their_settings() {
     let refused = missing(&[Service::Message], "--chat-grpc").expect("a refusal");
     assert!(refused.contains("--chat-grpc"), "{refused}");
     assert_eq!(missing(&[Service::Message, Service::Chat], "--chat-grpc"), None);
+}
+
+#[test]
+fn no_setting_is_read_from_a_variable_that_a_tenant_may_add() {
+    let help = compact::program().read(["compact", "--help"]).expect_err("the help").to_string();
+    let variable = |text: &str| text.split(['=', ']']).next().map(str::to_owned);
+    let shown: Vec<_> = help.split("[env: ").skip(1).filter_map(variable).collect();
+    assert!(shown.iter().any(|name| name == "TENANT"), "{help}");
+    // The help shows no setting that is secret.
+    let secret = Secret::ALL.iter().flat_map(|secret| secret.keys).map(|key| key.variable.to_owned());
+    for name in shown.into_iter().chain(secret) {
+        assert!(!EXTRA_VARIABLES.iter().any(|start| name.starts_with(start)), "{name}");
+    }
 }
 
 #[test]

@@ -18,6 +18,8 @@ use url::Url;
 pub(super) struct Dev {
     pub(super) messenger: Messenger,
     pub(super) url: Url,
+    /// Where its metrics are.
+    pub(super) management: Url,
     shutdown: CancellationToken,
     serving: JoinHandle<anyhow::Result<()>>,
 }
@@ -27,9 +29,10 @@ impl Dev {
         let settings = dev::Settings { http_addr: SocketAddr::from(([127, 0, 0, 1], 0)) };
         let started = dev::Messenger::start(&settings).await?;
         let url: Url = format!("http://{}", started.address()?).parse()?;
+        let management = format!("http://{}", started.management_address()?).parse()?;
         let shutdown = started.shutdown();
         let serving = tokio::spawn(started.serve());
-        Ok(Self { messenger: Messenger::new(&url)?, url, shutdown, serving })
+        Ok(Self { messenger: Messenger::new(&url)?, url, management, shutdown, serving })
     }
 
     pub(super) async fn end(self) -> anyhow::Result<()> {

@@ -5,5 +5,6 @@
 mod arguments;
 mod dev;
 mod process;
+mod stomp;
 mod tenant;
 mod traces;

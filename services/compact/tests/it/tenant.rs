@@ -14,7 +14,7 @@ use catalog::{Retention, Service, Topic};
 use contracts::{ChatId, DeviceId, Encoding, MessageKey};
 use futures_util::{SinkExt as _, StreamExt as _};
 use kit::{
-    config::KafkaArgs,
+    config::{KafkaArgs, TrustArgs},
     testing::{TestDatabase, TestRealm, TestUser, stack, wait_for},
 };
 use rdkafka::{
@@ -57,6 +57,7 @@ impl Tenant {
         let kafka = KafkaArgs {
             kafka_bootstrap_servers: stack("KAFKA_BOOTSTRAP"),
             kafka_security_protocol: "sasl_plaintext".to_owned(),
+            trust: TrustArgs::default(),
             kafka_username: stack("KAFKA_ADMIN_USERNAME"),
             kafka_password: stack("KAFKA_ADMIN_PASSWORD").into(),
             schema_ids: Vec::new(),

@@ -1,4 +1,4 @@
-//! What is recorded of a message on its way through all services, and what is not.
+//! What is recorded of a message on its way through all services, in traces and in metrics, and what is not.
 
 use std::time::Duration;
 
@@ -55,6 +55,7 @@ async fn a_message_is_one_trace_from_its_frame_to_the_sockets_and_tells_of_nobod
             signature,
         ]);
     }
+    let metrics = reqwest::get(dev.management.join("/metrics")?).await?.error_for_status()?.text().await?;
     dev.end().await?;
     let spans = kept.end(tracing).await;
 
@@ -90,9 +91,21 @@ async fn a_message_is_one_trace_from_its_frame_to_the_sockets_and_tells_of_nobod
     let linked: Vec<_> = docs.links.iter().map(|link| link.span_context.trace_id().to_string()).collect();
     assert_eq!(linked, [STRANGE_TRACE]);
 
-    let recorded = format!("{spans:?}");
+    // The latencies of the message lead to its trace.
+    let exemplar = format!("# {{trace_id=\"{}\"}}", frame.span_context.trace_id());
+    for latency in ["posthouse_gateway_produce_seconds", "posthouse_message_log_to_announced_seconds"] {
+        let leads = |line: &str| line.starts_with(&format!("{latency}_bucket")) && line.contains(&exemplar);
+        assert!(metrics.lines().any(leads), "{latency}: {metrics}");
+    }
+    let is_sign_in = |line: &str| {
+        line.starts_with("posthouse_auth_sign_in_seconds_count")
+            && line.contains(r#"way="password",outcome="answered""#)
+    };
+    assert!(metrics.lines().any(is_sign_in), "{metrics}");
+
+    let recorded = format!("{spans:?}{metrics}");
     for secret in secrets {
-        assert!(!recorded.contains(&secret), "{secret} is in a span");
+        assert!(!recorded.contains(&secret), "{secret} is in a span or a metric");
     }
     Ok(())
 }

@@ -5,7 +5,11 @@ use std::time::Duration;
 use anyhow::Context as _;
 use bytes::Bytes;
 use futures_util::{StreamExt as _, stream};
-use kit::config::S3Args;
+use kit::{
+    config::S3Args,
+    tls::{Untrusted, trusting},
+    traces::{Server, sent},
+};
 use reqwest::{Client, Method, Response, StatusCode, header};
 use rusty_s3::{
     Bucket, Credentials, S3Action, UrlStyle,
@@ -44,8 +48,8 @@ pub struct S3Objects {
 }
 
 impl S3Objects {
-    /// Returns the objects of a bucket. Nothing is connected before it is used.
-    pub fn new(args: &S3Args) -> anyhow::Result<Self> {
+    /// Returns the objects of a bucket, at a store whose certificate may be of an authority in `ca_bundle`. Nothing is connected before it is used.
+    pub fn new(args: &S3Args, ca_bundle: Option<&str>) -> anyhow::Result<Self> {
         let bucket = |endpoint: &str| {
             let url: Url = endpoint.parse().with_context(|| format!("{endpoint} is not a URL"))?;
             Bucket::new(url, UrlStyle::Path, args.s3_bucket.clone(), args.s3_region.clone())
@@ -56,8 +60,9 @@ impl S3Objects {
             .redirect(reqwest::redirect::Policy::none())
             // An address that was signed for one host is good for no proxy.
             .no_proxy();
+        let client = trusting(client, ca_bundle).and_then(reqwest::ClientBuilder::build);
         Ok(Self {
-            client: client.build().context("failed to prepare the client of the object store")?,
+            client: client.context("failed to prepare the client of the object store")?,
             credentials: Credentials::new(&args.s3_access_key, args.s3_secret_key.expose_secret()),
             own: bucket(&args.s3_endpoint)?,
             public: bucket(args.s3_public_endpoint.as_deref().unwrap_or(&args.s3_endpoint))?,
@@ -75,13 +80,17 @@ impl S3Objects {
             request = request.body(body);
         }
         // The address has the signature: it is left out of what is logged.
-        let reach = |source: reqwest::Error| ObjectError::Reach {
-            action,
-            key: key.to_owned(),
-            source: source.without_url(),
+        let reach = |source: reqwest::Error| {
+            let (key, why) = (key.to_owned(), Untrusted::of(&source));
+            let source = source.without_url();
+            match why {
+                Some(why) => ObjectError::Untrusted { action, key, why, source },
+                None => ObjectError::Reach { action, key, source },
+            }
         };
         let late = |_| ObjectError::Late { action, key: key.to_owned(), limit };
-        tokio::time::timeout(limit, request.send()).await.map_err(late)?.map_err(reach)
+        let sent = sent(Server::S3, action, request.send());
+        tokio::time::timeout(limit, sent).await.map_err(late)?.map_err(reach)
     }
 
     /// Sends a request like [`Self::send`], and returns the body of its success; `None` for an object or upload that is not there.
@@ -340,15 +349,15 @@ mod tests {
     use super::*;
 
     fn objects() -> S3Objects {
-        S3Objects::new(&S3Args {
+        let args = S3Args {
             s3_endpoint: "http://10.0.0.1:7070".to_owned(),
             s3_public_endpoint: Some("https://files.example.com".to_owned()),
             s3_region: "us-east-1".to_owned(),
             s3_bucket: "mt-acme".to_owned(),
             s3_access_key: "mt-acme".to_owned(),
             s3_secret_key: "secret".to_owned().into(),
-        })
-        .expect("objects")
+        };
+        S3Objects::new(&args, None).expect("objects")
     }
 
     #[test]

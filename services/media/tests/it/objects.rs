@@ -4,7 +4,11 @@ use std::{sync::Arc, time::Duration};
 
 use bytes::Bytes;
 use futures_util::TryStreamExt as _;
-use kit::{config::S3Args, testing::stack};
+use kit::{
+    config::S3Args,
+    testing::{TlsFront, stack},
+    tls::Untrusted,
+};
 use media::{
     domain::{ByteRange, MediaType},
     objects::{MemoryObjects, ObjectError, Objects, S3Objects, read_whole},
@@ -87,7 +91,7 @@ impl TestBucket {
     }
 
     fn objects(&self) -> Store {
-        Arc::new(S3Objects::new(&self.args).expect("objects"))
+        Arc::new(S3Objects::new(&self.args, None).expect("objects"))
     }
 
     /// The stories leave nothing in it.
@@ -196,4 +200,21 @@ async fn a_copy_is_an_object_of_its_own(store: Store) {
         store.remove(key).await.expect("it is removed");
     }
     assert!(!store.copy("uploads/1", "files/1").await.expect("an answer"));
+}
+
+#[tokio::test]
+async fn a_store_behind_a_certificate_of_an_own_authority_is_reached_with_its_bundle() {
+    let bucket = TestBucket::create().await;
+    let front = TlsFront::start(&stack("S3_ADDRESS")).await;
+    let args = S3Args { s3_endpoint: front.url, ..bucket.args.clone() };
+    let store: Store = Arc::new(S3Objects::new(&args, Some(&front.ca_bundle)).expect("objects"));
+    store.write("files/1", &text(), Bytes::from_static(b"cats")).await.expect("it is written");
+    assert_eq!(whole(&store, "files/1").await.as_deref(), Some(&b"cats"[..]));
+    store.remove("files/1").await.expect("it is removed");
+
+    let stranger = S3Objects::new(&args, None).expect("objects");
+    let refused = stranger.check().await;
+    let is_named = matches!(&refused, Err(ObjectError::Untrusted { why: Untrusted::UnknownAuthority, .. }));
+    assert!(is_named, "{refused:?}");
+    bucket.remove().await;
 }

@@ -195,12 +195,12 @@ impl<S: Store> OwnerParts<S> {
         traced.step("write");
         let started = Instant::now();
         let announcements = self.pipeline.announcements(records, decided, &times);
-        for record in &announcements {
+        let traces = traced.of_announcements(records);
+        for (at, record) in announcements.iter().enumerate() {
             if let DeliveryOutcome::Stored { sent_at_ms, .. } = record.outcome {
-                self.metrics.announced(since(sent_at_ms));
+                self.metrics.announced(since(sent_at_ms), traces.get(at).copied().flatten());
             }
         }
-        let traces = traced.of_announcements(records);
         let arrived = self.announcer.announce(self.partition, announcements, traces).await.boxed();
         self.metrics.step(Step::Announce, started.elapsed());
         traced.step("announce");

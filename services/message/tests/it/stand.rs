@@ -23,7 +23,7 @@ use contracts::{
 };
 use kit::{
     catalog::Topic,
-    config::{CqlArgs, CqlFlavor, KafkaArgs},
+    config::{CqlArgs, CqlFlavor, KafkaArgs, Tls, TrustArgs},
     testing::{TestRealm, TestUsers, stack, wait_for},
 };
 use rdkafka::{
@@ -96,12 +96,15 @@ impl Stand {
         let kafka = KafkaArgs {
             kafka_bootstrap_servers: stack("KAFKA_BOOTSTRAP"),
             kafka_security_protocol: "sasl_plaintext".to_owned(),
+            trust: TrustArgs::default(),
             kafka_username: stack("KAFKA_ADMIN_USERNAME"),
             kafka_password: stack("KAFKA_ADMIN_PASSWORD").into(),
             schema_ids: Vec::new(),
         };
         let cql = CqlArgs {
             cql_contact_points: stack("CQL_CONTACT_POINTS").split(',').map(str::to_owned).collect(),
+            cql_tls: Tls::Disabled,
+            trust: TrustArgs::default(),
             cql_keyspace: format!("mt_{tenant}"),
             cql_flavor: CqlFlavor::Cassandra,
             cql_username: stack("CQL_ADMIN_USERNAME"),

@@ -8,6 +8,7 @@ use futures_util::StreamExt as _;
 use kit::{
     catalog::{JOB_EXCHANGE, job_queue},
     config::RabbitMqArgs,
+    tls::Untrusted,
 };
 use lapin::{
     Acker, BasicProperties, Channel, Confirmation, Connection, ConnectionProperties, Consumer,
@@ -42,7 +43,8 @@ const CHECK: &str = "check";
 /// Where the broker notes that a message was a dead letter.
 const DEATHS: &str = "x-death";
 
-/// The tenant's virtual host. Two connections carry all channels of a process; they are made when they are needed. While the broker has an alarm for memory
+/// The tenant's virtual host. Two connections carry all channels of a process; they are made when they are needed. With `amqps` they have TLS or are not
+/// made: certificate and host are verified before the account is presented, and nothing is tried without TLS. While the broker has an alarm for memory
 /// or disk it reads nothing from a connection that publishes: what is consumed has another one, and is acknowledged all the same.
 pub struct Amqp {
     /// Without the password: the library shows it in its log.
@@ -99,7 +101,10 @@ impl Amqp {
             return Ok(open.clone());
         }
         *connection = None;
-        let failed = |error: lapin::Error| BrokerError::Connect(Box::new(error));
+        let failed = |error: lapin::Error| match Untrusted::of(&error) {
+            Some(why) => BrokerError::Untrusted { why, source: Box::new(error) },
+            None => BrokerError::Connect(Box::new(error)),
+        };
         let username = self.uri.authority.userinfo.username.clone();
         let login = Login { username, password: self.password.clone() };
         let properties = ConnectionProperties::default()

@@ -20,7 +20,7 @@ use std::{
 
 use chrono::TimeDelta;
 use contracts::api::NotificationChannel;
-use kit::{backoff::Backoff, outage::Outage};
+use kit::{backoff::Backoff, outage::Outage, tls::Untrusted};
 use tokio::{
     sync::{Notify, mpsc, watch},
     time::{Instant, sleep, sleep_until},
@@ -91,6 +91,8 @@ pub struct Delivery {
 pub enum BrokerError {
     #[error("failed to connect")]
     Connect(#[source] Box<lapin::Error>),
+    #[error("failed to connect: {why}")]
+    Untrusted { why: Untrusted, source: Box<lapin::Error> },
     #[error("failed to use queue {queue}")]
     Use { queue: String, source: Box<lapin::Error> },
     #[error("a message for queue {queue} reaches no queue; the operator makes it again")]

@@ -3,7 +3,7 @@
 mod grant;
 
 use http::{HeaderMap, HeaderValue, StatusCode, header};
-use kit::clock::now_ms;
+use kit::{clock::now_ms, traces::Server};
 use serde::Deserialize;
 use serde_json::{Map, Value, json};
 use tonic::async_trait;
@@ -41,7 +41,7 @@ impl FcmChannel {
         let mut headers = HeaderMap::new();
         headers.insert(header::CONTENT_TYPE, HeaderValue::from_static("application/json"));
         headers.insert(header::AUTHORIZATION, bearer.clone());
-        let sent = self.outside.request(&self.url, headers, body.to_vec()).await;
+        let sent = self.outside.request(Server::Fcm, &self.url, headers, body.to_vec()).await;
         let response = sent.map_err(|unanswered| unanswered.of_tenant("Firebase Cloud Messaging"))?;
         let (status, outcome) = (response.status(), outcome(&response));
         let fault = if outcome.is_ok() { Fault::default() } else { Fault::read(&beginning(response).await) };

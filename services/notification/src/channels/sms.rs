@@ -2,6 +2,7 @@
 
 use chrono::TimeDelta;
 use http::StatusCode;
+use kit::traces::Server;
 use secrecy::SecretString;
 use serde_json::json;
 use tonic::async_trait;
@@ -32,7 +33,7 @@ impl SmsHook {
     pub async fn send(&self, id: &str, to: &PhoneNumber, text: &str) -> Result<(), SendError> {
         let body = json!({"id": id, "to": to.expose(), "text": text}).to_string().into_bytes();
         let headers = signed(&self.key, id, &body)?;
-        let sent = self.outside.request(&self.url, headers, body).await;
+        let sent = self.outside.request(Server::Sms, &self.url, headers, body).await;
         let response = sent.map_err(|unanswered| unanswered.of_tenant("spec.notifications.sms.url"))?;
         let status = response.status();
         match (status, outcome(&response)) {

@@ -12,7 +12,7 @@ use aws_lc_rs::{
 };
 use base64::{Engine as _, prelude::BASE64_URL_SAFE_NO_PAD};
 use http::{HeaderMap, HeaderName, HeaderValue, header};
-use kit::clock::now_ms;
+use kit::{clock::now_ms, traces::Server};
 use secrecy::{ExposeSecret as _, SecretString};
 use serde_json::json;
 use tonic::async_trait;
@@ -135,7 +135,7 @@ impl Channel for WebPushChannel {
         headers.insert(HeaderName::from_static("urgency"), HeaderValue::from_static(urgency));
         // Of what waits at the push service, the later one of a chat takes the place of the one before.
         headers.insert(HeaderName::from_static("topic"), text(&topic(to, notice))?);
-        self.outside.post(endpoint, headers, body).await
+        self.outside.post(Server::WebPush, endpoint, headers, body).await
     }
 }
 

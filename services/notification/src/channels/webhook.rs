@@ -2,6 +2,7 @@
 
 use http::HeaderMap;
 pub use kit::hook::SIGNATURE_HEADER;
+use kit::traces::Server;
 use secrecy::SecretString;
 use tonic::async_trait;
 
@@ -27,7 +28,7 @@ impl Channel for WebhookChannel {
         };
         let body = serde_json::to_vec(notice).map_err(|_| misplaced())?;
         let id = format!("{}.{}.{}", to.id, notice.chat, notice.seq);
-        self.outside.post(url, signed(secret, &id, &body)?, body).await
+        self.outside.post(Server::Webhook, url, signed(secret, &id, &body)?, body).await
     }
 }
 

@@ -38,6 +38,8 @@ const ALL_CHATS: Uuid = Uuid::nil();
 const ALL_SESSIONS: &str = "";
 /// Seats of one chat that one statement tells of news: those of all chats that it takes end within its time limit. The others follow.
 const SLICE: i64 = 200;
+/// Devices that one statement lets count as not seen: a tenant may have a hundred thousand.
+const DOUBTED_AT_ONCE: u64 = 5_000;
 /// Jobs that are looked at for those that have a place.
 const CANDIDATES: i64 = 256;
 /// Codes are noted and numbers confirmed one after the other, under this lock of the database, "codes" in ASCII: two codes of one number are counted
@@ -84,6 +86,30 @@ impl PostgresStore {
             self.forget(*user).await?;
         }
         Ok(())
+    }
+
+    /// Lets all devices count as not seen, some with each statement: none meets its time limit however many there are. Returns how many that were.
+    async fn doubt_sessions(&self) -> Result<u64, sqlx::Error> {
+        let mut doubtful = 0;
+        loop {
+            let done = sqlx::query(
+                "WITH doubted AS MATERIALIZED (
+                    SELECT subscription_id FROM subscriptions
+                    WHERE session IS NOT NULL AND session_seen_at > '-infinity'
+                    ORDER BY subscription_id LIMIT $1 FOR NO KEY UPDATE
+                 )
+                 UPDATE subscriptions SET session_seen_at = '-infinity' FROM doubted
+                 WHERE subscriptions.subscription_id = doubted.subscription_id",
+            )
+            .bind(DOUBTED_AT_ONCE.cast_signed())
+            .execute(&self.pool)
+            .await?;
+            doubtful += done.rows_affected();
+            // Those that were asked for meanwhile are not looked for again.
+            if done.rows_affected() < DOUBTED_AT_ONCE {
+                return Ok(doubtful);
+            }
+        }
     }
 
     /// Forgets a user. Returns whether anything was known.
@@ -573,24 +599,27 @@ impl NotificationStore for PostgresStore {
         at: DateTime<Utc>,
         since: DateTime<Utc>,
     ) -> Result<u64, StoreError> {
-        let done = sqlx::query(
-            // All of a statement sees what was before it.
-            "WITH before AS (
-                SELECT read_at FROM positions WHERE topic = $1 AND partition = $2
-             ), noted AS (
-                UPDATE positions SET read_at = $3 WHERE topic = $1 AND partition = $2
-             )
-             UPDATE subscriptions SET session_seen_at = '-infinity'
-             WHERE session IS NOT NULL AND EXISTS (SELECT FROM before WHERE read_at < $4)",
+        let (topic, failed) = (Topic::SessionEvents.as_str(), StoreError::Sessions);
+        let before: Option<FactRow> = sqlx::query_as(
+            "SELECT coalesce(read_at < $3, FALSE) AS is_so FROM positions WHERE topic = $1 AND partition = $2",
         )
-        .bind(Topic::SessionEvents.as_str())
+        .bind(topic)
         .bind(partition)
-        .bind(at)
         .bind(since)
-        .execute(&self.pool)
+        .fetch_optional(&self.pool)
         .await
-        .map_err(StoreError::Sessions)?;
-        Ok(done.rows_affected())
+        .map_err(failed)?;
+        let is_doubtful = before.is_some_and(|before| before.is_so);
+        let doubtful = if is_doubtful { self.doubt_sessions().await.map_err(failed)? } else { 0 };
+        // Behind the doubt: who is stopped in between begins it again.
+        sqlx::query("UPDATE positions SET read_at = $3 WHERE topic = $1 AND partition = $2")
+            .bind(topic)
+            .bind(partition)
+            .bind(at)
+            .execute(&self.pool)
+            .await
+            .map_err(failed)?;
+        Ok(doubtful)
     }
 
     async fn forget_ends(&self, before: DateTime<Utc>) -> Result<u64, StoreError> {

@@ -349,14 +349,15 @@ async fn send_all(process: &mut Process, store: &Store, sent: &Mutex<Vec<Subscri
     tokio::time::timeout(PATIENCE, taking).await.expect("all is sent in time");
 }
 
-/// RabbitMQ itself: `make up-backends WITH=rabbitmq` starts it.
+/// RabbitMQ itself, by TLS: `make up-backends WITH=rabbitmq` starts it.
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
 async fn jobs_go_through_rabbitmq_and_what_is_given_up_is_kept_there() {
     let (_database, pool) = database().await;
     let store: Store = Arc::new(PostgresStore::new(pool));
     let real = RealBroker::start().await;
     let body = async {
-        let broker = Amqp::new(real.settings(), None).expect("legal settings").expect("a broker");
+        let ca_bundle = RealBroker::ca_bundle();
+        let broker = Amqp::new(real.settings(), Some(&ca_bundle)).expect("legal settings").expect("a broker");
         let mut process = Process::start(&store, broker);
         // The first ones may come from the store, until the connection is there.
         let early = process.until("a consumer", async || real.consumers(CHANNEL).await == 1).await;

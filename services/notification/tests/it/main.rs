@@ -13,3 +13,4 @@ mod sending;
 mod sessions;
 mod stand;
 mod store;
+mod tls;

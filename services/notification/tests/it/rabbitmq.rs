@@ -5,6 +5,7 @@ use kit::{
     catalog::{DEAD_LETTERS, JOB_CHANNELS, JOB_EXCHANGE, job_queue},
     config::RabbitMqArgs,
     testing::wait_for,
+    tls::trusting,
 };
 use reqwest::Method;
 use serde_json::{Value, json};
@@ -63,7 +64,7 @@ impl RealBroker {
     }
 
     pub fn settings(&self) -> RabbitMqArgs {
-        let url = format!("amqp://{}", env("RABBITMQ_AMQP_ADDRESS"));
+        let url = format!("amqps://{}", env("RABBITMQ_AMQP_ADDRESS"));
         RabbitMqArgs {
             rabbitmq_url: Some(url.parse().expect("a URL")),
             rabbitmq_virtual_host: Some(self.name.clone()),
@@ -72,12 +73,18 @@ impl RealBroker {
         }
     }
 
+    /// Returns the authority of its certificate, in PEM.
+    pub fn ca_bundle() -> String {
+        std::fs::read_to_string(env("RABBITMQ_CA")).expect("the authority of RabbitMQ's certificate")
+    }
+
     /// Sends a request as an administrator.
     async fn call(&self, method: Method, path: &str, body: Value) -> Value {
-        let url = format!("http://{}/api/{path}", env("RABBITMQ_ADDRESS"));
+        let url = format!("https://{}/api/{path}", env("RABBITMQ_ADDRESS"));
         let (user, password) = (env("RABBITMQ_ADMIN_USERNAME"), env("RABBITMQ_ADMIN_PASSWORD"));
-        let mut request =
-            reqwest::Client::new().request(method.clone(), url).basic_auth(user, Some(password));
+        let http = trusting(reqwest::Client::builder(), Some(&Self::ca_bundle()));
+        let http = http.and_then(reqwest::ClientBuilder::build).expect("a client");
+        let mut request = http.request(method.clone(), url).basic_auth(user, Some(password));
         if method != Method::GET {
             request = request.json(&body);
         }

@@ -12,6 +12,7 @@ use contracts::{
 };
 use kit::{
     catalog::Topic,
+    postgres::Schema,
     testing::{TestDatabase, receivers::Browser, wait_for},
 };
 use notification::{
@@ -1075,6 +1076,67 @@ async fn no_device_comes_between_the_end_of_its_session_and_its_note() {
     subscribing.await.expect("no panic").expect("it was there first");
     ending.await.expect("it is noted");
     assert_eq!(endpoints(&store, ann).await, ["https://hooks.example/1"]);
+}
+
+/// A table of a tenant may have more rows than one statement of a request may take time for.
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn a_migration_has_the_time_that_a_table_takes() {
+    const NOTED: Schema = Schema {
+        name: "limits_service",
+        migrations: &[(
+            "0001_note_limits",
+            "CREATE TABLE limits AS SELECT current_setting('statement_timeout') AS of_statements, current_setting('lock_timeout') AS of_locks",
+        )],
+    };
+    let database = TestDatabase::create().await;
+    let args = database.args();
+    NOTED.migrate(&args).await.expect("the limits are noted");
+    let pool = NOTED.pool(&args);
+    let limits: (String, String) =
+        sqlx::query_as("SELECT of_statements, of_locks FROM limits").fetch_one(&pool).await.expect("limits");
+    assert_eq!(limits, ("10min".to_owned(), "5s".to_owned()));
+    let of_requests: String =
+        sqlx::query_scalar("SHOW statement_timeout").fetch_one(&pool).await.expect("a limit");
+    assert_eq!(of_requests, "5s");
+}
+
+/// A tenant may have more devices than one statement changes in its time.
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn many_devices_are_doubted_some_at_a_time_and_it_is_noted_behind_the_last() {
+    let (_database, pool) = database().await;
+    let store: Store = Arc::new(PostgresStore::new(pool.clone()));
+    let ann = UserId::generate();
+    store.set_preferences(ann, &Preferences::default()).await.expect("they are set");
+    sqlx::query(
+        "INSERT INTO subscriptions (subscription_id, user_id, channel, endpoint, is_confirmed, created_at, session, session_seen_at)
+         SELECT lpad(to_hex(n), 32, '0')::UUID, $1, 'web_push', n::TEXT, TRUE, now(), 'phone', now() - INTERVAL '1 hour'
+         FROM generate_series(1, 6000) AS n",
+    )
+    .bind(ann.0)
+    .execute(&pool)
+    .await
+    .expect("the devices");
+    store.positions(Topic::SessionEvents, &[0]).await.expect("positions");
+    let (at, kept) = (now(), TimeDelta::hours(1));
+    let read = async |store: &Store, at: DateTime<Utc>| store.ends_read(0, at, at - kept).await;
+    assert_eq!(read(&store, at - kept * 2).await.expect("it is noted"), 0, "nothing was read before");
+    let mut holding = pool.begin().await.expect("a transaction");
+    sqlx::query("SELECT FROM subscriptions WHERE endpoint = '6000' FOR UPDATE")
+        .execute(&mut *holding)
+        .await
+        .expect("the last device");
+    let doubting = {
+        let store = store.clone();
+        tokio::spawn(async move { store.ends_read(0, at, at - kept).await })
+    };
+    let waits = || async { (waiting(&pool).await == 1).then_some(()) };
+    wait_for("a session that waits for the last device", PATIENCE, waits).await;
+    let doubted = "SELECT count(*) FROM subscriptions WHERE session_seen_at = '-infinity'";
+    let doubted: i64 = sqlx::query_scalar(doubted).fetch_one(&pool).await.expect("a count");
+    assert!((1..6_000).contains(&doubted), "{doubted}");
+    holding.commit().await.expect("it ends");
+    assert_eq!(doubting.await.expect("no panic").expect("it is noted"), 6_000);
+    assert_eq!(read(&store, at).await.expect("it is noted"), 0, "once");
 }
 
 /// What a user had may be much, and something else may have it for a while.

@@ -12,7 +12,7 @@ use contracts::{
 };
 use kit::{
     catalog::Topic,
-    config::KafkaArgs,
+    config::{KafkaArgs, TrustArgs},
     health::Health,
     log::{Event, Follower, Log, Start},
     testing::stack,
@@ -44,6 +44,7 @@ impl Samples {
         let args = KafkaArgs {
             kafka_bootstrap_servers: stack("KAFKA_BOOTSTRAP"),
             kafka_security_protocol: "sasl_plaintext".to_owned(),
+            trust: TrustArgs::default(),
             kafka_username: stack("KAFKA_ADMIN_USERNAME"),
             kafka_password: stack("KAFKA_ADMIN_PASSWORD").into(),
             schema_ids: Vec::new(),
@@ -144,6 +145,7 @@ async fn a_dead_log_delays_no_presence() {
     let dead = Log::kafka(KafkaArgs {
         kafka_bootstrap_servers: "127.0.0.1:9".to_owned(),
         kafka_security_protocol: "plaintext".to_owned(),
+        trust: TrustArgs::default(),
         kafka_username: "u".to_owned(),
         kafka_password: "p".into(),
         schema_ids: Vec::new(),

@@ -1,7 +1,12 @@
 //! The index on the real log.
 
 use contracts::ChatId;
-use kit::{catalog::Topic, config::KafkaArgs, log::Log, testing::stack};
+use kit::{
+    catalog::Topic,
+    config::{KafkaArgs, TrustArgs},
+    log::Log,
+    testing::stack,
+};
 use rdkafka::{
     Offset, TopicPartitionList,
     admin::{AdminClient, AdminOptions, NewTopic, TopicReplication},
@@ -17,6 +22,7 @@ async fn an_index_follows_the_real_log_and_goes_on_where_it_was() {
     let args = KafkaArgs {
         kafka_bootstrap_servers: stack("KAFKA_BOOTSTRAP"),
         kafka_security_protocol: "sasl_plaintext".to_owned(),
+        trust: TrustArgs::default(),
         kafka_username: stack("KAFKA_ADMIN_USERNAME"),
         kafka_password: stack("KAFKA_ADMIN_PASSWORD").into(),
         schema_ids: Vec::new(),

@@ -4,7 +4,7 @@ use std::{fmt, time::Duration};
 
 use http::{HeaderMap, HeaderValue, StatusCode, header};
 use jsonwebtoken::{Algorithm, EncodingKey, Header, encode};
-use kit::clock::now_ms;
+use kit::{clock::now_ms, traces::Server};
 use secrecy::{ExposeSecret as _, SecretString};
 use serde::Deserialize;
 use serde_json::json;
@@ -195,7 +195,8 @@ impl Grant {
         let mut headers = HeaderMap::new();
         let form_type = HeaderValue::from_static("application/x-www-form-urlencoded");
         headers.insert(header::CONTENT_TYPE, form_type);
-        let sent = self.outside.request(&self.account.token_url, headers, form.into_bytes()).await;
+        let (url, form) = (&self.account.token_url, form.into_bytes());
+        let sent = self.outside.request(Server::Fcm, url, headers, form).await;
         let what = "token_uri of the service account of spec.notifications.fcm";
         let response = sent.map_err(|unanswered| unanswered.of_tenant(what))?;
         let (status, outcome) = (response.status(), outcome(&response));

@@ -2,7 +2,10 @@
 
 use std::{fmt::Write as _, time::Duration};
 
-use kit::identity::trusting;
+use kit::{
+    tls::{Untrusted, trusting},
+    traces,
+};
 use reqwest::{Method, StatusCode, header::CONTENT_TYPE};
 use secrecy::{ExposeSecret, SecretString};
 use serde::{Deserialize, de::DeserializeOwned};
@@ -39,6 +42,8 @@ pub enum RequestError {
     Certificates(#[source] reqwest::Error),
     #[error("it cannot be reached")]
     Unreachable(#[source] reqwest::Error),
+    #[error("it is not trusted: {why}")]
+    Untrusted { why: Untrusted, source: reqwest::Error },
     #[error("it answers {status}: {kind}")]
     Refused { status: u16, kind: String },
     #[error("an alias has the name of the index {0} and leads to another one: remove the alias")]
@@ -157,13 +162,18 @@ impl Client {
         path: &str,
         body: Option<(&'static str, String)>,
     ) -> Result<T, RequestError> {
-        let unreachable = |error: reqwest::Error| RequestError::Unreachable(error.without_url());
+        let unreachable = |error: reqwest::Error| match Untrusted::of(&error) {
+            Some(why) => RequestError::Untrusted { why, source: error.without_url() },
+            None => RequestError::Unreachable(error.without_url()),
+        };
+        let step = traces::name_of(&method);
         let request = self.http.request(method, format!("{}/{path}", self.url));
         let mut request = request.basic_auth(&self.username, Some(self.password.expose_secret()));
         if let Some((media_type, body)) = body {
             request = request.header(CONTENT_TYPE, media_type).body(body);
         }
-        let answer = request.send().await.map_err(unreachable)?;
+        let answer = traces::sent(traces::Server::OpenSearch, step, request.send());
+        let answer = answer.await.map_err(unreachable)?;
         let status = answer.status();
         let text = answer.text().await.map_err(unreachable)?;
         if status.is_success() {
