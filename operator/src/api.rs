@@ -17,6 +17,11 @@ pub(crate) fn server_message(error: &kube::Error) -> String {
     }
 }
 
+/// Reports whether the API server does not know what was listed or watched: the kind is not installed.
+pub(crate) fn is_unknown(error: &kube::Error) -> bool {
+    matches!(error, kube::Error::Api(status) if status.code == 404)
+}
+
 /// Reports whether the API server understood a request and refused it, so that repeating it soon changes nothing.
 pub(crate) fn is_refusal(error: &kube::Error) -> bool {
     matches!(error, kube::Error::Api(status) if (400..500).contains(&status.code) && status.code != 429)

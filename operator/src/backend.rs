@@ -32,6 +32,7 @@ mod password;
 mod pool;
 mod settle;
 mod statement;
+mod tls;
 
 pub mod cql;
 pub mod kafka;
@@ -50,25 +51,26 @@ pub use login::Credentials;
 pub use marker::{MarkedOwner, Marker};
 pub use ownership::{Claim, Former, Owner, Ownership};
 pub use settle::{Settled, settle};
+pub use tls::Trust;
 
 pub use crate::mode::Mode;
 use crate::workload::{Workload, has_part};
 
-pub(crate) use any::{AnyBackend, Target};
+pub(crate) use any::{AnyBackend, Of, Target};
 pub(crate) use login::Login;
 pub(crate) use pool::Pool;
 
 /// Every backend, in the order of the catalog.
 pub(crate) const ALL: &[&dyn AnyBackend] = &[
-    &any::Of::<kafka::KafkaAdmin>::NEW,
-    &any::Of::<cql::CqlAdmin>::NEW,
-    &any::Of::<postgres::PostgresAdmin>::NEW,
-    &any::Of::<keycloak::KeycloakAdmin>::NEW,
-    &any::Of::<redis::RedisAdmin>::NEW,
-    &any::Of::<s3::S3Admin>::NEW,
-    &any::Of::<registry::RegistryAdmin>::NEW,
-    &any::Of::<opensearch::OpenSearchAdmin>::NEW,
-    &any::Of::<rabbitmq::RabbitMqAdmin>::NEW,
+    &Of::<kafka::KafkaAdmin>::NEW,
+    &Of::<cql::CqlAdmin>::NEW,
+    &Of::<postgres::PostgresAdmin>::NEW,
+    &Of::<keycloak::KeycloakAdmin>::NEW,
+    &Of::<redis::RedisAdmin>::NEW,
+    &Of::<s3::S3Admin>::NEW,
+    &Of::<registry::RegistryAdmin>::NEW,
+    &Of::<opensearch::OpenSearchAdmin>::NEW,
+    &Of::<rabbitmq::RabbitMqAdmin>::NEW,
 ];
 
 /// Returns the backend of a catalog entry.

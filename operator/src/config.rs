@@ -37,6 +37,14 @@ pub struct Config {
     #[arg(long, env, default_value = "0.0.0.0:8081")]
     pub management_addr: SocketAddr,
 
+    /// Where the waker is served, which Traefik asks about requests for tenants that sleep.
+    #[arg(long, env, default_value = "0.0.0.0:8084")]
+    pub waker_addr: SocketAddr,
+
+    /// URL of the waker, as Traefik finds it.
+    #[arg(long, env, default_value = "http://posthouse-waker.posthouse-system.svc")]
+    pub waker_url: url::Url,
+
     /// What a client of /metrics presents as its bearer token. Without one, every client that reaches the port reads them.
     #[arg(long, env, hide = true, hide_env_values = true, value_parser = secret)]
     pub metrics_token: Option<SecretString>,
@@ -55,6 +63,10 @@ pub struct Config {
     /// Where the spans of passes go. Those of the services go where their cell says.
     #[command(flatten)]
     pub traces: TracesArgs,
+
+    /// Certificates in PEM that are trusted at that collector beside the public ones.
+    #[arg(long, env)]
+    pub otlp_ca_bundle: Option<String>,
 }
 
 /// What to do instead of operating.

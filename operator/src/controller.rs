@@ -3,7 +3,8 @@
 //! A pass does what can be done now, reports what it waits for, and is called again.
 //!
 //! Watched: MessengerTenant -> owned objects of `Kind::LISTED`; MessengerCell and the Secrets in the operator's own
-//! namespace -> all tenants. Tenants' Secrets are read, never watched.
+//! namespace -> all tenants. Tenants' Secrets are read, never watched. A kind that is not installed is watched once it is. The waker has a pass made over a
+//! tenant that is asked for.
 
 use std::{
     panic::AssertUnwindSafe,
@@ -12,11 +13,10 @@ use std::{
 };
 
 use crds::{MessengerCell, MessengerTenant};
-use futures_util::{FutureExt, Stream, StreamExt};
+use futures_util::{FutureExt, Stream, StreamExt, stream};
 use k8s_openapi::{api::core::v1::Secret, jiff::Timestamp};
 use kube::{
     Api, Client, Resource, ResourceExt,
-    api::ListParams,
     core::{DeserializeGuard, DynamicObject},
     runtime::{
         Config as RuntimeConfig, Controller, WatchStreamExt,
@@ -35,21 +35,23 @@ use self::{
     report::report_failure,
 };
 use crate::{
+    api,
     apply::Writer,
-    backend::Pool,
+    backend::{self, Pool},
     config::{Config, OPERATOR_NAME},
-    desired::{IngressRoute, Kind},
+    desired::Kind,
     events::Events,
     fleet::Fleet,
     leader::Fence,
     locks::write,
     metrics::Metrics,
-    observe::Prober,
+    observe::{self, Prober},
     retry::Retries,
     secrets::random_credential,
     status::Urgency,
     text::one_line,
     time_limit::within,
+    waker::Waker,
     watched::Watched,
 };
 
@@ -58,22 +60,28 @@ mod cell;
 mod children;
 mod context;
 mod deletion;
+mod monitoring;
 mod pass;
 mod report;
+#[cfg(test)]
+mod simulation;
 mod succession;
+mod suspension;
 mod unreadable;
 
 /// Bursts of changes to one tenant (five Deployments that come up) are one pass.
 const DEBOUNCE: Duration = Duration::from_millis(100);
-/// What is asked before the controllers start, and how long until it is asked again.
+/// How long the API server has to say whether it knows a kind, and how long until it is asked again.
 const ASK_LIMIT: Duration = Duration::from_secs(10);
 const ASK_AGAIN: Duration = Duration::from_secs(2);
+/// A kind that is not installed is looked for again after this time.
+const LOOK_FOR_KIND: Duration = Duration::from_secs(15);
 /// A pass gets this long, then it is given up and tried again: the runtime begins no other pass over the same resource before. It is
 /// a multiple of the time that everything a pass waits for has.
 const PASS_LIMIT: Duration = Duration::from_secs(120);
 
 /// Runs until `shutdown`, then lets passes that are under way end. `identity` names this replica in Events; every write checks
-/// `fence` first.
+/// `fence` first. `waker` answers by the tenants that are known from now on.
 #[expect(clippy::disallowed_methods, reason = "an edge: the jitter of retries comes from here")]
 pub async fn run(
     client: Client,
@@ -81,6 +89,7 @@ pub async fn run(
     identity: &str,
     fence: Fence,
     metrics: Arc<Metrics>,
+    waker: Waker,
     shutdown: CancellationToken,
 ) -> anyhow::Result<()> {
     let all_cells: Api<DeserializeGuard<MessengerCell>> = Api::all(client.clone());
@@ -93,7 +102,7 @@ pub async fn run(
         indexed(Api::all(client.clone()), first_lists.tenants.clone(), fleet.clone(), metrics.clone());
     let (cells, cell_events) = kept(all_cells.clone(), first_lists.cells.clone());
     let (admin_secrets, secret_events) = kept(own_secrets, first_lists.admin_secrets.clone());
-    let something_shared_changed = futures_util::stream::select(
+    let something_shared_changed = stream::select(
         cell_events.predicate_filter(predicates::generation, Default::default()).filter_map(logged),
         secret_events.predicate_filter(predicates::resource_version, Default::default()).filter_map(logged),
     );
@@ -103,23 +112,18 @@ pub async fn run(
     let mut controller = Controller::for_stream(tenant_events, tenants)
         .with_config(runtime.clone())
         .reconcile_all_on(something_shared_changed)
+        .reconcile_on(waker.lead(fleet.clone()))
         .graceful_shutdown_on(shutdown.clone().cancelled_owned());
-    // One failing watch slows all of them down, so a kind that does not exist is not watched.
-    let Some(has_routes) = shutdown.run_until_cancelled(has_routes(&client)).await else { return Ok(()) };
-    if !has_routes {
-        warn!(
-            "Traefik's CRDs are not installed: no tenant can be reached until they are and the operator restarts"
-        );
-    }
-    for kind in Kind::LISTED.into_iter().filter(|kind| has_routes || !kind.is_route()) {
+    for kind in Kind::LISTED {
         let events = children(&client, kind, watched.clone());
         controller = controller.owns_stream_with(events, kind.api_resource());
     }
 
     let writer = Writer { client: client.clone(), fence: fence.clone(), metrics: metrics.clone() };
     let context = Arc::new(Context {
-        prober: Prober::new()?,
+        prober: Box::new(Prober::new()?),
         events: Events::new(client.clone(), identity, fence, metrics.clone()),
+        all_backends: backend::ALL,
         backends: Pool::default(),
         retries: Retries::new(config.drift_seconds, rand::random),
         now: Timestamp::now,
@@ -130,6 +134,7 @@ pub async fn run(
         watched,
         cells,
         admin_secrets,
+        waker,
         client,
         config,
         writer,
@@ -153,7 +158,7 @@ async fn reconcile(
 ) -> Result<Action, PassError> {
     let resource = match &guarded.0 {
         Ok(resource) => context.memory.with_written_status(resource),
-        Err(invalid) => return unreadable::report::<MessengerTenant>(invalid, &context).await,
+        Err(invalid) => return contained(unreadable::report::<MessengerTenant>(invalid, &context)).await,
     };
     let began = Instant::now();
     let mut span = Span::root("pass", SpanKind::Internal);
@@ -169,7 +174,7 @@ async fn reconcile(
         }
     };
     span.set("result", result);
-    context.metrics.reconciled(result, began.elapsed());
+    context.metrics.reconciled(result, began.elapsed(), span.parent());
     Ok(action)
 }
 
@@ -187,9 +192,12 @@ async fn look_at(resource: &MessengerTenant, context: &Context) -> Result<(&'sta
 }
 
 /// Runs a pass so that what goes wrong in it ends this pass alone. A panic would end the process, and with it the passes of all
-/// tenants; a pass that never ends would be the last one over its resource.
-async fn contained<T>(pass: impl Future<Output = Result<T, PassError>>) -> Result<T, PassError> {
-    contained_within(PASS_LIMIT, pass).await
+/// tenants; a pass that never ends would be the last one over its resource. A pass is large, and lives on the heap: what holds its future by value
+/// may hold it twice, and so on in each function around that.
+fn contained<T>(
+    pass: impl Future<Output = Result<T, PassError>> + Send,
+) -> impl Future<Output = Result<T, PassError>> + Send {
+    contained_within(PASS_LIMIT, Box::pin(pass))
 }
 
 async fn contained_within<T>(
@@ -217,26 +225,8 @@ fn error_policy(
             Urgency::Retry
         }
     };
-    context.metrics.reconciled("error", Duration::ZERO);
+    context.metrics.reconciled("error", Duration::ZERO, None);
     Action::requeue(context.retries.next(&uid, generation, urgency))
-}
-
-/// Returns whether the API server knows routes, once it has answered.
-async fn has_routes(client: &Client) -> bool {
-    let routes = Api::<IngressRoute>::all(client.clone());
-    loop {
-        let error = match within(ASK_LIMIT, routes.list_metadata(&ListParams::default().limit(1))).await {
-            Ok(Ok(_)) => return true,
-            Ok(Err(kube::Error::Api(status))) if status.code == 404 => return false,
-            Ok(Err(error)) => one_line(error),
-            Err(late) => one_line(late),
-        };
-        warn!(
-            error,
-            "the API server does not say whether it knows Traefik's routes, and is asked again: {error}"
-        );
-        tokio::time::sleep(ASK_AGAIN).await;
-    }
 }
 
 /// Keeps all tenants in a store and what they have to do with each other in an index. Returns the store, the stream that fills
@@ -257,36 +247,84 @@ fn indexed(
         if let Ok(event) = event {
             let mut fleet = write(&fleet);
             fleet.observe(event);
-            let (ready, not_ready) = fleet.ready_and_not();
-            metrics.set_tenants(ready, not_ready);
+            metrics.set_tenants(fleet.counts());
             changed.send_replace(());
         }
     });
-    let changes = futures_util::stream::unfold(changes, async |mut changes| {
-        changes.changed().await.ok().map(|()| ((), changes))
-    });
+    let changes =
+        stream::unfold(changes, async |mut changes| changes.changed().await.ok().map(|()| ((), changes)));
     let events = reflector(writer, events).inspect(move |event| first_list.observe(event));
     (reader, events.applied_objects(), changes)
 }
 
-/// Keeps the children of one kind where passes find them, and returns the stream of those that changed.
+/// Keeps the children of one kind where passes find them, and returns the stream of those that changed. One failing watch slows all
+/// of them down, so a kind that the API server does not know is not watched, and looked for instead: whatever brings it may be
+/// installed at any time, and removed again.
 fn children(
     client: &Client,
     kind: Kind,
     watched: Arc<RwLock<Watched>>,
 ) -> impl Stream<Item = watcher::Result<DynamicObject>> + Send + use<> {
-    let api = Api::all_with(client.clone(), &kind.api_resource());
+    let lives = stream::repeat((client.clone(), watched)).then(move |(client, watched)| async move {
+        until_known(&client, kind, &watched).await;
+        while_known(client, kind, watched)
+    });
+    lives.flatten()
+}
+
+/// Waits until the API server knows a kind.
+async fn until_known(client: &Client, kind: Kind, watched: &RwLock<Watched>) {
+    loop {
+        let error = match within(ASK_LIMIT, observe::knows(client, kind)).await {
+            Ok(Ok(true)) => return,
+            Ok(Ok(false)) => {
+                let is_news = write(watched).miss(kind);
+                if is_news {
+                    info!("the API server knows no {}; it is watched once it is installed", kind.as_str());
+                }
+                tokio::time::sleep(LOOK_FOR_KIND).await;
+                continue;
+            }
+            Ok(Err(error)) => one_line(error),
+            Err(late) => one_line(late),
+        };
+        warn!(
+            error,
+            "the API server does not say whether it knows {}, and is asked again: {error}",
+            kind.as_str()
+        );
+        tokio::time::sleep(ASK_AGAIN).await;
+    }
+}
+
+/// Watches the children of one kind until the API server does not know it any more.
+fn while_known(
+    client: Client,
+    kind: Kind,
+    watched: Arc<RwLock<Watched>>,
+) -> impl Stream<Item = watcher::Result<DynamicObject>> + Send {
+    let api = Api::all_with(client, &kind.api_resource());
     let ours = watcher::Config::default().labels(&format!("app.kubernetes.io/managed-by={OPERATOR_NAME}"));
     watcher(api, ours)
         .default_backoff()
+        .take_while(|event| std::future::ready(!is_removed(event)))
         // The managers of fields are never read, and they are half of an object.
         .modify(|object: &mut DynamicObject| object.managed_fields_mut().clear())
-        .inspect(move |event| {
-            if let Ok(event) = event {
-                write(&watched).observe(kind, event);
-            }
+        .filter(move |event| {
+            let concerns_passes = event.as_ref().map_or(true, |event| write(&watched).observe(kind, event));
+            std::future::ready(concerns_passes)
         })
         .touched_objects()
+}
+
+/// Reports whether a watch failed because its kind is not installed any more.
+fn is_removed(event: &watcher::Result<watcher::Event<DynamicObject>>) -> bool {
+    match event {
+        Err(watcher::Error::InitialListFailed(error) | watcher::Error::WatchStartFailed(error)) => {
+            api::is_unknown(error)
+        }
+        _ => false,
+    }
 }
 
 /// Keeps all objects of an API in a store, and returns the store with the stream that fills it.

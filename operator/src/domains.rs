@@ -115,6 +115,9 @@ mod tests {
         spec.rabbitmq = Some(serde_json::from_value(rabbitmq).expect("a broker"));
         let traces = serde_json::json!({"traces": {"endpoint": "http://traces.corp.example:4317"}});
         spec.observability = Some(serde_json::from_value(traces).expect("a collector"));
+        let monitoring =
+            serde_json::json!({"prometheus": {"url": "https://metrics.corp.example/prometheus"}});
+        spec.monitoring = Some(serde_json::from_value(monitoring).expect("a Prometheus"));
         spec.kafka.bootstrap_servers = "kafka0.corp.example:9092,kafka1.corp.example:9092".to_owned();
         domain.clone_into(&mut spec.routing.domain);
         spec.routing.allowed_domains = Some(allowed.iter().map(|domain| (*domain).to_owned()).collect());
@@ -153,6 +156,7 @@ mod tests {
             ("rabbitmq.corp.example", "it belongs to the installation"),
             ("queues.corp.example", "it belongs to the installation"),
             ("traces.corp.example", "it belongs to the installation"),
+            ("metrics.corp.example", "it belongs to the installation"),
             ("grafana.corp.example", "allowed"),
             // Another cell.
             ("eu.apps.example", "it belongs to the installation"),

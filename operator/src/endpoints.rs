@@ -22,5 +22,7 @@ pub(crate) fn optional(spec: &MessengerCellSpec) -> impl Iterator<Item = (&'stat
     let search = spec.opensearch.iter().map(|search| ("spec.opensearch.url", search.url.as_str()));
     let traces = spec.observability.iter().flat_map(|of| &of.traces);
     let traces = traces.map(|traces| ("spec.observability.traces.endpoint", traces.endpoint.as_str()));
-    s3.chain(registry).chain(search).chain(rabbitmq).chain(traces)
+    let prometheus =
+        spec.prometheus().map(|prometheus| ("spec.monitoring.prometheus.url", prometheus.url.as_str()));
+    s3.chain(registry).chain(search).chain(rabbitmq).chain(traces).chain(prometheus)
 }

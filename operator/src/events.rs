@@ -1,6 +1,7 @@
-//! Kubernetes Events: what an administrator should see in `kubectl describe`. A failed Event never fails a pass.
+//! Kubernetes Events: what an administrator should see in `kubectl describe`. One that is not taken never fails a pass, and no pass
+//! waits for it for long.
 
-use std::sync::Arc;
+use std::{sync::Arc, time::Duration};
 
 use crds::Reason;
 use k8s_openapi::api::core::v1::ObjectReference;
@@ -10,11 +11,20 @@ use kube::{
 };
 use tracing::debug;
 
-use crate::{config::OPERATOR_NAME, leader::Fence, metrics::Metrics, text::cut};
+use crate::{
+    config::OPERATOR_NAME,
+    leader::Fence,
+    metrics::Metrics,
+    text::{cut, one_line},
+    time_limit::within,
+};
 
 /// The server's bounds.
 const MAX_NOTE: usize = 1000;
 const MAX_ACTION: usize = 120;
+
+/// How long a pass waits until an Event is taken: nothing depends on it.
+const PUBLISH_LIMIT: Duration = Duration::from_secs(3);
 
 /// Records Events about tenants and cells.
 pub(crate) struct Events {
@@ -53,10 +63,13 @@ impl Events {
             action: cut(note, MAX_ACTION),
             secondary: None,
         };
-        if let Err(error) = self.recorder.publish(&event, object).await {
+        let error = match within(PUBLISH_LIMIT, self.recorder.publish(&event, object)).await {
+            Ok(Ok(())) => return,
             // A namespace that is being deleted takes no Events.
-            debug!(%error, "failed to record an Event: {note}");
-        }
+            Ok(Err(error)) => one_line(error),
+            Err(late) => late.to_string(),
+        };
+        debug!(error, "failed to record an Event: {note}");
     }
 }
 

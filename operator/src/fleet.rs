@@ -9,7 +9,10 @@ use crds::{ConditionType, Host, MessengerTenant, Reason};
 use k8s_openapi::jiff::Timestamp;
 use kube::{Resource, core::DeserializeGuard, runtime::watcher::Event};
 
-use crate::previous;
+use crate::{
+    previous,
+    wake::{self, Door},
+};
 
 /// What placement has to know of one tenant.
 #[derive(Clone, Debug, PartialEq, Eq)]
@@ -23,8 +26,48 @@ pub(crate) struct Member {
     /// The hosts it holds: those that its status names.
     pub held_hosts: Vec<String>,
     pub created: Timestamp,
-    pub is_ready: bool,
+    pub readiness: Readiness,
     pub standing: Standing,
+    pub door: Door,
+}
+
+/// What a tenant's last report says as a whole.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(crate) enum Readiness {
+    Ready,
+    NotReady,
+    /// It has no pods because its manifest says so.
+    Suspended,
+}
+
+impl Readiness {
+    fn of(resource: &MessengerTenant) -> Self {
+        if previous::was_good(resource, ConditionType::Ready) {
+            Self::Ready
+        } else if previous::was_because(resource, ConditionType::Ready, Reason::Suspended) {
+            Self::Suspended
+        } else {
+            Self::NotReady
+        }
+    }
+}
+
+/// How many tenants are how.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub(crate) struct Counts {
+    pub ready: usize,
+    pub not_ready: usize,
+    pub suspended: usize,
+}
+
+impl Counts {
+    fn of(&mut self, readiness: Readiness) -> &mut usize {
+        match readiness {
+            Readiness::Ready => &mut self.ready,
+            Readiness::NotReady => &mut self.not_ready,
+            Readiness::Suspended => &mut self.suspended,
+        }
+    }
 }
 
 /// What a tenant's last report says about its place.
@@ -54,8 +97,9 @@ impl Member {
             cell: resource.spec.cell_ref.name.clone(),
             held_hosts: resource.status.as_ref().and_then(|status| status.hosts.clone()).unwrap_or_default(),
             created: metadata.creation_timestamp.as_ref().map_or(Timestamp::MAX, |time| time.0),
-            is_ready: previous::was_good(resource, ConditionType::Ready),
+            readiness: Readiness::of(resource),
             standing: Standing::of(resource),
+            door: wake::door(resource),
         }
     }
 
@@ -68,13 +112,13 @@ impl Member {
 impl Standing {
     fn of(resource: &MessengerTenant) -> Self {
         let cell = resource.status.as_ref().and_then(|status| status.cell.as_ref());
-        let is = |part, reason: Reason| previous::reason_of(resource, part) == Some(reason.as_str());
+        let is = |part, reason| previous::was_because(resource, part, reason);
         if cell == Some(&resource.spec.cell_ref.name) {
             let mut backends = catalog::Backend::ALL.iter();
             let is_contested =
                 |backend: &catalog::Backend| is(ConditionType::Backend(*backend), Reason::ResourceConflict);
             if backends.any(is_contested) { Self::Contested } else { Self::Placed }
-        } else if previous::reason_of(resource, ConditionType::Ready).is_none() {
+        } else if !previous::was_reported(resource, ConditionType::Ready) {
             Self::New
         } else if is(ConditionType::Placed, Reason::CapacityExhausted) {
             Self::Waiting
@@ -94,9 +138,11 @@ pub(crate) struct Fleet {
     by_tenant_id: Index,
     by_cell: Index,
     by_host: Index,
-    ready: usize,
+    counts: Counts,
     /// Members of a list that is being read; they replace the others when it is complete.
     listed: Vec<Member>,
+    /// Whether all of them were read once.
+    is_complete: bool,
 }
 
 impl Fleet {
@@ -107,6 +153,7 @@ impl Fleet {
             Event::InitApply(guarded) => self.listed.extend(guarded.0.as_ref().ok().map(Member::of)),
             Event::InitDone => {
                 *self = std::mem::take(&mut self.listed).into_iter().collect();
+                self.is_complete = true;
             }
             Event::Apply(guarded) => match &guarded.0 {
                 Ok(resource) => self.insert(Member::of(resource)),
@@ -115,6 +162,11 @@ impl Fleet {
             },
             Event::Delete(guarded) => self.remove(guarded.meta().uid.as_deref().unwrap_or_default()),
         }
+    }
+
+    /// Reports whether a tenant that is not in it does not exist.
+    pub fn is_complete(&self) -> bool {
+        self.is_complete
     }
 
     /// Returns the tenants that name a tenant id.
@@ -132,15 +184,15 @@ impl Fleet {
         self.at(&self.by_host, host.as_str())
     }
 
-    /// Returns how many tenants are Ready, and how many are not.
-    pub fn ready_and_not(&self) -> (usize, usize) {
-        (self.ready, self.members.len() - self.ready)
+    /// Returns how many tenants are Ready, how many are not, and how many are suspended.
+    pub fn counts(&self) -> Counts {
+        self.counts
     }
 
-    /// Returns the tenants that have a place: their ids, their cells, and whether they are Ready. The id of a placed tenant is its own.
-    pub fn placed(&self) -> impl Iterator<Item = (&str, &str, bool)> {
+    /// Returns the tenants that have a place: their ids, their cells, and how they are. The id of a placed tenant is its own.
+    pub fn placed(&self) -> impl Iterator<Item = (&str, &str, Readiness)> {
         let placed = self.members.values().filter(|member| member.is_placed());
-        placed.map(|member| (member.tenant_id.as_str(), member.cell.as_str(), member.is_ready))
+        placed.map(|member| (member.tenant_id.as_str(), member.cell.as_str(), member.readiness))
     }
 
     fn at<'a>(&'a self, index: &'a Index, key: &str) -> impl Iterator<Item = &'a Member> {
@@ -157,13 +209,13 @@ impl Fleet {
         for host in &member.held_hosts {
             note(|fleet| &mut fleet.by_host, host);
         }
-        self.ready += usize::from(member.is_ready);
+        *self.counts.of(member.readiness) += 1;
         self.members.insert(member.uid.clone(), member);
     }
 
     fn remove(&mut self, uid: &str) {
         let Some(member) = self.members.remove(uid) else { return };
-        self.ready -= usize::from(member.is_ready);
+        *self.counts.of(member.readiness) -= 1;
         let mut forget = |index: fn(&mut Self) -> &mut Index, key: &str| {
             let index = index(self);
             if let Some(uids) = index.get_mut(key) {
@@ -231,7 +283,7 @@ mod tests {
         fleet.observe(&Event::Delete(guarded(resource("a", "one", &["a.example"]))));
         assert!(fleet.members.is_empty() && fleet.by_tenant_id.is_empty());
         assert!(fleet.by_cell.is_empty() && fleet.by_host.is_empty());
-        assert_eq!(fleet.ready_and_not(), (0, 0));
+        assert_eq!(fleet.counts(), Counts::default());
     }
 
     #[test]
@@ -241,23 +293,31 @@ mod tests {
         fleet.observe(&Event::InitApply(guarded(resource("b", "two", &[]))));
         assert_eq!(uids(fleet.with_tenant_id("one")), ["a"]);
         assert!(uids(fleet.with_tenant_id("two")).is_empty());
+        assert!(!fleet.is_complete());
         fleet.observe(&Event::InitDone);
+        assert!(fleet.is_complete());
         assert!(uids(fleet.with_tenant_id("one")).is_empty());
         assert_eq!(uids(fleet.with_tenant_id("two")), ["b"]);
     }
 
     #[test]
-    fn ready_tenants_are_counted_once() {
-        let mut ready = resource("a", "one", &[]);
-        ready.status = Some(
-            serde_json::from_value(serde_json::json!({"conditions": [{"type": "Ready", "status": "True",
-                "reason": "AllReady", "message": "", "lastTransitionTime": "2026-11-28T00:00:00Z"}]}))
-            .expect("a status"),
-        );
+    fn each_tenant_is_counted_once_as_it_is_now() {
+        let is = |uid: &str, status: &str, reason: &str| {
+            let mut resource = resource(uid, uid, &[]);
+            resource.status = Some(
+                serde_json::from_value(serde_json::json!({"conditions": [{"type": "Ready", "status": status,
+                    "reason": reason, "message": "", "lastTransitionTime": "2026-11-28T00:00:00Z"}]}))
+                .expect("a status"),
+            );
+            Event::Apply(guarded(resource))
+        };
         let mut fleet = Fleet::default();
-        fleet.observe(&Event::Apply(guarded(ready.clone())));
-        fleet.observe(&Event::Apply(guarded(ready)));
-        fleet.observe(&Event::Apply(guarded(resource("b", "two", &[]))));
-        assert_eq!(fleet.ready_and_not(), (1, 1));
+        fleet.observe(&is("a", "True", "AllReady"));
+        fleet.observe(&is("a", "True", "AllReady"));
+        fleet.observe(&is("b", "False", "BackendUnavailable"));
+        fleet.observe(&Event::Apply(guarded(resource("c", "three", &[]))));
+        assert_eq!(fleet.counts(), Counts { ready: 1, not_ready: 2, suspended: 0 });
+        fleet.observe(&is("a", "False", "Suspended"));
+        assert_eq!(fleet.counts(), Counts { ready: 0, not_ready: 2, suspended: 1 });
     }
 }

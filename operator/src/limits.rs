@@ -76,7 +76,7 @@ pub(crate) fn check(
     let workloads = Workload::of(spec);
     for workload in &workloads {
         let field = format!("the number of replicas of {}", workload.name);
-        at_most(field, workload.size.replicas.into(), "limits.replicas", replicas.map(i64::from))?;
+        at_most(field, workload.size.most().into(), "limits.replicas", replicas.map(i64::from))?;
     }
     if has_part(&workloads, Backend::S3) {
         let requested = spec.media.clone().unwrap_or_default().quota_bytes();
@@ -133,6 +133,11 @@ mod tests {
                 json!({"topology": "Compact", "compact": {"replicas": 4}}),
                 "the number of replicas of compact is 4",
             ),
+            (
+                json!({"services": {"chat": {"replicas": 1, "autoscaling": {"maxReplicas": 4}}}}),
+                "the number of replicas of chat is 4",
+            ),
+            (json!({"services": {"chat": {"replicas": 4, "autoscaling": {"maxReplicas": 3}}}}), "allowed"),
             // The size of the topology that is not requested has no effect.
             (json!({"compact": {"replicas": 4}}), "allowed"),
         ] {
@@ -160,6 +165,13 @@ mod tests {
             json!(null),
             Some(24),
             two,
+            "what the replicas of the services need of PostgreSQL, in sessions, is 28",
+        );
+        let scaled = json!({"services": {"user": {"autoscaling": {"maxReplicas": 2}}}});
+        check(
+            json!(null),
+            Some(24),
+            scaled,
             "what the replicas of the services need of PostgreSQL, in sessions, is 28",
         );
         let files = json!({"services": {"media": {"enabled": true}}});

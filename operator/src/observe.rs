@@ -22,16 +22,20 @@ use crate::{
     api::{self, server_message},
     config::OPERATOR_NAME,
     desired::{self, ChildKey, Kind, Object},
-    named_secrets, providers,
+    env_secrets, named_secrets, providers,
     referenced::{ReferencedSecret, ReferencedSecrets},
     secrets::{ObservedSecret, ObservedSecrets},
-    tenant::Tenant,
+    tenant::{Cell, Tenant},
     text::one_line,
 };
 
+mod prometheus;
 mod routes;
 
-pub(crate) use routes::Prober;
+pub(crate) use prometheus::Prometheus;
+#[cfg(test)]
+pub(crate) use routes::ProbeError;
+pub(crate) use routes::{Probe, Probed, Prober};
 
 /// Something could not be read from the API server.
 #[derive(Debug, thiserror::Error)]
@@ -74,11 +78,16 @@ pub(crate) struct Observed {
     pub outlived: BTreeSet<ChildKey>,
     /// Secrets that its manifest names. They are no children.
     pub referenced: ReferencedSecrets,
-    /// Kinds the API server does not know: Traefik's, where Traefik is not installed.
+    /// Kinds the API server does not know: Traefik's or the Prometheus Operator's, where that is not installed.
     pub unknown_kinds: Vec<Kind>,
 }
 
 impl Observed {
+    /// Returns a child.
+    pub fn get(&self, key: &ChildKey) -> Option<&DynamicObject> {
+        self.secrets.get(key).or_else(|| self.children.get(key))
+    }
+
     /// Notes a child as the server has it now.
     pub fn insert(&mut self, key: ChildKey, object: DynamicObject) {
         let kept = if key.0 == Kind::Secret { &mut self.secrets } else { &mut self.children };
@@ -149,35 +158,40 @@ async fn tenants_with(
     Ok(list.map_err(ReadError::new("MessengerTenants"))?.items)
 }
 
-/// Reads the children that carry our labels and are owned by the resource.
+/// Reads the children of some kinds that carry our labels and are owned by the resource.
 pub(crate) async fn owned_children(
     client: &Client,
     resource: &MessengerTenant,
+    kinds: &[Kind],
 ) -> Result<Children, ReadError> {
     let mut observed = Observed::default();
-    labelled(client, resource, &mut observed).await?;
+    labelled(client, resource, kinds, &mut observed).await?;
     let uid = resource.uid().unwrap_or_default();
     observed.children.retain(|_, object| is_owned_by(object, &uid));
     Ok(observed.children)
 }
 
-/// Reads the children of a tenant: those that carry our labels, unless the watches show them, and by name those that are
+/// Reads the children of a tenant on a cell: those that carry our labels, unless the watches show them, and by name those that are
 /// missing among them. What carries our labels and belongs to another owner is foreign like anything else.
 pub(crate) async fn children(
     client: &Client,
     resource: &MessengerTenant,
-    watched: Option<Children>,
+    cell: &Cell,
+    watched: Option<Observed>,
 ) -> Result<Observed, ReadError> {
-    let mut observed = Observed::default();
-    match watched {
-        Some(children) => observed.children = children,
-        None => labelled(client, resource, &mut observed).await?,
-    }
+    let mut observed = match watched {
+        Some(view) => view,
+        None => {
+            let mut listed = Observed::default();
+            labelled(client, resource, &Kind::LISTED, &mut listed).await?;
+            listed
+        }
+    };
     observed.children.retain(|(kind, _), object| is_ours(*kind, object, resource));
     let is_missing = |(kind, name): &ChildKey| {
         !observed.children.contains_key(&(*kind, name.clone())) && !observed.unknown_kinds.contains(kind)
     };
-    let missing: Vec<_> = desired::names(resource).into_iter().filter(is_missing).collect();
+    let missing: Vec<_> = desired::names(resource, &cell.spec).into_iter().filter(is_missing).collect();
     for (key, object) in by_name(client, resource, missing).await? {
         if is_ours(key.0, &object, resource) {
             // A Secret, or a child that lost its labels.
@@ -195,8 +209,9 @@ pub(crate) async fn children(
 /// Reads the Secrets that the tenant's manifest names.
 async fn referenced(client: &Client, resource: &MessengerTenant) -> Result<ReferencedSecrets, ReadError> {
     let spec = &resource.spec;
-    let names: BTreeSet<_> = providers::secret_names(spec).chain(named_secrets::secret_names(spec)).collect();
-    let names = names.into_iter().map(|name| (Kind::Secret, name.to_owned())).collect();
+    let names = providers::secret_names(spec).chain(named_secrets::secret_names(spec)).map(str::to_owned);
+    let names: BTreeSet<_> = names.chain(env_secrets::secret_names(spec)).collect();
+    let names = names.into_iter().map(|name| (Kind::Secret, name)).collect();
     let found = by_name(client, resource, names).await?;
     Ok(found.into_iter().map(|((_, name), secret)| (name, referenced_secret(&secret))).collect())
 }
@@ -216,15 +231,16 @@ fn content(secret: &DynamicObject) -> BTreeMap<String, Option<SecretString>> {
     data.map(|(key, encoded)| (key.clone(), value(encoded))).collect()
 }
 
-/// Lists the children that carry our labels.
+/// Lists the children of some kinds that carry our labels.
 async fn labelled(
     client: &Client,
     resource: &MessengerTenant,
+    kinds: &[Kind],
     observed: &mut Observed,
 ) -> Result<(), ReadError> {
     let namespace = resource.namespace().unwrap_or_default();
     let params = ListParams::default().labels(&selector(&resource.spec.tenant_id));
-    let lists = Kind::LISTED.map(|kind| {
+    let lists = kinds.iter().copied().map(|kind| {
         let (api, params) = (api::children(client, &namespace, kind), params.clone());
         async move { (kind, api.list(&params).await) }
     });
@@ -234,11 +250,21 @@ async fn labelled(
                 let named = list.items.into_iter().map(|object| ((kind, object.name_any()), object));
                 observed.children.extend(named);
             }
-            Err(kube::Error::Api(status)) if status.code == 404 => observed.unknown_kinds.push(kind),
+            Err(error) if api::is_unknown(&error) => observed.unknown_kinds.push(kind),
             Err(error) => return Err(ReadError::new(format!("{}s", kind.as_str()))(error)),
         }
     }
     Ok(())
+}
+
+/// Reports whether the API server knows a kind of children.
+pub(crate) async fn knows(client: &Client, kind: Kind) -> Result<bool, ReadError> {
+    let api: Api<DynamicObject> = Api::all_with(client.clone(), &kind.api_resource());
+    match api.list_metadata(&ListParams::default().limit(1)).await {
+        Ok(_) => Ok(true),
+        Err(error) if api::is_unknown(&error) => Ok(false),
+        Err(error) => Err(ReadError::new(format!("{}s", kind.as_str()))(error)),
+    }
 }
 
 /// Reads objects by name. Those that do not exist are left out.
@@ -293,10 +319,20 @@ pub(crate) async fn has_secret(
     Ok(found.is_some())
 }
 
-/// Returns how many pods of a tenant still exist.
-pub(crate) async fn pod_count(client: &Client, resource: &MessengerTenant) -> Result<usize, ReadError> {
+/// Returns how many pods of a tenant still run or may come to run, but for those of the workload `beside`. One that was evicted stays in the list until it is
+/// collected, and runs nothing.
+pub(crate) async fn pod_count(
+    client: &Client,
+    resource: &MessengerTenant,
+    beside: Option<&str>,
+) -> Result<usize, ReadError> {
     let api: Api<Pod> = Api::namespaced(client.clone(), &resource.namespace().unwrap_or_default());
-    let params = ListParams::default().labels(&own_selector(resource));
+    let mut selector = own_selector(resource);
+    if let Some(workload) = beside {
+        selector.push_str(&format!(",{}!={workload}", desired::NAME));
+    }
+    let params =
+        ListParams::default().labels(&selector).fields("status.phase!=Failed,status.phase!=Succeeded");
     let found = api.list_metadata(&params).await.map_err(ReadError::new("Pods"))?;
     Ok(found.items.len())
 }

@@ -104,6 +104,7 @@ pub(crate) fn hosts(
 #[cfg(test)]
 mod tests {
     use super::*;
+    use crate::{fleet::Readiness, wake::Door};
 
     /// A tenant created at `second`, named and identified by `uid`.
     fn tenant(uid: &str, tenant_id: &str, second: i64, placed: bool) -> Member {
@@ -115,7 +116,8 @@ mod tests {
             standing: if placed { Standing::Placed } else { Standing::New },
             held_hosts: Vec::new(),
             created: Timestamp::from_second(second).expect("small"),
-            is_ready: false,
+            readiness: Readiness::NotReady,
+            door: Door::Opening,
         }
     }
 

@@ -16,6 +16,8 @@ use crate::{
 mod compare;
 
 use compare::differences;
+#[cfg(test)]
+pub(crate) use compare::testing;
 pub(crate) use compare::{may_be_left, removal};
 
 /// Fields of children that are left to others, as paths.
@@ -63,8 +65,8 @@ impl fmt::Display for ObjectChange {
     }
 }
 
-/// Returns what leads from `live` to `desired`, in the order to apply it: first what a pod needs, then pods, then what is
-/// left over. Fields that others own are no difference unless they change whom an object selects, admits or reaches, and
+/// Returns what leads from `live` to `desired`, in the order to apply it: first autoscalers go that are left over, so that none changes what a Deployment
+/// says from now on; then comes what a pod needs, then pods, then what else is left over. Fields that others own are no difference unless they change whom an object selects, admits or reaches, and
 /// neither are fields that the server filled in, or that are `left` to others. Empty means steady.
 pub(crate) fn objects(
     desired: &[Object],
@@ -85,7 +87,10 @@ pub(crate) fn objects(
         .iter()
         .filter(|((kind, name), found)| !wanted(*kind, name) && is_owned_by(found, owner_uid))
         .map(|((kind, name), _)| ObjectChange::Delete { kind: *kind, name: name.clone() });
-    changes.extend(left_over);
+    let is_autoscaler = |change: &ObjectChange| change.kind() == Kind::HorizontalPodAutoscaler;
+    let (autoscalers, others): (Vec<_>, Vec<_>) = left_over.partition(is_autoscaler);
+    changes.splice(..0, autoscalers);
+    changes.extend(others);
     changes
 }
 
@@ -125,5 +130,48 @@ impl fmt::Display for Fields<'_> {
             0 => Ok(()),
             more => write!(f, " and {more} more"),
         }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use serde_json::{Value, json};
+
+    use super::*;
+    use crate::{
+        rendered::testing::{children, example},
+        tenant::Tenant,
+    };
+
+    #[test]
+    fn an_autoscaler_comes_after_its_deployment_and_goes_before_it() {
+        let of = |size: Value| {
+            example("compact.yaml", |resource| {
+                resource.spec.compact = Some(serde_json::from_value(size).expect("a size"));
+            })
+        };
+        let lines = |from: &Tenant, to: &Tenant| -> Vec<String> {
+            let object = |object: Object| {
+                (object.key(), serde_json::from_value(object.manifest).expect("an object of its kind"))
+            };
+            let live: Children = children(from).into_iter().map(object).collect();
+            objects(&children(to), &live, &to.uid, &Left::new()).iter().map(ToString::to_string).collect()
+        };
+        let (fixed, scaled) = (of(json!({"replicas": 2})), of(json!({"autoscaling": {"maxReplicas": 4}})));
+        let least = "metadata.annotations.messenger.posthouse.dev/least-replicas";
+        assert_eq!(
+            lines(&fixed, &scaled),
+            [
+                format!("update Deployment wonka-compact: {least}"),
+                "create HorizontalPodAutoscaler wonka-compact".to_owned()
+            ]
+        );
+        assert_eq!(
+            lines(&scaled, &fixed),
+            [
+                "delete HorizontalPodAutoscaler wonka-compact",
+                "update Deployment wonka-compact: spec.replicas"
+            ]
+        );
     }
 }

@@ -1,6 +1,6 @@
 //! Pure: what the last status reported. It distinguishes a first set-up from a repair, and news from what is known.
 
-use crds::{ConditionType, MessengerTenant};
+use crds::{ConditionType, MessengerTenant, Reason};
 use k8s_openapi::apimachinery::pkg::apis::meta::v1::Condition;
 
 /// Reports whether the last status was about this very spec: then a difference is a manual edit.
@@ -24,9 +24,14 @@ pub(crate) fn was_good_in_this_life(resource: &MessengerTenant, part: ConditionT
     })
 }
 
-/// Returns the reason that a part's condition gave.
-pub(crate) fn reason_of(resource: &MessengerTenant, part: ConditionType) -> Option<&str> {
-    condition(resource, part).map(|condition| condition.reason.as_str())
+/// Reports whether anything was said of a part.
+pub(crate) fn was_reported(resource: &MessengerTenant, part: ConditionType) -> bool {
+    condition(resource, part).is_some()
+}
+
+/// Reports whether a part's condition gave this reason.
+pub(crate) fn was_because(resource: &MessengerTenant, part: ConditionType, reason: Reason) -> bool {
+    condition(resource, part).is_some_and(|condition| condition.reason == reason.as_str())
 }
 
 fn condition(resource: &MessengerTenant, part: ConditionType) -> Option<&Condition> {

@@ -7,8 +7,8 @@ use std::{collections::BTreeMap, fs, path::Path};
 
 use catalog::{Secret, SecretKey, Service};
 use crds::{
-    CellOpenSearch, IdentityProvider, MessengerCell, MessengerTenant, MessengerTenantSpec, SecretName,
-    Topology,
+    CellMonitoring, CellOpenSearch, CellPodMonitors, IdentityProvider, MessengerCell, MessengerTenant,
+    MessengerTenantSpec, SecretName, Topology,
 };
 use secrecy::SecretString;
 
@@ -155,6 +155,7 @@ fn tenant(path: &Path, edit: impl FnOnce(&mut MessengerTenant)) -> Tenant {
     let mut cell: MessengerCell = serde_saphyr::from_str(ANY_CELL).expect("the local cell");
     // The local stack has it on request.
     cell.spec.opensearch.get_or_insert_with(opensearch);
+    cell.spec.monitoring.get_or_insert_with(monitoring);
     let id = tenant_id(&resource).expect("a legal tenant id");
     let usernames = backend::usernames(&id, &Workload::of(&resource.spec));
     let mut copies = cell_copies();
@@ -180,6 +181,11 @@ fn opensearch() -> CellOpenSearch {
     }
 }
 
+/// Returns what a cell asks for whose tenants are scraped.
+fn monitoring() -> CellMonitoring {
+    CellMonitoring { pod_monitors: Some(CellPodMonitors::default()), prometheus: None }
+}
+
 /// Returns what is known once the topics were seen.
 fn facts() -> Facts {
     use catalog::Backend::{Cql, Keycloak, OpenSearch, Postgres, S3};
@@ -190,10 +196,12 @@ fn facts() -> Facts {
         generations: generations.map(|backend| (backend, format!("generation-of-{backend}"))).into(),
         schema_ids: BTreeMap::new(),
         route_targets: BTreeMap::new(),
+        is_opening: false,
+        waker_url: "http://posthouse-waker.posthouse-system.svc/".to_owned(),
     }
 }
 
-fn images() -> Images {
+pub(crate) fn images() -> Images {
     Images {
         repository: "posthouse".to_owned(),
         tag: "1.2.3".to_owned(),

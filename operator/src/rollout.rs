@@ -7,7 +7,7 @@ use catalog::Service;
 use kube::core::DynamicObject;
 
 use crate::{
-    desired::{ChildKey, Kind, route_target},
+    desired::{ChildKey, Kind, asks_the_waker, route_target},
     observe::Children,
     plan::Left,
     tenant::Tenant,
@@ -29,10 +29,12 @@ pub(crate) struct Rollout {
 impl Rollout {
     /// Returns how far the Deployment of a workload is.
     pub fn of(tenant: &Tenant, workload: &Workload, live: &Children, left: &Left) -> Self {
-        let wanted = i64::from(workload.size.replicas);
+        let declared = tenant.replicas(workload);
+        let wanted = i64::from(declared.unwrap_or_else(|| workload.size.least()));
         let child = (Kind::Deployment, tenant.child(workload.name));
         let Some(deployment) = live.get(&child) else { return Self { wanted, ..Self::default() } };
-        let are_left = left.get(&child).is_some_and(|fields| fields.contains("spec.replicas"));
+        let are_left =
+            declared.is_none() || left.get(&child).is_some_and(|fields| fields.contains("spec.replicas"));
         let scaled = deployment.data["spec"]["replicas"].as_i64().filter(|_| are_left);
         Self::read(deployment, scaled.unwrap_or(wanted))
     }
@@ -88,7 +90,7 @@ pub(crate) fn stall(tenant: &Tenant, workload: &Workload, live: &Children) -> Op
 /// Returns the Kubernetes Services that routes still have to lead to, because the workloads that take over are not available
 /// yet. They move together: a gateway must not be reached before the services it calls.
 pub(crate) fn route_targets(tenant: &Tenant, live: &Children, left: &Left) -> BTreeMap<Service, String> {
-    if tenant.workloads.iter().all(|workload| Rollout::of(tenant, workload, live, left).is_done()) {
+    if are_done(tenant, live, left) {
         return BTreeMap::new();
     }
     let still_serving = |service: Service| {
@@ -96,6 +98,17 @@ pub(crate) fn route_targets(tenant: &Tenant, live: &Children, left: &Left) -> BT
         live.contains_key(&(Kind::Deployment, target.to_owned())).then(|| (service, target.to_owned()))
     };
     tenant.services().filter_map(still_serving).collect()
+}
+
+/// Reports whether requests for a tenant that was woken have to ask the waker still: they do since it slept, and not all of its workloads are available.
+pub(crate) fn is_opening(tenant: &Tenant, live: &Children, left: &Left) -> bool {
+    let mut routes =
+        tenant.services().filter_map(|service| live.get(&(Kind::IngressRoute, tenant.child(service))));
+    routes.any(|route| asks_the_waker(tenant, route)) && !are_done(tenant, live, left)
+}
+
+fn are_done(tenant: &Tenant, live: &Children, left: &Left) -> bool {
+    tenant.workloads.iter().all(|workload| Rollout::of(tenant, workload, live, left).is_done())
 }
 
 /// Reports whether a child that is not wanted has to stay for now: its workload still serves, or is wanted and cannot be
@@ -199,6 +212,26 @@ mod tests {
     }
 
     #[test]
+    fn replicas_that_the_spec_leaves_to_an_autoscaler_are_as_many_as_it_wants() {
+        let tenant = example("compact.yaml", |resource| {
+            let size = json!({"replicas": 1, "autoscaling": {"minReplicas": 2, "maxReplicas": 5}});
+            resource.spec.compact = Some(serde_json::from_value(size).expect("a size"));
+        });
+        let compact = &tenant.workloads[0];
+        let rollout = |live: &Children| Rollout::of(&tenant, compact, live, &Left::new());
+        assert_eq!(rollout(&Children::new()).wanted, 2);
+        let mut live = applied(&tenant, true);
+        let deployment = live.get_mut(&(Kind::Deployment, tenant.child("compact"))).expect("it is there");
+        deployment.data["spec"]["replicas"] = json!(4);
+        assert!(rollout(&live).wanted == 4 && !rollout(&live).is_done());
+        let deployment = live.get_mut(&(Kind::Deployment, tenant.child("compact"))).expect("it is there");
+        for count in ["replicas", "updatedReplicas", "availableReplicas"] {
+            deployment.data["status"][count] = json!(4);
+        }
+        assert!(rollout(&live).is_done());
+    }
+
+    #[test]
     fn a_rollout_that_does_not_go_on_says_why() {
         let tenant = tenant("Compact");
         let workload = &tenant.workloads[0];
@@ -269,6 +302,22 @@ mod tests {
                 "{from} to {to}"
             );
         }
+    }
+
+    #[test]
+    fn a_tenant_that_was_woken_opens_once_all_of_its_workloads_are_available() {
+        let asleep = example("acme.yaml", |resource| {
+            (resource.spec.suspended, resource.spec.wake_on_connect) = (Some(true), Some(Default::default()));
+        });
+        let awake = Tenant { is_suspended: false, ..asleep.clone() };
+        let is_opening = |live: &Children| is_opening(&awake, live, &Left::new());
+
+        let mut live = applied(&asleep, false);
+        assert!(is_opening(&live));
+        live.extend(applied(&awake, true).into_iter().filter(|((kind, _), _)| *kind == Kind::Deployment));
+        assert!(!is_opening(&live));
+        // Once its routes do not ask the waker any more, a pod that fails does not close it again.
+        assert!(!is_opening(&applied(&awake, false)));
     }
 
     #[test]

@@ -4,7 +4,10 @@ use std::{sync::Arc, time::Duration};
 
 use anyhow::{Context as _, bail};
 use kube::Client;
-use tokio::signal::unix::{SignalKind, signal};
+use tokio::{
+    net::TcpListener,
+    signal::unix::{SignalKind, signal},
+};
 use tokio_util::sync::CancellationToken;
 use traces::{Correlated, Origin, Traces};
 use tracing::{info, warn};
@@ -16,10 +19,14 @@ use crate::{
     management::{self, Readiness},
     metrics::Metrics,
     time_limit::within,
+    waker::Waker,
 };
 
 /// Passes that are under way get this long to end after SIGTERM; what they left undone the next leader does.
 const GRACE: Duration = Duration::from_secs(20);
+
+/// Answers that are under way when everything else has ended.
+const LAST_ANSWERS: Duration = Duration::from_secs(3);
 
 /// Users of the console wait for it.
 const CONSOLE_READ_TIMEOUT: Duration = Duration::from_secs(60);
@@ -42,7 +49,8 @@ pub async fn run(config: Config) -> anyhow::Result<()> {
         tenant: None,
         instance: config.pod_name.as_deref(),
     };
-    let traces = Traces::start(&config.traces, None, origin).context("failed to prepare traces")?;
+    let ca_bundle = config.otlp_ca_bundle.as_deref();
+    let traces = Traces::start(&config.traces, ca_bundle, origin).context("failed to prepare traces")?;
     let mut server = kube::Config::infer().await.context("failed to find the API server")?;
     server.read_timeout = Some(READ_TIMEOUT);
     server.reset_reader_on_write = true;
@@ -60,6 +68,11 @@ pub async fn run(config: Config) -> anyhow::Result<()> {
         serving.clone(),
     ));
 
+    let listener = TcpListener::bind(config.waker_addr).await;
+    let listener = listener.with_context(|| format!("failed to listen on {}", config.waker_addr))?;
+    let waker = Waker::default();
+    let waking = tokio::spawn(waker.clone().serve(listener, metrics.clone(), serving.clone()));
+
     let fence = Fence::default();
     let identity = config.identity();
     let mut candidate = Candidate::new(client.clone(), &config.namespace, identity.clone(), fence.clone());
@@ -69,7 +82,7 @@ pub async fn run(config: Config) -> anyhow::Result<()> {
         metrics.set_leading(true);
         let mut work = tokio::spawn({
             let (metrics, shutdown) = (metrics.clone(), shutdown.clone());
-            async move { controller::run(client, config, &identity, fence, metrics, shutdown).await }
+            async move { controller::run(client, config, &identity, fence, metrics, waker, shutdown).await }
         });
         tokio::select! {
             () = candidate.hold(&shutdown) => lost_lease = !shutdown.is_cancelled(),
@@ -96,7 +109,11 @@ pub async fn run(config: Config) -> anyhow::Result<()> {
     readiness.set(false);
     traces.end(traces::LAST).await;
     serving.cancel();
-    management.await.context("the management server panicked")??;
+    // A client that reads nothing, or never ends its request, does not keep a replica that lost its lease from starting again.
+    if let Ok((management, waking)) = within(LAST_ANSWERS, async { (management.await, waking.await) }).await {
+        management.context("the management server panicked")??;
+        waking.context("the waker panicked")?;
+    }
     if lost_lease {
         bail!("another replica leads now");
     }

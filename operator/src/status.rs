@@ -94,10 +94,10 @@ pub(crate) fn retain_own(conditions: &mut Vec<Condition>) {
     conditions.sort_by_key(rank);
 }
 
-/// Leaves out the conditions of parts that are not in `outcomes`.
-pub(crate) fn retain_parts(conditions: &mut Vec<Condition>, outcomes: &Outcomes) {
-    let is_gone = |part: &ConditionType| !outcomes.contains_key(part);
-    let gone: Vec<_> = ConditionType::parts().filter(is_gone).map(ConditionType::as_str).collect();
+/// Leaves out the conditions of parts that are not had any more.
+pub(crate) fn retain_parts(conditions: &mut Vec<Condition>, is_had: impl Fn(ConditionType) -> bool) {
+    let gone = ConditionType::all().filter(|part| !is_had(*part)).map(ConditionType::as_str);
+    let gone: Vec<_> = gone.collect();
     conditions.retain(|condition| !gone.contains(&condition.type_.as_str()));
 }
 
@@ -164,6 +164,9 @@ pub(crate) fn facts(
         kafka: (!topics.is_empty()).then_some(KafkaStatus { topics }),
         generations: generations.iter().map(|(backend, id)| (backend.to_string(), id.clone())).collect(),
         schema_ids: BTreeMap::new(),
+        objectives: Vec::new(),
+        usage: None,
+        wake: None,
         store: Some(StoreStatus { keyspace: Some(tenant.id.keyspace().to_string()) }),
         conditions: Vec::new(),
     }
@@ -198,7 +201,7 @@ mod tests {
         let both = outcomes(&[(kafka, good()), (s3, good())]);
         let mut known = conditions(&[], &both, &ready, Some(1), Timestamp::UNIX_EPOCH);
         let one = outcomes(&[(kafka, good())]);
-        retain_parts(&mut known, &one);
+        retain_parts(&mut known, |part| part == ConditionType::Ready || one.contains_key(&part));
         let left = conditions(&known, &one, &ready, Some(2), Timestamp::UNIX_EPOCH);
         let types: Vec<_> = left.iter().map(|condition| condition.type_.as_str()).collect();
         assert_eq!(types, ["KafkaReady", "Ready"]);

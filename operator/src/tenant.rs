@@ -18,12 +18,13 @@ use url::Url;
 
 use crate::{
     backend::{self, DataExpected},
-    consent, endpoints,
+    consent, endpoints, env_secrets, isolation,
     placement::Hosts,
     providers::{self, CellRules, Providers},
     referenced::ReferencedSecrets,
     secrets::{TenantSecrets, Unusable},
     text::hex,
+    wake,
     workload::{Workload, has_part},
 };
 
@@ -38,6 +39,10 @@ pub struct Tenant {
     /// UIDs of former owners of its objects in the backends, which no longer exist and whose heir it is.
     pub heir_of: Vec<String>,
     pub owner: OwnerReference,
+    /// It has no pods for now.
+    pub is_suspended: bool,
+    /// It is suspended, and a request wakes it or has woken it.
+    pub wakes: bool,
     pub cell: Cell,
     /// The hosts it gets, the main one first, and those it does not get.
     pub hosts: Hosts,
@@ -76,6 +81,8 @@ pub struct Tenant {
     pub recorded_schema_ids: BTreeMap<String, i32>,
     /// Backends in which the resource consents that what was lost is recreated.
     pub accepts_loss: BTreeSet<Backend>,
+    /// Why the variables that templates take from Secrets are not available, by workload.
+    pub unusable_env: BTreeMap<&'static str, String>,
 }
 
 /// A cell with its defaults applied.
@@ -121,6 +128,8 @@ pub enum Invalid {
         "spec.services: {service} needs {peer}, which is switched off; enable {peer}, or switch {service} off too"
     )]
     MissingPeer { service: Service, peer: Service },
+    #[error(transparent)]
+    Template(#[from] isolation::Refused),
     #[error("the resource has no {0}; it was not read from an API server")]
     Incomplete(&'static str),
 }
@@ -218,9 +227,12 @@ impl Tenant {
         let routing = spec.routing.clone().unwrap_or_default();
         let workloads = Workload::of(spec);
         check_peers(&workloads)?;
+        isolation::check(&workloads)?;
+        let name = resource.metadata.name.clone().ok_or(Invalid::Incomplete("name"))?;
         Ok(Self {
             id,
-            name: resource.metadata.name.clone().ok_or(Invalid::Incomplete("name"))?,
+            unusable_env: env_secrets::unusable(&workloads, &name, &namespace, referenced),
+            name,
             providers: {
                 let hosts = cell.spec.keycloak.provider_hosts.as_deref().unwrap_or_default();
                 let rules = CellRules { name: &cell.name, scheme: cell.scheme, hosts };
@@ -230,6 +242,8 @@ impl Tenant {
             uid: resource.metadata.uid.clone().ok_or(Invalid::Incomplete("uid"))?,
             heir_of: Vec::new(),
             owner: resource.controller_owner_ref(&()).ok_or(Invalid::Incomplete("uid"))?,
+            is_suspended: wake::is_suspended(resource),
+            wakes: wake::wakes(resource),
             cell,
             hosts,
             partitions: kafka.partitions.unwrap_or(DEFAULT_PARTITIONS),
@@ -340,6 +354,14 @@ impl Tenant {
     /// Returns the services of the tenant, in the order of the catalog.
     pub fn services(&self) -> impl Iterator<Item = Service> {
         Service::ALL.iter().copied().filter(|service| self.workload_of(*service).is_some())
+    }
+
+    /// Returns how many pods a workload is to have, or nothing where an autoscaler decides.
+    pub(crate) fn replicas(&self, workload: &Workload) -> Option<i32> {
+        if self.is_suspended {
+            return Some(0);
+        }
+        workload.size.autoscaling.is_none().then_some(workload.size.replicas)
     }
 
     /// Returns the workload that runs a service, or nothing when it is switched off.

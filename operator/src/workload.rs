@@ -1,7 +1,9 @@
 //! Pure: how the services of a tenant are spread over pods.
 
 use catalog::{Backend, Folder, POSTGRES_POOL, Secret, Service, ServiceEntry, Setting};
-use crds::{DEFAULT_REPLICAS, MessengerTenantSpec, ResourcesSpec, SizeSpec, Topology};
+use crds::{
+    AutoscalingSpec, DEFAULT_REPLICAS, MessengerTenantSpec, ResourcesSpec, SizeSpec, TemplateSpec, Topology,
+};
 
 /// Name of the workload that runs every service, of its binary and of its image.
 pub(crate) const COMPACT: &str = "compact";
@@ -18,11 +20,14 @@ pub(crate) struct Workload {
     pub size: Size,
 }
 
-/// How many pods a workload has and what each may use.
+/// How many pods a workload has, what each may use, and what else the tenant sets for them.
 #[derive(Clone, Debug, PartialEq)]
 pub(crate) struct Size {
+    /// How many, where no autoscaler decides.
     pub replicas: i32,
+    pub autoscaling: Option<AutoscalingSpec>,
     pub resources: ResourcesSpec,
+    pub template: TemplateSpec,
 }
 
 /// Resources of a pod when the tenant sets none, as Kubernetes quantities.
@@ -54,6 +59,11 @@ impl Workload {
                 vec![Self { name: COMPACT, services: enabled, chosen, size }]
             }
         }
+    }
+
+    /// Returns where a manifest sets it.
+    pub fn field(&self) -> String {
+        if self.name == COMPACT { format!("spec.{COMPACT}") } else { format!("spec.services.{}", self.name) }
     }
 
     /// Returns the services that a workload of this name can run, whatever the tenant requests now.
@@ -113,7 +123,7 @@ impl Workload {
     pub fn postgres_sessions(&self) -> u32 {
         let users = self.services.iter().filter(|service| service.backends.contains(&Backend::Postgres));
         let sessions: u32 = users.map(|service| POSTGRES_POOL + service.postgres_sessions).sum();
-        sessions * (u32::try_from(self.size.replicas).unwrap_or(1) + 1)
+        sessions * (u32::try_from(self.size.most()).unwrap_or(1) + 1)
     }
 
     /// Reports whether it has tables to migrate before it runs.
@@ -164,8 +174,20 @@ impl Size {
     fn of(spec: SizeSpec) -> Self {
         Self {
             replicas: spec.replicas.unwrap_or(DEFAULT_REPLICAS),
+            autoscaling: spec.autoscaling,
             resources: spec.resources.unwrap_or_default(),
+            template: spec.template.unwrap_or_default(),
         }
+    }
+
+    /// Returns the fewest pods that there may be.
+    pub fn least(&self) -> i32 {
+        self.autoscaling.map_or(self.replicas, |scaling| scaling.min_replicas())
+    }
+
+    /// Returns the most pods that there may be.
+    pub fn most(&self) -> i32 {
+        self.autoscaling.map_or(self.replicas, |scaling| scaling.max_replicas)
     }
 }
 

@@ -80,7 +80,7 @@ fn desired<B: Backend>(tenant: &Tenant) -> B::Desired {
 }
 
 /// The types of a backend without a value of them.
-pub(super) struct Of<B>(PhantomData<fn() -> B>);
+pub(crate) struct Of<B>(PhantomData<fn() -> B>);
 
 impl<B> Of<B> {
     pub const NEW: Self = Self(PhantomData);

@@ -18,6 +18,9 @@ pub enum BackendError {
     /// It responds, and the tenant's turn did not come or end in time: other tenants are served first.
     #[error("{} was not done with this tenant within {} s", .backend.title, .limit.as_secs())]
     Busy { backend: catalog::Backend, limit: Duration },
+    /// It was not called, or not to the end: what is missing is missing still.
+    #[error("{} was left as it is: this replica does not lead any more", .backend.title)]
+    NotLeading { backend: catalog::Backend },
     #[error("{} {object} exists and {holder}", .backend.title)]
     Conflict { backend: catalog::Backend, object: String, holder: Holder },
     #[error("{} refused to {action}: {detail}", .backend.title)]
@@ -46,7 +49,7 @@ impl BackendError {
     pub fn reason(&self) -> Reason {
         match self {
             Self::Unavailable { .. } => Reason::BackendUnavailable,
-            Self::Busy { .. } => Reason::BackendBusy,
+            Self::Busy { .. } | Self::NotLeading { .. } => Reason::BackendBusy,
             Self::CredentialsRejected { .. } => Reason::CredentialsRejected,
             Self::Conflict { .. } => Reason::ResourceConflict,
             Self::Refused { .. } => Reason::BackendRefused,
@@ -57,7 +60,7 @@ impl BackendError {
     /// Reports whether the same call may succeed later without anyone changing anything.
     pub fn is_retryable(&self) -> bool {
         match self {
-            Self::Unavailable { .. } | Self::Busy { .. } => true,
+            Self::Unavailable { .. } | Self::Busy { .. } | Self::NotLeading { .. } => true,
             Self::Refused { retryable, .. } => *retryable,
             Self::CredentialsRejected { .. } | Self::Conflict { .. } | Self::DataLoss { .. } => false,
         }

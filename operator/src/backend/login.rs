@@ -39,6 +39,15 @@ impl Login {
         Self::keys(backend.admin_keys, "the operator's account", namespace, name, secret)
     }
 
+    /// Reads one key of a Secret. The error names what is missing where.
+    pub fn value(secret: &Secret, namespace: &str, name: &str, key: &str) -> Result<String, String> {
+        let bytes = secret.data.as_ref().and_then(|data| data.get(key)).map(|bytes| bytes.0.clone());
+        bytes
+            .and_then(|bytes| String::from_utf8(bytes).ok())
+            .filter(|text| !text.is_empty())
+            .ok_or_else(|| format!("Secret {namespace}/{name} has no key {key}; add it"))
+    }
+
     /// Reads a Secret with these keys of an account.
     pub fn keys(
         [username, password]: [&str; 2],
@@ -52,13 +61,7 @@ impl Login {
                 "Secret {namespace}/{name} does not exist; create it with the keys {username} and {password} of {account}"
             ));
         };
-        let value = |key: &str| {
-            let bytes = secret.data.as_ref().and_then(|data| data.get(key)).map(|bytes| bytes.0.clone());
-            bytes
-                .and_then(|bytes| String::from_utf8(bytes).ok())
-                .filter(|text| !text.is_empty())
-                .ok_or_else(|| format!("Secret {namespace}/{name} has no key {key}; add it"))
-        };
+        let value = |key: &str| Self::value(secret, namespace, name, key);
         Ok(Self {
             account: Credentials::new(value(username)?, value(password)?),
             version: secret.metadata.resource_version.clone().unwrap_or_default(),

@@ -30,7 +30,7 @@ pub struct Claim {
 
 impl Owner {
     /// Returns the owner of a tenant's objects.
-    pub(super) fn of(tenant: &Tenant) -> Self {
+    pub(crate) fn of(tenant: &Tenant) -> Self {
         Self {
             uid: tenant.uid.clone(),
             namespace: tenant.namespace.clone(),
@@ -104,7 +104,7 @@ impl Former {
 
 impl Ownership {
     /// Reads a marker that was found beside an existing object.
-    pub(super) fn of(
+    pub(crate) fn of(
         backend: catalog::Backend,
         object: &str,
         marker: Option<&str>,

@@ -4,9 +4,10 @@ use std::{
     any::Any,
     collections::HashMap,
     sync::{Arc, Mutex},
-    time::{Duration, Instant},
+    time::Duration,
 };
 
+use tokio::time::Instant;
 use traces::{Span, SpanKind};
 
 use super::{contract::Backend, error::BackendError, login::Login};

@@ -49,7 +49,10 @@ pub async fn settle<B: Backend>(
         return Ok(Settled { facts: B::facts(&observed), changes, blocked });
     }
     let mut failure = None;
-    for (change, result) in plan.iter().zip(backend.apply_all(desired, &plan, fence).await) {
+    let results = backend.apply_all(desired, &plan, fence).await;
+    // Without a failure nothing but the fence ends a plan early.
+    let is_cut_short = results.len() < plan.len() && results.iter().all(Result::is_ok);
+    for (change, result) in plan.iter().zip(results) {
         match result {
             Ok(()) => metrics.wrote(B::ENTRY.as_str(), "change"),
             Err(BackendError::Refused { .. }) if B::kind(change) == ChangeKind::Blocked => {}
@@ -58,6 +61,9 @@ pub async fn settle<B: Backend>(
     }
     if let Some(error) = failure {
         return Err(error);
+    }
+    if is_cut_short {
+        return Err(BackendError::NotLeading { backend: B::ENTRY });
     }
     let observed = backend.observe(desired).await?;
     Ok(Settled { facts: B::facts(&observed), changes, blocked })
@@ -72,7 +78,7 @@ pub(super) async fn clean_up<B: Backend>(
     metrics: &Metrics,
 ) -> Result<Vec<String>, BackendError> {
     if fence.check().is_err() {
-        return Ok(Vec::new());
+        return Err(BackendError::NotLeading { backend: B::ENTRY });
     }
     match policy {
         crds::DeletionPolicy::Delete => {

@@ -4,7 +4,7 @@ use std::time::Duration;
 
 use axum::{
     Router,
-    body::{Body, Bytes},
+    body::{Body, Bytes, to_bytes},
     extract::{FromRequestParts, Query, State},
     http::{
         HeaderMap, HeaderName, HeaderValue, Method, Request, Uri,
@@ -19,6 +19,7 @@ use axum::{
 };
 use kube::Client;
 use serde::{Deserialize, Serialize, de::DeserializeOwned};
+use serde_json::Value;
 use tracing::warn;
 
 use super::refusal::Refusal;
@@ -28,7 +29,12 @@ use crate::{text::one_line, time_limit::within};
 const APPLY: &str = "application/apply-patch+yaml";
 /// A change of single fields, such as `spec.paused`.
 const MERGE: &str = "application/merge-patch+json";
-const JSON: &str = "application/json";
+pub(super) const JSON: &str = "application/json";
+
+/// Who the caller is.
+pub(super) const SELF_REVIEW: &str = "/apis/authentication.k8s.io/v1/selfsubjectreviews";
+/// What the caller may do.
+pub(super) const ACCESS_REVIEW: &str = "/apis/authorization.k8s.io/v1/selfsubjectaccessreviews";
 
 /// The name under which Kubernetes records who owns a field that was changed here.
 const FIELD_MANAGER: &str = "posthouse-console";
@@ -38,6 +44,8 @@ const TIME_LIMIT: Duration = Duration::from_secs(40);
 /// What of a response the page may need beside its body.
 const PASSED: [HeaderName; 5] =
     [CONTENT_TYPE, RETRY_AFTER, WARNING, WWW_AUTHENTICATE, HeaderName::from_static("audit-id")];
+/// Of what is read here and is not passed on as it comes: a review, or a refusal.
+const MAX_ANSWER_BYTES: usize = 64 * 1024;
 /// Whether a page called, and of which address it is. Browsers set it, and no script can.
 const FETCH_SITE: HeaderName = HeaderName::from_static("sec-fetch-site");
 
@@ -55,17 +63,17 @@ pub(super) fn router(server: Client) -> Router {
         .route("/apis/apps/v1/namespaces/{namespace}/deployments", get(read))
         .route("/apis/metrics.k8s.io/v1beta1/namespaces/{namespace}/pods", get(read))
         .route("/api/v1/namespaces/{namespace}/events", get(read))
-        // Who the caller is, and what the caller may do: the page shows what would be refused, and refuses nothing by itself.
-        .route("/apis/authentication.k8s.io/v1/selfsubjectreviews", post(review))
-        .route("/apis/authorization.k8s.io/v1/selfsubjectaccessreviews", post(review))
+        // The page shows what would be refused, and refuses nothing by itself.
+        .route(SELF_REVIEW, post(review))
+        .route(ACCESS_REVIEW, post(review))
         .route("/{*path}", any(|| async { Refusal::NotForwarded }))
         .with_state(server)
 }
 
 /// Who calls, and what for.
-struct Call {
+pub(super) struct Call {
     /// `Bearer ...`, as it came.
-    token: HeaderValue,
+    pub token: HeaderValue,
     uri: Uri,
 }
 
@@ -96,7 +104,7 @@ fn bearer(headers: &HeaderMap) -> Option<&HeaderValue> {
 
 /// Reports whether each part of a path is a name of Kubernetes as it stands. The API server decodes what is encoded, and would find other
 /// parts than the routes here did.
-fn is_plain(path: &str) -> bool {
+pub(super) fn is_plain(path: &str) -> bool {
     let is_name = |part: &str| {
         let is_edge =
             |byte: Option<u8>| byte.is_some_and(|byte| byte.is_ascii_lowercase() || byte.is_ascii_digit());
@@ -181,13 +189,13 @@ async fn review(State(server): State<Client>, call: Call, body: Bytes) -> Result
 }
 
 /// Returns a query without what is absent in it.
-fn encoded<Q: Serialize>(query: &Q) -> String {
+pub(super) fn encoded<Q: Serialize>(query: &Q) -> String {
     let value = serde_json::to_value(query).unwrap_or_default();
     let mut text = url::form_urlencoded::Serializer::new(String::new());
     for (name, value) in value.as_object().into_iter().flatten() {
         match value {
-            serde_json::Value::Null => {}
-            serde_json::Value::String(value) => {
+            Value::Null => {}
+            Value::String(value) => {
                 text.append_pair(name, value);
             }
             other => {
@@ -208,10 +216,24 @@ async fn send(
 ) -> Result<Response, Refusal> {
     let path = call.uri.path();
     let target = if query.is_empty() { path.to_owned() } else { format!("{path}?{query}") };
+    Ok(passed(ask(server, method, &call.token, &target, content).await?))
+}
+
+/// An answer of the API server.
+pub(super) type Answer = Response<kube::client::Body>;
+
+/// Asks the API server with a caller's token.
+pub(super) async fn ask(
+    server: &Client,
+    method: Method,
+    token: &HeaderValue,
+    target: &str,
+    content: Option<(&'static str, Bytes)>,
+) -> Result<Answer, Refusal> {
     let mut request = Request::builder()
         .method(method)
         .uri(target)
-        .header(AUTHORIZATION, call.token.clone())
+        .header(AUTHORIZATION, token.clone())
         .header(ACCEPT, JSON)
         .header(USER_AGENT, AGENT);
     let body = match content {
@@ -222,11 +244,15 @@ async fn send(
         None => kube::client::Body::empty(),
     };
     let request = request.body(body).map_err(|_| Refusal::NotForwarded)?;
-    let answer = match within(TIME_LIMIT, server.send(request)).await {
-        Ok(Ok(answer)) => answer,
-        Ok(Err(error)) => return Err(unreachable(&error)),
-        Err(late) => return Err(unreachable(&late)),
-    };
+    match within(TIME_LIMIT, server.send(request)).await {
+        Ok(Ok(answer)) => Ok(answer),
+        Ok(Err(error)) => Err(unreachable(&error)),
+        Err(late) => Err(unreachable(&late)),
+    }
+}
+
+/// Returns what a caller gets of an answer.
+pub(super) fn passed(answer: Answer) -> Response {
     let (parts, body) = answer.into_parts();
     let mut response = Response::new(Body::new(body));
     *response.status_mut() = parts.status;
@@ -237,7 +263,17 @@ async fn send(
     }
     // What one caller may see is kept for no other.
     response.headers_mut().insert(CACHE_CONTROL, HeaderValue::from_static("no-store"));
-    Ok(response)
+    response
+}
+
+/// Reads a short answer. What is no JSON is nothing.
+pub(super) async fn read_json(answer: Answer) -> Result<Value, Refusal> {
+    let body = to_bytes(Body::new(answer.into_body()), MAX_ANSWER_BYTES);
+    match within(TIME_LIMIT, body).await {
+        Ok(Ok(body)) => Ok(serde_json::from_slice(&body).unwrap_or_default()),
+        Ok(Err(error)) => Err(unreachable(&error)),
+        Err(late) => Err(unreachable(&late)),
+    }
 }
 
 fn unreachable(error: &dyn std::fmt::Display) -> Refusal {

@@ -16,13 +16,11 @@ use super::{
     succession::{Failure, as_heir},
 };
 use crate::{
-    backend::{
-        self, AnyBackend, BackendError, BackendFacts, ChangeKind, Holder, Login, Owner, Ownership, Settled,
-    },
+    backend::{AnyBackend, BackendError, BackendFacts, ChangeKind, Holder, Login, Owner, Ownership, Settled},
     consent,
     events::reference,
     mode::Mode,
-    previous::{is_established, reason_of, was_good},
+    previous::{is_established, was_because, was_good},
     status::{Outcome, Outcomes},
     succession::NotAdopted,
     tenant::{Cell, Tenant, recorded_data},
@@ -67,7 +65,8 @@ impl Backends {
 
 /// Brings the tenant's part of every backend to what is desired. What the tenant has no part of is not called.
 pub(super) async fn settle_all(pass: Pass<'_>, tenant: &Tenant) -> Backends {
-    let had: Vec<_> = backend::ALL.iter().filter(|backend| tenant.has_part(backend.entry())).collect();
+    let all = pass.context.all_backends.iter();
+    let had: Vec<_> = all.filter(|backend| tenant.has_part(backend.entry())).collect();
     let one = |backend: &'static dyn AnyBackend| Settling { backend, pass, tenant }.run();
     let mut all = Backends {
         outcomes: BTreeMap::new(),
@@ -135,7 +134,7 @@ impl Settling<'_> {
             }
         };
         let settled = self.settle(&login, &password).await;
-        context.metrics.part_took(name, began.elapsed());
+        context.metrics.part_took(name, began.elapsed(), traces::current());
         match settled {
             Ok(settled) => {
                 Seen { facts: settled.facts.clone(), ..Seen::outcome(self.settled(&settled).await) }
@@ -163,7 +162,7 @@ impl Settling<'_> {
     }
 
     async fn settled(&self, settled: &Settled) -> Outcome {
-        let Self { backend, pass: Pass { resource, mode, context }, tenant } = *self;
+        let Self { backend, pass: Pass { resource, mode, context, .. }, tenant } = *self;
         if mode == Mode::DryRun && !settled.changes.is_empty() {
             let lines: Vec<_> = settled.changes.iter().map(|(_, line)| line.as_str()).collect();
             return Outcome::action_required(Reason::Paused, format!("would {}", lines.join("; ")));
@@ -206,14 +205,14 @@ fn failed(
     let (entry, error, reason) = (backend.entry(), &failure.error, failure.error.reason());
     context.metrics.failed(entry.as_str(), reason.as_str());
     let id = &resource.spec.tenant_id;
-    if reason_of(resource, ConditionType::Backend(entry)) != Some(reason.as_str()) {
+    if !was_because(resource, ConditionType::Backend(entry), reason) {
         warn!(tenant = %id, backend = %entry, %error, "{entry} of {id} failed: {error}");
     }
     let next_step = match error {
         BackendError::Unavailable { .. } => {
             format!("it is retried; check it, and its address in MessengerCell {}", cell.name)
         }
-        BackendError::Busy { .. } => "it goes on in a moment".to_owned(),
+        BackendError::Busy { .. } | BackendError::NotLeading { .. } => "it goes on in a moment".to_owned(),
         BackendError::CredentialsRejected { .. } => match backend.admin_secret(cell) {
             Some(secret) => format!("correct Secret {}/{secret}", context.config.namespace),
             None => format!(
@@ -232,7 +231,7 @@ fn failed(
         ),
     };
     let message = format!("{error}; {next_step}");
-    if matches!(error, BackendError::Busy { .. }) {
+    if reason == Reason::BackendBusy {
         Outcome::waiting(reason, message)
     } else if failure.is_retryable() {
         Outcome::retry(reason, message)
@@ -266,7 +265,7 @@ pub(super) async fn conflicts(pass: Pass<'_>, id: &TenantId, cell: &Cell) -> Out
     let workloads = Workload::of(&pass.resource.spec);
     let is_needed =
         |backend: &&&'static dyn AnyBackend| has_part(&workloads, backend.entry()) && backend.is_of(cell);
-    let needed = backend::ALL.iter().filter(is_needed);
+    let needed = pass.context.all_backends.iter().filter(is_needed);
     join_all(needed.map(|backend| one(*backend))).await.into_iter().flatten().collect()
 }
 

@@ -9,10 +9,10 @@ use kube::{ResourceExt, core::DeserializeGuard, runtime::controller::Action};
 use super::{
     contained,
     context::{Context, PassError},
-    deletion, unreadable,
+    deletion, monitoring, unreadable,
 };
 use crate::{
-    backend,
+    certificates::first_expiry,
     events::reference,
     fleet::Member,
     observe, placement,
@@ -22,6 +22,12 @@ use crate::{
 
 /// Admin Secrets appear without an event of the cell.
 const LOOK_EVERY: Duration = Duration::from_secs(60);
+/// Each pass asks the Prometheus of the cell, unless one did a moment ago: events of tenants start passes, too.
+const ASK_EVERY: Duration = Duration::from_secs(30);
+/// What was found out behind the report is in the next one.
+const REPORT_NEWS: Duration = Duration::from_secs(1);
+/// Of those whose data holds a cell, so many are named: with the longest names there are, the next step still fits into the message.
+const NAMED: usize = 5;
 
 pub(super) async fn reconcile(
     guarded: Arc<DeserializeGuard<MessengerCell>>,
@@ -29,7 +35,7 @@ pub(super) async fn reconcile(
 ) -> Result<Action, PassError> {
     match &guarded.0 {
         Ok(resource) => contained(look_at(resource, &context)).await,
-        Err(invalid) => unreadable::report::<MessengerCell>(invalid, &context).await,
+        Err(invalid) => contained(unreadable::report::<MessengerCell>(invalid, &context)).await,
     }
 }
 
@@ -42,6 +48,8 @@ async fn look_at(resource: &MessengerCell, context: &Context) -> Result<Action, 
     let mut leftovers = previous.leftovers.clone();
     let is_held = resource.finalizers().iter().any(|name| name == crds::CELL_FINALIZER);
     let is_deleted = resource.metadata.deletion_timestamp.is_some();
+    let trusted = resource.spec.ca_bundle.as_deref().filter(|_| !is_deleted);
+    context.metrics.trusted_expire(&name, trusted.and_then(first_expiry));
     if is_deleted && !is_held {
         return Ok(Action::await_change());
     }
@@ -50,13 +58,14 @@ async fn look_at(resource: &MessengerCell, context: &Context) -> Result<Action, 
         context.writer.add_cell_finalizer(resource).await?;
         return Ok(Action::requeue(LOOK_EVERY));
     }
-    let mut outcome = match Cell::new(resource) {
+    let cell = Cell::new(resource);
+    let mut outcome = match &cell {
         Err(invalid) => Outcome::action_required(Reason::InvalidSpec, invalid.to_string()),
         Ok(cell) => {
             if !leftovers.is_empty() && context.memory.is_clean_up_due(resource, LOOK_EVERY) {
-                leftovers = deletion::retry_leftovers(&leftovers, &cell, context).await;
+                leftovers = deletion::retry_leftovers(&leftovers, cell, context).await;
             }
-            match missing_login(&cell, context) {
+            match missing_login(cell, context) {
                 Some(missing) => Outcome::action_required(Reason::AdminSecretMissing, missing),
                 None if placed >= cell.capacity => Outcome::action_required(
                     Reason::CapacityExhausted,
@@ -65,7 +74,7 @@ async fn look_at(resource: &MessengerCell, context: &Context) -> Result<Action, 
                         cell.capacity
                     ),
                 ),
-                None => Outcome::good(Reason::AllReady, takes_tenants(&cell)),
+                None => Outcome::good(Reason::AllReady, takes_tenants(cell)),
             }
         }
     };
@@ -73,6 +82,7 @@ async fn look_at(resource: &MessengerCell, context: &Context) -> Result<Action, 
         match still_in_use(&name, &leftovers, context).await? {
             Some(in_use) => outcome = in_use,
             None => {
+                context.memory.forget_objectives(&name);
                 context.writer.remove_cell_finalizer(resource).await?;
                 return Ok(Action::await_change());
             }
@@ -80,23 +90,25 @@ async fn look_at(resource: &MessengerCell, context: &Context) -> Result<Action, 
     }
     let mut outcomes = Outcomes::new();
     outcomes.insert(ConditionType::ExternalIPsRefused, external_ips(context).await?);
+    outcomes.extend(monitoring::outcomes(&name, &resource.spec, context));
+    let mut known = previous.conditions.clone();
+    status::retain_parts(&mut known, |part| monitoring::is_had(part, &resource.spec));
     let status = CellStatus {
         observed_generation: resource.metadata.generation,
         tenants: i32::try_from(placed).ok(),
-        conditions: conditions(
-            &previous.conditions,
-            &outcomes,
-            &outcome,
-            resource.metadata.generation,
-            (context.now)(),
-        ),
+        conditions: conditions(&known, &outcomes, &outcome, resource.metadata.generation, (context.now)()),
         leftovers,
     };
     if status != previous {
         context.writer.cell_status(resource, &status).await?;
         announce(resource, &previous, &outcomes, context).await;
     }
-    Ok(Action::requeue(LOOK_EVERY))
+    // Last, so that nothing of this pass waits for a Prometheus that is away.
+    let is_news = match &cell {
+        Ok(cell) if context.memory.is_asking_due(resource, ASK_EVERY) => monitoring::ask(cell, context).await,
+        _ => false,
+    };
+    Ok(Action::requeue(if is_news { REPORT_NEWS } else { LOOK_EVERY }))
 }
 
 /// Returns how a cell is that is deleted and has to stay, or nothing when no tenant has anything there.
@@ -119,17 +131,25 @@ async fn still_in_use(
         format!("MessengerTenant {}/{}", tenant.namespace().unwrap_or_default(), tenant.name_any())
     };
     let left = leftovers.iter().map(|leftover| {
-        format!("{} of the deleted tenant {}", leftover.backends.join(" and "), leftover.tenant_id)
+        format!("the deleted tenant {} ({})", leftover.tenant_id, leftover.backends.join(" and "))
     });
     let users: Vec<_> = tenants.map(place).chain(left).collect();
-    let Some((first, others)) = users.split_first() else { return Ok(None) };
-    let more = if others.is_empty() { String::new() } else { format!(" and {} more", others.len()) };
-    let message = format!(
-        "the cell is being deleted and stays while {first}{more} has data on it; new tenants are not placed here. To abandon that \
-         data, remove the finalizer {} from the cell",
+    Ok((!users.is_empty()).then(|| Outcome::action_required(Reason::InUse, stays_for(&users))))
+}
+
+/// Returns what a cell says that is deleted and in use.
+fn stays_for(users: &[String]) -> String {
+    let named: Vec<_> = users.iter().take(NAMED).map(String::as_str).collect();
+    let more = match users.len() - named.len() {
+        0 => String::new(),
+        more => format!(" and {more} more"),
+    };
+    format!(
+        "the cell is being deleted, which cannot be taken back, and stays while there is data on it of {}{more}; new tenants are not placed \
+         here. Delete those tenants, or abandon their data: remove the finalizer {} from the cell",
+        named.join(", "),
         crds::CELL_FINALIZER
-    );
-    Ok(Some(Outcome::action_required(Reason::InUse, message)))
+    )
 }
 
 pub(super) fn error_policy(
@@ -182,7 +202,7 @@ async fn announce(resource: &MessengerCell, previous: &CellStatus, outcomes: &Ou
 
 /// Returns which admin Secret is not complete.
 fn missing_login(cell: &Cell, context: &Context) -> Option<String> {
-    let mut backends = backend::ALL.iter().filter(|backend| backend.is_of(cell));
+    let mut backends = context.all_backends.iter().filter(|backend| backend.is_of(cell));
     let of_backends = backends.find_map(|backend| context.login(*backend, cell).err());
     of_backends.or_else(|| context.smtp_account(cell).err())
 }
@@ -193,6 +213,17 @@ mod tests {
 
     use super::*;
     use crate::rendered::testing::cell;
+
+    #[test]
+    fn a_cell_that_is_deleted_names_whose_data_holds_it_and_what_to_do() {
+        let place = |number: usize| format!("MessengerTenant {}/{}{number}", "n".repeat(63), "m".repeat(39));
+        let says = |count: usize| stays_for(&(0..count).map(place).collect::<Vec<_>>());
+        assert!(says(2).contains(&format!("of {}, {};", place(0), place(1))), "{}", says(2));
+        let many = says(50);
+        assert!(many.contains("and 45 more;") && !many.contains(&place(5)), "{many}");
+        assert!(many.ends_with("remove the finalizer messenger.posthouse.dev/tenants from the cell"));
+        assert!(many.len() <= 1024, "the API server takes no more: {}", many.len());
+    }
 
     #[test]
     fn a_cell_says_what_the_account_of_its_mail_server_must_be_limited_to() {

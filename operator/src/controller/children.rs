@@ -21,8 +21,9 @@ use crate::{
     previous::{is_established, was_good},
     rollout::{self, Rollout, Stall},
     status::Outcome,
+    suspension::asks_for_pods,
     tenant::Tenant,
-    watched,
+    wake, watched,
 };
 
 /// The children of one tenant during one pass.
@@ -45,10 +46,11 @@ pub(super) struct Converged {
 
 /// Removes the children of a tenant that owns nothing, but for its Secrets: they are the passwords of what it may have set up.
 pub(super) async fn withdraw(Pass { resource, context, .. }: Pass<'_>) -> Result<(), PassError> {
-    let owned = observe::owned_children(&context.client, resource).await?;
-    for (kind, name) in owned.into_keys() {
+    let owned = observe::owned_children(&context.client, resource, &Kind::LISTED).await?;
+    let namespace = resource.namespace().unwrap_or_default();
+    for ((kind, name), object) in owned {
         info!(tenant = %resource.spec.tenant_id, "delete {} {name}", kind.as_str());
-        context.writer.delete(&resource.namespace().unwrap_or_default(), kind, &name).await?;
+        context.writer.delete(&namespace, kind, &name, object.uid()).await?;
     }
     Ok(())
 }
@@ -84,6 +86,9 @@ impl<'a> Children<'a> {
             generations: backends.generations.clone(),
             schema_ids: backends.schema_ids.clone(),
             route_targets: rollout::route_targets(tenant, &self.live.children, &left),
+            is_opening: !wake::is_overdue(self.pass.resource, (self.pass.context.now)())
+                && rollout::is_opening(tenant, &self.live.children, &left),
+            waker_url: self.pass.context.config.waker_url.to_string(),
         };
         let images = &self.pass.context.config.images;
         let desired = self.without_foreign(desired::children(tenant, &facts, images));
@@ -91,6 +96,9 @@ impl<'a> Children<'a> {
         let mut superseded = BTreeSet::new();
         let mut changes = Vec::new();
         for change in plan::objects(&desired, &self.live.children, &tenant.uid, &left) {
+            if self.pass.pods.hold(tenant, &change) {
+                continue;
+            }
             if let Some(missing) = missing_backend(tenant, &change, backends) {
                 blocked.push(missing);
             } else if let Some(child) = self.serving_leftover(tenant, &change, &left) {
@@ -127,14 +135,14 @@ impl<'a> Children<'a> {
     }
 
     async fn carry_out(&mut self, tenant: &Tenant, change: ObjectChange) -> Result<(), WriteError> {
-        let Pass { resource, mode, context } = self.pass;
+        let Pass { resource, mode, context, .. } = self.pass;
         let line = change.to_string();
         if mode == Mode::DryRun {
             self.withheld.push(line);
             return Ok(());
         }
         let is_drift = match &change {
-            ObjectChange::Repair { .. } => true,
+            ObjectChange::Repair { object, fields } => !self.goes_on(object, fields),
             ObjectChange::Create(object) => self.was_deleted(tenant, object),
             ObjectChange::Update { .. } | ObjectChange::Delete { .. } => false,
         };
@@ -143,10 +151,15 @@ impl<'a> Children<'a> {
             ObjectChange::Create(object) | ObjectChange::Update { object, .. } => {
                 news = self.write(tenant, &object, &[]).await?;
             }
-            ObjectChange::Repair { object, fields } => news = self.write(tenant, &object, &fields).await?,
+            ObjectChange::Repair { object, fields } => {
+                let repaired = if is_drift { fields.as_slice() } else { &[] };
+                news = self.write(tenant, &object, repaired).await?;
+            }
             ObjectChange::Delete { kind, name } => {
-                context.writer.delete(&tenant.namespace, kind, &name).await?;
-                self.live.children.remove(&(kind, name));
+                let child = (kind, name);
+                let uid = self.live.get(&child).and_then(ResourceExt::uid);
+                context.writer.delete(&tenant.namespace, kind, &child.1, uid).await?;
+                self.live.children.remove(&child);
             }
         }
         if is_drift {
@@ -164,6 +177,14 @@ impl<'a> Children<'a> {
         Ok(())
     }
 
+    /// Reports whether a Deployment lacks nothing but pods, and may lack them because the tenant was suspended: it may go on before anything but its pods was changed.
+    fn goes_on(&self, object: &Object, fields: &[String]) -> bool {
+        let has_no_pods = |found| object.kind == Kind::Deployment && !asks_for_pods(found);
+        fields == ["spec.replicas"]
+            && self.live.get(&object.key()).is_some_and(has_no_pods)
+            && !is_established(self.pass.resource)
+    }
+
     /// Writes an object; `repaired` are the fields that another client had changed. Returns those that are left to others from now
     /// on.
     async fn write(
@@ -173,7 +194,8 @@ impl<'a> Children<'a> {
         repaired: &[String],
     ) -> Result<Vec<String>, WriteError> {
         let context = self.pass.context;
-        let applied = context.writer.apply(&tenant.namespace, object).await?;
+        let found = self.live.get(&object.key());
+        let applied = context.writer.apply(&tenant.namespace, object, found).await?;
         let undone = object.differences(&applied);
         self.live.insert(object.key(), applied);
         Ok(context.memory.repaired(&tenant.uid, &object.key(), repaired, &undone))
@@ -185,6 +207,10 @@ impl<'a> Children<'a> {
         let part = match object.kind {
             // What a pass leaves of Secrets is not remembered.
             Kind::Secret => None,
+            // No condition says whether one was there.
+            Kind::PodMonitor | Kind::HorizontalPodAutoscaler => {
+                Some(context.memory.has_left(&tenant.uid, &object.key()).unwrap_or(false))
+            }
             _ => context.memory.has_left(&tenant.uid, &object.key()),
         };
         let condition =
@@ -209,8 +235,14 @@ impl<'a> Children<'a> {
             let message = unusable.message(&tenant.child(secret));
             return Ok(Outcome::action_required(unusable.reason(), message));
         }
-        if let Some(problem) = self.problem(|kind| !kind.is_route()) {
+        if let Some(why) = tenant.unusable_env.values().next() {
+            return Ok(Outcome::action_required(Reason::SecretInvalid, why.clone()));
+        }
+        if let Some(problem) = self.problem(|kind| !kind.is_route() && kind != Kind::PodMonitor) {
             return Ok(problem);
+        }
+        if let Some(suspended) = self.pass.pods.outcome() {
+            return Ok(suspended);
         }
         if let Some((workload, backend)) = blocked.first() {
             let message = format!("{workload} waits for {}", backend.condition);
@@ -226,7 +258,7 @@ impl<'a> Children<'a> {
             is_done &= rollout.is_done();
             lines.push(format!("{} {}/{}", workload.name, rollout.available, rollout.wanted));
         }
-        let lines = lines.join(", ") + &left_lines(&left);
+        let lines = lines.join(", ") + &left_lines(&left) + &self.unscraped();
         if is_done {
             let old = superseded.iter().filter(|(kind, _)| *kind == Kind::Deployment);
             let old: Vec<_> = old.map(|(_, name)| name.as_str()).collect();
@@ -261,10 +293,16 @@ impl<'a> Children<'a> {
 
     fn unroutable(&self) -> Option<Outcome> {
         if self.live.unknown_kinds.contains(&Kind::IngressRoute) {
-            let message = "the API server knows no IngressRoute; install Traefik with its CRDs and restart the operator";
+            let message = "the API server knows no IngressRoute; install Traefik with its CRDs";
             return Some(Outcome::action_required(Reason::ApiRefused, message));
         }
         self.problem(Kind::is_route)
+    }
+
+    /// Says why the pods are not scraped although the cell asks for it. Users notice nothing of it, so no part is bad for it.
+    fn unscraped(&self) -> String {
+        let problem = self.problem(|kind| kind == Kind::PodMonitor);
+        problem.map_or_else(String::new, |problem| format!("; pods are not scraped: {}", problem.message))
     }
 
     fn problem(&self, concerns: impl Fn(Kind) -> bool) -> Option<Outcome> {
@@ -316,5 +354,6 @@ fn missing_backend(
         false => backends.has_other_data(*backend),
     };
     let missing = workload.backends().into_iter().find(is_missing)?;
-    (object.kind == Kind::Deployment).then_some((workload.name, missing))
+    let concerns_pods = matches!(object.kind, Kind::Deployment | Kind::HorizontalPodAutoscaler);
+    concerns_pods.then_some((workload.name, missing))
 }

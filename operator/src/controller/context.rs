@@ -3,10 +3,10 @@
 use std::{
     collections::HashMap,
     sync::{Arc, Mutex, RwLock, RwLockReadGuard},
-    time::{Duration, Instant},
+    time::Duration,
 };
 
-use crds::{MessengerCell, MessengerTenant, Reason, TenantStatus};
+use crds::{CellPrometheus, MessengerCell, MessengerTenant, Objective, Reason, TenantStatus, Usage};
 use k8s_openapi::{api::core::v1::Secret, jiff::Timestamp};
 use kube::{
     Client, ResourceExt,
@@ -16,7 +16,8 @@ use kube::{
         watcher,
     },
 };
-use tokio::sync::SetOnce;
+use secrecy::SecretString;
+use tokio::{sync::SetOnce, time::Instant};
 use tracing::warn;
 
 use crate::{
@@ -31,13 +32,16 @@ use crate::{
     locks::{lock, read},
     metrics::Metrics,
     mode::Mode,
-    observe::{self, Children, Prober, ReadError},
+    objectives::{Failure, Figures, Known},
+    observe::{self, Observed, Probe, ReadError},
     plan::Left,
     retry::Retries,
     secrets::{Copies, Unusable},
-    status,
+    status::{self, Outcome},
+    suspension::Pods,
     tenant::Cell,
     time_limit::TimedOut,
+    waker::Waker,
     watched::{Versions, Watched},
 };
 
@@ -51,8 +55,10 @@ pub(crate) struct Context {
     pub writer: Writer,
     pub metrics: Arc<Metrics>,
     pub events: Events,
+    /// Every backend that there is.
+    pub all_backends: &'static [&'static dyn AnyBackend],
     pub backends: Pool,
-    pub prober: Prober,
+    pub prober: Box<dyn Probe>,
     pub retries: Retries,
     /// The wall clock.
     pub now: fn() -> Timestamp,
@@ -63,6 +69,8 @@ pub(crate) struct Context {
     pub cells: Store<DeserializeGuard<MessengerCell>>,
     pub admin_secrets: Store<Secret>,
     pub first_lists: FirstLists,
+    /// Which tenants were asked for while they slept.
+    pub waker: Waker,
     pub memory: Memory,
 }
 
@@ -115,6 +123,10 @@ pub(crate) struct Memory {
     external_ips: Mutex<Option<(Instant, bool)>>,
     /// When what was left behind in a cell was tried last, by UID, and the generation of the cell then.
     cleaned_up: Mutex<HashMap<String, (Instant, Option<i64>)>>,
+    /// When the Prometheus of a cell was asked last, by UID, and the generation of the cell then.
+    asked: Mutex<HashMap<String, (Instant, Option<i64>)>>,
+    /// What is known of the objectives and the usage of a cell's tenants, by its name. Nothing before its Prometheus was asked once.
+    objectives: Mutex<HashMap<String, Known>>,
 }
 
 /// A deletion that this process works on.
@@ -173,10 +185,10 @@ impl Context {
     }
 
     /// Returns the children of a tenant as their watches show them, or nothing while they lag behind the last pass.
-    pub fn watched_children(&self, resource: &MessengerTenant) -> Option<Children> {
+    pub fn watched_children(&self, resource: &MessengerTenant) -> Option<Observed> {
         let known = self.memory.known_children(resource.uid()?.as_str())?;
         let watched = read(&self.watched);
-        watched.children(resource.namespace()?.as_str(), &resource.spec.tenant_id, &known)
+        watched.view(resource.namespace()?.as_str(), &resource.spec.tenant_id, &known)
     }
 
     /// Waits for the first lists of tenants, cells and Secrets: before them everything looks missing.
@@ -230,6 +242,22 @@ impl Context {
         .map(|login| Some(login.account))
     }
 
+    /// Reads the token that the Prometheus of a cell wants, `None` where the cell names none. The error names what is missing where.
+    pub fn prometheus_token(&self, prometheus: &CellPrometheus) -> Result<Option<SecretString>, String> {
+        let Some(name) = prometheus.token_secret_ref.as_ref().map(|reference| &reference.name) else {
+            return Ok(None);
+        };
+        let namespace = &self.config.namespace;
+        let Some(secret) = self.admin_secret(name) else {
+            return Err(format!(
+                "Secret {namespace}/{name} does not exist; create it with the key token of an account at Prometheus"
+            ));
+        };
+        let token = Login::value(&secret, namespace, name, "token")?;
+        // What was made of a file ends in a line break.
+        Ok(Some(token.trim().into()))
+    }
+
     /// Returns what a tenant of a cell gets a copy of from the cell.
     pub fn cell_copies(&self, cell: &Cell) -> Copies {
         let data = match self.smtp_account(cell) {
@@ -274,6 +302,7 @@ impl Context {
         if let Some(uid) = resource.uid() {
             self.memory.forget(&uid);
             self.retries.forget(&uid);
+            self.waker.take(&uid);
         }
     }
 }
@@ -312,6 +341,11 @@ impl Memory {
 
     pub fn remember_children(&self, uid: &str, versions: Versions) {
         lock(&self.children).insert(uid.to_owned(), versions);
+    }
+
+    /// Forgets how the last pass left the children: they are changed, and what the watches show may be from before.
+    pub fn forget_children(&self, uid: &str) {
+        lock(&self.children).remove(uid);
     }
 
     fn known_children(&self, uid: &str) -> Option<Versions> {
@@ -360,14 +394,47 @@ impl Memory {
     /// Reports whether what was left behind in a cell is to be tried again: the cell was edited, or the last time is `every` ago.
     /// Every event of a tenant starts a pass of the cell, which must not call a dead backend each time.
     pub fn is_clean_up_due(&self, cell: &MessengerCell, every: Duration) -> bool {
-        let mut cleaned_up = lock(&self.cleaned_up);
-        let (uid, generation) = (cell.uid().unwrap_or_default(), cell.metadata.generation);
-        let last = cleaned_up.get(&uid);
-        let is_due = last.is_none_or(|(at, of)| at.elapsed() >= every || *of != generation);
-        if is_due {
-            cleaned_up.insert(uid, (Instant::now(), generation));
-        }
-        is_due
+        is_due(&self.cleaned_up, cell, every)
+    }
+
+    /// Reports whether the Prometheus of a cell is to be asked again, likewise.
+    pub fn is_asking_due(&self, cell: &MessengerCell, every: Duration) -> bool {
+        is_due(&self.asked, cell, every)
+    }
+
+    /// Notes what the Prometheus of a cell answered, or why it did not.
+    pub fn answered(&self, cell: &str, url: &str, answer: Result<Figures, Failure>) {
+        let mut objectives = lock(&self.objectives);
+        let known = Known::after(objectives.remove(cell), url, answer, Instant::now());
+        objectives.insert(cell.to_owned(), known);
+    }
+
+    /// Returns whether the objectives of a cell's tenants are known, or nothing before its Prometheus was asked.
+    pub fn objectives_known(&self, cell: &str) -> Option<Outcome> {
+        lock(&self.objectives).get(cell).map(Known::outcome)
+    }
+
+    /// Returns what the status of a tenant on a cell says of its objectives and its usage, likewise; `shown` is the status before.
+    pub fn figures(
+        &self,
+        cell: &str,
+        tenant_id: &str,
+        shown: &TenantStatus,
+    ) -> Option<(Vec<Objective>, Option<Usage>)> {
+        let (objectives, now) = (lock(&self.objectives), Instant::now());
+        let known = objectives.get(cell)?;
+        let usage = known.usage(tenant_id, shown.usage.as_ref(), now);
+        Some((known.objectives(tenant_id, &shown.objectives, now), usage))
+    }
+
+    /// Returns how many clients are connected to a tenant on a cell, if its Prometheus says so now.
+    pub fn connections(&self, cell: &str, tenant_id: &str) -> Option<i64> {
+        lock(&self.objectives).get(cell)?.connections(tenant_id, Instant::now())
+    }
+
+    /// Forgets what was answered about a cell that has no Prometheus any more.
+    pub fn forget_objectives(&self, cell: &str) {
+        lock(&self.objectives).remove(cell);
     }
 
     fn forget(&self, uid: &str) {
@@ -375,8 +442,24 @@ impl Memory {
         lock(&self.written).remove(uid);
         lock(&self.unused_consents).remove(uid);
         lock(&self.contested).remove(uid);
-        lock(&self.children).remove(uid);
+        self.forget_children(uid);
     }
+}
+
+/// Reports whether something is to be done again for a cell: it was edited, or the last time is `every` ago. Notes that it is done now.
+fn is_due(
+    done: &Mutex<HashMap<String, (Instant, Option<i64>)>>,
+    cell: &MessengerCell,
+    every: Duration,
+) -> bool {
+    let mut done = lock(done);
+    let (uid, generation) = (cell.uid().unwrap_or_default(), cell.metadata.generation);
+    let last = done.get(&uid);
+    let is_due = last.is_none_or(|(at, of)| at.elapsed() >= every || *of != generation);
+    if is_due {
+        done.insert(uid, (Instant::now(), generation));
+    }
+    is_due
 }
 
 /// One pass: a tenant, and whether it may be changed.
@@ -385,6 +468,8 @@ pub(crate) struct Pass<'a> {
     pub resource: &'a MessengerTenant,
     pub mode: Mode,
     pub context: &'a Context,
+    /// How far a suspended tenant is.
+    pub pods: Pods,
 }
 
 #[cfg(test)]

@@ -14,7 +14,7 @@ use tracing::{info, warn};
 
 use super::context::{Context, PassError};
 use crate::{
-    backend::{self, AnyBackend, BackendError, Owner},
+    backend::{AnyBackend, BackendError, Owner},
     events::reference,
     observe,
     status::{Outcome, Outcomes, conditions},
@@ -71,7 +71,7 @@ async fn clean_up(resource: &MessengerTenant, context: &Context) -> Result<Remai
     let namespace = resource.namespace().unwrap_or_default();
     let id = &resource.spec.tenant_id;
     context.writer.stop_workloads(&namespace, &observe::own_selector(resource)).await?;
-    let pods = observe::pod_count(&context.client, resource).await?;
+    let pods = observe::pod_count(&context.client, resource, None).await?;
     let began = context.memory.deletion(resource).began;
     if pods > 0 && began.elapsed() < PODS_DEADLINE {
         return Ok(Remainder::Waiting(format!("{pods} pods are ending")));
@@ -120,7 +120,7 @@ async fn remove_all(resource: &MessengerTenant, context: &Context) -> Vec<(catal
         // An extra holds no data, and its Secret may be gone: the backend knows.
         (parts.contains(&entry) || entry.is_extra()) && (backend.is_of(&cell) || has_data(resource, entry))
     };
-    let backends: Vec<_> = backend::ALL.iter().filter(used).copied().collect();
+    let backends: Vec<_> = context.all_backends.iter().filter(used).copied().collect();
     remove_departed(&departed(resource), &backends, &cell, context).await
 }
 
@@ -175,7 +175,7 @@ pub(super) async fn retry_leftovers(leftovers: &[Leftover], cell: &Cell, context
         let named = |backend: &&&'static dyn AnyBackend| {
             leftover.backends.iter().any(|name| name == backend.entry().as_str())
         };
-        let backends: Vec<_> = backend::ALL.iter().filter(named).copied().collect();
+        let backends: Vec<_> = context.all_backends.iter().filter(named).copied().collect();
         let results = remove_departed(leftover, &backends, cell, context).await;
         let id = &leftover.tenant_id;
         let mut failed = Vec::new();

@@ -1,15 +1,15 @@
-//! One pass over a tenant, read from top to bottom: place, access, observe, validate, Secrets, backends, children, probe,
+//! One pass over a tenant, read from top to bottom: wake or suspend, place, access, observe, validate, Secrets, backends, children, probe,
 //! status. Each phase happens once and takes what the phases before it returned.
 
-use crds::{ConditionType, Host, MessengerTenant, Reason, TenantId, TenantStatus};
+use crds::{ConditionType, Host, MessengerTenant, Reason, Scheme, TenantId, TenantStatus};
 use kube::ResourceExt;
-use traces::step;
 
 use super::{
     backends::{self, Backends, settle_all},
     children::{self, Children, Converged},
     context::{Context, Pass, PassError},
     report::{report, report_whole, write_facts},
+    suspension::{end_pods, settle_wake},
 };
 use crate::{
     backend,
@@ -19,21 +19,33 @@ use crate::{
     limits,
     mode::Mode,
     named_secrets,
-    observe::{self, Observed, ReadError},
+    observe::{self, Observed, Probed, ReadError},
     placement::{self, HostRefusal, Hosts},
     plan::{self, Left, ObjectChange},
-    previous::reason_of,
+    previous::was_reported,
     secrets::TenantSecrets,
     status::{self, Outcome, Outcomes, Urgency},
+    suspension::{self, Pods},
     tenant::{Cell, Invalid, Tenant, hosts, missing_backend, tenant_id},
+    wake,
     workload::Workload,
 };
 
 /// Looks at a tenant, does what can be done now, and reports. Returns when to come back.
 pub(super) async fn pass(resource: &MessengerTenant, context: &Context) -> Result<Urgency, PassError> {
     let mode = if resource.spec.paused == Some(true) { Mode::DryRun } else { Mode::Apply };
-    let pass = Pass { resource, mode, context };
+    let mut pass = Pass { resource, mode, context, pods: Pods::Wanted };
 
+    if settle_wake(pass).await? {
+        return Ok(Urgency::Waiting);
+    }
+    if wake::is_suspended(resource) {
+        let Some(pods) = step("suspend", end_pods(pass)).await? else {
+            // The pass that this starts sees what became of it.
+            return Ok(Urgency::Waiting);
+        };
+        pass.pods = pods;
+    }
     let place = match place(pass) {
         Ok(place) => place,
         Err(refusal) => return refusal.report(pass).await,
@@ -67,7 +79,7 @@ pub(super) async fn pass(resource: &MessengerTenant, context: &Context) -> Resul
             return Refusal::whole(ready).report(pass).await;
         }
     }
-    let observed = match step("observe", observe(pass)).await {
+    let observed = match step("observe", observe(pass, &place)).await {
         Ok(observed) => observed,
         Err(error) if error.is_forbidden() => match access.withheld() {
             Some(line) => return Refusal::unseen(&place, &line).report(pass).await,
@@ -96,6 +108,11 @@ pub(super) async fn pass(resource: &MessengerTenant, context: &Context) -> Resul
     let children = step("children", children.converge(&tenant, &backends)).await?;
     let routes = step("probe", probe(pass, &tenant, &children)).await;
     step("status", report_all(pass, &tenant, &backends, children, routes)).await
+}
+
+/// Makes a step of a pass, on the heap: the stack is the steps' that a backend's own client makes.
+fn step<F: Future + Send>(name: &'static str, work: F) -> impl Future<Output = F::Output> + Send {
+    traces::step(name, Box::pin(work))
 }
 
 /// Returns how the tenant is as a whole. That it is paused comes before everything else: until it goes on, nothing changes.
@@ -198,14 +215,17 @@ impl Refusal {
     }
 
     async fn report(self, pass: Pass<'_>) -> Result<Urgency, PassError> {
-        let Pass { resource, mode, context } = pass;
+        let Pass { resource, mode, context, pods } = pass;
         let ready = as_a_whole(mode, self.ready);
+        let mut outcomes = self.outcomes;
+        let workloads = pods.outcome().filter(|_| mode == Mode::Apply && !was_never_seen(pass));
+        outcomes.extend(workloads.map(|workloads| (ConditionType::WorkloadsReady, workloads)));
         let mut facts = resource.status.clone().unwrap_or_default();
         if !self.keeps_place && mode == Mode::Apply && was_placed(resource) {
             children::withdraw(pass).await?;
             (facts.cell, facts.hosts, facts.endpoints) = (None, None, None);
         }
-        report(resource, facts, &self.outcomes, &ready, context).await
+        report(resource, facts, &outcomes, &ready, context).await
     }
 }
 
@@ -350,7 +370,7 @@ impl Access {
 }
 
 /// Makes sure that the operator may read the Secrets of the namespace.
-async fn open_secrets(Pass { resource, mode, context }: Pass<'_>) -> Result<Access, PassError> {
+async fn open_secrets(Pass { resource, mode, context, .. }: Pass<'_>) -> Result<Access, PassError> {
     let binding = desired::secret_access(resource, &context.config.namespace);
     let namespace = resource.namespace().unwrap_or_default();
     let found = observe::object(&context.client, &namespace, &binding).await?;
@@ -359,7 +379,7 @@ async fn open_secrets(Pass { resource, mode, context }: Pass<'_>) -> Result<Acce
         let is_outlived = observe::is_outlived(found, resource);
         return Ok(if is_outlived { Access::Outlived(binding) } else { Access::Foreign(binding) });
     }
-    let live = found.map(|found| (binding.key(), found)).into_iter().collect();
+    let live: observe::Children = found.map(|found| (binding.key(), found)).into_iter().collect();
     let Some(change) = plan::objects(
         std::slice::from_ref(&binding),
         &live,
@@ -372,7 +392,7 @@ async fn open_secrets(Pass { resource, mode, context }: Pass<'_>) -> Result<Acce
     if mode == Mode::DryRun {
         return Ok(Access::Withheld(change.to_string()));
     }
-    context.writer.apply(&namespace, &binding).await?;
+    context.writer.apply(&namespace, &binding, live.get(&binding.key())).await?;
     if matches!(change, ObjectChange::Repair { .. }) {
         context.drift_repaired(resource, "kubernetes", &change.to_string()).await;
         return Ok(Access::Open);
@@ -381,8 +401,11 @@ async fn open_secrets(Pass { resource, mode, context }: Pass<'_>) -> Result<Acce
 }
 
 /// Reads the tenant's namespace.
-async fn observe(Pass { resource, context, .. }: Pass<'_>) -> Result<Observed, ReadError> {
-    observe::children(&context.client, resource, context.watched_children(resource)).await
+async fn observe(
+    Pass { resource, context, .. }: Pass<'_>,
+    Place { cell, .. }: &Place,
+) -> Result<Observed, ReadError> {
+    observe::children(&context.client, resource, cell, context.watched_children(resource)).await
 }
 
 /// Reports whether the tenant was waited for only a few times.
@@ -392,7 +415,7 @@ fn is_young(Pass { resource, context, .. }: Pass<'_>) -> bool {
 
 /// Reports whether no pass has come as far as the workloads yet.
 fn was_never_seen(Pass { resource, .. }: Pass<'_>) -> bool {
-    reason_of(resource, ConditionType::WorkloadsReady).is_none()
+    !was_reported(resource, ConditionType::WorkloadsReady)
 }
 
 /// Checks everything that the later phases rely on.
@@ -435,11 +458,20 @@ async fn probe(pass: Pass<'_>, tenant: &Tenant, children: &Converged) -> Outcome
     if let Some(refused) = refused_hosts(tenant) {
         return refused;
     }
+    if tenant.is_suspended {
+        // A certificate may be renewed meanwhile, and nothing looks at it.
+        pass.context.metrics.hosts_expire(tenant.id.as_str(), None);
+        return Outcome::action_required(Reason::Suspended, "no pod answers while spec.suspended is true");
+    }
     if !children.workloads.is_good() {
         let waiting = Outcome::waiting(Reason::DependencyNotReady, "waits for WorkloadsReady");
         return Outcome { urgency: children.workloads.urgency, ..waiting };
     }
-    let wrong = pass.context.prober.probe(tenant).await;
+    let Probed { wrong, expires_at } = pass.context.prober.probe(tenant).await;
+    // What was seen of a certificate holds until another one is: hosts whose certificate has ended show none any more.
+    if expires_at.is_some() || tenant.cell.scheme == Scheme::Http {
+        pass.context.metrics.hosts_expire(tenant.id.as_str(), expires_at);
+    }
     match wrong.split_first() {
         None => {
             let hosts: Vec<_> = tenant.hosts.routed.iter().map(|host| tenant.origin(host)).collect();
@@ -470,7 +502,7 @@ async fn probe(pass: Pass<'_>, tenant: &Tenant, children: &Converged) -> Outcome
 
 /// Reports every part, and what the tenant as a whole is.
 async fn report_all(
-    Pass { resource, mode, context }: Pass<'_>,
+    Pass { resource, mode, context, .. }: Pass<'_>,
     tenant: &Tenant,
     backends: &Backends,
     children: Converged,
@@ -484,7 +516,11 @@ async fn report_all(
     let of_backends = backends.outcomes.iter();
     outcomes
         .extend(of_backends.map(|(backend, outcome)| (ConditionType::Backend(*backend), outcome.clone())));
-    let ready = as_a_whole(mode, status::summary(&outcomes));
+    let parts = status::summary(&outcomes);
+    let ready = match mode {
+        Mode::Apply if tenant.is_suspended => suspension::summary(&parts, tenant.wakes),
+        Mode::Apply | Mode::DryRun => as_a_whole(mode, parts),
+    };
     let mut facts = status::facts(tenant, backends.topic_ids.clone(), &backends.generations);
     facts.schema_ids.clone_from(&backends.schema_ids);
     if mode == Mode::DryRun {

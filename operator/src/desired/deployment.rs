@@ -11,8 +11,7 @@ use k8s_openapi::{
         core::v1::{
             Capabilities, Container, ContainerPort, EmptyDirVolumeSource, EnvVar, EnvVarSource,
             HTTPGetAction, PodSecurityContext, PodSpec, PodTemplateSpec, Probe, ResourceRequirements,
-            SeccompProfile, SecretKeySelector, SecurityContext, ServiceAccount, TopologySpreadConstraint,
-            Volume, VolumeMount,
+            SeccompProfile, SecretKeySelector, SecurityContext, ServiceAccount, Volume, VolumeMount,
         },
         policy::v1::{PodDisruptionBudget, PodDisruptionBudgetSpec},
     },
@@ -25,8 +24,10 @@ use k8s_openapi::{
 use serde_json::{Value, json};
 
 use super::{
+    autoscaler,
     facts::Facts,
-    object::{Kind, Object, labels, metadata, selector},
+    object::{Kind, Object, literal, metadata, present, selector},
+    template,
 };
 use crate::{
     amounts, backend,
@@ -54,10 +55,10 @@ pub(super) fn service_account(tenant: &Tenant, workload: &Workload) -> Object {
     Object::new(Kind::ServiceAccount, &account)
 }
 
-/// Returns what keeps the pods of a workload from being evicted all at once, or nothing when there is one pod: it may go, or no node
+/// Returns what keeps the pods of a workload from being evicted all at once, or nothing when there is never more than one: it may go, or no node
 /// could be drained. A pod that does not work may always go.
 pub(super) fn disruption_budget(tenant: &Tenant, workload: &Workload) -> Option<Object> {
-    if workload.size.replicas < 2 {
+    if workload.size.most() < 2 {
         return None;
     }
     let budget = PodDisruptionBudget {
@@ -76,19 +77,21 @@ pub(super) fn disruption_budget(tenant: &Tenant, workload: &Workload) -> Option<
     Some(Object::new(Kind::PodDisruptionBudget, &budget))
 }
 
-/// Returns the Deployment of a workload, or nothing while a setting or a Secret it needs is not known.
+/// Returns the Deployment of a workload, or nothing while a setting or a Secret it needs is not known or cannot be used.
 pub(super) fn deployment(
     tenant: &Tenant,
     workload: &Workload,
     facts: &Facts,
     images: &Images,
 ) -> Option<Object> {
+    if tenant.unusable_env.contains_key(workload.name) {
+        return None;
+    }
     let arguments = arguments(tenant, workload, facts)?;
     let secrets = tenant.secrets.digest(&workload.secrets())?;
     let annotations = [(SECRETS_ANNOTATION, Some(secrets)), (DATA_ANNOTATION, data(workload, facts))];
     let annotations =
         annotations.into_iter().filter_map(|(name, value)| Some((name.to_owned(), value?))).collect();
-    let replicas = workload.size.replicas;
     let init_containers =
         workload.migrates().then(|| vec![container(tenant, workload, images, "migrate", &arguments)]);
     let mut main = container(tenant, workload, images, "run", &arguments);
@@ -120,16 +123,19 @@ pub(super) fn deployment(
             ..Default::default()
         }),
         termination_grace_period_seconds: Some(TERMINATION_GRACE_SECONDS),
-        topology_spread_constraints: (replicas > 1).then(|| vec![spread(tenant, workload)]),
+        topology_spread_constraints: template::spread(tenant, workload),
         init_containers,
         containers: vec![main],
         volumes: present(workload.folders().iter().map(volume)),
-        ..Default::default()
+        ..template::pod(&workload.size.template)
     };
     let deployment = Deployment {
-        metadata: metadata(tenant, tenant.child(workload.name), Some(workload.name)),
+        metadata: ObjectMeta {
+            annotations: autoscaler::annotations(workload),
+            ..metadata(tenant, tenant.child(workload.name), Some(workload.name))
+        },
         spec: Some(DeploymentSpec {
-            replicas: Some(replicas),
+            replicas: tenant.replicas(workload),
             revision_history_limit: Some(2),
             selector: LabelSelector { match_labels: Some(selector(tenant, workload)), ..Default::default() },
             strategy: Some(DeploymentStrategy {
@@ -140,11 +146,7 @@ pub(super) fn deployment(
                 }),
             }),
             template: PodTemplateSpec {
-                metadata: Some(ObjectMeta {
-                    labels: Some(labels(tenant, Some(workload.name))),
-                    annotations: Some(annotations),
-                    ..Default::default()
-                }),
+                metadata: Some(template::metadata(tenant, workload, annotations)),
                 spec: Some(pod),
             },
             ..Default::default()
@@ -191,7 +193,8 @@ pub(crate) fn arguments(tenant: &Tenant, workload: &Workload, facts: &Facts) -> 
             arguments.push((setting.flag().to_owned(), value));
         }
     }
-    Some(arguments.into_iter().flat_map(|(flag, value)| [flag, value]).collect())
+    // One word for both: a value of its own that begins with a hyphen, as PEM does, would be read as a flag.
+    Some(arguments.into_iter().map(|(flag, value)| format!("{flag}={value}")).collect())
 }
 
 /// Returns the settings of every process.
@@ -364,7 +367,7 @@ fn container(
         image: Some(format!("{}/{}:{}", images.repository, workload.name, images.tag)),
         image_pull_policy: Some(images.pull_policy.as_str().to_owned()),
         args: Some([verb].into_iter().chain(arguments.iter().map(String::as_str)).map(literal).collect()),
-        env: Some(env.collect()),
+        env: Some(env.chain(template::environment(&workload.size.template)).collect()),
         volume_mounts: present(workload.folders().iter().map(|folder| VolumeMount {
             name: folder.name.to_owned(),
             mount_path: folder.path.to_owned(),
@@ -381,12 +384,6 @@ fn container(
     }
 }
 
-/// Returns an argument as the kubelet hands it over unchanged. It would replace `$(NAME)` by a variable of the container, so a name that
-/// a tenant declares could show a password.
-fn literal(argument: &str) -> String {
-    argument.replace('$', "$$")
-}
-
 /// Returns a folder that is empty when a pod begins. What is in it can be had elsewhere, so no claim outlives the pod.
 fn volume(folder: &Folder) -> Volume {
     let size_limit = Some(Quantity(format!("{}Gi", folder.size_limit_gib)));
@@ -395,12 +392,6 @@ fn volume(folder: &Folder) -> Volume {
         empty_dir: Some(EmptyDirVolumeSource { size_limit, ..Default::default() }),
         ..Default::default()
     }
-}
-
-/// Returns a list, or nothing in place of an empty one, as the API server keeps it.
-fn present<T>(items: impl Iterator<Item = T>) -> Option<Vec<T>> {
-    let items: Vec<T> = items.collect();
-    (!items.is_empty()).then_some(items)
 }
 
 /// Returns the tenant's amounts, and the workload's defaults where it names none. A default gives way to the other side of its
@@ -450,25 +441,19 @@ fn probe(path: &str, period_seconds: i32, failure_threshold: i32) -> Probe {
     }
 }
 
-fn spread(tenant: &Tenant, workload: &Workload) -> TopologySpreadConstraint {
-    TopologySpreadConstraint {
-        max_skew: 1,
-        topology_key: "kubernetes.io/hostname".to_owned(),
-        when_unsatisfiable: "ScheduleAnyway".to_owned(),
-        label_selector: Some(LabelSelector {
-            match_labels: Some(selector(tenant, workload)),
-            ..Default::default()
-        }),
-        ..Default::default()
-    }
-}
-
 #[cfg(test)]
 mod tests {
     use std::collections::BTreeMap;
 
+    use crds::Tls;
+
     use super::*;
     use crate::rendered::testing::{cell, example};
+
+    /// Returns the value of an argument.
+    fn value<'a>(arguments: &'a [String], flag: &str) -> Option<&'a str> {
+        arguments.iter().find_map(|argument| argument.strip_prefix(flag)?.strip_prefix('='))
+    }
 
     #[test]
     fn those_who_write_records_know_the_ids_of_their_schemas() {
@@ -479,19 +464,11 @@ mod tests {
         for workload in &tenant.workloads {
             let writes = workload.settings().contains(&Setting::SchemaIds);
             let arguments = arguments(&tenant, workload, &known).expect("all is known");
-            let flag = arguments.iter().position(|argument| argument == "--schema-ids");
-            assert_eq!(flag.is_some(), writes, "{}", workload.name);
-            if let Some(flag) = flag {
-                assert_eq!(
-                    arguments[flag + 1],
-                    "acme.chat.events=5,acme.message.send=3",
-                    "{}",
-                    workload.name
-                );
-            }
+            let expected = writes.then_some("acme.chat.events=5,acme.message.send=3");
+            assert_eq!(value(&arguments, "--schema-ids"), expected, "{}", workload.name);
             let unknown = Facts { schema_ids: BTreeMap::new(), ..known.clone() };
             let arguments = super::arguments(&tenant, workload, &unknown).expect("all is known");
-            assert!(!arguments.contains(&"--schema-ids".to_owned()), "{}", workload.name);
+            assert_eq!(value(&arguments, "--schema-ids"), None, "{}", workload.name);
         }
     }
 
@@ -509,10 +486,35 @@ mod tests {
             });
             for workload in &tenant.workloads {
                 let arguments = arguments(&tenant, workload, &known).expect("all is known");
-                let flag = arguments.iter().position(|argument| argument == "--clamd");
-                let address = flag.map(|flag| arguments[flag + 1].as_str());
                 let expected = expected.filter(|_| workload.name == "media");
-                assert_eq!(address, expected, "{} with {scanner}", workload.name);
+                assert_eq!(value(&arguments, "--clamd"), expected, "{} with {scanner}", workload.name);
+            }
+        }
+    }
+
+    #[test]
+    fn services_know_which_servers_have_tls_and_whom_they_trust() {
+        let known = Facts { send_topic_generation: Some("an id".to_owned()), ..Facts::default() };
+        let mut tenant = example("acme.yaml", |_| {});
+        for tls in [None, Some(Tls::Disabled), Some(Tls::VerifyFull)] {
+            tenant.cell = cell(|cell| {
+                let spec = &mut cell.spec;
+                (spec.postgres.tls, spec.redis.tls, spec.cql.tls) = (tls, tls, tls);
+            });
+            tenant.cell.spec.ca_bundle = Some("-----BEGIN".to_owned());
+            let expected = if tls == Some(Tls::VerifyFull) { "verify-full" } else { "disabled" };
+            for workload in &tenant.workloads {
+                let arguments = arguments(&tenant, workload, &known).expect("all is known");
+                let value = |flag: &str| value(&arguments, flag);
+                assert_eq!(value("--oidc-ca-bundle"), Some("-----BEGIN"), "{}", workload.name);
+                for (backend, flag) in [
+                    (Backend::Postgres, "--postgres-tls"),
+                    (Backend::Redis, "--redis-tls"),
+                    (Backend::Cql, "--cql-tls"),
+                ] {
+                    let is_used = workload.backends().contains(&backend);
+                    assert_eq!(value(flag), is_used.then_some(expected), "{} {flag}", workload.name);
+                }
             }
         }
     }
@@ -535,10 +537,7 @@ mod tests {
             });
             for workload in &tenant.workloads {
                 let arguments = arguments(&tenant, workload, &known).expect("all is known");
-                let value = |flag: &str| {
-                    let flag = arguments.iter().position(|argument| argument == flag)?;
-                    Some(arguments[flag + 1].as_str())
-                };
+                let value = |flag: &str| value(&arguments, flag);
                 let found = ["--otlp-endpoint", "--trace-ratio"].map(value);
                 assert_eq!(found, expected, "{} with {observability}", workload.name);
             }
@@ -562,10 +561,7 @@ mod tests {
             let known = Facts { send_topic_generation: Some("an id".to_owned()), ..Facts::default() };
             for workload in &tenant.workloads {
                 let arguments = arguments(&tenant, workload, &known).expect("all is known");
-                let value = |flag: &str| {
-                    let flag = arguments.iter().position(|argument| argument == flag)?;
-                    Some(arguments[flag + 1].as_str())
-                };
+                let value = |flag: &str| value(&arguments, flag);
                 let expected = if workload.name == "web" { expected } else { [None; 3] };
                 assert_eq!(flags.map(value), expected, "{} with {branding}", workload.name);
             }
@@ -582,7 +578,7 @@ mod tests {
         let web = children.iter().find(|child| child.name == "acme-web" && child.kind == Kind::Deployment);
         let arguments = &web.expect("it runs").manifest["spec"]["template"]["spec"]["containers"][0]["args"];
         let arguments = arguments.as_array().expect("arguments");
-        assert!(arguments.contains(&json!("$$(INTERNAL_TOKEN) $$$$")), "{arguments:?}");
+        assert!(arguments.contains(&json!("--brand-name=$$(INTERNAL_TOKEN) $$$$")), "{arguments:?}");
     }
 
     #[test]

@@ -15,4 +15,8 @@ pub(crate) struct Facts {
     pub schema_ids: BTreeMap<String, i32>,
     /// Kubernetes Services that routes still lead to, where that is not the one of the service's workload.
     pub route_targets: BTreeMap<Service, String>,
+    /// It slept until a short time ago, and not all of its workloads are available yet.
+    pub is_opening: bool,
+    /// Where Traefik finds the waker.
+    pub waker_url: String,
 }

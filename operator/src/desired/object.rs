@@ -6,6 +6,7 @@ use crds::MessengerTenant;
 use k8s_openapi::{
     api::{
         apps::v1::Deployment,
+        autoscaling::v2::HorizontalPodAutoscaler,
         core::v1::{Secret, Service, ServiceAccount},
         networking::v1::NetworkPolicy,
         policy::v1::PodDisruptionBudget,
@@ -21,14 +22,17 @@ use serde::Serialize;
 use serde_json::Value;
 use sha2::{Digest, Sha256};
 
-use super::traefik_types::{IngressRoute, Middleware};
+use super::{
+    monitor_types::PodMonitor,
+    traefik_types::{IngressRoute, Middleware},
+};
 use crate::{config::OPERATOR_NAME, tenant::Tenant, text::hex, workload::Workload};
 
 /// Digest of the manifest as last applied, but for its owner: it distinguishes an edit of ours from a manual one, and a
 /// restored object of ours from one of another owner.
 pub(crate) const APPLIED_ANNOTATION: &str = "messenger.posthouse.dev/applied";
 
-/// The kinds of children, in the order they are applied: what a pod needs comes before the pod.
+/// The kinds of children, in the order they are applied: what a pod needs comes before the pod, and who says how many there are, after it.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, Hash)]
 pub(crate) enum Kind {
     RoleBinding,
@@ -40,12 +44,14 @@ pub(crate) enum Kind {
     IngressRoute,
     PodDisruptionBudget,
     Deployment,
+    HorizontalPodAutoscaler,
+    PodMonitor,
 }
 
 impl Kind {
     /// Kinds that are listed and pruned. The others are looked up by name: the operator may not list Secrets, and need
     /// not, because it knows their names.
-    pub const LISTED: [Self; 7] = [
+    pub const LISTED: [Self; 9] = [
         Self::ServiceAccount,
         Self::NetworkPolicy,
         Self::Service,
@@ -53,6 +59,8 @@ impl Kind {
         Self::IngressRoute,
         Self::PodDisruptionBudget,
         Self::Deployment,
+        Self::HorizontalPodAutoscaler,
+        Self::PodMonitor,
     ];
 
     /// Kinds of which every workload has one, called after it.
@@ -69,6 +77,8 @@ impl Kind {
             Self::IngressRoute => ApiResource::erase::<IngressRoute>(&()),
             Self::PodDisruptionBudget => ApiResource::erase::<PodDisruptionBudget>(&()),
             Self::Deployment => ApiResource::erase::<Deployment>(&()),
+            Self::HorizontalPodAutoscaler => ApiResource::erase::<HorizontalPodAutoscaler>(&()),
+            Self::PodMonitor => ApiResource::erase::<PodMonitor>(&()),
         }
     }
 
@@ -82,7 +92,9 @@ impl Kind {
             | Self::NetworkPolicy
             | Self::Service
             | Self::PodDisruptionBudget
-            | Self::Deployment => false,
+            | Self::Deployment
+            | Self::HorizontalPodAutoscaler
+            | Self::PodMonitor => false,
         }
     }
 
@@ -97,6 +109,8 @@ impl Kind {
             Self::IngressRoute => "IngressRoute",
             Self::PodDisruptionBudget => "PodDisruptionBudget",
             Self::Deployment => "Deployment",
+            Self::HorizontalPodAutoscaler => "HorizontalPodAutoscaler",
+            Self::PodMonitor => "PodMonitor",
         }
     }
 }
@@ -159,6 +173,8 @@ pub(super) fn metadata(tenant: &Tenant, name: String, part: Option<&str>) -> Obj
 }
 
 pub(crate) const INSTANCE: &str = "app.kubernetes.io/instance";
+/// The workload or service that an object belongs to.
+pub(crate) const NAME: &str = "app.kubernetes.io/name";
 pub(super) const MANAGED_BY: &str = "app.kubernetes.io/managed-by";
 pub(super) const PART_OF: &str = "app.kubernetes.io/part-of";
 
@@ -185,15 +201,27 @@ pub(super) fn labels(tenant: &Tenant, part: Option<&str>) -> BTreeMap<String, St
     .map(|(key, value)| (key.to_owned(), value.to_owned()))
     .collect();
     if let Some(part) = part {
-        labels.insert("app.kubernetes.io/name".to_owned(), part.to_owned());
+        labels.insert(NAME.to_owned(), part.to_owned());
     }
     labels
 }
 
 /// Returns the labels that select a workload's pods. They can never change, so they hold nothing that might.
 pub(super) fn selector(tenant: &Tenant, workload: &Workload) -> BTreeMap<String, String> {
-    [(INSTANCE, tenant.name.as_str()), ("app.kubernetes.io/name", workload.name)]
+    [(INSTANCE, tenant.name.as_str()), (NAME, workload.name)]
         .into_iter()
         .map(|(key, value)| (key.to_owned(), value.to_owned()))
         .collect()
+}
+
+/// Returns an argument, or the value of a variable, as the kubelet hands it over unchanged. It would replace `$(NAME)` by a variable of the container, so a name that
+/// a tenant declares could show a password.
+pub(super) fn literal(argument: &str) -> String {
+    argument.replace('$', "$$")
+}
+
+/// Returns a list, or nothing in place of an empty one, as the API server keeps it.
+pub(super) fn present<T>(items: impl Iterator<Item = T>) -> Option<Vec<T>> {
+    let items: Vec<T> = items.collect();
+    (!items.is_empty()).then_some(items)
 }

@@ -6,6 +6,7 @@ use kube::core::DynamicObject;
 use serde_json::json;
 
 use super::{
+    facts::Facts,
     object::{Kind, Object, metadata},
     traefik_types::{
         IngressRoute, IngressRouteSpec, Middleware, MiddlewareRef, MiddlewareSpec, Route, ServiceRef,
@@ -17,22 +18,38 @@ use crate::tenant::Tenant;
 const PORT: i32 = 80;
 const RATE_LIMIT: &str = "rate-limit";
 const ERRORS: &str = "errors";
-/// What every request passes, in this order; each is a child of its own.
-pub(super) const MIDDLEWARES: [&str; 2] = [RATE_LIMIT, ERRORS];
+const SUSPENDED: &str = "suspended";
+const WAKE: &str = "wake";
+/// A client that comes to a suspended tenant may ask again after so many seconds. It learns of the end of the suspension by nothing else.
+const RETRY_AFTER_SECONDS: u32 = 60;
 /// Names the replica that answered first.
 const STICKY_COOKIE: &str = "posthouse-replica";
 /// Below every rule whose priority is its length.
 const LAST: i32 = 1;
 
+/// Returns which middlewares a tenant has; each is a child of its own. One that wakes has its own for as long as it may sleep again, whatever its routes pass now.
+pub(super) fn middleware_names(is_suspended: bool, wakes: bool) -> impl Iterator<Item = &'static str> {
+    let of_suspension = if wakes { Some(WAKE) } else { is_suspended.then_some(SUSPENDED) };
+    of_suspension.into_iter().chain([RATE_LIMIT, ERRORS])
+}
+
+/// Returns what every request to a tenant passes, in this order. The rate of a client is limited before the waker is asked, which all tenants share.
+fn passed(tenant: &Tenant, facts: &Facts) -> impl Iterator<Item = &'static str> {
+    let is_closed = tenant.is_suspended && !tenant.wakes;
+    let is_asked = tenant.wakes && (tenant.is_suspended || facts.is_opening);
+    let first = is_closed.then_some(SUSPENDED).into_iter().chain([RATE_LIMIT]);
+    first.chain(is_asked.then_some(WAKE)).chain([ERRORS])
+}
+
 /// `gateway` is the Kubernetes Service that answers for one that Traefik does not reach.
-pub(super) fn middlewares(tenant: &Tenant, gateway: &str) -> Vec<Object> {
+pub(super) fn middlewares(tenant: &Tenant, facts: &Facts, gateway: &str) -> Vec<Object> {
     let limit = tenant.rate_limit;
-    let rate_limit = MiddlewareSpec {
+    let rate_limit = || MiddlewareSpec {
         rate_limit: Some(json!({"average": limit.average, "burst": limit.burst, "period": "1s"})),
         ..MiddlewareSpec::default()
     };
     // Traefik has texts of its own for a service that it does not reach; a client gets a problem.
-    let errors = MiddlewareSpec {
+    let errors = || MiddlewareSpec {
         errors: Some(json!({
             "status": ["502-504"],
             "statusRewrites": {"502": 503, "504": 503},
@@ -41,9 +58,24 @@ pub(super) fn middlewares(tenant: &Tenant, gateway: &str) -> Vec<Object> {
         })),
         ..MiddlewareSpec::default()
     };
-    [(RATE_LIMIT, rate_limit), (ERRORS, errors)]
-        .into_iter()
-        .map(|(suffix, spec)| {
+    // Traefik itself answers 503 for Services without pods, and can say no more than this without a server.
+    let suspended = || MiddlewareSpec {
+        headers: Some(json!({"customResponseHeaders": {"Retry-After": RETRY_AFTER_SECONDS.to_string()}})),
+        ..MiddlewareSpec::default()
+    };
+    // Without a list Traefik passes every header on, and tokens of users are none of the operator's business.
+    let wake = || MiddlewareSpec {
+        forward_auth: Some(json!({"address": facts.waker_url, "authRequestHeaders": ["Accept"]})),
+        ..MiddlewareSpec::default()
+    };
+    middleware_names(tenant.is_suspended, tenant.wakes)
+        .map(|suffix| {
+            let spec = match suffix {
+                WAKE => wake(),
+                SUSPENDED => suspended(),
+                RATE_LIMIT => rate_limit(),
+                _ => errors(),
+            };
             let mut middleware = Middleware::new("", spec);
             middleware.metadata = metadata(tenant, tenant.child(suffix), None);
             Object::new(Kind::Middleware, &middleware)
@@ -53,7 +85,12 @@ pub(super) fn middlewares(tenant: &Tenant, gateway: &str) -> Vec<Object> {
 
 /// Returns the route of a service, or nothing when the tenant gets no host. It leads to `target`, a
 /// Kubernetes Service.
-pub(super) fn ingress_route(tenant: &Tenant, service: Service, target: String) -> Option<Object> {
+pub(super) fn ingress_route(
+    tenant: &Tenant,
+    facts: &Facts,
+    service: Service,
+    target: String,
+) -> Option<Object> {
     let hosts: Vec<_> = tenant.hosts.routed.iter().map(|host| format!("Host(`{host}`)")).collect();
     if hosts.is_empty() {
         return None;
@@ -68,7 +105,9 @@ pub(super) fn ingress_route(tenant: &Tenant, service: Service, target: String) -
         rule,
         kind: "Rule".to_owned(),
         priority,
-        middlewares: MIDDLEWARES.map(|suffix| MiddlewareRef { name: tenant.child(suffix) }).into(),
+        middlewares: passed(tenant, facts)
+            .map(|suffix| MiddlewareRef { name: tenant.child(suffix) })
+            .collect(),
         services: vec![ServiceRef { name: target.clone(), port: PORT, sticky }],
     };
     let mut routes = vec![route(below(&paths), None, None)];
@@ -92,4 +131,11 @@ pub(super) fn ingress_route(tenant: &Tenant, service: Service, target: String) -
 /// Returns the Kubernetes Service that a live route leads to.
 pub(crate) fn route_target(route: &DynamicObject) -> Option<&str> {
     route.data["spec"]["routes"][0]["services"][0]["name"].as_str()
+}
+
+/// Reports whether requests on a live route of a tenant come to the waker first.
+pub(crate) fn asks_the_waker(tenant: &Tenant, route: &DynamicObject) -> bool {
+    let passed = route.data["spec"]["routes"][0]["middlewares"].as_array();
+    let name = tenant.child(WAKE);
+    passed.into_iter().flatten().any(|middleware| middleware["name"] == name.as_str())
 }

@@ -47,4 +47,8 @@ pub struct MiddlewareSpec {
     pub rate_limit: Option<serde_json::Value>,
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub errors: Option<serde_json::Value>,
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub headers: Option<serde_json::Value>,
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub forward_auth: Option<serde_json::Value>,
 }

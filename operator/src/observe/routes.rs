@@ -4,9 +4,11 @@ use std::time::{Duration, Instant};
 
 use catalog::{Service, TENANT_HEADER};
 use crds::{Host, Scheme};
-use futures_util::{StreamExt, stream};
+use futures_util::{FutureExt, StreamExt, future::BoxFuture, stream};
+use reqwest::tls::TlsInfo;
 
 use crate::{
+    certificates::expiry,
     tenant::{Cell, Tenant},
     text::root_cause,
 };
@@ -29,7 +31,21 @@ pub(crate) enum ProbeError {
     WrongTenant { service: Service, url: String, tenant: String },
 }
 
-/// Probes routes. Keeps its connections to entry points without TLS.
+/// What requests of all routes of a tenant came to.
+#[derive(Debug, Default, PartialEq, Eq)]
+pub(crate) struct Probed {
+    pub wrong: Vec<ProbeError>,
+    /// When the first of the certificates ends that the hosts showed, in seconds since the epoch.
+    pub expires_at: Option<i64>,
+}
+
+/// Proves that users reach a tenant.
+pub(crate) trait Probe: Send + Sync {
+    /// Requests every service at the main host, and the first one at the others.
+    fn probe<'a>(&'a self, tenant: &'a Tenant) -> BoxFuture<'a, Probed>;
+}
+
+/// Probes routes through Traefik. Keeps its connections to entry points without TLS.
 pub(crate) struct Prober {
     plain: reqwest::Client,
 }
@@ -39,10 +55,10 @@ impl Prober {
         Ok(Self { plain: builder().build()? })
     }
 
-    /// Requests every service at the main host, and the first one at the others. Returns what is wrong. Users' requests and these
-    /// share a rate limit where they come from one address, so no more of these are sent at once than it lets through.
-    pub async fn probe(&self, tenant: &Tenant) -> Vec<ProbeError> {
-        let Some((main, others)) = tenant.hosts.routed.split_first() else { return Vec::new() };
+    /// Users' requests and these share a rate limit where they come from one address, so no more of these are sent at once than it
+    /// lets through.
+    async fn request_all(&self, tenant: &Tenant) -> Probed {
+        let Some((main, others)) = tenant.hosts.routed.split_first() else { return Probed::default() };
         let all = tenant.services().map(|service| (main, service));
         let all = all.chain(
             others.iter().flat_map(|host| tenant.services().take(1).map(move |service| (host, service))),
@@ -52,7 +68,14 @@ impl Prober {
         let requests: Vec<_> =
             all.map(|(host, service)| self.patient_request(tenant, host, service, until)).collect();
         let answers: Vec<_> = stream::iter(requests).buffered(at_once).collect().await;
-        answers.into_iter().filter_map(Result::err).collect()
+        let mut probed = Probed::default();
+        for answer in answers {
+            match answer {
+                Ok(expires_at) => probed.expires_at = probed.expires_at.into_iter().chain(expires_at).min(),
+                Err(error) => probed.wrong.push(error),
+            }
+        }
+        probed
     }
 
     /// Requests a service, again when the tenant's rate limit refuses it.
@@ -62,7 +85,7 @@ impl Prober {
         host: &Host,
         service: Service,
         until: Instant,
-    ) -> Result<(), ProbeError> {
+    ) -> Result<Option<i64>, ProbeError> {
         let average = u32::try_from(tenant.rate_limit.average).unwrap_or(1).max(1);
         let next_token = Duration::from_secs(1) / average;
         loop {
@@ -70,13 +93,19 @@ impl Prober {
                 Err(ProbeError::Status { status: 429, .. }) if Instant::now() + next_token < until => {
                     tokio::time::sleep(next_token).await;
                 }
-                Err(ProbeError::Status { status: 429, .. }) => return Ok(()),
+                Err(ProbeError::Status { status: 429, .. }) => return Ok(None),
                 result => return result,
             }
         }
     }
 
-    async fn request(&self, tenant: &Tenant, host: &Host, service: Service) -> Result<(), ProbeError> {
+    /// Requests a service, and returns when the certificate ends that the host showed.
+    async fn request(
+        &self,
+        tenant: &Tenant,
+        host: &Host,
+        service: Service,
+    ) -> Result<Option<i64>, ProbeError> {
         let path = service.probe_path();
         let url = format!("{}{path}", tenant.origin(host));
         let no_answer = |detail: String| ProbeError::NoAnswer { service, url: url.clone(), detail };
@@ -101,10 +130,17 @@ impl Prober {
         let named =
             answer.headers().get(TENANT_HEADER).and_then(|value| value.to_str().ok()).unwrap_or_default();
         if named == tenant.id.as_str() {
-            Ok(())
+            let shown = answer.extensions().get::<TlsInfo>().and_then(TlsInfo::peer_certificate);
+            Ok(shown.and_then(expiry))
         } else {
             Err(ProbeError::WrongTenant { service, url, tenant: named.to_owned() })
         }
+    }
+}
+
+impl Probe for Prober {
+    fn probe<'a>(&'a self, tenant: &'a Tenant) -> BoxFuture<'a, Probed> {
+        self.request_all(tenant).boxed()
     }
 }
 
@@ -114,7 +150,8 @@ async fn secure(cell: &Cell, host: &Host) -> Result<reqwest::Client, String> {
     let addresses: Vec<_> = addresses.collect();
     let client = builder()
         .resolve_to_addrs(host.as_str(), &addresses)
-        .tls_certs_merge(cell.certificates.iter().cloned());
+        .tls_certs_merge(cell.certificates.iter().cloned())
+        .tls_info(true);
     client.build().map_err(|error| error.to_string())
 }
 
@@ -133,7 +170,7 @@ mod tests {
     use axum::{Router, http::StatusCode, response::IntoResponse};
 
     use super::*;
-    use crate::rendered::testing::example;
+    use crate::{certificates::first_expiry, rendered::testing::example};
 
     /// Answers as Traefik does for a tenant: one token at the start, and one more every 50 ms.
     async fn limited_traefik() -> String {
@@ -235,11 +272,14 @@ mod tests {
             };
             results.push(result);
         }
+        let shown = std::fs::read_to_string(folder.join("cert.pem")).expect("a certificate");
         // It is a test's server without data: nothing is lost.
         _ = server.kill();
         _ = server.wait();
         _ = std::fs::remove_dir_all(&folder);
-        assert_eq!(results[0], Ok(()));
+        let expires_at = first_expiry(&shown);
+        assert!(expires_at.is_some(), "{shown}");
+        assert_eq!(results[0], Ok(expires_at));
         assert!(
             results[1].as_ref().is_err_and(|error| error.to_string().contains("did not answer")),
             "{results:?}"
@@ -254,7 +294,7 @@ mod tests {
         let prober = Prober::new().expect("a client");
         // Twice in a row: the second one begins with an empty bucket.
         for _ in 0..2 {
-            assert_eq!(prober.probe(&tenant).await, []);
+            assert_eq!(prober.probe(&tenant).await, Probed::default());
         }
     }
 }

@@ -20,7 +20,10 @@ const fn whole(kind: Kind) -> &'static [&'static str] {
         Kind::Service => &["/spec/selector", "/spec/ports", "/spec/externalIPs"],
         // A pause or a longer wait holds back every later edit.
         Kind::Deployment => &["/spec/paused", "/spec/minReadySeconds"],
-        Kind::Secret | Kind::ServiceAccount => &[],
+        // The server fills in what the installed version of the kind has as defaults of an endpoint.
+        Kind::PodMonitor => &["/spec/selector", "/spec/namespaceSelector"],
+        // How fast an autoscaler goes, its `behavior`, is left to others.
+        Kind::Secret | Kind::ServiceAccount | Kind::HorizontalPodAutoscaler => &[],
     }
 }
 
@@ -42,6 +45,9 @@ pub(crate) fn differences(kind: Kind, desired: &Value, live: &Value) -> Vec<Stri
     let mut found = Vec::new();
     walk(desired, live, "", &mut found);
     found.retain(|path| path != "apiVersion" && path != "kind");
+    if kind == Kind::Deployment && is_stopped(desired, live) {
+        found.push("spec.replicas".to_owned());
+    }
     for field in whole(kind) {
         if let Some(excess) = excess_at(field, desired, live) {
             let mut added = Vec::new();
@@ -64,6 +70,12 @@ pub(crate) fn removal(kind: Kind, desired: &Value, live: &Value) -> Option<Value
         }
     }
     patch.as_object().is_some_and(|fields| !fields.is_empty()).then_some(patch)
+}
+
+/// Reports whether a Deployment has no pods whose number is an autoscaler's: of none, it makes no other number.
+fn is_stopped(desired: &Value, live: &Value) -> bool {
+    const REPLICAS: &str = "/spec/replicas";
+    desired.pointer(REPLICAS).is_none() && live.pointer(REPLICAS).is_some_and(|replicas| replicas == 0)
 }
 
 fn excess_at(field: &str, desired: &Value, live: &Value) -> Option<Value> {
@@ -168,26 +180,11 @@ fn is_amount(path: &str) -> bool {
 }
 
 #[cfg(test)]
-mod tests {
-    use serde_json::json;
-
+pub(crate) mod testing {
     use super::*;
 
-    fn check(desired: Value, live: Value, expected: &[&str]) {
-        assert_eq!(differences(Kind::Deployment, &desired, &live), expected, "{desired} against {live}");
-    }
-
-    /// Checks what was added to a field that is declared whole, and that the removal leaves what is desired.
-    fn check_added(kind: Kind, desired: Value, live: Value, expected: &[&str]) {
-        assert_eq!(differences(kind, &desired, &live), expected, "{desired} against {live}");
-        let removal = removal(kind, &desired, &live).expect("something was added");
-        let mut merged = live;
-        apply_merge_patch(&mut merged, &removal);
-        assert_eq!(differences(kind, &desired, &merged), Vec::<String>::new(), "{merged}");
-    }
-
-    /// RFC 7396.
-    fn apply_merge_patch(target: &mut Value, patch: &Value) {
+    /// Merges as RFC 7396 says. Lists are values.
+    pub fn apply_merge_patch(target: &mut Value, patch: &Value) {
         let Value::Object(patch) = patch else { return target.clone_from(patch) };
         if !target.is_object() {
             *target = json!({});
@@ -200,6 +197,26 @@ mod tests {
                 apply_merge_patch(target.entry(name.clone()).or_insert(Value::Null), value);
             }
         }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use serde_json::json;
+
+    use super::{testing::apply_merge_patch, *};
+
+    fn check(desired: Value, live: Value, expected: &[&str]) {
+        assert_eq!(differences(Kind::Deployment, &desired, &live), expected, "{desired} against {live}");
+    }
+
+    /// Checks what was added to a field that is declared whole, and that the removal leaves what is desired.
+    fn check_added(kind: Kind, desired: Value, live: Value, expected: &[&str]) {
+        assert_eq!(differences(kind, &desired, &live), expected, "{desired} against {live}");
+        let removal = removal(kind, &desired, &live).expect("something was added");
+        let mut merged = live;
+        apply_merge_patch(&mut merged, &removal);
+        assert_eq!(differences(kind, &desired, &merged), Vec::<String>::new(), "{merged}");
     }
 
     #[test]
@@ -290,6 +307,12 @@ mod tests {
             check_added(Kind::Deployment, deployment.clone(), edited, &[&format!("spec.{field}")]);
         }
 
+        let monitor = json!({"spec": {"selector": {"matchLabels": {"a": "b"}}, "podMetricsEndpoints": [{"port": "metrics"}]}});
+        let mut opened = monitor.clone();
+        opened["spec"]["namespaceSelector"] = json!({"any": true});
+        opened["spec"]["podMetricsEndpoints"][0]["scheme"] = json!("http");
+        check_added(Kind::PodMonitor, monitor, opened, &["spec.namespaceSelector"]);
+
         let middleware = |spec: Value| json!({"spec": spec});
         check_added(
             Kind::Middleware,
@@ -311,6 +334,17 @@ mod tests {
         let desired = json!({"spec": {"selector": {"a": "b"}}});
         assert_eq!(differences(Kind::Service, &desired, &live), Vec::<String>::new());
         assert_eq!(removal(Kind::Service, &desired, &live), None);
+    }
+
+    #[test]
+    fn the_pods_of_an_autoscaler_are_as_many_as_it_wants_and_never_none() {
+        let desired = json!({"spec": {"template": {}}});
+        for (replicas, expected) in [(json!(7), None), (json!(null), None), (json!(0), Some("spec.replicas"))]
+        {
+            let live = json!({"spec": {"template": {}, "replicas": replicas}});
+            check(desired.clone(), live, expected.as_slice());
+        }
+        check(json!({"spec": {"replicas": 0}}), json!({"spec": {"replicas": 0}}), &[]);
     }
 
     #[test]

@@ -68,7 +68,7 @@ impl Fixture for Cql {
     }
 
     fn connect(address: &str, account: Credentials) -> CqlAdmin {
-        CqlAdmin::new(address.split(',').map(str::to_owned).collect(), flavor(), account)
+        CqlAdmin::new(address.split(',').map(str::to_owned).collect(), flavor(), None, account)
     }
 
     fn desired(id: &TenantId, owner: Owner, password: SecretString) -> CqlDesired {

@@ -15,15 +15,15 @@ use super::redis::Redis;
 use super::{assert_reason, converge, owner, password, story, tenant_id};
 
 /// A TCP proxy to a system that can be cut: every connection through it breaks.
-struct Proxy {
-    port: u16,
+pub struct Proxy {
+    pub port: u16,
     target: String,
     listening: Option<AbortHandle>,
     tasks: JoinSet<()>,
 }
 
 impl Proxy {
-    async fn open(target: String) -> Self {
+    pub async fn open(target: String) -> Self {
         let mut proxy = Self { port: 0, target, listening: None, tasks: JoinSet::new() };
         proxy.reopen().await;
         proxy

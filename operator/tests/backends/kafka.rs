@@ -89,7 +89,7 @@ impl Fixture for Kafka {
     }
 
     fn connect(address: &str, account: Credentials) -> KafkaAdmin {
-        KafkaAdmin::new(address, account)
+        KafkaAdmin::new(address, None, account)
     }
 
     fn desired(id: &TenantId, owner: Owner, password: SecretString) -> KafkaDesired {

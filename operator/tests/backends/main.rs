@@ -31,6 +31,7 @@ mod redis;
 mod registry;
 mod s3;
 mod stand_in;
+mod tls;
 
 /// A variable of the local stack.
 fn env(name: &str) -> String {
@@ -47,6 +48,11 @@ fn operator_account(system: &str) -> Credentials {
 
 fn admin_account(system: &str) -> Credentials {
     Credentials::new(env(&format!("{system}_ADMIN_USERNAME")), env(&format!("{system}_ADMIN_PASSWORD")))
+}
+
+/// The authority of a system's certificate, in PEM.
+fn authority(system: &str) -> String {
+    std::fs::read_to_string(env(&format!("{system}_CA"))).unwrap()
 }
 
 /// A tenant id no other run uses.

@@ -1,16 +1,21 @@
 use crds::{Reason, TenantId};
 use operator::backend::postgres::{PostgresAdmin, PostgresDesired};
 use operator::backend::{
-    Backend, BackendError, Claim, Credentials, DataExpected, Marker, Mode, Owner, Ownership, settle,
+    Backend, BackendError, Claim, Credentials, DataExpected, Marker, Mode, Owner, Ownership, Trust, settle,
 };
 use operator::{leader::Fence, metrics::Metrics};
 use secrecy::{ExposeSecret, SecretString};
-use sqlx::postgres::{PgConnectOptions, PgConnection};
+use sqlx::postgres::{PgConnectOptions, PgConnection, PgSslMode};
 use sqlx::{AssertSqlSafe, Connection, Row, raw_sql};
+use tokio::io::{AsyncReadExt, AsyncWriteExt};
+use tokio::net::TcpListener;
 
 use super::conformance::{Fixture, suite};
+use super::faults::Proxy;
+use super::stand_in::without_tls;
 use super::{
-    admin_account, assert_reason, converge, env, operator_account, owner, password, story, tenant_id, timed,
+    admin_account, assert_reason, authority, converge, env, operator_account, owner, password, story,
+    tenant_id, timed,
 };
 
 fn port() -> u16 {
@@ -35,7 +40,8 @@ async fn connect(credentials: &Credentials, database: &str) -> Result<PgConnecti
         .port(port())
         .username(&credentials.username)
         .password(credentials.password.expose_secret())
-        .database(database);
+        .database(database)
+        .ssl_mode(PgSslMode::Disable);
     PgConnection::connect_with(&options).await
 }
 
@@ -63,7 +69,7 @@ impl Fixture for Postgres {
 
     fn connect(address: &str, account: Credentials) -> PostgresAdmin {
         let (host, port) = address.split_once(':').unwrap();
-        PostgresAdmin::new(host, port.parse().unwrap(), account)
+        PostgresAdmin::new(host, port.parse().unwrap(), None, account)
     }
 
     fn desired(id: &TenantId, owner: Owner, password: SecretString) -> PostgresDesired {
@@ -113,6 +119,66 @@ impl Fixture for Postgres {
 }
 
 suite!(Postgres);
+
+/// Connects with TLS and the operator's account.
+fn with_tls(host: &str, port: u16, ca_bundle: Option<String>) -> PostgresAdmin {
+    PostgresAdmin::new(host, port, Some(Trust { ca_bundle }), operator_account("PG"))
+}
+
+#[tokio::test]
+async fn a_server_is_verified_and_what_is_wrong_comes_with_the_next_step() {
+    let (desired, host) = (desired(), env("PG_HOST"));
+    let observed = with_tls(&host, port(), Some(authority("PG"))).observe(&desired).await.unwrap();
+    assert_eq!(observed.ownership, Ownership::Absent);
+
+    let refused =
+        assert_reason(with_tls(&host, port(), None).observe(&desired).await, Reason::BackendUnavailable);
+    assert!(refused.contains("add that authority to spec.caBundle of the cell ("), "{refused}");
+
+    // Its certificate is for its own address.
+    let proxy = Proxy::open(Postgres::address()).await;
+    let elsewhere = with_tls("127.0.0.1", proxy.port, Some(authority("PG")));
+    let refused = assert_reason(elsewhere.observe(&desired).await, Reason::BackendUnavailable);
+    assert!(
+        refused.contains("for another host: correct the address in spec.postgres of the cell"),
+        "{refused}"
+    );
+}
+
+/// One that was moved, or someone who stands before it.
+#[tokio::test]
+async fn a_server_without_tls_gets_no_account_where_the_cell_has_tls() {
+    let (port, receiving) = without_tls(b"N").await;
+    let admin = with_tls("127.0.0.1", port, None);
+    let refused = assert_reason(admin.observe(&desired()).await, Reason::BackendUnavailable);
+    assert!(
+        refused
+            .contains("it does not speak TLS there: correct the address in spec.postgres of the cell, or "),
+        "{refused}"
+    );
+    assert_eq!(receiving.await.unwrap().len(), 8, "it asks for TLS, and says nothing else");
+}
+
+/// As `hostssl` in `pg_hba.conf` alone: the account has nothing to do with it.
+#[tokio::test]
+async fn a_server_that_takes_no_session_without_tls_names_the_field_of_the_cell() {
+    let listener = TcpListener::bind("127.0.0.1:0").await.unwrap();
+    let port = listener.local_addr().unwrap().port();
+    let answering = tokio::spawn(async move {
+        let (mut stream, _) = listener.accept().await.unwrap();
+        let length = stream.read_u32().await.unwrap();
+        stream.read_exact(&mut vec![0; usize::try_from(length).unwrap() - 4]).await.unwrap();
+        let message = "no pg_hba.conf entry for host \"10.0.0.1\", user \"operator\", database \"postgres\", no encryption";
+        let fields = format!("SFATAL\0VFATAL\0C28000\0M{message}\0\0");
+        stream.write_u8(b'E').await.unwrap();
+        stream.write_u32(u32::try_from(fields.len()).unwrap() + 4).await.unwrap();
+        stream.write_all(fields.as_bytes()).await.unwrap();
+    });
+    let admin = PostgresAdmin::new("127.0.0.1", port, None, operator_account("PG"));
+    let refused = assert_reason(admin.observe(&desired()).await, Reason::BackendRefused);
+    assert!(refused.contains("set spec.postgres.tls of the cell to VerifyFull"), "{refused}");
+    answering.await.unwrap();
+}
 
 #[tokio::test]
 async fn a_marker_that_names_another_owner_is_a_conflict() {

@@ -10,18 +10,19 @@ use lapin::{
         BasicConsumeOptions, BasicGetOptions, BasicPublishOptions, ConfirmSelectOptions,
         ExchangeDeclareOptions, QueueDeclareOptions,
     },
+    tcp::OwnedTLSConfig,
     types::FieldTable,
 };
 use operator::backend::{
     Backend, Claim, Credentials, Marker, Owner,
     rabbitmq::{RabbitMqAdmin, RabbitMqDesired},
 };
-use reqwest::{Method, StatusCode};
+use reqwest::{Certificate, Method, StatusCode};
 use secrecy::{ExposeSecret, SecretString};
 use serde_json::{Value, json};
 
 use super::{
-    admin_account,
+    admin_account, authority,
     conformance::{Fixture, suite},
     converge, env, operator_account, owner, password, story, tenant_id,
 };
@@ -32,6 +33,12 @@ mod fake;
 pub trait Broker: 'static {
     /// `host:port` of the management API.
     fn address() -> String;
+
+    /// Its scheme.
+    fn scheme() -> &'static str;
+
+    /// The authority of its certificate, if it has one.
+    fn authority() -> Vec<Certificate>;
 
     /// The operator's account.
     fn account() -> Credentials;
@@ -48,6 +55,14 @@ pub struct Real;
 impl Broker for Real {
     fn address() -> String {
         env("RABBITMQ_ADDRESS")
+    }
+
+    fn scheme() -> &'static str {
+        "https"
+    }
+
+    fn authority() -> Vec<Certificate> {
+        Certificate::from_pem_bundle(authority("RABBITMQ").as_bytes()).unwrap()
     }
 
     fn account() -> Credentials {
@@ -73,6 +88,14 @@ impl Broker for Fake {
         fake::address()
     }
 
+    fn scheme() -> &'static str {
+        "http"
+    }
+
+    fn authority() -> Vec<Certificate> {
+        Vec::new()
+    }
+
     fn account() -> Credentials {
         Credentials::new(fake::USERNAME, fake::PASSWORD)
     }
@@ -93,8 +116,10 @@ impl Broker for Fake {
 async fn connect(desired: &RabbitMqDesired, virtual_host: &str) -> lapin::Result<Connection> {
     let RabbitMqDesired { name, password, .. } = desired;
     let (password, address) = (password.expose_secret(), env("RABBITMQ_AMQP_ADDRESS"));
-    let uri = format!("amqp://{name}:{password}@{address}/{virtual_host}");
-    Connection::connect(&uri, ConnectionProperties::default()).await
+    let uri = format!("amqps://{name}:{password}@{address}/{virtual_host}");
+    let trust = OwnedTLSConfig { identity: None, cert_chain: Some(authority("RABBITMQ")) };
+    let runtime = lapin::runtime::default_runtime()?;
+    Connection::connect_with_config(&uri, ConnectionProperties::default(), trust, runtime).await
 }
 
 /// Publishes a job. Returns how many wait in its queue.
@@ -118,8 +143,9 @@ async fn request<B: Broker>(
     path: &str,
     body: Value,
 ) -> (StatusCode, Value) {
-    let url = format!("http://{}/api/{path}", B::address());
-    let mut request = reqwest::Client::new().request(method.clone(), url);
+    let url = format!("{}://{}/api/{path}", B::scheme(), B::address());
+    let http = reqwest::Client::builder().tls_certs_merge(B::authority()).build().unwrap();
+    let mut request = http.request(method.clone(), url);
     request = request.basic_auth(&account.username, Some(account.password.expose_secret()));
     if method != Method::GET {
         request = request.json(&body);
@@ -152,7 +178,7 @@ impl<B: Broker> Fixture for At<B> {
     }
 
     fn connect(address: &str, account: Credentials) -> RabbitMqAdmin {
-        RabbitMqAdmin::new(&format!("http://{address}"), account)
+        RabbitMqAdmin::new(&format!("{}://{address}", B::scheme()), account, &B::authority())
     }
 
     fn desired(id: &TenantId, owner: Owner, password: SecretString) -> RabbitMqDesired {

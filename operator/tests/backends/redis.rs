@@ -60,7 +60,7 @@ impl Fixture for Redis {
 
     fn connect(address: &str, account: Credentials) -> RedisAdmin {
         let (host, port) = address.split_once(':').unwrap();
-        RedisAdmin::new(host, port.parse().unwrap(), account)
+        RedisAdmin::new(host, port.parse().unwrap(), None, account)
     }
 
     fn desired(id: &TenantId, owner: Owner, password: SecretString) -> RedisDesired {

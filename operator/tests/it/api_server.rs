@@ -18,7 +18,7 @@ use k8s_openapi::{
 };
 use kube::{
     Api, Client, Config, ResourceExt,
-    api::{ListParams, Patch, PatchParams, PostParams},
+    api::{DeleteParams, ListParams, Patch, PatchParams, PostParams},
     config::{KubeConfigOptions, Kubeconfig},
     core::{ApiResource, DynamicObject, GroupVersionKind},
 };
@@ -33,6 +33,9 @@ const OPERATOR_TOKEN: &str = "operator-tests-operator";
 
 /// Token of a user who has only what a test gives it.
 pub const USER_TOKEN: &str = "operator-tests-user";
+
+/// The API group of the Prometheus Operator.
+pub const MONITORING: &str = "monitoring.coreos.com";
 
 /// The operator's own namespace.
 pub const SYSTEM: &str = "posthouse-system";
@@ -175,26 +178,44 @@ impl ApiServer {
     }
 
     async fn install_crds(&self) {
-        let api: Api<CustomResourceDefinition> = Api::all(self.client.clone());
-        let mut all: Vec<_> = crds::yaml::crds().into();
+        for crd in crds::yaml::crds() {
+            self.install(crd).await;
+        }
         for (kind, plural) in [
             ("IngressRoute", "ingressroutes"),
             ("IngressRouteTCP", "ingressroutetcps"),
             ("Middleware", "middlewares"),
         ] {
-            all.push(open_crd(kind, plural));
+            self.install(open_crd("traefik.io", "v1alpha1", kind, plural)).await;
         }
-        for crd in all {
-            let name = crd.metadata.name.clone().expect("a name");
-            let apply = PatchParams::apply("posthouse-tests").force();
-            api.patch(&name, &apply, &Patch::Apply(crd)).await.expect("the CRD is taken");
-            let established = kube::runtime::conditions::is_crd_established();
-            let established = kube::runtime::wait::await_condition(api.clone(), &name, established);
-            tokio::time::timeout(Duration::from_secs(30), established)
-                .await
-                .expect("in time")
-                .expect("established");
-        }
+    }
+
+    async fn install(&self, crd: CustomResourceDefinition) {
+        let api = self.crds();
+        let name = crd.metadata.name.clone().expect("a name");
+        let apply = PatchParams::apply("posthouse-tests").force();
+        api.patch(&name, &apply, &Patch::Apply(crd)).await.expect("the CRD is taken");
+        let established = kube::runtime::conditions::is_crd_established();
+        let established = kube::runtime::wait::await_condition(api, &name, established);
+        tokio::time::timeout(Duration::from_secs(30), established)
+            .await
+            .expect("in time")
+            .expect("established");
+    }
+
+    fn crds(&self) -> Api<CustomResourceDefinition> {
+        Api::all(self.client.clone())
+    }
+
+    /// Makes the server know PodMonitors, as who installs the Prometheus Operator does.
+    pub async fn install_pod_monitors(&self) {
+        self.install(open_crd(MONITORING, "v1", "PodMonitor", "podmonitors")).await;
+    }
+
+    /// Removes the kind again, with all PodMonitors that there are.
+    pub async fn remove_pod_monitors(&self) {
+        let name = format!("podmonitors.{MONITORING}");
+        self.crds().delete(&name, &DeleteParams::default()).await.expect("deleted");
     }
 
     /// Returns a client that administers a namespace, Traefik's objects in it included, and has no other right.
@@ -232,6 +253,18 @@ impl ApiServer {
         let began = Instant::now();
         while tenants.list(&ListParams::default()).await.is_err() {
             assert!(began.elapsed() < START_TIMEOUT, "the user's role has no effect");
+            tokio::time::sleep(Duration::from_millis(50)).await;
+        }
+    }
+
+    /// Takes that role from the user again, and waits until it has no effect any more.
+    pub async fn take_role_back(&self, namespace: &str) {
+        let bindings: Api<RoleBinding> = Api::namespaced(self.client.clone(), namespace);
+        bindings.delete("editor", &DeleteParams::default()).await.expect("the binding is deleted");
+        let tenants: Api<crds::MessengerTenant> = Api::namespaced(self.user.clone(), namespace);
+        let began = Instant::now();
+        while tenants.list(&ListParams::default()).await.is_ok() {
+            assert!(began.elapsed() < START_TIMEOUT, "the user's role still has an effect");
             tokio::time::sleep(Duration::from_millis(50)).await;
         }
     }
@@ -309,14 +342,15 @@ async fn client(port: u16, token: Option<&str>) -> Client {
     Client::try_from(config).expect("a client")
 }
 
-/// A CRD of Traefik's name that takes anything: what we send to the real one is checked by the local stack.
-fn open_crd(kind: &str, plural: &str) -> CustomResourceDefinition {
+/// A CRD of another project's name that takes anything: what we send to the real ones is checked by the local stack and by
+/// `scripts/kind-check`.
+fn open_crd(group: &str, version: &str, kind: &str, plural: &str) -> CustomResourceDefinition {
     serde_json::from_value(json!({
-        "metadata": {"name": format!("{plural}.traefik.io")},
+        "metadata": {"name": format!("{plural}.{group}")},
         "spec": {
-            "group": "traefik.io", "scope": "Namespaced",
+            "group": group, "scope": "Namespaced",
             "names": {"kind": kind, "plural": plural, "singular": kind.to_lowercase(), "listKind": format!("{kind}List")},
-            "versions": [{"name": "v1alpha1", "served": true, "storage": true, "schema": {"openAPIV3Schema": {
+            "versions": [{"name": version, "served": true, "storage": true, "schema": {"openAPIV3Schema": {
                 "type": "object", "x-kubernetes-preserve-unknown-fields": true}}}],
         },
     }))

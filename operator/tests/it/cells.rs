@@ -1,41 +1,28 @@
 //! Which tenants a cell takes, and when it may go.
 
-use crds::MessengerCell;
 use kube::{
-    Api, ResourceExt,
+    ResourceExt,
     api::{DeleteParams, Patch, PatchParams},
 };
-use serde_json::{Value, json};
+use serde_json::json;
 
 use crate::{
     api_server::ApiServer,
-    stand::{NOWHERE, Operator, SOON, condition_message, create_cell, create_tenant, eventually, tenants},
+    stand::{
+        NOWHERE, Operator, SOON, cell_message, cells, condition_message, create_cell, create_tenant,
+        edit_cell, eventually, tenants,
+    },
 };
 
-fn cells(server: &ApiServer) -> Api<MessengerCell> {
-    Api::all(server.client.clone())
-}
-
-async fn edit(server: &ApiServer, patch: Value) {
-    let patch = Patch::Merge(json!({ "spec": patch }));
-    cells(server).patch("cell", &PatchParams::default(), &patch).await.expect("the edit is taken");
-}
-
 async fn ready_message(server: &ApiServer, reason: &str) -> String {
-    let cells = &cells(server);
-    let condition = || async move {
-        let status = cells.get("cell").await.expect("there").status?;
-        let ready = status.conditions.into_iter().find(|condition| condition.type_ == "Ready")?;
-        (ready.reason == reason).then_some(ready.message)
-    };
-    eventually(&format!("the cell reports {reason}"), SOON, condition).await
+    cell_message(server, "cell", "Ready", Some(reason), SOON).await
 }
 
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
 async fn a_cell_decides_which_namespaces_use_it_and_stays_until_no_tenant_does() {
     let server = ApiServer::start("cells").await;
     create_cell(&server, "cell", 5, NOWHERE, None).await;
-    edit(&server, json!({"allowedNamespaces": ["first", "late"]})).await;
+    edit_cell(&server, "cell", json!({"allowedNamespaces": ["first", "late"]})).await;
     let operator = Operator::start(&server);
     let spec = |id: &str| json!({"tenantId": id, "cellRef": {"name": "cell"}});
     create_tenant(&server, "first", "first", spec("first")).await;
@@ -47,16 +34,16 @@ async fn a_cell_decides_which_namespaces_use_it_and_stays_until_no_tenant_does()
     assert!(tenants(&server, "second").get("second").await.expect("there").finalizers().is_empty());
 
     // Who is placed stays.
-    edit(&server, json!({"allowedNamespaces": []})).await;
+    edit_cell(&server, "cell", json!({"allowedNamespaces": []})).await;
     condition_message(&server, "first", "first", "KafkaReady", "False", "AdminSecretMissing").await;
     condition_message(&server, "first", "first", "Placed", "True", "Assigned").await;
-    edit(&server, json!({"allowedNamespaces": null})).await;
+    edit_cell(&server, "cell", json!({"allowedNamespaces": null})).await;
     condition_message(&server, "second", "second", "Placed", "True", "Assigned").await;
 
     // Deleted under its tenants, it stays, says why, and takes no other.
     cells(&server).delete("cell", &DeleteParams::default()).await.expect("deleted");
     let message = ready_message(&server, "InUse").await;
-    assert!(message.contains("and 1 more has data on it"), "{message}");
+    assert!(message.contains("MessengerTenant first/first, MessengerTenant second/second;"), "{message}");
     create_tenant(&server, "late", "late", spec("late")).await;
     let message = condition_message(&server, "late", "late", "Placed", "False", "CellNotFound").await;
     assert!(message.contains("is being deleted"), "{message}");
@@ -70,7 +57,7 @@ async fn a_cell_decides_which_namespaces_use_it_and_stays_until_no_tenant_does()
     }
     let left = || async {
         let message = ready_message(&server, "InUse").await;
-        message.contains("of the deleted tenant").then_some(message)
+        message.contains("the deleted tenant first (").then_some(message)
     };
     eventually("the cell names what was left behind", SOON, left).await;
     let nothing_left = json!({"status": {"leftovers": []}});

@@ -9,8 +9,10 @@ use kube::{
 use serde_json::{Value, json};
 
 use crate::{
-    api_server::{ApiServer, SYSTEM},
-    stand::{NOWHERE, Operator, SOON, condition_message, create_cell, create_tenant, eventually},
+    api_server::{ApiServer, MONITORING, SYSTEM},
+    stand::{
+        NOWHERE, Operator, SOON, condition_message, create_cell, create_tenant, eventually, request_hosts,
+    },
 };
 
 const MINE: &str = "app.kubernetes.io/managed-by";
@@ -107,11 +109,7 @@ async fn an_administrator_of_one_namespace_makes_no_route_that_traefik_serves() 
     routes.patch("it-gateway", &PatchParams::default(), &note).await.expect("it is taken");
 
     // The operator goes on.
-    let patch = Patch::Merge(json!({"spec": {"hosts": ["chat.evilone.it.localhost"]}}));
-    crate::stand::tenants(&server, "evil")
-        .patch("it", &PatchParams::default(), &patch)
-        .await
-        .expect("edited");
+    request_hosts(&server, "evil", "it", json!(["chat.evilone.it.localhost"])).await;
     let routes = &routes;
     let moved = || async move {
         let route = routes.get("it-gateway").await.expect("there");
@@ -125,6 +123,7 @@ async fn an_administrator_of_one_namespace_makes_no_route_that_traefik_serves() 
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
 async fn an_operator_that_was_taken_over_stays_beside_its_tenants() {
     let server = ApiServer::start("confined").await;
+    server.install_pod_monitors().await;
     create_cell(&server, "dead", 5, NOWHERE, None).await;
     policies_hold(&server).await;
     let operator = Operator::start(&server);
@@ -142,6 +141,14 @@ async fn an_operator_that_was_taken_over_stays_beside_its_tenants() {
         ("kube-system", "apps", "Deployment", json!({"spec": pod(false)}), "beside tenants only"),
         (SYSTEM, "apps", "Deployment", json!({"spec": pod(false)}), "beside tenants only"),
         ("it", "apps", "Deployment", json!({"spec": pod(true)}), "no token of Kubernetes"),
+        (SYSTEM, MONITORING, "PodMonitor", json!({"spec": {}}), "beside tenants only"),
+        (
+            "kube-system",
+            "autoscaling",
+            "HorizontalPodAutoscaler",
+            json!({"spec": {"maxReplicas": 2, "scaleTargetRef": {"apiVersion": "apps/v1", "kind": "Deployment", "name": "coredns"}}}),
+            "beside tenants only",
+        ),
         (
             "it",
             "",
@@ -167,6 +174,9 @@ async fn an_operator_that_was_taken_over_stays_beside_its_tenants() {
     for (namespace, group, kind, mut body, expected) in cases {
         body["metadata"] = json!({"name": "taken-over", "ownerReferences": owner,
             "annotations": {"kubernetes.io/service-account.name": "default"}});
+        // The API server wants it of custom resources.
+        let version = if group.is_empty() { "v1".to_owned() } else { format!("{group}/v1") };
+        (body["apiVersion"], body["kind"]) = (version.into(), kind.into());
         let api = api(&server.operator, namespace, group, "v1", kind);
         let message = refusal(api.create(&post, &object(body)).await);
         assert!(message.contains(expected), "{kind} in {namespace}: {message}");

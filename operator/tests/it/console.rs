@@ -3,18 +3,20 @@
 
 use axum::{
     Router,
-    body::{Body, to_bytes},
+    body::{Body, BodyDataStream, to_bytes},
     http::{HeaderName, Method, Request, Response, StatusCode, header},
 };
 use crds::MessengerTenant;
+use futures_util::StreamExt;
 use kube::ResourceExt;
 use operator::console;
 use serde_json::{Value, json};
+use tokio_util::sync::CancellationToken;
 use tower::ServiceExt;
 
 use crate::{
     api_server::{ApiServer, SYSTEM, TOKEN, USER_TOKEN},
-    stand::{NOWHERE, create_admin_secret, create_cell, create_tenant, tenants},
+    stand::{NOWHERE, create_admin_secret, create_cell, create_tenant, edit_tenant, tenants},
 };
 
 const GROUP: &str = "/k8s/apis/messenger.posthouse.dev/v1alpha1";
@@ -23,6 +25,10 @@ const MERGE: &str = "application/merge-patch+json";
 
 fn tenant(namespace: &str) -> String {
     format!("{GROUP}/namespaces/{namespace}/messengertenants/it")
+}
+
+fn list(namespace: &str) -> String {
+    format!("{GROUP}/namespaces/{namespace}/messengertenants")
 }
 
 fn events(namespace: &str) -> String {
@@ -61,6 +67,53 @@ impl Caller<'_> {
     async fn apply(&self, path: &str, manifest: &str) -> (StatusCode, Value) {
         self.call(Method::PATCH, path, APPLY, manifest).await
     }
+
+    async fn watch(&self, wanted: &Value) -> Response<Body> {
+        let request = Request::post("/watch")
+            .header(header::AUTHORIZATION, format!("Bearer {}", self.token))
+            .body(Body::from(wanted.to_string()))
+            .expect("a request");
+        self.console.clone().oneshot(request).await.expect("a router answers")
+    }
+
+    async fn follow(&self, wanted: &Value) -> Followed {
+        let response = self.watch(wanted).await;
+        assert_eq!(response.status(), StatusCode::OK, "{wanted}");
+        Followed { lines: response.into_body().into_data_stream(), held: String::new() }
+    }
+}
+
+/// What comes of lists that are watched.
+struct Followed {
+    lines: BodyDataStream,
+    held: String,
+}
+
+impl Followed {
+    /// Returns the next event but for bookmarks, with the number of its list, or nothing at the end.
+    async fn next(&mut self) -> Option<(u64, Value)> {
+        loop {
+            while let Some((line, rest)) = self.held.split_once('\n') {
+                let event = serde_json::from_str::<(u64, Value)>(line).ok();
+                assert!(event.is_some() || line.is_empty(), "{line}");
+                self.held = rest.to_owned();
+                if let Some((number, event)) = event.filter(|(_, event)| event["type"] != "BOOKMARK") {
+                    return Some((number, event));
+                }
+            }
+            let part = self.lines.next().await?.expect("it is whole");
+            self.held.push_str(std::str::from_utf8(&part).expect("text"));
+        }
+    }
+}
+
+/// Changes a tenant, in a way that is easy to tell.
+async fn rename(server: &ApiServer, namespace: &str, name: &str) {
+    edit_tenant(server, namespace, "it", json!({"branding": {"displayName": name}})).await;
+}
+
+fn name_of((_, event): &(u64, Value)) -> &Value {
+    &event["object"]["spec"]["branding"]["displayName"]
 }
 
 /// Gets a path with these headers and no others.
@@ -93,7 +146,7 @@ async fn two_teams(name: &str) -> (ApiServer, Router, [MessengerTenant; 2]) {
     let mine = create_tenant(&server, "mine", "it", spec("mine")).await;
     let theirs = create_tenant(&server, "theirs", "it", spec("theirs")).await;
     server.tenant_editor("mine").await;
-    let console = console::router(server.anonymous.clone());
+    let console = console::router(server.anonymous.clone(), CancellationToken::new());
     (server, console, [mine, theirs])
 }
 
@@ -101,7 +154,6 @@ async fn two_teams(name: &str) -> (ApiServer, Router, [MessengerTenant; 2]) {
 async fn a_user_with_rights_in_one_namespace_sees_and_changes_that_one_only() {
     let (server, console, [_, theirs]) = two_teams("console").await;
     let user = Caller { console: &console, token: USER_TOKEN };
-    let list = |namespace: &str| format!("{GROUP}/namespaces/{namespace}/messengertenants");
 
     let (status, found) = user.get(&list("mine")).await;
     assert_eq!(status, StatusCode::OK, "{found}");
@@ -170,6 +222,69 @@ async fn a_user_with_rights_in_one_namespace_sees_and_changes_that_one_only() {
         let (_, answer) = user.call(Method::POST, path, "application/json", &review.to_string()).await;
         assert_eq!(answer["status"]["allowed"], json!(expected), "{namespace}: {answer}");
     }
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn a_user_follows_the_changes_of_their_namespace_until_the_rights_are_gone() {
+    let (server, console, _) = two_teams("console-watch").await;
+    let user = Caller { console: &console, token: USER_TOKEN };
+    let (_, found) = user.get(&list("mine")).await;
+    let version = found["metadata"]["resourceVersion"].clone();
+    let mine = |version: &Value| json!({"resource": "messengertenants", "namespace": "mine", "resourceVersion": version});
+
+    // Of the other team, of all teams, and of cells there is a refusal of the API server, and nothing else.
+    let mut theirs = mine(&version);
+    theirs["namespace"] = json!("theirs");
+    let all = json!({"resource": "messengertenants", "resourceVersion": version});
+    let cells = json!({"resource": "messengercells", "resourceVersion": version});
+    let mut followed = user.follow(&json!([mine(&version), theirs, all, cells])).await;
+    rename(&server, "theirs", "elsewhere").await;
+    rename(&server, "mine", "one").await;
+    let mut refused = Vec::new();
+    let first = loop {
+        let (number, event) = followed.next().await.expect("it goes on");
+        if number == 0 {
+            break (number, event);
+        }
+        assert_eq!((&event["type"], &event["object"]["code"]), (&json!("ERROR"), &json!(403)), "{event}");
+        let message = event["object"]["message"].as_str().unwrap_or_default();
+        assert!(message.contains("\"user\" cannot watch"), "{event}");
+        refused.push(number);
+    };
+    refused.sort_unstable();
+    assert_eq!((name_of(&first), refused), (&json!("one"), vec![1, 2, 3]));
+
+    // It is cut, and goes on where it was: what happened meanwhile comes, each once and in order.
+    let version = first.1["object"]["metadata"]["resourceVersion"].clone();
+    drop(followed);
+    rename(&server, "mine", "two").await;
+    rename(&server, "theirs", "elsewhere again").await;
+    rename(&server, "mine", "three").await;
+    let mut followed = user.follow(&json!([mine(&version)])).await;
+    for expected in ["two", "three"] {
+        let event = followed.next().await.expect("it goes on");
+        assert_eq!(name_of(&event), &json!(expected), "{event:?}");
+    }
+
+    // The API server itself would go on sending: it asked once.
+    server.take_role_back("mine").await;
+    rename(&server, "mine", "four").await;
+    let (number, last) = followed.next().await.expect("why there is no more");
+    assert_eq!((number, &last["type"], &last["object"]["code"]), (0, &json!("ERROR"), &json!(403)), "{last}");
+    assert!(!last.to_string().contains("four"), "{last}");
+    assert!(followed.next().await.is_none());
+    let (_, last) = user.follow(&json!([mine(&version)])).await.next().await.expect("a refusal");
+    assert_eq!(last["object"]["code"], json!(403), "{last}");
+
+    // Without a token there is no watch, and there is none of what is no list of the console.
+    let nobody = Caller { console: &console, token: "" };
+    assert_eq!(nobody.watch(&json!([mine(&version)])).await.status(), StatusCode::UNAUTHORIZED);
+    let admin = Caller { console: &console, token: TOKEN };
+    let secrets = json!({"resource": "secrets", "namespace": SYSTEM, "resourceVersion": version});
+    assert_eq!(admin.watch(&json!([secrets])).await.status(), StatusCode::BAD_REQUEST);
+    let nested =
+        json!({"resource": "events", "namespace": format!("{SYSTEM}/secrets"), "resourceVersion": version});
+    assert_eq!(admin.watch(&json!([nested])).await.status(), StatusCode::NOT_FOUND);
 }
 
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
@@ -327,7 +442,7 @@ async fn the_console_makes_no_call_that_it_does_not_list_and_lends_no_identity()
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
 async fn the_page_runs_nothing_of_others_and_no_answer_is_kept() {
     let server = ApiServer::start("console-page").await;
-    let console = console::router(server.anonymous.clone());
+    let console = console::router(server.anonymous.clone(), CancellationToken::new());
     let origin = (header::ORIGIN, "https://evil.example");
     let bearer = format!("Bearer {TOKEN}");
     let page = bare(&console, "/", std::slice::from_ref(&origin)).await;

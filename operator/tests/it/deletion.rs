@@ -2,30 +2,24 @@
 
 use std::time::Duration;
 
-use crds::MessengerCell;
-use kube::{
-    Api,
-    api::{DeleteParams, Patch, PatchParams},
-};
+use kube::api::DeleteParams;
 use serde_json::json;
 
 use crate::{
     api_server::ApiServer,
     stand::{
-        Backends, NOWHERE, Operator, SOON, condition_message, create_cell, create_tenant, eventually,
-        redis_user_exists, tenants,
+        Backends, NOWHERE, Operator, SOON, cells, condition_message, create_cell, create_tenant, edit_cell,
+        eventually, redis_user_exists, tenants,
     },
 };
 
 async fn move_redis(server: &ApiServer, address: &str) {
-    let cells: Api<MessengerCell> = Api::all(server.client.clone());
-    let patch = Patch::Merge(json!({"spec": {"redis": {"address": address}}}));
-    cells.patch("real", &PatchParams::default(), &patch).await.expect("the edit is taken");
+    edit_cell(server, "real", json!({"redis": {"address": address}})).await;
 }
 
 async fn leftovers(server: &ApiServer) -> Vec<crds::Leftover> {
-    let cells: Api<MessengerCell> = Api::all(server.client.clone());
-    cells.get("real").await.expect("there").status.map(|status| status.leftovers).unwrap_or_default()
+    let cell = cells(server).get("real").await.expect("there");
+    cell.status.map(|status| status.leftovers).unwrap_or_default()
 }
 
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]

@@ -13,8 +13,8 @@ use serde_json::{Value, json};
 use crate::{
     api_server::ApiServer,
     stand::{
-        NOWHERE, Operator, SOON, api_of, condition_message, create_cell, create_tenant, delete_tenant,
-        event_about, eventually, make_deployments_available, on_real_backends, tenants,
+        NOWHERE, Operator, SOON, api_of, condition_message, create_cell, create_ready_tenant, create_tenant,
+        delete_tenant, event_about, eventually, on_real_backends, tenants,
     },
 };
 
@@ -43,12 +43,8 @@ async fn a_secret_that_cannot_be_used_changes_no_backend_and_no_pod() {
     let operator = Operator::start(&server);
     let id = format!("ite{:x}", std::process::id());
     let namespace = id.as_str();
-    let spec = json!({"tenantId": id, "cellRef": {"name": "real"}, "deletionPolicy": "Delete",
-        "kafka": {"partitions": 1}});
-    create_tenant(&server, namespace, "it", spec).await;
+    let available = create_ready_tenant(&server, &id, Value::Null).await;
     let deployments: Api<Deployment> = Api::namespaced(server.client.clone(), namespace);
-    let available = tokio::spawn(make_deployments_available(deployments.clone()));
-    condition_message(&server, namespace, "it", "Ready", "True", "AllReady").await;
     let secrets: Api<Secret> = Api::namespaced(server.client.clone(), namespace);
     let mut before = generations(&deployments).await;
 

@@ -1,38 +1,18 @@
 //! External identity providers and the mail server, from a manifest to the realm and to the pods.
 
-use std::{collections::BTreeMap, time::Duration};
+use std::time::Duration;
 
-use crds::MessengerCell;
 use k8s_openapi::api::{apps::v1::Deployment, core::v1::Secret};
 use kube::{
     Api,
     api::{DeleteParams, Patch, PatchParams, PostParams},
 };
-use serde_json::{Value, json};
+use serde_json::json;
 
-use crate::{
-    api_server::ApiServer,
-    stand::{
-        Operator, SOON, condition_message, create_admin_secret, create_tenant, eventually, on_real_backends,
-        tenants,
-    },
+use crate::stand::{
+    Operator, SOON, cell_message, condition_message, create_admin_secret, create_tenant, edit_cell,
+    edit_tenant, eventually, flags, on_real_backends, tenants,
 };
-
-async fn edit_cell(server: &ApiServer, spec: Value) {
-    let cells: Api<MessengerCell> = Api::all(server.client.clone());
-    let patch = Patch::Merge(json!({ "spec": spec }));
-    cells.patch("real", &PatchParams::default(), &patch).await.expect("the edit is taken");
-}
-
-async fn cell_message(server: &ApiServer, reason: &str) -> String {
-    let api: &Api<MessengerCell> = &Api::all(server.client.clone());
-    let check = || async move {
-        let status = api.get("real").await.expect("there").status?;
-        let ready = status.conditions.into_iter().find(|condition| condition.type_ == "Ready")?;
-        (ready.reason == reason).then_some(ready.message)
-    };
-    eventually(&format!("the cell is {reason}"), SOON * 2, check).await
-}
 
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
 async fn providers_and_mail_come_from_a_manifest_and_what_is_missing_is_named() {
@@ -57,7 +37,7 @@ async fn providers_and_mail_come_from_a_manifest_and_what_is_missing_is_named() 
     );
 
     let host = issuer.split(['/', ':']).nth(3).expect("a host").to_owned();
-    edit_cell(&server, json!({"keycloak": {"providerHosts": [host]}})).await;
+    edit_cell(&server, "real", json!({"keycloak": {"providerHosts": [host]}})).await;
     let message = identity("False", "ProviderSecretInvalid").await;
     assert!(
         message.contains(&format!("Secret {namespace}/corp-client does not exist; create it")),
@@ -78,8 +58,8 @@ async fn providers_and_mail_come_from_a_manifest_and_what_is_missing_is_named() 
 
     // The mail server, whose Secret is not complete at first.
     let smtp = json!({"host": "mail.example", "from": "no-reply@example.org", "credentialsSecretRef": {"name": "real-smtp"}});
-    edit_cell(&server, json!({ "smtp": smtp })).await;
-    let message = cell_message(&server, "AdminSecretMissing").await;
+    edit_cell(&server, "real", json!({ "smtp": smtp })).await;
+    let message = cell_message(&server, "real", "Ready", Some("AdminSecretMissing"), SOON * 2).await;
     assert!(message.contains("Secret posthouse-system/real-smtp does not exist"), "{message}");
     create_admin_secret(&server, "real-smtp", &[("username", "messenger"), ("password", "of the server")])
         .await;
@@ -91,11 +71,8 @@ async fn providers_and_mail_come_from_a_manifest_and_what_is_missing_is_named() 
     eventually("the account at the mail server is copied", SOON * 2, copied).await;
     let deployments: Api<Deployment> = Api::namespaced(server.client.clone(), namespace);
     let arguments = || async {
-        let spec = deployments.get_opt("it-auth").await.expect("an answer")?.spec?.template.spec?;
-        let arguments = spec.containers[0].args.clone().unwrap_or_default();
-        let pairs: BTreeMap<_, _> =
-            arguments[1..].chunks(2).map(|pair| (pair[0].clone(), pair[1].clone())).collect();
-        pairs.contains_key("--smtp-url").then_some(pairs)
+        let flags = flags(&deployments.get_opt("it-auth").await.expect("an answer")?)?;
+        flags.contains_key("--smtp-url").then_some(flags)
     };
     let arguments = eventually("the auth service has its settings", SOON * 2, arguments).await;
     assert_eq!(arguments["--smtp-url"], "smtp://mail.example:587?tls=required");
@@ -110,12 +87,10 @@ async fn providers_and_mail_come_from_a_manifest_and_what_is_missing_is_named() 
     // A steady tenant writes nothing.
     operator.comes_to_rest().await;
 
-    let none = Patch::Merge(json!({"spec": {"identity": {"providers": null}}}));
-    tenants(&server, namespace).patch("it", &PatchParams::default(), &none).await.expect("taken");
+    edit_tenant(&server, namespace, "it", json!({"identity": {"providers": null}})).await;
     let unset = || async {
-        let spec = deployments.get("it-auth").await.expect("there").spec?.template.spec?;
-        let arguments = spec.containers[0].args.clone().unwrap_or_default();
-        (!arguments.contains(&"--identity-providers".to_owned())).then_some(())
+        let flags = flags(&deployments.get("it-auth").await.expect("there"))?;
+        (!flags.contains_key("--identity-providers")).then_some(())
     };
     eventually("the auth service has no provider", SOON, unset).await;
 

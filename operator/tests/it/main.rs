@@ -12,6 +12,7 @@ mod hosts;
 mod identity;
 mod leader;
 mod media;
+mod monitoring;
 mod notifications;
 mod queues;
 mod reconcile;
@@ -20,6 +21,8 @@ mod search;
 mod snapshots;
 mod stand;
 mod succession;
+mod suspension;
+mod templates;
 mod workloads;
 
 use std::{fs, path::PathBuf};

@@ -3,27 +3,25 @@
 use std::collections::BTreeSet;
 
 use crds::MessengerTenant;
-use k8s_openapi::api::{apps::v1::Deployment, core::v1::Secret};
+use k8s_openapi::api::core::v1::Secret;
 use kube::{
     Api, ResourceExt,
     api::{Patch, PatchParams},
 };
 use operator::backend::{Credentials, Ownership, s3::S3Admin};
-use serde_json::json;
+use serde_json::{Value, json};
 
 use crate::{
     api_server::ApiServer,
     stand::{
         self, NOWHERE, Operator, SOON, api_of, condition_is_gone, condition_message, create_cell,
-        create_tenant, delete_tenant, deployed, eventually, make_deployments_available, on_real_backends,
-        tenants, variable,
+        create_ready_tenant, create_tenant, delete_tenant, deployed, edit_tenant, eventually,
+        on_real_backends, tenants, variable,
     },
 };
 
 async fn switch(server: &ApiServer, namespace: &str, is_on: bool) {
-    let patch = Patch::Merge(json!({"spec": {"services": {"media": {"enabled": is_on}}}}));
-    let edited = tenants(server, namespace).patch("it", &PatchParams::default(), &patch).await;
-    let _: MessengerTenant = edited.expect("the edit is taken");
+    edit_tenant(server, namespace, "it", json!({"services": {"media": {"enabled": is_on}}})).await;
 }
 
 /// Returns the identity of the tenant's bucket, as its status has it.
@@ -44,12 +42,7 @@ async fn files_are_switched_on_and_off_without_a_remainder_and_are_kept() {
     let operator = Operator::start(&server);
     let id = format!("itm{:x}", std::process::id());
     let namespace = id.as_str();
-    let spec = json!({"tenantId": id, "cellRef": {"name": "real"}, "deletionPolicy": "Delete",
-        "kafka": {"partitions": 1}});
-    create_tenant(&server, namespace, "it", spec).await;
-    let deployments: Api<Deployment> = Api::namespaced(server.client.clone(), namespace);
-    let available = tokio::spawn(make_deployments_available(deployments.clone()));
-    condition_message(&server, namespace, "it", "Ready", "True", "AllReady").await;
+    let available = create_ready_tenant(&server, &id, Value::Null).await;
     let tenant = condition_is_gone(&server, namespace, "it", "MediaReady").await;
     assert_eq!(bucket(&tenant), None);
     let secrets: Api<Secret> = Api::namespaced(server.client.clone(), namespace);

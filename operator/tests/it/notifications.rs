@@ -9,18 +9,20 @@ use kube::{
 };
 use serde_json::{Value, json};
 
-use crate::stand::{Operator, SOON, condition_message, create_tenant, eventually, on_real_backends, tenants};
+use crate::stand::{
+    Operator, SOON, condition_message, create_tenant, edit_tenant, eventually, flags, on_real_backends,
+    tenants,
+};
 
 const URL: &str = "https://sms.acme.example/send";
 const SECRETS_ANNOTATION: &str = "messenger.posthouse.dev/secrets";
 
 /// Returns the arguments of the service's pods, and the digest of the Secrets that they have.
 async fn pods(deployments: &Api<Deployment>) -> Option<(BTreeMap<String, String>, String)> {
-    let template = deployments.get_opt("it-notification").await.expect("an answer")?.spec?.template;
-    let digest = template.metadata?.annotations?.get(SECRETS_ANNOTATION)?.clone();
-    let arguments = template.spec?.containers[0].args.clone().unwrap_or_default();
-    let pairs = arguments[1..].chunks(2).map(|pair| (pair[0].clone(), pair[1].clone()));
-    Some((pairs.collect(), digest))
+    let deployment = deployments.get_opt("it-notification").await.expect("an answer")?;
+    let arguments = flags(&deployment)?;
+    let digest = deployment.spec?.template.metadata?.annotations?.remove(SECRETS_ANNOTATION)?;
+    Some((arguments, digest))
 }
 
 async fn patch(secrets: &Api<Secret>, name: &str, change: Value) {
@@ -88,8 +90,7 @@ async fn a_secret_that_a_manifest_names_is_copied_and_a_new_key_starts_new_pods(
     assert_eq!(digest, second);
     copied(Some("the second signing key")).await;
 
-    let none = Patch::Merge(json!({"spec": {"notifications": null}}));
-    tenants(&server, namespace).patch("it", &PatchParams::default(), &none).await.expect("taken");
+    edit_tenant(&server, namespace, "it", json!({"notifications": null})).await;
     copied(None).await;
     let unset = || async {
         let (arguments, _) = pods(&deployments).await?;

@@ -3,7 +3,6 @@
 use std::time::Duration;
 
 use catalog::{Backend, Service, Topic};
-use crds::MessengerCell;
 use k8s_openapi::api::{
     apps::v1::Deployment,
     core::v1::{self as k8s, Secret, ServiceAccount},
@@ -21,9 +20,10 @@ use tokio::task::JoinHandle;
 use crate::{
     api_server::ApiServer,
     stand::{
-        NOWHERE, Operator, SOON, allow_domains, api_of, condition_message, create_admin_secret, create_cell,
-        create_tenant, default_services, delete_redis_user, deployed, event_about, events, eventually,
-        make_deployments_available, on_real_backends, redis_user_exists, request_hosts, tenants,
+        NOWHERE, Operator, SOON, allow_domains, api_of, cells, condition_message, create_admin_secret,
+        create_cell, create_tenant, default_services, delete_redis_user, deployed, edit_tenant, event_about,
+        events, eventually, make_deployments_available, on_real_backends, redis_user_exists, request_hosts,
+        tenants,
     },
 };
 
@@ -113,8 +113,7 @@ async fn what_cannot_be_done_is_said_in_the_conditions() {
         left.iter().any(|event| event.note.as_deref().unwrap_or_default().contains("tenant first")),
         "{left:?}"
     );
-    let cells: Api<MessengerCell> = Api::all(server.client.clone());
-    let status = cells.get("small").await.expect("there").status.expect("a status");
+    let status = cells(&server).get("small").await.expect("there").status.expect("a status");
     let left: Vec<_> = status.leftovers.iter().map(|leftover| leftover.tenant_id.as_str()).collect();
     assert_eq!(left, ["first"]);
     operator.stop().await;
@@ -138,11 +137,7 @@ async fn paused_from_birth(server: &ApiServer) {
     let message = condition_message(server, "idle", "too", "Ready", "False", "Paused").await;
     assert!(message.contains("MessengerCell nowhere does not exist"), "{message}");
 
-    let goes_on = Patch::Merge(json!({"spec": {"paused": false}}));
-    tenants(server, "idle")
-        .patch("idle", &PatchParams::default(), &goes_on)
-        .await
-        .expect("the edit is taken");
+    edit_tenant(server, "idle", "idle", json!({"paused": false})).await;
     condition_message(server, "idle", "idle", "KafkaReady", "False", "AdminSecretMissing").await;
     condition_message(server, "idle", "idle", "Ready", "False", "AdminSecretMissing").await;
     assert_eq!(deployed(&bindings).await, ["idle-posthouse-secrets".to_owned()].into());
@@ -249,9 +244,7 @@ async fn change_topology(
     available: JoinHandle<()>,
 ) -> JoinHandle<()> {
     available.abort();
-    let patch = json!({"spec": {"topology": topology}});
-    let api = tenants(server, namespace);
-    api.patch("it", &PatchParams::default(), &Patch::Merge(patch)).await.expect("the edit is taken");
+    edit_tenant(server, namespace, "it", json!({ "topology": topology })).await;
     let deployments: Api<Deployment> = Api::namespaced(server.client.clone(), namespace);
     let names = |workloads: &[&str]| {
         let names = workloads.iter().map(|workload| format!("it-{workload}"));

@@ -1,20 +1,17 @@
 //! A backend that no service connects to, and that comes with the cell.
 
 use catalog::Topic;
-use crds::{MessengerCell, MessengerTenant};
+use crds::MessengerTenant;
 use k8s_openapi::api::apps::v1::Deployment;
-use kube::{
-    Api,
-    api::{Patch, PatchParams},
-};
+use kube::Api;
 use operator::backend::{Ownership, registry::RegistryAdmin};
 use serde_json::{Value, json};
 
 use crate::{
     api_server::ApiServer,
     stand::{
-        self, NOWHERE, Operator, SOON, condition_message, create_tenant, delete_tenant, eventually,
-        make_deployments_available, on_real_backends, tenants, variable,
+        self, NOWHERE, Operator, SOON, condition_message, create_ready_tenant, delete_tenant, edit_cell,
+        eventually, flags, on_real_backends, tenants, variable,
     },
 };
 
@@ -25,19 +22,14 @@ fn url() -> String {
 
 /// Changes where the cell has its registry. Null is nowhere.
 async fn move_registry(server: &ApiServer, registry: Value) {
-    let cells: Api<MessengerCell> = Api::all(server.client.clone());
-    let patch = Patch::Merge(json!({"spec": {"schemaRegistry": registry}}));
-    cells.patch("real", &PatchParams::default(), &patch).await.expect("the edit is taken");
+    edit_cell(server, "real", json!({ "schemaRegistry": registry })).await;
 }
 
 /// Returns the ids that the pods of a workload get.
 async fn handed_over(server: &ApiServer, namespace: &str, workload: &str) -> Option<String> {
     let api: Api<Deployment> = Api::namespaced(server.client.clone(), namespace);
     let deployment = api.get(&format!("it-{workload}")).await.expect("it is there");
-    let pod = deployment.spec?.template.spec?;
-    let arguments = pod.containers.first()?.args.clone()?;
-    let flag = arguments.iter().position(|argument| argument == "--schema-ids")?;
-    arguments.get(flag + 1).cloned()
+    flags(&deployment)?.remove("--schema-ids")
 }
 
 /// Waits until the pods of the message service get these ids, or none.
@@ -75,12 +67,7 @@ async fn schemas_come_and_go_with_the_registry_of_the_cell() {
     let operator = Operator::start(&server);
     let id = format!("its{:x}", std::process::id());
     let namespace = id.as_str();
-    let spec = json!({"tenantId": id, "cellRef": {"name": "real"}, "deletionPolicy": "Delete",
-        "kafka": {"partitions": 1}});
-    create_tenant(&server, namespace, "it", spec).await;
-    let deployments: Api<Deployment> = Api::namespaced(server.client.clone(), namespace);
-    let available = tokio::spawn(make_deployments_available(deployments));
-    condition_message(&server, namespace, "it", "Ready", "True", "AllReady").await;
+    let available = create_ready_tenant(&server, &id, Value::Null).await;
     nothing_is_reported(&server, namespace).await;
     are_handed_over(&server, namespace, None).await;
     assert_eq!(ownership(&id).await, Ownership::Absent);

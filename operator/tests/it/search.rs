@@ -1,19 +1,16 @@
 //! A backend that a tenant chooses for one of its services.
 
-use crds::{MessengerCell, MessengerTenant};
 use k8s_openapi::api::{apps::v1::Deployment, core::v1::Secret};
-use kube::{
-    Api,
-    api::{Patch, PatchParams},
-};
+use kube::Api;
 use operator::backend::{Ownership, opensearch::OpenSearchAdmin};
 use serde_json::{Value, json};
 
 use crate::{
     api_server::ApiServer,
     stand::{
-        self, NOWHERE, Operator, SOON, condition_is_gone, condition_message, create_cell, create_tenant,
-        delete_tenant, deployed, eventually, make_deployments_available, on_real_backends, tenants, variable,
+        self, NOWHERE, Operator, SOON, condition_is_gone, condition_message, create_cell,
+        create_ready_tenant, create_tenant, delete_tenant, deployed, edit_cell, edit_tenant, eventually,
+        flags, on_real_backends, variable,
     },
 };
 
@@ -24,17 +21,13 @@ fn url() -> String {
 
 /// Gives the cell an OpenSearch without accounts.
 async fn add_opensearch(server: &ApiServer) {
-    let cells: Api<MessengerCell> = Api::all(server.client.clone());
-    let patch =
-        Patch::Merge(json!({"spec": {"opensearch": {"url": url(), "security": "None", "replicas": 0}}}));
-    cells.patch("real", &PatchParams::default(), &patch).await.expect("the edit is taken");
+    let opensearch = json!({"url": url(), "security": "None", "replicas": 0});
+    edit_cell(server, "real", json!({ "opensearch": opensearch })).await;
 }
 
 /// Changes the search service of the tenant.
 async fn change(server: &ApiServer, namespace: &str, search: Value) {
-    let patch = Patch::Merge(json!({"spec": {"services": {"search": search}}}));
-    let edited = tenants(server, namespace).patch("it", &PatchParams::default(), &patch).await;
-    let _: MessengerTenant = edited.expect("the edit is taken");
+    edit_tenant(server, namespace, "it", json!({"services": {"search": search}})).await;
 }
 
 /// Waits until the pods of the search service have their index in the one place and not in the other.
@@ -42,11 +35,11 @@ async fn index_is(server: &ApiServer, namespace: &str, flag: &str, not: &str) {
     let api: Api<Deployment> = Api::namespaced(server.client.clone(), namespace);
     let is_so = || async {
         let deployment = api.get_opt("it-search").await.expect("an answer")?;
-        let pod = deployment.spec?.template.spec?;
-        let arguments = pod.containers.first()?.args.clone()?;
-        let has = |flag: &str| arguments.iter().any(|argument| argument == flag);
-        let has_folder = pod.volumes.iter().flatten().any(|volume| volume.name == "index");
-        (has(flag) && !has(not) && has_folder == (flag == "--index-folder")).then_some(())
+        let flags = flags(&deployment)?;
+        let mut volumes = deployment.spec?.template.spec?.volumes.into_iter().flatten();
+        let has_folder = volumes.any(|volume| volume.name == "index");
+        (flags.contains_key(flag) && !flags.contains_key(not) && has_folder == (flag == "--index-folder"))
+            .then_some(())
     };
     eventually(&format!("the index is at {flag}"), SOON, is_so).await;
 }
@@ -62,12 +55,7 @@ async fn a_tenant_goes_to_opensearch_and_back_and_leaves_nothing_there() {
     let operator = Operator::start(&server);
     let id = format!("itf{:x}", std::process::id());
     let namespace = id.as_str();
-    let spec = json!({"tenantId": id, "cellRef": {"name": "real"}, "deletionPolicy": "Delete",
-        "kafka": {"partitions": 1}, "services": {"search": {"enabled": true}}});
-    create_tenant(&server, namespace, "it", spec).await;
-    let deployments: Api<Deployment> = Api::namespaced(server.client.clone(), namespace);
-    let available = tokio::spawn(make_deployments_available(deployments));
-    condition_message(&server, namespace, "it", "Ready", "True", "AllReady").await;
+    let available = create_ready_tenant(&server, &id, json!({"search": {"enabled": true}})).await;
     condition_is_gone(&server, namespace, "it", "SearchReady").await;
     index_is(&server, namespace, "--index-folder", "--opensearch-url").await;
     let secrets: Api<Secret> = Api::namespaced(server.client.clone(), namespace);

@@ -1,7 +1,12 @@
 //! The operator at a real API server, and what its stories have in common. There are no kubelets here: the tests mark Deployments as
 //! available, and respond in place of Traefik.
 
-use std::{future::Future, sync::Arc, time::Duration};
+use std::{
+    collections::{BTreeMap, BTreeSet},
+    future::Future,
+    sync::Arc,
+    time::Duration,
+};
 
 use axum::{Router, extract::Request, http::HeaderMap, response::IntoResponse};
 use catalog::Service;
@@ -19,6 +24,7 @@ use operator::{
     controller,
     leader::Fence,
     metrics::Metrics,
+    waker::Waker,
 };
 use serde_json::{Value, json};
 use tokio::task::JoinHandle;
@@ -32,6 +38,7 @@ pub const NOWHERE: &str = "127.0.0.1:9";
 /// An operator that leads, in this process.
 pub struct Operator {
     pub metrics: Arc<Metrics>,
+    pub waker: Waker,
     shutdown: CancellationToken,
     task: JoinHandle<anyhow::Result<()>>,
 }
@@ -43,9 +50,10 @@ impl Operator {
         let metrics = Arc::new(Metrics::default());
         let (client, fence) = (server.operator.clone(), Fence::always_open());
         let shutdown = CancellationToken::new();
-        let (counted, ended) = (metrics.clone(), shutdown.clone());
-        let run = async move { controller::run(client, config, "test", fence, counted, ended).await };
-        Self { metrics, shutdown, task: tokio::spawn(run) }
+        let waker = Waker::default();
+        let (counted, woken, ended) = (metrics.clone(), waker.clone(), shutdown.clone());
+        let run = async move { controller::run(client, config, "test", fence, counted, woken, ended).await };
+        Self { metrics, waker, shutdown, task: tokio::spawn(run) }
     }
 
     /// Returns how many writes it has made, to the API server and to backends.
@@ -107,6 +115,10 @@ pub async fn eventually<T, F: Future<Output = Option<T>>>(
 
 pub const SOON: Duration = Duration::from_secs(60);
 
+pub fn cells(server: &ApiServer) -> Api<MessengerCell> {
+    Api::all(server.client.clone())
+}
+
 pub fn tenants(server: &ApiServer, namespace: &str) -> Api<MessengerTenant> {
     Api::namespaced(server.client.clone(), namespace)
 }
@@ -119,6 +131,18 @@ pub async fn create_tenant(server: &ApiServer, namespace: &str, name: &str, spec
     }))
     .expect("a tenant");
     tenants(server, namespace).create(&PostParams::default(), &tenant).await.expect("the tenant is taken")
+}
+
+/// Creates a tenant `it` of the cell `real`, with these services, in a namespace that is called like its id, and waits until it is
+/// Ready. What is returned makes its Deployments available until it is aborted.
+pub async fn create_ready_tenant(server: &ApiServer, id: &str, services: Value) -> JoinHandle<()> {
+    let spec = json!({"tenantId": id, "cellRef": {"name": "real"}, "deletionPolicy": "Delete",
+        "kafka": {"partitions": 1}, "services": services});
+    create_tenant(server, id, "it", spec).await;
+    let deployments = Api::namespaced(server.client.clone(), id);
+    let available = tokio::spawn(make_deployments_available(deployments));
+    condition_message(server, id, "it", "Ready", "True", "AllReady").await;
+    available
 }
 
 /// Waits until a condition has a message with this text, and returns the message.
@@ -199,18 +223,46 @@ pub fn api_of(
     Api::namespaced_with(server.client.clone(), namespace, &resource)
 }
 
+/// Changes what a cell says.
+pub async fn edit_cell(server: &ApiServer, cell: &str, spec: Value) {
+    let patch = Patch::Merge(json!({ "spec": spec }));
+    cells(server).patch(cell, &PatchParams::default(), &patch).await.expect("the edit is taken");
+}
+
 /// Lets the tenants of a cell have hosts of these domains.
 pub async fn allow_domains(server: &ApiServer, cell: &str, domains: &[&str]) {
-    let patch = json!({"spec": {"routing": {"allowedDomains": domains}}});
-    let api: Api<MessengerCell> = Api::all(server.client.clone());
-    api.patch(cell, &PatchParams::default(), &Patch::Merge(patch)).await.expect("the edit is taken");
+    edit_cell(server, cell, json!({"routing": {"allowedDomains": domains}})).await;
+}
+
+/// Waits until a condition of a cell has this reason, for at most `limit`, and returns its message. None is the reason of one that
+/// is not there.
+pub async fn cell_message(
+    server: &ApiServer,
+    cell: &str,
+    type_: &str,
+    reason: Option<&str>,
+    limit: Duration,
+) -> String {
+    let api = &cells(server);
+    let as_expected = || async move {
+        let status = api.get(cell).await.expect("there").status?;
+        let found = status.conditions.into_iter().find(|condition| condition.type_ == type_);
+        let found = found.map(|condition| (condition.reason, condition.message));
+        let is_expected = found.as_ref().map(|(reason, _)| reason.as_str()) == reason;
+        is_expected.then(|| found.map(|(_, message)| message).unwrap_or_default())
+    };
+    eventually(&format!("{type_} of the cell {cell} says {reason:?}"), limit, as_expected).await
+}
+
+/// Changes what a tenant says.
+pub async fn edit_tenant(server: &ApiServer, namespace: &str, name: &str, spec: Value) {
+    let patch = Patch::Merge(json!({ "spec": spec }));
+    tenants(server, namespace).patch(name, &PatchParams::default(), &patch).await.expect("the edit is taken");
 }
 
 /// Changes the hosts that a tenant requests.
 pub async fn request_hosts(server: &ApiServer, namespace: &str, name: &str, hosts: Value) {
-    let patch = Patch::Merge(json!({"spec": {"hosts": hosts}}));
-    let edited = tenants(server, namespace).patch(name, &PatchParams::default(), &patch).await;
-    let _: MessengerTenant = edited.expect("the edit is taken");
+    edit_tenant(server, namespace, name, json!({ "hosts": hosts })).await;
 }
 
 /// Waits for the Event about a repair.
@@ -261,11 +313,11 @@ pub async fn create_cell(
         },
     }))
     .expect("a cell");
-    Api::all(server.client.clone()).create(&PostParams::default(), &cell).await.expect("the cell is taken");
+    cells(server).create(&PostParams::default(), &cell).await.expect("the cell is taken");
 }
 
 pub async fn create_admin_secret(server: &ApiServer, name: &str, data: &[(&str, &str)]) {
-    let data: std::collections::BTreeMap<_, _> = data.iter().copied().collect();
+    let data: BTreeMap<_, _> = data.iter().copied().collect();
     let secret: Secret =
         serde_json::from_value(json!({"metadata": {"name": name, "namespace": SYSTEM}, "stringData": data}))
             .expect("a Secret");
@@ -343,6 +395,14 @@ pub async fn stub_traefik() -> String {
     address
 }
 
+/// Returns the flags that the pods of a Deployment get, each with its value.
+pub fn flags(deployment: &Deployment) -> Option<BTreeMap<String, String>> {
+    let pod = deployment.spec.as_ref()?.template.spec.as_ref()?;
+    let arguments = pod.containers.first()?.args.as_ref()?;
+    let flags = arguments.iter().filter_map(|argument| argument.split_once('='));
+    Some(flags.map(|(flag, value)| (flag.to_owned(), value.to_owned())).collect())
+}
+
 /// Marks every Deployment as available, as the controllers of a whole cluster would.
 pub async fn make_deployments_available(api: Api<Deployment>) {
     loop {
@@ -363,7 +423,7 @@ pub async fn make_deployments_available(api: Api<Deployment>) {
 }
 
 /// Returns the names of all objects of a kind in a namespace.
-pub async fn deployed<K>(api: &Api<K>) -> std::collections::BTreeSet<String>
+pub async fn deployed<K>(api: &Api<K>) -> BTreeSet<String>
 where
     K: kube::Resource + Clone + std::fmt::Debug + serde::de::DeserializeOwned,
 {

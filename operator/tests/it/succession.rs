@@ -2,7 +2,7 @@
 
 use std::collections::BTreeMap;
 
-use crds::{MessengerCell, MessengerTenant};
+use crds::MessengerTenant;
 use k8s_openapi::api::{
     apps::v1::Deployment,
     core::v1::{Secret, Service},
@@ -13,13 +13,17 @@ use kube::{
     api::{DeleteParams, ListParams, Patch, PatchParams},
 };
 use serde_json::{Value, json};
-use sqlx::{AssertSqlSafe, ConnectOptions, postgres::PgConnectOptions, raw_sql};
+use sqlx::{
+    AssertSqlSafe, ConnectOptions,
+    postgres::{PgConnectOptions, PgSslMode},
+    raw_sql,
+};
 
 use crate::{
     api_server::ApiServer,
     stand::{
-        Backends, Operator, SOON, api_of, condition_message, create_tenant, delete_tenant, eventually,
-        make_deployments_available, on_real_backends, tenants, variable,
+        Backends, Operator, SOON, api_of, cells, condition_message, create_tenant, delete_tenant,
+        edit_tenant, eventually, make_deployments_available, on_real_backends, tenants, variable,
     },
 };
 
@@ -117,9 +121,8 @@ impl World {
     }
 
     async fn annotate_cell(&self, key: &str, value: &str) {
-        let cells: Api<MessengerCell> = Api::all(self.server.client.clone());
         let patch = Patch::Merge(json!({"metadata": {"annotations": {key: value}}}));
-        cells.patch("real", &PatchParams::default(), &patch).await.expect("annotated");
+        cells(&self.server).patch("real", &PatchParams::default(), &patch).await.expect("annotated");
     }
 
     async fn events(&self, namespace: &str, reason: &str) -> Vec<String> {
@@ -136,9 +139,7 @@ impl World {
 
     /// Removes all data with the tenant of a namespace.
     async fn end(&self, namespace: &str) {
-        let policy = Patch::Merge(json!({"spec": {"deletionPolicy": "Delete"}}));
-        let api = tenants(&self.server, namespace);
-        api.patch("it", &PatchParams::default(), &policy).await.expect("the edit is taken");
+        edit_tenant(&self.server, namespace, "it", json!({"deletionPolicy": "Delete"})).await;
         self.delete(namespace).await;
         let realm = format!("{}/realms/{}", self.backends.keycloak, self.id);
         assert_eq!(reqwest::get(realm).await.expect("an answer").status().as_u16(), 404);
@@ -211,7 +212,8 @@ async fn drop_database(id: &str) {
         .port(variable("PG_PORT").parse().expect("a port"))
         .username(&variable("PG_ADMIN_USERNAME"))
         .password(&variable("PG_ADMIN_PASSWORD"))
-        .database("postgres");
+        .database("postgres")
+        .ssl_mode(PgSslMode::Disable);
     let mut connection = options.connect().await.expect("a connection");
     let drop = format!("DROP DATABASE mt_{id} WITH (FORCE)");
     raw_sql(AssertSqlSafe(drop)).execute(&mut connection).await.expect("dropped");
@@ -253,13 +255,12 @@ async fn a_lost_database_is_recreated_after_consent_and_its_pods_are_replaced() 
     assert!(consent.starts_with("postgres:"), "{message}");
 
     // An edit leaves the pods as they are: what they are connected to may be the data.
-    let edit = Patch::Merge(json!({"spec": {"services": {"chat": {"replicas": 2}}}}));
-    let tenant = tenants(&world.server, home);
-    tenant.patch("it", &PatchParams::default(), &edit).await.expect("the edit is taken");
+    edit_tenant(&world.server, home, "it", json!({"services": {"chat": {"replicas": 2}}})).await;
     condition_message(&world.server, home, "it", "WorkloadsReady", "False", "DependencyNotReady").await;
     assert_eq!(replicas(&deployments, "it-chat").await, Some(1));
 
     // Consent to another loss is none for this one.
+    let tenant = tenants(&world.server, home);
     let both = format!("cql:1, {consent}");
     for (consent, reason, status) in [
         ("postgres", "DataLoss", "False"),

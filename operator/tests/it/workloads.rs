@@ -10,7 +10,7 @@ use serde_json::{Value, json};
 use crate::{
     failures::event,
     stand::{
-        Operator, SOON, condition_message, create_tenant, delete_tenant, event_about, eventually,
+        Operator, SOON, condition_message, create_ready_tenant, delete_tenant, event_about, eventually,
         make_deployments_available, on_real_backends,
     },
 };
@@ -35,12 +35,8 @@ async fn what_holds_back_or_changes_a_deployment_is_said_and_an_autoscaler_is_no
     let operator = Operator::start(&server);
     let id = format!("itw{:x}", std::process::id());
     let namespace = id.as_str();
-    let spec = json!({"tenantId": id, "cellRef": {"name": "real"}, "deletionPolicy": "Delete",
-        "kafka": {"partitions": 1}, "services": {"message": {"replicas": 2}}});
-    create_tenant(&server, namespace, "it", spec).await;
+    let available = create_ready_tenant(&server, &id, json!({"message": {"replicas": 2}})).await;
     let deployments: Api<Deployment> = Api::namespaced(server.client.clone(), namespace);
-    let available = tokio::spawn(make_deployments_available(deployments.clone()));
-    condition_message(&server, namespace, "it", "Ready", "True", "AllReady").await;
 
     // Two replicas are never evicted at once; the only one may go.
     let budgets: Api<PodDisruptionBudget> = Api::namespaced(server.client.clone(), namespace);

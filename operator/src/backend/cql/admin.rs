@@ -5,7 +5,7 @@ use std::num::NonZeroUsize;
 use std::sync::Arc;
 use std::time::Duration;
 
-use crds::{CqlFlavor, TenantId};
+use crds::{CellCql, CqlFlavor, TenantId};
 use scylla::client::PoolSize;
 use scylla::client::session::Session;
 use scylla::client::session_builder::SessionBuilder;
@@ -31,6 +31,7 @@ use crate::{
         marker::Marker,
         ownership::{Claim, Owner, Ownership},
         statement::{identifier, literal},
+        tls::{self, Trust},
     },
     tenant::{Cell, Tenant},
     text::one_line,
@@ -50,6 +51,7 @@ pub struct CqlAdmin {
     contact_points: Vec<String>,
     endpoint: String,
     flavor: CqlFlavor,
+    trust: Option<Trust>,
     credentials: Credentials,
     session: Mutex<Option<Arc<Session>>>,
     /// One schema change at a time: concurrent ones from several coordinators are a known race.
@@ -75,6 +77,7 @@ impl Backend for CqlAdmin {
         let cell = &tenant.cell;
         vec![
             ("--cql-contact-points", cell.spec.cql.contact_points.join(",")),
+            ("--cql-tls", cell.spec.cql.tls.unwrap_or_default().as_str().to_owned()),
             ("--cql-keyspace", Self::name(&tenant.id)),
             ("--cql-flavor", cell.cql_flavor.as_str().to_owned()),
         ]
@@ -99,11 +102,14 @@ impl Backend for CqlAdmin {
     }
 
     fn endpoint(cell: &Cell) -> String {
-        format!("{} {}", cell.spec.cql.contact_points.join(","), cell.cql_flavor.as_str())
+        let CellCql { contact_points, tls, .. } = &cell.spec.cql;
+        let flavor = cell.cql_flavor.as_str();
+        format!("{} {flavor} {}", contact_points.join(","), tls::fingerprint(cell, *tls))
     }
 
     fn connect(cell: &Cell, account: Credentials) -> Self {
-        Self::new(cell.spec.cql.contact_points.clone(), cell.cql_flavor, account)
+        let CellCql { contact_points, tls, .. } = &cell.spec.cql;
+        Self::new(contact_points.clone(), cell.cql_flavor, Trust::of(cell, *tls), account)
     }
 
     /// Reads what the tenant has. Writes nothing and does not log in as the tenant.
@@ -216,10 +222,16 @@ impl Backend for CqlAdmin {
 }
 
 impl CqlAdmin {
-    pub fn new(contact_points: Vec<String>, flavor: CqlFlavor, credentials: Credentials) -> Self {
+    /// Connections have TLS where `trust` says what the nodes are verified against, by their IP addresses.
+    pub fn new(
+        contact_points: Vec<String>,
+        flavor: CqlFlavor,
+        trust: Option<Trust>,
+        credentials: Credentials,
+    ) -> Self {
         let endpoint = contact_points.join(",");
         let (session, ddl) = (Mutex::default(), Mutex::default());
-        Self { contact_points, endpoint, flavor, credentials, session, ddl }
+        Self { contact_points, endpoint, flavor, trust, credentials, session, ddl }
     }
 
     /// Writes the owner's row.
@@ -357,8 +369,11 @@ impl CqlAdmin {
         if let Some(session) = &*kept {
             return Ok(Arc::clone(session));
         }
+        let tls = self.trust.as_ref().map(Trust::client).transpose();
+        let tls = tls.map_err(|error| self.unavailable(error))?.map(Arc::new);
         // One connection is enough for an administrator, and each costs the store a bcrypt at login.
         let builder = SessionBuilder::new()
+            .tls_context(tls)
             .known_nodes(&self.contact_points)
             .user(&self.credentials.username, self.credentials.password.expose_secret())
             .pool_size(PoolSize::PerHost(NonZeroUsize::MIN))
@@ -421,7 +436,12 @@ impl CqlAdmin {
                 endpoint: self.endpoint.clone(),
             };
         }
-        self.unavailable(error)
+        match &error {
+            ConnectionPoolError::Broken { last_connection_error: ConnectionError::IoError(error) } => {
+                self.unavailable(tls::why(Self::ENTRY, &**error))
+            }
+            _ => self.unavailable(&error),
+        }
     }
 
     fn unavailable(&self, error: impl std::fmt::Display) -> BackendError {

@@ -1,18 +1,20 @@
 //! Reads and writes a tenant's part of Kafka.
 
 use std::collections::{BTreeMap, BTreeSet};
+use std::sync::Arc;
 use std::time::Duration;
 
 use kafka_protocol::ResponseError;
 use kafka_protocol::protocol::Request;
 use secrecy::SecretString;
+use tokio_rustls::TlsConnector;
 
 use super::change::plan;
 use super::settle::Expected;
 use super::wire::{Connection, WireError};
 use super::{Acl, KafkaChange, KafkaDesired, KafkaObserved, TopicObserved, UserObserved};
 use catalog::{Service, Topic};
-use crds::{SecurityProtocol, TenantId};
+use crds::{CellKafka, TenantId};
 
 use crate::{
     backend::{
@@ -24,10 +26,10 @@ use crate::{
         marker::Marker,
         ownership::{Claim, Owner, Ownership},
         password::PasswordMemo,
+        tls::{self, Trust},
     },
     leader::Fence,
     tenant::{Cell, Tenant},
-    text::one_line,
 };
 
 /// Connecting and logging in: a healthy broker takes 5 ms, a refused login 300 ms (the broker delays it on purpose).
@@ -39,6 +41,8 @@ const REREAD_AFTER: Duration = Duration::from_millis(250);
 /// Administers tenants in one Kafka cluster. Made without I/O; connects on first use and again after a failure.
 pub struct KafkaAdmin {
     endpoint: String,
+    /// Or why connections can have no TLS, where they have to.
+    tls: Result<Option<TlsConnector>, String>,
     credentials: Credentials,
     idle: IdlePool<Connection>,
     passwords: PasswordMemo,
@@ -86,14 +90,13 @@ impl Backend for KafkaAdmin {
     }
 
     fn endpoint(cell: &Cell) -> String {
-        cell.spec.kafka.bootstrap_servers.clone()
+        let CellKafka { bootstrap_servers, .. } = &cell.spec.kafka;
+        format!("{bootstrap_servers} {}", tls::fingerprint(cell, cell.spec.kafka.tls()))
     }
 
     fn connect(cell: &Cell, account: Credentials) -> Self {
-        match cell.spec.kafka.security_protocol.unwrap_or_default() {
-            // The one that `wire` speaks.
-            SecurityProtocol::SaslPlaintext => Self::new(&cell.spec.kafka.bootstrap_servers, account),
-        }
+        let kafka = &cell.spec.kafka;
+        Self::new(&kafka.bootstrap_servers, Trust::of(cell, kafka.tls()), account)
     }
 
     /// Reads what the tenant has. Writes nothing; a password not yet known to work is tried by a login as the tenant.
@@ -209,10 +212,13 @@ impl Backend for KafkaAdmin {
 }
 
 impl KafkaAdmin {
-    /// `bootstrap` is Kafka's list `host:port,host:port`.
-    pub fn new(bootstrap: impl Into<String>, credentials: Credentials) -> Self {
+    /// `bootstrap` is Kafka's list `host:port,host:port`. Connections have TLS where `trust` says what brokers are verified against.
+    pub fn new(bootstrap: impl Into<String>, trust: Option<Trust>, credentials: Credentials) -> Self {
         let endpoint = bootstrap.into();
-        Self { endpoint, credentials, idle: IdlePool::default(), passwords: PasswordMemo::default() }
+        let tls = trust.as_ref().map(Trust::client).transpose();
+        let tls = tls.map(|client| client.map(|client| TlsConnector::from(Arc::new(client))));
+        let (idle, passwords) = (IdlePool::default(), PasswordMemo::default());
+        Self { endpoint, tls, credentials, idle, passwords }
     }
 
     /// Makes all changes of a plan, neighbours of a kind in one request: each write costs a round of the controller's
@@ -421,8 +427,10 @@ impl KafkaAdmin {
         address: &str,
         credentials: &Credentials,
     ) -> Result<Connection, BackendError> {
+        let tls = self.tls.as_ref().map_err(|why| BackendError::unavailable(Self::ENTRY, address, why))?;
         within(Self::ENTRY, address, OPEN_TIMEOUT, async {
-            Connection::open(address, credentials).await.map_err(|error| self.broken(address, error))
+            let opened = Connection::open(address, tls.as_ref(), credentials).await;
+            opened.map_err(|error| self.broken(address, error))
         })
         .await
     }
@@ -446,7 +454,7 @@ impl KafkaAdmin {
         let endpoint = address.to_owned();
         match error {
             WireError::LoginRefused => BackendError::CredentialsRejected { backend: Self::ENTRY, endpoint },
-            other => BackendError::Unavailable { backend: Self::ENTRY, endpoint, detail: one_line(other) },
+            other => BackendError::unavailable(Self::ENTRY, address, tls::why(Self::ENTRY, &other)),
         }
     }
 

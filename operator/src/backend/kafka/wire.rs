@@ -1,4 +1,4 @@
-//! One connection to one broker: frames, version choice, SASL/SCRAM-SHA-512 login.
+//! One connection to one broker: TLS where the cell has it, frames, version choice, SASL/SCRAM-SHA-512 login.
 
 use std::collections::HashMap;
 use std::io;
@@ -12,9 +12,11 @@ use kafka_protocol::messages::{
 use kafka_protocol::protocol::{
     Decodable, HeaderVersion, Request, StrBytes, VersionRange, encode_request_header_into_buffer,
 };
+use rustls::pki_types::ServerName;
 use secrecy::ExposeSecret;
-use tokio::io::{AsyncReadExt, AsyncWriteExt};
+use tokio::io::{AsyncRead, AsyncReadExt, AsyncWrite, AsyncWriteExt};
 use tokio::net::TcpStream;
+use tokio_rustls::TlsConnector;
 
 use super::scram::Exchange;
 use crate::backend::login::Credentials;
@@ -35,18 +37,35 @@ pub(super) enum WireError {
     Protocol(String),
 }
 
+/// TCP, or TLS over it.
+trait Stream: AsyncRead + AsyncWrite + Send + Unpin {}
+
+impl<S: AsyncRead + AsyncWrite + Send + Unpin> Stream for S {}
+
 pub(super) struct Connection {
-    stream: TcpStream,
+    stream: Box<dyn Stream>,
     offered: HashMap<i16, VersionRange>,
     correlation_id: i32,
     ends_at: Option<Instant>,
 }
 
 impl Connection {
-    /// Connects and logs in. The caller sets the time limit.
-    pub(super) async fn open(address: &str, credentials: &Credentials) -> Result<Self, WireError> {
+    /// Connects, with TLS where there is a connector, and logs in. The caller sets the time limit.
+    pub(super) async fn open(
+        address: &str,
+        tls: Option<&TlsConnector>,
+        credentials: &Credentials,
+    ) -> Result<Self, WireError> {
         let stream = TcpStream::connect(address).await?;
         stream.set_nodelay(true)?;
+        let stream: Box<dyn Stream> = match tls {
+            None => Box::new(stream),
+            Some(tls) => {
+                let host = address.rsplit_once(':').map_or(address, |(host, _)| host);
+                let host = ServerName::try_from(host.to_owned()).map_err(broken)?;
+                Box::new(tls.connect(host, stream).await?)
+            }
+        };
         let mut connection = Self { stream, offered: HashMap::new(), correlation_id: 0, ends_at: None };
         connection.agree_on_versions().await?;
         connection.log_in(credentials).await?;
@@ -84,6 +103,7 @@ impl Connection {
         let length = i32::try_from(frame.len() - 4).map_err(broken)?;
         frame[..4].copy_from_slice(&length.to_be_bytes());
         self.stream.write_all(&frame).await?;
+        self.stream.flush().await?;
 
         let length = usize::try_from(self.stream.read_i32().await?).map_err(broken)?;
         if length > MAX_ANSWER_BYTES {

@@ -9,6 +9,7 @@ use secrecy::{ExposeSecret, SecretString};
 use serde::Deserialize;
 use serde_json::{Value, json};
 use tokio::sync::Mutex;
+use traces::Server;
 
 use super::representation::{
     AS_DISCOVERED, DISABLED, DISCOVERED, ENDPOINTS, NOT_ALLOWED, OWNER, REGISTRATION_POLICY, REMOVED_SCOPES,
@@ -28,10 +29,11 @@ use crate::{
         login::Credentials,
         ownership::{Claim, Owner, Ownership},
         statement::identifier,
+        tls,
     },
     providers::check_endpoint,
     tenant::{Cell, Tenant},
-    text::{one_line, root_cause},
+    text::one_line,
 };
 
 /// Where a realm has its client scopes.
@@ -546,7 +548,7 @@ impl KeycloakAdmin {
             if let Some(body) = body {
                 request = request.json(body);
             }
-            let answer = http::read(request.send()).await;
+            let answer = http::read(Server::Keycloak, &method, request.send()).await;
             let (status, text) = answer.map_err(|error| self.unavailable(error))?;
             if status == StatusCode::UNAUTHORIZED {
                 *self.token.lock().await = None;
@@ -577,7 +579,8 @@ impl KeycloakAdmin {
             ("client_secret", self.credentials.password.expose_secret()),
         ];
         let url = format!("{}/realms/master/protocol/openid-connect/token", self.url);
-        let answer = self.http.post(url).form(&form).send().await.map_err(|error| self.unavailable(error))?;
+        let sent = traces::sent(Server::Keycloak, "POST", self.http.post(url).form(&form).send());
+        let answer = sent.await.map_err(|error| self.unavailable(error))?;
         match answer.status() {
             StatusCode::BAD_REQUEST | StatusCode::UNAUTHORIZED | StatusCode::FORBIDDEN => {
                 return Err(self.rejected());
@@ -601,7 +604,7 @@ impl KeycloakAdmin {
     }
 
     fn unavailable(&self, error: reqwest::Error) -> BackendError {
-        BackendError::unavailable(Self::ENTRY, &self.url, root_cause(&error))
+        BackendError::unavailable(Self::ENTRY, &self.url, tls::why(Self::ENTRY, &error))
     }
 
     fn refused(&self, action: &str, status: StatusCode, text: &str) -> BackendError {

@@ -4,11 +4,9 @@ use reqwest::{Method, StatusCode};
 use secrecy::ExposeSecret;
 use serde::de::DeserializeOwned;
 use serde_json::Value;
+use traces::Server;
 
-use crate::{
-    backend::{error::BackendError, http, login::Credentials},
-    text::root_cause,
-};
+use crate::backend::{error::BackendError, http, login::Credentials, tls};
 
 const ENTRY: catalog::Backend = catalog::Backend::OpenSearch;
 /// Where the security plugin is administered.
@@ -96,15 +94,15 @@ impl Client {
         path: &str,
         body: Option<&Value>,
     ) -> Result<Answer, BackendError> {
-        let mut request = self.http.request(method, format!("{}/{path}", self.url));
+        let mut request = self.http.request(method.clone(), format!("{}/{path}", self.url));
         if let Some(Credentials { username, password }) = account {
             request = request.basic_auth(username, Some(password.expose_secret()));
         }
         if let Some(body) = body {
             request = request.json(body);
         }
-        let answer = http::read(request.send()).await;
-        let (status, text) = answer.map_err(|error| self.unavailable(root_cause(&error)))?;
+        let answer = http::read(Server::OpenSearch, &method, request.send()).await;
+        let (status, text) = answer.map_err(|error| self.unavailable(tls::why(ENTRY, &error)))?;
         Ok(Answer { status, text })
     }
 

@@ -2,9 +2,9 @@
 
 use std::{io, time::Duration};
 
-use crds::TenantId;
+use crds::{CellPostgres, TenantId};
 use secrecy::{ExposeSecret, SecretString};
-use sqlx::postgres::{PgConnectOptions, PgConnection};
+use sqlx::postgres::{PgConnectOptions, PgConnection, PgSslMode};
 use sqlx::{AssertSqlSafe, ConnectOptions, Connection, Row, raw_sql};
 
 use super::verifier::scram_verifier;
@@ -21,6 +21,7 @@ use crate::{
         ownership::{Claim, Owner, Ownership},
         password::PasswordMemo,
         statement::{identifier, literal},
+        tls::{self, Trust},
     },
     tenant::{Cell, Tenant},
     text::one_line,
@@ -33,6 +34,10 @@ const CALL_TIMEOUT: Duration = Duration::from_secs(15);
 /// The database the operator talks to: statements on roles and databases work from any.
 const MAINTENANCE_DATABASE: &str = "postgres";
 const MARKER: &str = "posthouse.owner=";
+/// What the library says of a server that has no TLS.
+const NO_TLS: &str = "server does not support TLS";
+/// How the server ends its refusal of a session without TLS for which `pg_hba.conf` has no rule.
+const UNENCRYPTED: &str = ", no encryption";
 /// Sessions of the server that no tenant is given: the operator has its own work to do.
 const OPERATOR_SESSIONS: i32 = 10;
 /// Who holds this lock, a number that means nothing else, may change how many sessions roles may have.
@@ -53,6 +58,7 @@ pub struct PostgresAdmin {
     host: String,
     port: u16,
     endpoint: String,
+    trust: Option<Trust>,
     credentials: Credentials,
     idle: IdlePool<PgConnection>,
     passwords: PasswordMemo,
@@ -78,6 +84,7 @@ impl Backend for PostgresAdmin {
         vec![
             ("--postgres-host", cell.spec.postgres.host.clone()),
             ("--postgres-port", cell.postgres_port.to_string()),
+            ("--postgres-tls", cell.spec.postgres.tls.unwrap_or_default().as_str().to_owned()),
             ("--postgres-database", Self::name(&tenant.id)),
         ]
     }
@@ -101,11 +108,13 @@ impl Backend for PostgresAdmin {
     }
 
     fn endpoint(cell: &Cell) -> String {
-        format!("{}:{}", cell.spec.postgres.host, cell.postgres_port)
+        let CellPostgres { host, tls, .. } = &cell.spec.postgres;
+        format!("{host}:{} {}", cell.postgres_port, tls::fingerprint(cell, *tls))
     }
 
     fn connect(cell: &Cell, account: Credentials) -> Self {
-        Self::new(&cell.spec.postgres.host, cell.postgres_port, account)
+        let CellPostgres { host, tls, .. } = &cell.spec.postgres;
+        Self::new(host, cell.postgres_port, Trust::of(cell, *tls), account)
     }
 
     /// Reads what the tenant has. Writes nothing; a password not yet known to work is tried by a login as the tenant.
@@ -230,11 +239,12 @@ impl Backend for PostgresAdmin {
 }
 
 impl PostgresAdmin {
-    pub fn new(host: impl Into<String>, port: u16, credentials: Credentials) -> Self {
+    /// Connections have TLS where `trust` says what the server is verified against.
+    pub fn new(host: impl Into<String>, port: u16, trust: Option<Trust>, credentials: Credentials) -> Self {
         let host = host.into();
         let endpoint = format!("{host}:{port}");
         let (idle, passwords) = (IdlePool::default(), PasswordMemo::default());
-        Self { host, port, endpoint, credentials, idle, passwords }
+        Self { host, port, endpoint, trust, credentials, idle, passwords }
     }
 
     /// Forgets that the tenant's password was seen to work, so that the next [`Self::observe`] tries it again.
@@ -276,6 +286,10 @@ impl PostgresAdmin {
                 let _ = connection.close().await;
             }
             Err(error) if is_rejected(&error) => return Ok(false),
+            // It did not look at the password.
+            Err(error) if lacks_rule(&error) => {
+                return Err(self.classify(&format!("log in as {name}"), error));
+            }
             // The server looks at the database and at limits after the password: any such refusal proves it.
             Err(sqlx::Error::Database(_)) => {}
             Err(error) => return Err(self.classify(&format!("log in as {name}"), error)),
@@ -334,6 +348,14 @@ impl PostgresAdmin {
             .database(database)
             .application_name("posthouse-operator")
             .disable_statement_logging();
+        let options = match &self.trust {
+            // The library's default takes any certificate, and goes on without TLS where the server has none.
+            None => options.ssl_mode(PgSslMode::Disable),
+            Some(Trust { ca_bundle: None }) => options.ssl_mode(PgSslMode::VerifyFull),
+            Some(Trust { ca_bundle: Some(bundle) }) => {
+                options.ssl_mode(PgSslMode::VerifyFull).ssl_root_cert_from_pem(bundle.clone().into_bytes())
+            }
+        };
         limited(OPEN_TIMEOUT, PgConnection::connect_with(&options)).await
     }
 
@@ -343,6 +365,11 @@ impl PostgresAdmin {
             return BackendError::CredentialsRejected { backend, endpoint };
         }
         match error {
+            sqlx::Error::Database(_) if lacks_rule(&error) => {
+                let detail = "its pg_hba.conf has no rule for a session without TLS from here: set spec.postgres.tls of \
+                              the cell to VerifyFull, or add one";
+                BackendError::refused(backend, action, detail, false)
+            }
             sqlx::Error::Database(refusal) => {
                 let code = refusal.code().unwrap_or_default().into_owned();
                 // Classes: 40 serialization, 53 resources, 55 object in use, 57 shutting down.
@@ -350,7 +377,10 @@ impl PostgresAdmin {
                 let detail = one_line(format!("{} ({code})", refusal.message()));
                 BackendError::Refused { backend, action: action.into(), detail, retryable }
             }
-            other => BackendError::Unavailable { backend, endpoint, detail: one_line(other) },
+            sqlx::Error::Tls(why) if why.to_string() == NO_TLS => {
+                BackendError::unavailable(backend, &endpoint, tls::no_tls(backend))
+            }
+            other => BackendError::unavailable(backend, &endpoint, tls::why(backend, &other)),
         }
     }
 }
@@ -422,7 +452,15 @@ fn role_of(row: &sqlx::postgres::PgRow) -> Result<RoleRow, sqlx::Error> {
 /// 28P01 is a wrong password, 28000 a role that may not log in at all.
 fn is_rejected(error: &sqlx::Error) -> bool {
     let code = error.as_database_error().and_then(|refusal| refusal.code());
-    code.is_some_and(|code| code == "28P01" || code == "28000")
+    code.is_some_and(|code| code == "28P01" || code == "28000") && !lacks_rule(error)
+}
+
+/// Reports whether the server has no rule for this session, which has no TLS. It says so before it looks at a password.
+fn lacks_rule(error: &sqlx::Error) -> bool {
+    let refusal = error.as_database_error();
+    refusal.is_some_and(|refusal| {
+        refusal.message().contains("pg_hba.conf") && refusal.message().ends_with(UNENCRYPTED)
+    })
 }
 
 async fn limited<T>(

@@ -111,7 +111,7 @@ impl Backend for RabbitMqAdmin {
     }
 
     fn connect(cell: &Cell, account: Credentials) -> Self {
-        Self::trusting(&of(cell).management_url, account, &cell.certificates)
+        Self::new(&of(cell).management_url, account, &cell.certificates)
     }
 
     /// Reads what the tenant has. Writes nothing.
@@ -231,13 +231,8 @@ impl Backend for RabbitMqAdmin {
 }
 
 impl RabbitMqAdmin {
-    /// `account` is a user with the tag `administrator`.
-    pub fn new(management_url: &str, account: Credentials) -> Self {
-        Self::trusting(management_url, account, &[])
-    }
-
-    /// Returns one that trusts certificates beside the public ones.
-    fn trusting(management_url: &str, account: Credentials, certificates: &[reqwest::Certificate]) -> Self {
+    /// `account` is a user with the tag `administrator`; `certificates` are trusted beside the public ones.
+    pub fn new(management_url: &str, account: Credentials, certificates: &[reqwest::Certificate]) -> Self {
         Self { client: Client::new(management_url, account, http::client(certificates)) }
     }
 

@@ -4,11 +4,9 @@ use reqwest::{Method, StatusCode};
 use secrecy::ExposeSecret;
 use serde::{Deserialize, de::DeserializeOwned};
 use serde_json::Value;
+use traces::Server;
 
-use crate::{
-    backend::{error::BackendError, http, login::Credentials},
-    text::root_cause,
-};
+use crate::backend::{error::BackendError, http, login::Credentials, tls};
 
 const ENTRY: catalog::Backend = catalog::Backend::RabbitMq;
 /// What a broker says of what is not there, also at another path than that of the API. Another server says something else.
@@ -83,13 +81,13 @@ impl Client {
         body: Option<Value>,
     ) -> Result<Option<String>, BackendError> {
         let Credentials { username, password } = &self.account;
-        let mut request = self.http.request(method, format!("{}/api/{path}", self.url));
+        let mut request = self.http.request(method.clone(), format!("{}/api/{path}", self.url));
         request = request.basic_auth(username, Some(password.expose_secret()));
         if let Some(body) = body {
             request = request.json(&body);
         }
-        let answer = http::read(request.send()).await;
-        let (status, text) = answer.map_err(|error| self.unavailable(root_cause(&error)))?;
+        let answer = http::read(Server::RabbitMq, &method, request.send()).await;
+        let (status, text) = answer.map_err(|error| self.unavailable(tls::why(ENTRY, &error)))?;
         if status.is_success() {
             return Ok(Some(text));
         }

@@ -3,11 +3,11 @@
 use std::collections::BTreeSet;
 use std::time::Duration;
 
-use crds::TenantId;
+use crds::{CellRedis, TenantId};
 use redis::aio::MultiplexedConnection;
 use redis::{
     AsyncConnectionConfig, Client, ConnectionAddr, ErrorKind, IntoConnectionInfo, RedisConnectionInfo,
-    RedisError, Value, cmd,
+    RedisError, TlsCertificates, Value, cmd,
 };
 use secrecy::{ExposeSecret, SecretString};
 
@@ -21,9 +21,10 @@ use crate::{
         login::Credentials,
         ownership::{Claim, Owner, Ownership},
         password::sha256,
+        tls::{self, Trust},
     },
     tenant::{Cell, Tenant},
-    text::{hex, one_line},
+    text::hex,
 };
 
 const OPEN_TIMEOUT: Duration = Duration::from_secs(3);
@@ -36,6 +37,7 @@ pub struct RedisAdmin {
     host: String,
     port: u16,
     endpoint: String,
+    trust: Option<Trust>,
     credentials: Credentials,
     idle: IdlePool<MultiplexedConnection>,
 }
@@ -56,7 +58,11 @@ impl Backend for RedisAdmin {
     }
 
     fn arguments(tenant: &Tenant) -> Vec<(&'static str, String)> {
-        vec![("--redis-addr", Self::endpoint(&tenant.cell))]
+        let cell = &tenant.cell;
+        vec![
+            ("--redis-addr", format!("{}:{}", cell.redis_host, cell.redis_port)),
+            ("--redis-tls", cell.spec.redis.tls.unwrap_or_default().as_str().to_owned()),
+        ]
     }
 
     fn in_sync(tenant: &Tenant) -> String {
@@ -68,11 +74,13 @@ impl Backend for RedisAdmin {
     }
 
     fn endpoint(cell: &Cell) -> String {
-        format!("{}:{}", cell.redis_host, cell.redis_port)
+        let CellRedis { tls, .. } = &cell.spec.redis;
+        format!("{}:{} {}", cell.redis_host, cell.redis_port, tls::fingerprint(cell, *tls))
     }
 
     fn connect(cell: &Cell, account: Credentials) -> Self {
-        Self::new(&cell.redis_host, cell.redis_port, account)
+        let CellRedis { tls, .. } = &cell.spec.redis;
+        Self::new(&cell.redis_host, cell.redis_port, Trust::of(cell, *tls), account)
     }
 
     /// Reads what the tenant has. Writes nothing.
@@ -156,10 +164,11 @@ impl Backend for RedisAdmin {
 }
 
 impl RedisAdmin {
-    pub fn new(host: impl Into<String>, port: u16, credentials: Credentials) -> Self {
+    /// Connections have TLS where `trust` says what the server is verified against.
+    pub fn new(host: impl Into<String>, port: u16, trust: Option<Trust>, credentials: Credentials) -> Self {
         let host = host.into();
         let endpoint = format!("{host}:{port}");
-        Self { host, port, endpoint, credentials, idle: IdlePool::default() }
+        Self { host, port, endpoint, trust, credentials, idle: IdlePool::default() }
     }
 
     async fn remove_keys(&self, pattern: &str) -> Result<usize, BackendError> {
@@ -242,8 +251,20 @@ impl RedisAdmin {
             .set_password(self.credentials.password.expose_secret())
             // CLIENT SETINFO is not among the operator's rights and is of no use here.
             .set_skip_set_lib_name();
-        let address = ConnectionAddr::Tcp(self.host.clone(), self.port);
-        let client = Client::open(address.into_connection_info()?.set_redis_settings(account))?;
+        let (host, port) = (self.host.clone(), self.port);
+        let address = match self.trust {
+            None => ConnectionAddr::Tcp(host, port),
+            Some(_) => ConnectionAddr::TcpTls { host, port, insecure: false, tls_params: None },
+        };
+        let info = address.into_connection_info()?.set_redis_settings(account);
+        let client = match self.trust.as_ref().and_then(|trust| trust.ca_bundle.as_deref()) {
+            None => Client::open(info)?,
+            // Instead of the public authorities: the library has no room for both.
+            Some(bundle) => {
+                let root_cert = Some(bundle.as_bytes().to_vec());
+                Client::build_with_tls(info, TlsCertificates { client_tls: None, root_cert })?
+            }
+        };
         let config = AsyncConnectionConfig::new()
             .set_connection_timeout(Some(OPEN_TIMEOUT))
             .set_response_timeout(Some(CALL_TIMEOUT));
@@ -256,12 +277,11 @@ impl RedisAdmin {
         if error.kind() == ErrorKind::AuthenticationFailed || code == "WRONGPASS" || code == "NOAUTH" {
             return BackendError::CredentialsRejected { backend, endpoint };
         }
-        let detail = one_line(error);
         if matches!(error.kind(), ErrorKind::Server(_) | ErrorKind::Extension) {
             let retryable = matches!(code, "LOADING" | "BUSY" | "TRYAGAIN" | "MASTERDOWN");
-            return BackendError::Refused { backend, action: action.into(), detail, retryable };
+            return BackendError::refused(backend, action, error, retryable);
         }
-        BackendError::Unavailable { backend, endpoint, detail }
+        BackendError::unavailable(backend, &endpoint, tls::why(backend, error))
     }
 }
 

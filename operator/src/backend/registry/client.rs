@@ -4,11 +4,9 @@ use reqwest::{Method, StatusCode, header::CONTENT_TYPE};
 use secrecy::ExposeSecret;
 use serde::{Deserialize, de::DeserializeOwned};
 use serde_json::Value;
+use traces::Server;
 
-use crate::{
-    backend::{error::BackendError, http, login::Credentials},
-    text::root_cause,
-};
+use crate::backend::{error::BackendError, http, login::Credentials, tls};
 
 const ENTRY: catalog::Backend = catalog::Backend::Registry;
 const MEDIA_TYPE: &str = "application/vnd.schemaregistry.v1+json";
@@ -57,15 +55,15 @@ impl Client {
         path: &str,
         body: Option<Value>,
     ) -> Result<Option<T>, BackendError> {
-        let mut request = self.http.request(method, format!("{}/{path}", self.url));
+        let mut request = self.http.request(method.clone(), format!("{}/{path}", self.url));
         if let Some(Credentials { username, password }) = &self.account {
             request = request.basic_auth(username, Some(password.expose_secret()));
         }
         if let Some(body) = body {
             request = request.header(CONTENT_TYPE, MEDIA_TYPE).body(body.to_string());
         }
-        let answer = http::read(request.send()).await;
-        let (status, text) = answer.map_err(|error| self.unavailable(root_cause(&error)))?;
+        let answer = http::read(Server::Registry, &method, request.send()).await;
+        let (status, text) = answer.map_err(|error| self.unavailable(tls::why(ENTRY, &error)))?;
         if status.is_success() {
             let read = serde_json::from_str(&text).map(Some);
             return read.map_err(|_| Self::refused(action, "the response is not understood", false));

@@ -14,6 +14,7 @@ use base64::{Engine, prelude::BASE64_STANDARD};
 use reqwest::{Method, StatusCode};
 use secrecy::ExposeSecret;
 use sha2::{Digest, Sha256};
+use traces::Server;
 use url::Url;
 
 use super::document::{self, Problem};
@@ -22,8 +23,9 @@ use crate::{
         error::BackendError,
         http::{is_away, read},
         login::Credentials,
+        tls::why,
     },
-    text::{one_line, root_cause},
+    text::one_line,
 };
 
 const ENTRY: catalog::Backend = catalog::Backend::S3;
@@ -97,8 +99,8 @@ impl Store {
         expected: &[&str],
     ) -> Result<Result<String, Problem>, BackendError> {
         let signed = self.signed(&request);
-        let answer = read(self.http.execute(signed)).await;
-        let (status, text) = answer.map_err(|error| self.unavailable(root_cause(&error)))?;
+        let answer = read(Server::S3, &request.method, self.http.execute(signed)).await;
+        let (status, text) = answer.map_err(|error| self.unavailable(why(ENTRY, &error)))?;
         if status.is_success() {
             return Ok(Ok(text));
         }
