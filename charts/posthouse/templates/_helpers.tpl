@@ -64,3 +64,18 @@ seccompProfile:
   resources: [pods]
   verbs: [get, list]
 {{- end }}
+
+{{/* What the panels of dashboards open in Grafana's Explore, as a JSON list: of the chosen tenants, in the time that is shown. `+`, `&` and `#` have a meaning in an address. */}}
+{{- define "posthouse.panelLinks" -}}
+{{- $links := list }}
+{{- $range := dict "from" "${__from}" "to" "${__to}" }}
+{{- with .tempoUid }}
+{{- $query := dict "refId" "A" "queryType" "traceql" "query" "{resource.tenant=~\"${tenant:regex}\"}" "datasource" (dict "type" "tempo" "uid" .) }}
+{{- $links = append $links (dict "title" "Traces" "pane" (dict "datasource" . "queries" (list $query) "range" $range)) }}
+{{- end }}
+{{- with .lokiUid }}
+{{- $query := dict "refId" "A" "expr" "{pod=~\"${tenant:regex}-.*\"}" "datasource" (dict "type" "loki" "uid" .) }}
+{{- $links = append $links (dict "title" "Logs" "pane" (dict "datasource" . "queries" (list $query) "range" $range)) }}
+{{- end }}
+{{- toRawJson $links }}
+{{- end }}
