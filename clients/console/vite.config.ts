@@ -17,7 +17,7 @@ export default defineConfig({
     },
     server: {
         port: 5174,
-        proxy: { "/k8s": CONSOLE },
+        proxy: { "/k8s": CONSOLE, "/watch": CONSOLE },
         // A new tenant begins with an example.
         fs: { allow: ["..", "../../examples/tenants"] },
     },

@@ -1,10 +1,14 @@
 // Kubernetes as the console calls it: by the API server's own paths, with the token of the user, who may do by kubectl all that is done here.
 
+import type { Change, Listed, Wanted } from "./kept";
+
 const GROUP = "/apis/messenger.posthouse.dev/v1alpha1";
 /** A list comes in parts of it. */
 const PAGE = 500;
 /** What is not answered by then is not. */
 const TIME_LIMIT_MS = 60_000;
+/** A stream that says nothing for so long is cut: the console says every ten seconds that it goes on. */
+const QUIET_LIMIT_MS = 45_000;
 
 type Status = {
     message?: string;
@@ -34,6 +38,11 @@ export class Refusal extends Error {
         return this.code === 404;
     }
 
+    /** Whether a watch goes on from this version no more. */
+    get isExpired(): boolean {
+        return this.code === 410;
+    }
+
     /** The fields that others own, each with what the API server says of it. */
     get conflicts(): { field: string; message: string }[] {
         const causes = this.status.details?.causes ?? [];
@@ -48,7 +57,10 @@ export class Unreachable extends Error {}
 
 export type Verb = "get" | "list" | "create" | "patch" | "delete";
 type Query = Record<string, string | undefined>;
-type List<T> = { items?: T[]; metadata?: { continue?: string } };
+type List<T> = { items?: T[]; metadata?: { continue?: string; resourceVersion?: string } };
+
+/** An event, and the number of the list that it is of. */
+export type WatchEvent = Change & { of: number };
 
 export const paths = {
     tenants: (namespace?: string) =>
@@ -77,10 +89,10 @@ export class Kubernetes {
         return this.#call<T>("GET", path);
     }
 
-    /** Returns all items of a list; `items` of lists have no kind of their own. */
-    async list<T>(path: string, query: Query = {}): Promise<T[]> {
+    /** Reads a whole list; `items` of lists have no kind of their own. */
+    async list<T>(path: string, query: Query = {}): Promise<Listed<T>> {
         const items: T[] = [];
-        let after: string | undefined;
+        let [after, version]: [string | undefined, string] = [undefined, ""];
         do {
             const page: List<T> = await this.#call<List<T>>("GET", path, {
                 ...query,
@@ -89,8 +101,50 @@ export class Kubernetes {
             });
             items.push(...(page.items ?? []));
             after = page.metadata?.continue || undefined;
+            // That of the first part, even where Kubernetes could not go on with it: what happened since comes once more.
+            version ||= page.metadata?.resourceVersion ?? "";
         } while (after !== undefined);
-        return items;
+        return { items, version };
+    }
+
+    /**
+     * Follows lists, each from a version of it, and returns what happens as it comes. The first of it is empty: the console has begun. It ends by
+     * its time, or fails; the lists are then followed from where they are.
+     */
+    async *watch(
+        wanted: readonly (Wanted & { resourceVersion: string })[],
+        abort: AbortController,
+    ): AsyncGenerator<WatchEvent[], void, undefined> {
+        let timer: ReturnType<typeof setTimeout> | undefined;
+        const waitFor = async <T>(answer: Promise<T>): Promise<T> => {
+            clearTimeout(timer);
+            timer = setTimeout(() => abort.abort(), QUIET_LIMIT_MS);
+            try {
+                return await answer;
+            } catch (cause) {
+                throw new Unreachable("", { cause });
+            }
+        };
+        try {
+            const body = { type: "application/json", text: JSON.stringify(wanted) };
+            const response = await waitFor(this.#fetch("POST", "/watch", abort.signal, body));
+            if (!response.ok) throw this.#refusal(response.status, await waitFor(response.text()));
+            if (!response.body) throw new Unreachable(`HTTP ${response.status}`);
+            yield [];
+            const [reader, decoder] = [response.body.getReader(), new TextDecoder()];
+            let text = "";
+            for (;;) {
+                const { done, value } = await waitFor(reader.read());
+                if (done) return;
+                const lines = (text + decoder.decode(value, { stream: true })).split("\n");
+                text = lines.pop() ?? "";
+                yield lines.filter((line) => line !== "").map(eventOf);
+            }
+        } finally {
+            clearTimeout(timer);
+            // Who wants no more of it leaves it.
+            abort.abort();
+        }
     }
 
     /** Applies a manifest, or returns what that would give. `takesOver`: also fields that others own. */
@@ -158,32 +212,49 @@ export class Kubernetes {
         let response: Response;
         let text: string;
         try {
-            response = await fetch(url, {
-                method,
-                headers: {
-                    authorization: `Bearer ${this.#token}`,
-                    ...(body && { "content-type": body.type }),
-                },
-                ...(body && { body: body.text }),
-                cache: "no-store",
-                credentials: "omit",
-                redirect: "error",
-                signal: AbortSignal.timeout(TIME_LIMIT_MS),
-            });
+            response = await this.#fetch(method, url, AbortSignal.timeout(TIME_LIMIT_MS), body);
             text = await response.text();
         } catch (cause) {
             throw new Unreachable("", { cause });
         }
+        if (!response.ok) throw this.#refusal(response.status, text);
         const answer = parsed(text);
-        if (!response.ok) {
-            const refusal = new Refusal(response.status, (answer ?? { message: text.trim() }) as Status);
-            if (refusal.isSignedOut) this.onEnded();
-            throw refusal;
-        }
         // A proxy of the installation may answer in place of the console.
         if (answer === undefined) throw new Unreachable(`HTTP ${response.status}`);
         return answer as T;
     }
+
+    #fetch(
+        method: string,
+        url: string,
+        signal: AbortSignal,
+        body: { type: string; text: string } | undefined,
+    ): Promise<Response> {
+        return fetch(url, {
+            method,
+            headers: {
+                authorization: `Bearer ${this.#token}`,
+                ...(body && { "content-type": body.type }),
+            },
+            ...(body && { body: body.text }),
+            cache: "no-store",
+            credentials: "omit",
+            redirect: "error",
+            signal,
+        });
+    }
+
+    #refusal(code: number, text: string): Refusal {
+        const refusal = new Refusal(code, (parsed(text) ?? { message: text.trim() }) as Status);
+        if (refusal.isSignedOut) this.onEnded();
+        return refusal;
+    }
+}
+
+/** Returns the event of a line of a stream. */
+function eventOf(line: string): WatchEvent {
+    const [of, { type, object }] = JSON.parse(line) as [number, Change];
+    return { of, type, object };
 }
 
 function parsed(text: string): unknown {

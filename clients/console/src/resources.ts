@@ -23,6 +23,19 @@ export type Metadata = {
 
 export type DeletionPolicy = "Retain" | "Delete";
 
+/** How well a tenant meets one goal of its host, as the Prometheus of its cell says. */
+export type Objective = {
+    name: string;
+    /** The part of all events that is to be as it should. */
+    target: number;
+    /** Of the faults that the target leaves for 30 days. Below 0 it is missed. */
+    budgetRemainingPercent: number;
+    burning: boolean;
+};
+
+/** What its users do and store, as the Prometheus of its cell says, in two digits. What is absent is not known. */
+export type Usage = { connections?: number; messagesPerHour?: number; mediaBytes?: number };
+
 export type Tenant = {
     apiVersion: string;
     kind: string;
@@ -45,6 +58,8 @@ export type Tenant = {
         kafka?: { topics?: Record<string, string> };
         store?: { keyspace?: string };
         generations?: Record<string, string>;
+        objectives?: Objective[];
+        usage?: Usage;
         conditions?: Condition[];
     };
 };
@@ -66,6 +81,7 @@ export type Cell = {
         allowedNamespaces?: string[];
         limits?: Record<string, unknown>;
         routing: { domain: string };
+        monitoring?: { podMonitors?: unknown; prometheus?: { url: string } };
         [field: string]: unknown;
     };
     status?: { tenants?: number; leftovers?: Leftover[]; conditions?: Condition[] };
@@ -104,7 +120,7 @@ export type PodMetrics = {
 };
 
 /** What a tenant is at, in one word. */
-export const PHASES = ["ready", "waiting", "attention", "paused", "new", "deleting"] as const;
+export const PHASES = ["ready", "waiting", "attention", "paused", "suspended", "new", "deleting"] as const;
 export type Phase = (typeof PHASES)[number];
 
 /** Reasons that pass by themselves: the operator or Kubernetes goes on. The others need someone. */
@@ -122,7 +138,31 @@ export function phaseOf(tenant: Tenant): Phase {
     // What is said of an older manifest does not hold for this one.
     if ((tenant.status?.observedGeneration ?? 0) < (tenant.metadata.generation ?? 0)) return "waiting";
     if (ready.status === "True") return "ready";
+    if (ready.reason === "Suspended") return "suspended";
     return PASSING.has(ready.reason) ? "waiting" : "attention";
+}
+
+/** Without a quota of its own. */
+const MEDIA_BYTES = 10 * 2 ** 30;
+
+/** Returns how many bytes its files may take together. */
+export function mediaQuotaOf({ spec }: Tenant): number {
+    return spec.media?.quotaBytes ?? MEDIA_BYTES;
+}
+
+/** Returns what is known of some figures together, or nothing where nothing is. */
+export function sumOf(figures: readonly (number | undefined)[]): number | undefined {
+    const known = figures.filter((figure) => figure !== undefined);
+    return known.length === 0 ? undefined : known.reduce((sum, figure) => sum + figure, 0);
+}
+
+/** How a tenant is at an objective, the worst first. */
+export const OBJECTIVE_STATES = ["missed", "burning", "met"] as const;
+export type ObjectiveState = (typeof OBJECTIVE_STATES)[number];
+
+export function stateOf({ budgetRemainingPercent, burning }: Objective): ObjectiveState {
+    if (budgetRemainingPercent < 0) return "missed";
+    return burning ? "burning" : "met";
 }
 
 /** Splits a message of a condition into what is the matter and what to do next: the operator puts a semicolon between them. */

@@ -65,6 +65,24 @@ test("all tenants at a glance: what each is at, and the next step", async () => 
     expect(screen.getByRole("link", { name: "acme" })).toBeTruthy();
 });
 
+test("what others change is shown without a reload, and it is said when it does not come", async () => {
+    await opened();
+    const row = (await screen.findByRole("link", { name: "globex" })).closest("tr")!;
+    expect(await screen.findByText(/^Live, as of/)).toBeTruthy();
+    server.change("messengertenants", "MODIFIED", tenant("globex"));
+    await waitFor(() => expect(row.textContent).toContain("AllReady"));
+    server.change("messengertenants", "ADDED", tenant("hooli"));
+    expect(await screen.findByRole("link", { name: "hooli" })).toBeTruthy();
+    server.isDown = true;
+    act(() => server.cut());
+    const sign = await screen.findByText(/^Changes do not come by themselves/);
+    expect(sign.getAttribute("role")).toBe("status");
+    expect(screen.getByRole("link", { name: "hooli" })).toBeTruthy();
+    server.isDown = false;
+    expect(await screen.findByText(/^Live, as of/)).toBeTruthy();
+    expect(screen.queryByText(/^Changes do not come by themselves/)).toBeNull();
+});
+
 test("a user with rights in one namespace sees that one, and is shown why there is no more", async () => {
     server.namespaces = ["acme"];
     render(<App texts={await Texts.load([])} />);
@@ -107,6 +125,73 @@ test("a tenant shows what runs of it and what it takes", async () => {
     expect(row.textContent).toContain("0.2 cores, 64 MiB");
     expect(await screen.findByText("0.25 cores, 64 MiB")).toBeTruthy();
     expect(screen.getByText(/kubectl top pods -n acme/)).toBeTruthy();
+});
+
+/** Lets a tenant have objectives. */
+function withObjectives(): void {
+    const objective = (name: string, budgetRemainingPercent: number, burning = false) => {
+        return { name, target: 0.995, budgetRemainingPercent, burning };
+    };
+    server.tenants[0]!.status!.objectives = [
+        objective("commands", 75),
+        objective("delivery", 40, true),
+        objective("ours", -20),
+    ];
+}
+
+test("objectives are shown with what is left of each, the worst first, and with the next step", async () => {
+    withObjectives();
+    await opened();
+    const inList = (await screen.findByRole("link", { name: "acme" })).closest("tr")!;
+    expect(inList.textContent).toContain(
+        "Objectives that need action: Messages reach members in time and ours",
+    );
+    goTo("#/tenant/acme/acme");
+    const panel = within(await screen.findByRole("region", { name: "Objectives" }));
+    expect(panel.getByRole("status").textContent).toBe("2 objectives need action.");
+    const rows = panel.getAllByRole("row").slice(1);
+    expect(rows.map((row) => within(row).getByRole("rowheader").textContent)).toEqual([
+        "ours",
+        "Messages reach members in time",
+        "Commands of clients are carried out",
+    ]);
+    const [missed, burning, met] = rows.map(({ textContent }) => textContent);
+    expect(missed).toContain("-20%");
+    expect(missed).toContain("Stop releases to its cell");
+    expect(burning).toContain("Burning");
+    expect(burning).toContain("Messages are behind");
+    expect(met).toContain("99.5%");
+    expect(met).not.toContain("docs/runbook.md");
+});
+
+test("without objectives it is said why, and what would change that", async () => {
+    await atTenant();
+    const panel = within(await screen.findByRole("region", { name: "Objectives" }));
+    expect(panel.getByText(/cell local names no Prometheus.*spec.monitoring.prometheus/)).toBeTruthy();
+    const named = cell("local", 4, 5);
+    named.spec.monitoring = { prometheus: { url: "http://prometheus:9090" } };
+    const message = "Prometheus at http://prometheus:9090 has no objectives; load the rules";
+    named.status!.conditions = [{ ...condition("ObjectivesKnown", "False", "RulesMissing"), message }];
+    server.change("messengercells", "MODIFIED", named);
+    expect(await panel.findByText("load the rules")).toBeTruthy();
+    named.status!.conditions = [condition("ObjectivesKnown", "True", "Answered")];
+    server.change("messengercells", "MODIFIED", named);
+    expect(await panel.findByText(/has counted nothing of it/)).toBeTruthy();
+});
+
+test("a cell says how its tenants are watched over, and what to do where they are not", async () => {
+    const message = "the API server knows no PodMonitor; install the CRDs";
+    server.cells[0]!.spec.monitoring = { podMonitors: {} };
+    server.cells[0]!.status!.conditions!.push({ ...condition("PodsScraped", "False", "KindUnknown"), message });
+    await opened();
+    await screen.findByRole("link", { name: "acme" });
+    goTo("#/cells");
+    const panel = within(await screen.findByRole("region", { name: "local" }));
+    expect(panel.getByText("PodsScraped").nextElementSibling?.textContent).toContain("KindUnknown");
+    expect(panel.getByText("PodsScraped").nextElementSibling?.textContent).toContain(
+        "Next step: install the CRDs",
+    );
+    expect(panel.getByText("ObjectivesKnown").nextElementSibling?.textContent).toContain("names no Prometheus");
 });
 
 test("where pods are not measured, that is said, and is no fault", async () => {
@@ -303,6 +388,31 @@ test("usage is of each tenant and of all, by who owns the pods", async () => {
     expect((await row("Together")).getByText("0.3 cores, 96 MiB")).toBeTruthy();
     expect(screen.queryByRole("alert")).toBeNull();
     expect(screen.getByText(/kubectl top pods -A/)).toBeTruthy();
+});
+
+test("what users do and store is shown where it is known, and said to be unknown elsewhere", async () => {
+    const busy = tenant("acme");
+    busy.spec.media = { quotaBytes: 4 * 2 ** 30 };
+    server.tenants = [busy, tenant("globex")];
+    await opened();
+    await userEvent.click(await screen.findByRole("link", { name: "Usage" }));
+    const row = async (name: string) => within((await screen.findByRole("rowheader", { name })).closest("tr")!);
+    expect((await row("acme")).getByText("Not known, of 4 GiB")).toBeTruthy();
+    expect((await row("Together")).getAllByText("Not known")).toHaveLength(2);
+    // It comes by itself.
+    const usage = { connections: 1200, messagesPerHour: 0, mediaBytes: 2 ** 30 };
+    server.change("messengertenants", "MODIFIED", { ...busy, status: { ...busy.status, usage } });
+    expect(await (await row("acme")).findByText("about 1,200")).toBeTruthy();
+    expect((await row("acme")).getByText("about 0")).toBeTruthy();
+    expect((await row("acme")).getByRole("meter").textContent).toBe("about 1 GiB of 4 GiB");
+    expect((await row("globex")).getAllByText("Not known")).toHaveLength(2);
+    expect((await row("globex")).getByText("Not known, of 10 GiB")).toBeTruthy();
+    expect((await row("Together")).getByText("about 1,200")).toBeTruthy();
+    expect(screen.getByText(/spec.monitoring.prometheus/)).toBeTruthy();
+    goTo("#/tenant/acme/acme");
+    const panel = within(await screen.findByRole("region", { name: "Usage" }));
+    expect(panel.getByText("about 1,200")).toBeTruthy();
+    expect(panel.getByText("Users").nextElementSibling?.textContent).toContain("Not known here");
 });
 
 test("a session that ends asks for a token and keeps what was written", async () => {

@@ -1,6 +1,15 @@
-// An API server behind the console, as far as the page sees it: rights by namespace, lists in parts, dry runs, conflicts.
+// An API server behind the console, as far as the page sees it: rights by namespace, lists in parts, watches, dry runs, conflicts.
 import { vi } from "vitest";
-import type { Cell, Condition, Deployment, KubernetesEvent, PodMetrics, Tenant } from "../src/resources";
+import type { Wanted } from "../src/kept";
+import type {
+    Cell,
+    Condition,
+    Deployment,
+    KubernetesEvent,
+    Metadata,
+    PodMetrics,
+    Tenant,
+} from "../src/resources";
 
 export const TOKEN = "a-token";
 const GROUP = "/apis/messenger.posthouse.dev/v1alpha1";
@@ -73,6 +82,51 @@ export function deployment(name: string, replicas: number): Deployment {
 type Answer = { code: number; body: unknown };
 type Call = { method: string; path: string; query: URLSearchParams; body: string; token: string | null };
 
+type Event = { version: number; resource: Wanted["resource"]; type: string; object: { metadata: Metadata } };
+
+/** A body that goes on until it is ended, cut, or given up by its reader. */
+class Lines {
+    readonly #lines: string[] = [];
+    #end: (() => { done: true }) | undefined;
+    #wake: () => void = () => undefined;
+
+    constructor(
+        readonly wanted: readonly (Wanted & { resourceVersion: string })[],
+        signal: AbortSignal | null | undefined,
+    ) {
+        signal?.addEventListener("abort", () => this.cut());
+    }
+
+    push(of: number, type: string, object: unknown): void {
+        this.#lines.push(`${JSON.stringify([of, { type, object }])}\n`);
+        this.#wake();
+    }
+
+    end(): void {
+        this.#end ??= () => ({ done: true });
+        this.#wake();
+    }
+
+    cut(): void {
+        this.#end ??= () => {
+            throw new TypeError("network error");
+        };
+        this.#wake();
+    }
+
+    getReader(): { read: () => Promise<{ done: boolean; value?: Uint8Array }> } {
+        return { read: () => this.#read() };
+    }
+
+    async #read(): Promise<{ done: boolean; value?: Uint8Array }> {
+        while (this.#lines.length === 0) {
+            if (this.#end) return this.#end();
+            await new Promise<void>((resolve) => (this.#wake = resolve));
+        }
+        return { done: false, value: new TextEncoder().encode(this.#lines.splice(0).join("")) };
+    }
+}
+
 /** Stands in for `fetch`. A test says what is there and what the user may do. */
 export class FakeKubernetes {
     tenants: Tenant[] = [];
@@ -92,6 +146,12 @@ export class FakeKubernetes {
     /** Who else owns `spec.deletionPolicy`. */
     owner: string | undefined;
     pageSize = 500;
+    /** Of the last change that a test made. */
+    version = 1;
+    /** Watches from a version before it do not go on. */
+    oldest = 0;
+    readonly #history: Event[] = [];
+    readonly #streams = new Set<Lines>();
     readonly calls: Call[] = [];
     /** Holds back the answer to a call, which is of the moment when it was asked. */
     holds: (call: Call) => Promise<void> | undefined = () => undefined;
@@ -108,6 +168,55 @@ export class FakeKubernetes {
         return this.calls.filter((call) => call.method === method);
     }
 
+    /** Changes something as another user would: lists have it, and watches. */
+    change<T extends { metadata: Metadata }>(resource: Wanted["resource"], type: string, object: T): void {
+        this.version += 1;
+        const now = { ...object, metadata: { ...object.metadata, resourceVersion: String(this.version) } };
+        const changed = <U extends { metadata: Metadata }>(all: U[]) => {
+            const others = all.filter(({ metadata }) => metadata.uid !== now.metadata.uid);
+            return type === "DELETED" ? others : [...others, now as unknown as U];
+        };
+        if (resource === "messengertenants") this.tenants = changed(this.tenants);
+        else if (resource === "messengercells") this.cells = changed(this.cells);
+        else if (resource === "events") this.events = changed(this.events);
+        else this.deployments = changed(this.deployments);
+        const event = { version: this.version, resource, type, object: now };
+        this.#history.push(event);
+        for (const stream of this.#streams) this.#tell(stream, event);
+    }
+
+    /** Cuts what is watched. */
+    cut(): void {
+        for (const stream of this.#streams) stream.cut();
+        this.#streams.clear();
+    }
+
+    #watch({ body }: Call, signal: AbortSignal | null | undefined): Response {
+        const stream = new Lines(JSON.parse(body) as Lines["wanted"], signal);
+        this.#streams.add(stream);
+        for (const [of, { namespace, resourceVersion }] of stream.wanted.entries()) {
+            if (!this.#may(namespace)) stream.push(of, "ERROR", refused(403, "cannot watch").body);
+            else if (Number(resourceVersion) < this.oldest)
+                stream.push(of, "ERROR", refused(410, "too old resource version").body);
+        }
+        for (const event of this.#history) this.#tell(stream, event);
+        return { ok: true, status: 200, body: stream } as unknown as Response;
+    }
+
+    #tell(stream: Lines, { version, resource, type, object }: Event): void {
+        for (const [of, wanted] of stream.wanted.entries()) {
+            const { namespace } = wanted;
+            const isOfIt =
+                wanted.resource === resource &&
+                [undefined, object.metadata.namespace].includes(namespace) &&
+                version > Number(wanted.resourceVersion) &&
+                Number(wanted.resourceVersion) >= this.oldest;
+            if (!isOfIt) continue;
+            if (this.#may(namespace)) stream.push(of, type, object);
+            else stream.push(of, "ERROR", refused(403, "cannot watch any more").body);
+        }
+    }
+
     async #fetch(url: string, options: RequestInit): Promise<Response> {
         await Promise.resolve();
         if (this.isDown) throw new TypeError("failed to fetch");
@@ -121,6 +230,8 @@ export class FakeKubernetes {
             token: headers.get("authorization"),
         };
         this.calls.push(call);
+        const isSignedIn = call.token === `Bearer ${TOKEN}` && this.takesToken;
+        if (isSignedIn && call.path === "/watch") return this.#watch(call, options.signal);
         const { code, body } = this.#answer(call);
         const text = typeof body === "string" ? body : JSON.stringify(body);
         await this.holds(call);
@@ -211,7 +322,13 @@ export class FakeKubernetes {
         const from = Number(query.get("continue") ?? 0);
         const to = from + Math.min(this.pageSize, Number(query.get("limit")));
         const more = to < items.length ? String(to) : undefined;
-        return { code: 200, body: { items: items.slice(from, to), metadata: { continue: more } } };
+        return {
+            code: 200,
+            body: {
+                items: items.slice(from, to),
+                metadata: { continue: more, resourceVersion: String(this.version) },
+            },
+        };
     }
 
     #may(namespace: string | undefined): boolean {

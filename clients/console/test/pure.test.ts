@@ -1,6 +1,7 @@
 // What the console makes of what Kubernetes says, without a browser.
 import { expect, test } from "vitest";
 import { diff, hunks } from "../src/diff";
+import { isOlder, KeptList } from "../src/kept";
 import { href, placeOf, type Place } from "../src/place";
 import {
     amount,
@@ -10,9 +11,12 @@ import {
     phaseOf,
     requested,
     seenAtMs,
+    stateOf,
     stepOf,
+    sumOf,
     type Condition,
     type KubernetesEvent,
+    type Tenant,
 } from "../src/resources";
 import { namespacesOf, tokenOf } from "../src/state/session";
 import { toYaml } from "../src/yaml";
@@ -113,6 +117,7 @@ test("a tenant is at one phase", () => {
     expect(phaseOf(tenant("a"))).toBe("ready");
     expect(phaseOf(not("RolloutInProgress"))).toBe("waiting");
     expect(phaseOf(not("DataLoss"))).toBe("attention");
+    expect(phaseOf(not("Suspended"))).toBe("suspended");
     expect(phaseOf(tenant("a", { conditions: [] }))).toBe("new");
     expect(phaseOf(tenant("a", { paused: true }))).toBe("paused");
     // The edit is not looked at yet: what is said of the former manifest is no word about this one.
@@ -120,6 +125,27 @@ test("a tenant is at one phase", () => {
     const deleted = tenant("a", { paused: true });
     deleted.metadata.deletionTimestamp = "2026-11-30T00:00:00Z";
     expect(phaseOf(deleted)).toBe("deleting");
+});
+
+test("an objective is missed when nothing of its budget is left, whether or not it burns", () => {
+    const at = (budgetRemainingPercent: number, burning: boolean) =>
+        stateOf({ name: "delivery", target: 0.999, budgetRemainingPercent, burning });
+    expect([at(100, false), at(0, false), at(80, true), at(-5, false), at(-5, true)]).toEqual([
+        "met",
+        "met",
+        "burning",
+        "missed",
+        "missed",
+    ]);
+});
+
+test("what is not known adds nothing, and is not taken for nothing", () => {
+    expect([sumOf([1, undefined, 2]), sumOf([0]), sumOf([undefined]), sumOf([])]).toEqual([
+        3,
+        0,
+        undefined,
+        undefined,
+    ]);
 });
 
 test("the next step of a condition stands by itself", () => {
@@ -132,6 +158,12 @@ test("the next step of a condition stands by itself", () => {
     expect(of("no step is named")).toEqual({ matter: "no step is named" });
     expect(of("2 of 3 ready; started", "RolloutInProgress")).toEqual({ matter: "2 of 3 ready; started" });
     expect(of("one; two; three")).toEqual({ matter: "one; two", step: "three" });
+    expect(
+        of("it is away, and what was said before is shown; it is asked again", "BackendUnavailable"),
+    ).toEqual({
+        matter: "it is away, and what was said before is shown",
+        step: "it is asked again",
+    });
 });
 
 test("what needs someone comes first", () => {
@@ -191,6 +223,45 @@ test("an Event of either API is seen at its last time", () => {
     expect(
         at({ eventTime: "2026-11-30T01:00:00Z", series: { lastObservedTime: "2026-11-30T03:00:00Z" } }),
     ).toBe(3);
+});
+
+test("versions are numbers of any length", () => {
+    for (const [one, other] of [
+        ["9", "10"],
+        ["99999999999999999999", "100000000000000000000"],
+        ["", "1"],
+    ] as const)
+        expect([isOlder(one, other), isOlder(other, one)], one).toEqual([true, false]);
+    expect(isOlder("7", "7")).toBe(false);
+});
+
+test("a list that is kept takes each change once, in whatever order lists and events come", () => {
+    const at = (name: string, version: number) => {
+        const one = tenant(name);
+        return { ...one, metadata: { ...one.metadata, resourceVersion: String(version) } };
+    };
+    const list = new KeptList<Tenant>({ resource: "messengertenants" });
+    const shown = () => list.items.map(({ metadata }) => `${metadata.name} ${metadata.resourceVersion}`);
+    list.see({ type: "ADDED", object: at("early", 1) });
+    expect([shown(), list.version]).toEqual([[], undefined]);
+    list.take({ items: [at("acme", 3), at("globex", 4)], version: "5" });
+    list.see({ type: "MODIFIED", object: at("acme", 5) });
+    expect(shown()).toEqual(["acme 3", "globex 4"]);
+    list.see({ type: "MODIFIED", object: at("acme", 10) });
+    list.see({ type: "DELETED", object: at("globex", 11) });
+    list.see({ type: "ADDED", object: at("hooli", 12) });
+    expect([shown(), list.version]).toEqual([["acme 10", "hooli 12"], "12"]);
+    // A list that was asked for before, and comes late.
+    list.take({ items: [at("acme", 9), at("globex", 4)], version: "9" });
+    expect(shown()).toEqual(["acme 10", "hooli 12"]);
+    list.see({ type: "BOOKMARK", object: { metadata: { resourceVersion: "20" } } });
+    expect([shown(), list.version]).toEqual([["acme 10", "hooli 12"], "20"]);
+    // One that begins again at another version, as a restored cluster does.
+    list.forget();
+    list.take({ items: [at("acme", 2)], version: "2" });
+    expect(shown()).toEqual(["acme 2"]);
+    list.clear();
+    expect([shown(), list.version]).toEqual([[], undefined]);
 });
 
 test("a place is an address, and back", () => {

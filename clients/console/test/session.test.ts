@@ -1,12 +1,12 @@
 // A session and an edit over the calls of the page, without components.
-import { beforeEach, expect, test, vi } from "vitest";
+import { afterEach, beforeEach, expect, test, vi } from "vitest";
 import { Kubernetes, paths, Refusal, Unreachable } from "../src/api";
 import { CellView } from "../src/state/cell-view";
 import { Changed, Edit, Exists } from "../src/state/edit";
 import { EXAMPLE_NAMES, named, NewTenant } from "../src/state/new-tenant";
 import { OtherUser, remembered, Session } from "../src/state/session";
 import { PolicyChanged, TenantView } from "../src/state/tenant-view";
-import { cell, FakeKubernetes, tenant, TOKEN } from "./kubernetes";
+import { cell, deployment, FakeKubernetes, tenant, TOKEN } from "./kubernetes";
 
 let server: FakeKubernetes;
 
@@ -16,6 +16,33 @@ beforeEach(() => {
     server.cells = [cell("local", 2, 5)];
     server.install();
 });
+
+let stops: Array<() => void> = [];
+
+afterEach(() => {
+    for (const stop of stops) stop();
+    stops = [];
+});
+
+/** What comes by itself comes soon, also on a busy machine. */
+const SOON = { timeout: 15_000 };
+
+/** Returns a session whose lists are followed. */
+async function followed(named: readonly string[] = []): Promise<Session> {
+    const session = await Session.open(TOKEN, named);
+    stops.push(session.start());
+    await vi.waitFor(() => expect(session.isFollowed).toBe(true), SOON);
+    return session;
+}
+
+const topologies = ({ tenants }: Session) =>
+    tenants.value?.map(({ metadata, spec }) => [metadata.name, spec.topology]);
+
+/** Lets another user change the topology of a tenant. */
+function changeTopology(name: string, topology: string): void {
+    const one = tenant(name);
+    server.change("messengertenants", "MODIFIED", { ...one, spec: { ...one.spec, topology } });
+}
 
 /** Begins reads whose answers are of now and come once the returned function is called, which resolves when they were taken. */
 async function lateReads(...reads: Array<() => Promise<void>>): Promise<() => Promise<unknown>> {
@@ -178,6 +205,117 @@ test("a namespace that is shown while a list is under way is in the next one", a
     expect(names(session)).toEqual(["acme", "globex"]);
     await late();
     expect(names(session)).toEqual(["acme", "globex"]);
+});
+
+test("what others change comes by itself, and nothing is read for it", async () => {
+    const session = await followed();
+    const reads = server.of("GET").length;
+    changeTopology("acme", "Compact");
+    server.change("messengertenants", "ADDED", tenant("hooli"));
+    server.change("messengertenants", "DELETED", tenant("globex"));
+    server.change("messengercells", "MODIFIED", cell("local", 3, 5));
+    const expected = [
+        ["acme", "Compact"],
+        ["hooli", undefined],
+    ];
+    await vi.waitFor(() => expect(topologies(session)).toEqual(expected), SOON);
+    await vi.waitFor(() => expect(session.cells.value?.[0]?.status?.tenants).toBe(3), SOON);
+    expect(server.of("GET")).toHaveLength(reads);
+    expect(server.calls.filter(({ path }) => path === "/watch")).toHaveLength(1);
+});
+
+test("a stream that is cut is taken up where it was, without a gap and without a list", async () => {
+    const session = await followed();
+    changeTopology("acme", "Compact");
+    await vi.waitFor(() => expect(topologies(session)?.[0]).toEqual(["acme", "Compact"]), SOON);
+    const reads = server.of("GET").length;
+    server.cut();
+    changeTopology("globex", "Compact");
+    server.change("messengertenants", "DELETED", tenant("acme"));
+    await vi.waitFor(() => expect(topologies(session)).toEqual([["globex", "Compact"]]), SOON);
+    expect(server.of("GET")).toHaveLength(reads);
+    expect(session.live.isCut).toBe(false);
+    const streams = server.calls.filter(({ path }) => path === "/watch");
+    const again = JSON.parse(streams.at(-1)!.body) as Array<{ resourceVersion: string }>;
+    expect(again.map(({ resourceVersion }) => resourceVersion)).toEqual(["2", "1"]);
+});
+
+test("where Kubernetes does not go on from a version, the list is read, and followed from there", async () => {
+    const session = await followed();
+    changeTopology("acme", "Compact");
+    server.cut();
+    server.change("messengertenants", "DELETED", tenant("globex"));
+    server.oldest = server.version;
+    await vi.waitFor(() => expect(topologies(session)).toEqual([["acme", "Compact"]]), SOON);
+    await vi.waitFor(() => expect(session.isFollowed).toBe(true), SOON);
+    changeTopology("acme", "Distributed");
+    await vi.waitFor(() => expect(topologies(session)).toEqual([["acme", "Distributed"]]), SOON);
+});
+
+test("a user whose rights are taken away sees no change that comes after, and what was seen goes", async () => {
+    server.namespaces = ["acme", "globex"];
+    const session = await followed(["acme", "globex"]);
+    server.namespaces = ["globex"];
+    changeTopology("acme", "Compact");
+    await vi.waitFor(() => expect(names(session)).toEqual(["globex"]), SOON);
+    expect([...session.refused.keys()]).toEqual(["acme"]);
+    // The other one goes on.
+    changeTopology("globex", "Compact");
+    await vi.waitFor(() => expect(topologies(session)).toEqual([["globex", "Compact"]]), SOON);
+});
+
+test("that changes do not come is known, and that they come again", async () => {
+    const session = await followed();
+    server.isDown = true;
+    server.cut();
+    await vi.waitFor(() => expect(session.live.isCut).toBe(true), SOON);
+    expect(session.isFollowed).toBe(false);
+    expect(names(session)).toEqual(["acme", "globex"]);
+    server.isDown = false;
+    changeTopology("acme", "Compact");
+    await vi.waitFor(() => expect(session.live.isCut).toBe(false), SOON);
+    await vi.waitFor(() => expect(topologies(session)?.[0]).toEqual(["acme", "Compact"]), SOON);
+});
+
+test("a token that ends while lists are followed ends the session, and the next one follows them", async () => {
+    const session = await followed();
+    server.takesToken = false;
+    server.cut();
+    await vi.waitFor(() => expect(session.hasEnded).toBe(true), SOON);
+    server.takesToken = true;
+    await session.renew(TOKEN);
+    await vi.waitFor(() => expect(session.isFollowed).toBe(true), SOON);
+});
+
+test("a page that is closed leaves its stream", async () => {
+    const session = await Session.open(TOKEN, []);
+    const stop = session.start();
+    await vi.waitFor(() => expect(session.isFollowed).toBe(true), SOON);
+    stop();
+    expect(session.isFollowed).toBe(false);
+    changeTopology("acme", "Compact");
+    expect(topologies(session)?.[0]).toEqual(["acme", undefined]);
+});
+
+test("a tenant that is looked at follows what happens to it and around it", async () => {
+    const session = await followed();
+    const view = TenantView.of(session, "acme", "acme");
+    stops.push(view.start());
+    await vi.waitFor(
+        () => expect(view.lists.map((list) => session.live.has(list))).toEqual([true, true]),
+        SOON,
+    );
+    changeTopology("acme", "Compact");
+    await vi.waitFor(() => expect(view.tenant.value?.spec.topology).toBe("Compact"), SOON);
+    const { metadata } = tenant("acme");
+    const event = { metadata: { ...metadata, name: "one", uid: "one" }, reason: "Placed" };
+    server.change("events", "ADDED", event);
+    await vi.waitFor(() => expect(view.events.value?.map(({ reason }) => reason)).toEqual(["Placed"]), SOON);
+    const chat = deployment("acme-chat", 2);
+    server.change("deployments", "ADDED", { ...chat, metadata: { ...chat.metadata, namespace: "acme" } });
+    await vi.waitFor(() => expect(view.deployments.value).toHaveLength(1), SOON);
+    server.change("messengertenants", "DELETED", tenant("acme"));
+    await vi.waitFor(() => expect(view.isGone).toBe(true), SOON);
 });
 
 async function editing(): Promise<Edit> {

@@ -1,5 +1,7 @@
 //! Errors between this client and a messenger.
 
+use std::num::NonZeroU16;
+
 use contracts::{
     ErrorCode,
     api::{FileRefusal, FileState, Problem},
@@ -16,7 +18,14 @@ pub enum ClientError {
     #[error("failed to {action}: no response from {url} within {seconds} s")]
     Timeout { action: &'static str, url: String, seconds: u64 },
     #[error("failed to {action}: {url} responded with {status}{}", explained(.problem.as_ref()))]
-    Refused { action: &'static str, url: String, status: u16, problem: Option<Problem> },
+    Refused {
+        action: &'static str,
+        url: String,
+        status: u16,
+        /// After how many seconds the same request may be made again, as far as the server says so.
+        retry_after_seconds: Option<NonZeroU16>,
+        problem: Option<Problem>,
+    },
     #[error("failed to {action}: unexpected response from {url}")]
     Shape { action: &'static str, url: String, source: serde_json::Error },
     #[error("failed to {action}: {url} does not accept WebSockets of this protocol: {detail}")]

@@ -18,7 +18,7 @@ use sha2::{Digest as _, Sha256};
 use tokio::io::{AsyncReadExt as _, AsyncSeekExt as _, AsyncWrite, AsyncWriteExt as _};
 use url::Url;
 
-use crate::{ClientError, Identity, Messenger};
+use crate::{ClientError, Identity, Messenger, messenger::retry_after_seconds};
 
 /// One request to the object store ends within this time: 16 MiB over a slow line.
 const STORE_TIMEOUT: Duration = Duration::from_secs(10 * 60);
@@ -194,7 +194,8 @@ impl Messenger {
             return Ok(());
         }
         let url = store_url(url)?.origin().ascii_serialization();
-        Err(ClientError::Refused { action: UPLOAD, url, status: status.as_u16(), problem: None })
+        let (status, retry_after_seconds) = (status.as_u16(), retry_after_seconds(&response));
+        Err(ClientError::Refused { action: UPLOAD, url, status, retry_after_seconds, problem: None })
     }
 }
 

@@ -2,6 +2,7 @@
 
 use std::{
     net::{Ipv4Addr, SocketAddr},
+    num::NonZeroU16,
     time::Duration,
 };
 
@@ -582,8 +583,10 @@ impl Messenger {
         if status == expected || (expected == StatusCode::OK && status.is_success()) {
             return Ok(response);
         }
+        let retry_after_seconds = retry_after_seconds(&response);
         let problem = serde_json::from_slice::<Problem>(&self.body(action, response).await?).ok();
-        Err(ClientError::Refused { action, url: self.base.to_string(), status: status.as_u16(), problem })
+        let (url, status) = (self.base.to_string(), status.as_u16());
+        Err(ClientError::Refused { action, url, status, retry_after_seconds, problem })
     }
 
     async fn body(&self, action: &'static str, response: Response) -> Result<Vec<u8>, ClientError> {
@@ -603,6 +606,11 @@ impl Messenger {
     pub(crate) fn late(&self, action: &'static str, within: Duration) -> ClientError {
         ClientError::Timeout { action, url: self.base.to_string(), seconds: within.as_secs() }
     }
+}
+
+/// Returns after how many seconds a client may come back, where the server says so and it is less than a day.
+pub(crate) fn retry_after_seconds(response: &Response) -> Option<NonZeroU16> {
+    response.headers().get(header::RETRY_AFTER)?.to_str().ok()?.parse().ok()
 }
 
 #[cfg(test)]

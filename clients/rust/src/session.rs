@@ -39,6 +39,10 @@ const CONNECT_TIMEOUT: Duration = Duration::from_secs(10);
 /// Bounds of the wait between two attempts.
 const FIRST_WAIT: Duration = Duration::from_secs(1);
 const LAST_WAIT: Duration = Duration::from_secs(30);
+/// A server may have a client wait for so long, and no longer.
+const LONGEST_WAIT: Duration = Duration::from_secs(300);
+/// A client waits for as long as the server says, and at most so many times as long on top.
+const PATIENCE: u32 = 4;
 /// A connection that lived for this long was a good one: the next wait is short again.
 const GOOD_AFTER: Duration = Duration::from_secs(60);
 /// How often the machine looks at the time.
@@ -241,6 +245,18 @@ impl BackOff {
     }
 }
 
+/// Returns the wait before the next attempt. `bound` is that of the back-off, `said` what the server said, and `part` a random number from 0 to 1. A server that knows
+/// when it can be asked again is not waited for much longer, however often an attempt has failed.
+fn wait(bound: Duration, said: Option<Duration>, part: f64) -> Duration {
+    match said {
+        Some(said) => {
+            let said = said.min(LONGEST_WAIT);
+            said + bound.min(said * PATIENCE).mul_f64(part)
+        }
+        None => bound.mul_f64(part),
+    }
+}
+
 struct Run {
     identity: Identity,
     device: DeviceId,
@@ -258,6 +274,8 @@ struct Run {
 enum End {
     /// Connect again after a wait.
     Broken(String),
+    /// Connect again after the time that the server said.
+    Later(String, Duration),
     /// Connect again with a new token.
     Expired,
     /// Do not connect again.
@@ -284,14 +302,18 @@ impl Run {
                 }
                 Err(end) => end,
             };
-            let why = match end {
+            let (why, said) = match end {
                 End::Broken(why) => {
                     fresh_token = false;
-                    why
+                    (why, None)
+                }
+                End::Later(why, said) => {
+                    fresh_token = false;
+                    (why, Some(said))
                 }
                 End::Expired => {
                     fresh_token = true;
-                    "the token expired".into()
+                    ("the token expired".into(), None)
                 }
                 End::Final(why) => {
                     self.machine.ended(why);
@@ -302,7 +324,8 @@ impl Run {
             };
             self.machine.disconnected(why);
             let _ = self.deliver(None).await;
-            if self.stay_offline(back_off.next(lived).mul_f64(rand::random())).await.is_break() {
+            let wait = wait(back_off.next(lived), said, rand::random());
+            if self.stay_offline(wait).await.is_break() {
                 return;
             }
         }
@@ -518,6 +541,9 @@ fn unusable(error: &ClientError) -> End {
         ClientError::Refused { status: 401 | 403, .. } => End::Expired,
         ClientError::Refused { status: 400, problem: Some(problem), .. } => {
             End::Final(format!("{}: {}", problem.code, problem.title))
+        }
+        ClientError::Refused { retry_after_seconds: Some(seconds), .. } => {
+            End::Later(error.to_string(), Duration::from_secs(seconds.get().into()))
         }
         ClientError::Address { .. } | ClientError::Prepare { .. } | ClientError::Handshake { .. } => {
             End::Final(error.to_string())

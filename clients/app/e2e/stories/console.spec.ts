@@ -167,6 +167,27 @@ test("who looks after all tenants sees what is the matter, and plans an edit bef
     expect(await kubectl(["-n", BLUE, "get", "messengertenants", "-o", "name"])).toBe("");
 });
 
+test("what others change is shown without a reload, and so is that it does not come", async ({ host }) => {
+    test.slow();
+    await expect(host.getByText(/^Live, as of/)).toBeVisible();
+    for (const [paused, state] of [
+        [true, "Paused"],
+        [false, "Needs action"],
+    ] as const) {
+        const patch = JSON.stringify({ spec: { paused } });
+        await kubectl(["-n", RED, "patch", "messengertenant", "red", "--type", "merge", "-p", patch]);
+        await expect(rowOf(host, "red")).toContainText(state);
+    }
+    await host.context().route("**/watch", (route) => route.abort());
+    // A stream ends by its time, and the next one does not begin.
+    const sign = host.getByText("Changes do not come by themselves at this moment.");
+    await expect(sign).toBeVisible({ timeout: 90_000 });
+    await picture(host, "cut");
+    await host.context().unroute("**/watch");
+    await expect(sign).toHaveCount(0, { timeout: 30_000 });
+    await expect(host.getByText(/^Live, as of/)).toBeVisible();
+});
+
 /** Pauses a tenant and lets it go on, by the buttons of its page. */
 async function pauseAndResume(page: Page, of: string, name: string): Promise<void> {
     for (const [verb, next, paused] of [
@@ -217,7 +238,8 @@ async function signedIn(
     const errors: string[] = [];
     page.on("pageerror", (error) => errors.push(error.message));
     page.on("console", (message) => {
-        const isAnswer = message.location().url.includes("/k8s/");
+        const { pathname } = new URL(message.location().url || url);
+        const isAnswer = pathname.startsWith("/k8s/") || pathname === "/watch";
         if (message.type() === "error" && !isAnswer) errors.push(message.text());
     });
     await page.goto(url);

@@ -131,6 +131,12 @@ function install(password: string): void {
             if (numbers.has(key)) seqs.set(key, seq);
         };
         const open = await Promise.all(Array.from({ length: lines }, () => connect(token, note)));
+        // A job may be longer than a token is good. Without another one, the connections are closed and say why.
+        const renew = async () => {
+            const token = await signIn(job.username);
+            await Promise.all(open.map((line) => ask(line, { refresh: { token } })));
+        };
+        const renewal = setInterval(() => void renew().catch(() => undefined), 120_000);
         const send = (line: Line, key: string, number: number) => {
             const words = filler === 0 ? "" : " and more".repeat((number * 7) % (filler + 1));
             const body = `${text} ${String(number).padStart(digits, "0")}${words}`;
@@ -168,6 +174,7 @@ function install(password: string): void {
             await pause(50);
         }
         const storedSeconds = (performance.now() - beganMs) / 1_000;
+        clearInterval(renewal);
         for (const line of open) line.close();
         let [firstSeq, lastSeq] = [Infinity, 0];
         for (const seq of seqs.values())

@@ -71,8 +71,10 @@ export class Usages extends Source {
                 metadata.labels?.[TENANT_LABEL] === tenant.spec.tenantId;
             return {
                 tenant,
-                ...(deployments.status === "fulfilled" && { running: running(deployments.value.filter(of)) }),
-                ...(pods.status === "fulfilled" && { measured: measured(pods.value.filter(of)) }),
+                ...(deployments.status === "fulfilled" && {
+                    running: running(deployments.value.items.filter(of)),
+                }),
+                ...(pods.status === "fulfilled" && { measured: measured(pods.value.items.filter(of)) }),
             };
         });
         this.changed();

@@ -66,6 +66,12 @@ export class Texts {
         return this.#number.format(value);
     }
 
+    /** Returns a part of a whole in percent. */
+    percent(part: number): string {
+        const format = new Intl.NumberFormat(this.language, { style: "percent", maximumFractionDigits: 2 });
+        return format.format(part);
+    }
+
     moment(atMs: number): string {
         return this.#moment.format(atMs);
     }

@@ -47,8 +47,7 @@ function Entrance(): ReactNode {
 
 function Frame({ session, onLeave }: { session: Session; onLeave: () => void }): ReactNode {
     const t = useText();
-    const { texts } = usePage();
-    const { hasEnded, asOfMs, username } = useSource(session);
+    const { hasEnded, username } = useSource(session);
     const place = usePlace();
     const main = useRef<HTMLElement>(null);
     const isFirst = useRef(true);
@@ -83,7 +82,7 @@ function Frame({ session, onLeave }: { session: Session; onLeave: () => void }):
                     <Link to={{ at: "usage" }} isCurrent={place.at === "usage"} text={t("usage")} />
                 </nav>
                 <span className="hint">{t("signedInAs", { name: username })}</span>
-                {asOfMs > 0 && <span className="hint">{t("refreshedAt", { time: texts.time(asOfMs) })}</span>}
+                <Freshness session={session} />
                 <button type="button" onClick={() => void session.refresh()}>
                     {t("refresh")}
                 </button>
@@ -98,6 +97,24 @@ function Frame({ session, onLeave }: { session: Session; onLeave: () => void }):
                 </Boundary>
             </main>
         </div>
+    );
+}
+
+/** Of when what is shown is, and whether changes come by themselves. */
+function Freshness({ session }: { session: Session }): ReactNode {
+    const t = useText();
+    const { texts } = usePage();
+    const { isFollowed, asOfMs, hasEnded } = useSource(session);
+    const { isCut, asOfMs: heardMs } = useSource(session.live);
+    const isSaid = isCut && !hasEnded;
+    const time = texts.time(isFollowed ? Math.max(asOfMs, heardMs) : asOfMs);
+    return (
+        <>
+            {asOfMs > 0 && <span className="hint">{t(isFollowed ? "live" : "refreshedAt", { time })}</span>}
+            <span role="status" className={isSaid ? "cut" : "visually-hidden"}>
+                {isSaid && t("live.cut")}
+            </span>
+        </>
     );
 }
 

@@ -7,6 +7,7 @@ import { byUrgency, manifestOf, readyOf, type Cell } from "../resources";
 import { CellView } from "../state/cell-view";
 import { Edit } from "../state/edit";
 import type { Session } from "../state/session";
+import type { Key } from "../text/texts";
 import { toYaml } from "../yaml";
 import { usePage, useText } from "./context";
 import { EditForm } from "./edit-form";
@@ -26,6 +27,36 @@ export function Cells({ session }: { session: Session }): ReactNode {
                 <CellCard key={cell.metadata.uid} cell={cell} session={session} mayPatch={mayPatchCells} />
             ))}
             <Commands commands={["kubectl get mcell", "kubectl describe mcell"]} />
+        </>
+    );
+}
+
+/** Conditions about how tenants are watched over. No cell is less ready for them, and a cell without them says what that means. */
+const WATCHED = new Set(["PodsScraped", "ObjectivesKnown"]);
+
+type WatchingProps = { cell: Cell; type: string; isAsked: boolean; otherwise: Key };
+
+function Watching({ cell, type, isAsked, otherwise }: WatchingProps): ReactNode {
+    const t = useText();
+    const condition = cell.status?.conditions?.find((one) => one.type === type);
+    const phase = condition?.status === "True" ? "ready" : "attention";
+    return (
+        <>
+            <dt>{type}</dt>
+            <dd>
+                {!isAsked ? (
+                    t(otherwise)
+                ) : !condition ? (
+                    t("phase.new")
+                ) : (
+                    <>
+                        <span className="phase" data-phase={phase}>
+                            {condition.reason}
+                        </span>{" "}
+                        <Matter condition={condition} />
+                    </>
+                )}
+            </dd>
         </>
     );
 }
@@ -61,7 +92,7 @@ function CellCard({ cell, session, mayPatch }: CardProps): ReactNode {
                 </span>
             </p>
             {byUrgency(status?.conditions ?? [])
-                .filter((condition) => condition.status !== "True")
+                .filter(({ type, status }) => status !== "True" && !WATCHED.has(type))
                 .map((condition) => (
                     <p key={condition.type}>
                         <strong>{condition.type}</strong> <Matter condition={condition} />
@@ -87,6 +118,18 @@ function CellCard({ cell, session, mayPatch }: CardProps): ReactNode {
                 <dd>
                     {spec.allowedNamespaces ? texts.list(spec.allowedNamespaces) : t("cell.namespaces.all")}
                 </dd>
+                <Watching
+                    cell={cell}
+                    type="PodsScraped"
+                    isAsked={spec.monitoring?.podMonitors !== undefined}
+                    otherwise="cell.notScraped"
+                />
+                <Watching
+                    cell={cell}
+                    type="ObjectivesKnown"
+                    isAsked={spec.monitoring?.prometheus !== undefined}
+                    otherwise="cell.noPrometheus"
+                />
                 <dt>{t("column.age")}</dt>
                 <dd>
                     <Age at={metadata.creationTimestamp} />

@@ -21,6 +21,8 @@ import { toYaml } from "../yaml";
 import { usePage, useText } from "./context";
 import { DeleteDialog, PauseDialog } from "./dialogs";
 import { EditForm } from "./edit-form";
+import { Count, Files } from "./figures";
+import { Objectives } from "./objectives";
 import { Age, Commands, ErrorText, Matter, PhaseMark, Table } from "./parts";
 
 type Props = { session: Session; namespace: string; name: string };
@@ -47,6 +49,7 @@ export function TenantScreen({ session, namespace, name }: Props): ReactNode {
                 <>
                     <Overview view={view} tenant={shown} onAsk={setDialog} />
                     <Conditions tenant={shown} />
+                    <Objectives session={session} tenant={shown} />
                     <Running view={view} tenant={shown} />
                     <Events view={view} />
                     <Manifest view={view} tenant={shown} />
@@ -187,7 +190,6 @@ function Running({ view, tenant }: { view: TenantView; tenant: Tenant }): ReactN
     const amounts = ({ cpu, memoryBytes }: Amounts) =>
         t("usage.amounts", { cpu, memory: texts.bytes(memoryBytes) });
     const notMeasured = pods.error instanceof Refusal && pods.error.isNotFound;
-    const quota = spec.media?.quotaBytes;
     const selector = `messenger.posthouse.dev/tenant=${spec.tenantId}`;
     return (
         <section className="panel" aria-label={t("usage")}>
@@ -229,15 +231,29 @@ function Running({ view, tenant }: { view: TenantView; tenant: Tenant }): ReactN
                         <ErrorText error={pods.error} />
                     )}
                 </dd>
+                <dt>{t("usage.connections")}</dt>
+                <dd>
+                    <Count figure={status?.usage?.connections} />
+                </dd>
+                <dt>{t("usage.messages")}</dt>
+                <dd>
+                    <Count figure={status?.usage?.messagesPerHour} />
+                </dd>
+                <dt>{t("usage.media")}</dt>
+                <dd>
+                    <Files tenant={tenant} />
+                </dd>
+                <dt>{t("usage.users")}</dt>
+                <dd>{t("usage.users.unknown")}</dd>
                 <dt>{t("usage.topics")}</dt>
                 <dd>{texts.number(Object.keys(status?.kafka?.topics ?? {}).length)}</dd>
                 <dt>{t("usage.hosts")}</dt>
                 <dd>{texts.list(status?.hosts ?? []) || t("none")}</dd>
-                <dt>{t("usage.media")}</dt>
-                <dd>{quota === undefined ? t("usage.media.default") : texts.bytes(quota)}</dd>
             </dl>
+            {status?.usage === undefined && <p className="hint">{t("usage.unknown.why")}</p>}
             <Commands
                 commands={[
+                    `kubectl get mt ${metadata.name} -n ${metadata.namespace} -o jsonpath='{.status.usage}'`,
                     `kubectl get deployments -n ${metadata.namespace} -l ${selector}`,
                     `kubectl top pods -n ${metadata.namespace} -l ${selector}`,
                 ]}

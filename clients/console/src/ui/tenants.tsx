@@ -5,6 +5,7 @@ import { href } from "../place";
 import { PHASES, phaseOf, readyOf, type Tenant } from "../resources";
 import { namespacesOf, type Session } from "../state/session";
 import { useText } from "./context";
+import { BadObjectives } from "./objectives";
 import { Age, Commands, ErrorText, Field, Matter, NameField, PhaseMark, Table } from "./parts";
 
 export function Tenants({ session }: { session: Session }): ReactNode {
@@ -95,7 +96,10 @@ function Row({ tenant }: { tenant: Tenant }): ReactNode {
                 <PhaseMark phase={phase} />
             </td>
             <td>{ready?.reason}</td>
-            <td className="wide">{ready && <Matter condition={ready} />}</td>
+            <td className="wide">
+                {ready && <Matter condition={ready} />}
+                <BadObjectives tenant={tenant} />
+            </td>
             <td>{tenant.status?.cell ?? tenant.spec.cellRef.name}</td>
             <td>
                 <Age at={creationTimestamp} />

@@ -66,3 +66,21 @@ fn all_attempts_of_a_refresh_end_while_its_answer_is_repeated() {
     let repeated = Duration::from_secs(10);
     assert!(REFRESH_TIMEOUT * REFRESH_ATTEMPTS < repeated);
 }
+
+#[tokio::test]
+async fn a_refusal_has_the_time_of_the_next_attempt() {
+    for (said, expected) in [
+        ("\r\nretry-after: 60", 60),
+        ("\r\nretry-after: 0", 0),
+        ("\r\nretry-after: Fri, 31 Dec 2027 23:59:59 GMT", 0),
+        ("", 0),
+    ] {
+        let refusal = answer(&format!("503 Service Unavailable{said}"), "{}");
+        let (messenger, _requests) = server(&[refusal]).await;
+        let error = messenger.sign_in("ann", "a password").await.expect_err("it is refused");
+        let ClientError::Refused { status: 503, retry_after_seconds, .. } = error else {
+            panic!("{error:?}")
+        };
+        assert_eq!(retry_after_seconds, NonZeroU16::new(expected), "{said:?}");
+    }
+}

@@ -1,3 +1,5 @@
+use std::num::NonZeroU16;
+
 use contracts::{UserId, wire::Stored};
 use uuid::Uuid;
 
@@ -77,4 +79,34 @@ fn waits_double_to_a_bound_and_are_short_again_after_a_good_connection() {
     assert_eq!(waits, [1, 2, 4, 8, 16, 30, 30]);
     assert_eq!(back_off.next(GOOD_AFTER - Duration::from_millis(1)), LAST_WAIT);
     assert_eq!(back_off.next(GOOD_AFTER), FIRST_WAIT);
+}
+
+#[test]
+fn a_server_that_says_when_to_come_back_is_asked_then_and_not_much_later() {
+    let seconds = Duration::from_secs;
+    for (bound, said, earliest, latest) in [
+        (seconds(1), None, 0, 1),
+        (seconds(30), None, 0, 30),
+        (seconds(1), Some(seconds(1)), 1, 2),
+        // A tenant that wakes says a second, however many attempts there were.
+        (seconds(30), Some(seconds(1)), 1, 5),
+        (seconds(1), Some(seconds(60)), 60, 61),
+        (seconds(30), Some(seconds(60)), 60, 90),
+        (seconds(30), Some(seconds(3600)), 300, 330),
+    ] {
+        let found = (wait(bound, said, 0.0), wait(bound, said, 1.0));
+        assert_eq!(found, (seconds(earliest), seconds(latest)), "{bound:?} {said:?}");
+    }
+}
+
+#[test]
+fn what_the_server_says_of_the_next_attempt_is_taken_from_its_refusal() {
+    let refused = |status: u16, said: u16| {
+        let (action, url) = ("open the WebSocket", "http://acme.localhost/".to_owned());
+        let retry_after_seconds = NonZeroU16::new(said);
+        unusable(&ClientError::Refused { action, url, status, retry_after_seconds, problem: None })
+    };
+    assert!(matches!(refused(503, 7), End::Later(_, wait) if wait == Duration::from_secs(7)));
+    assert!(matches!(refused(503, 0), End::Broken(_)));
+    assert!(matches!(refused(401, 7), End::Expired), "another token is what helps");
 }
