@@ -139,7 +139,8 @@ mod tests {
             };
             let url = "http://acme.localhost:8000/".to_owned();
             let (action, status) = ("search messages", code.http_status());
-            let error = ClientError::Refused { action, url, status, problem: Some(problem) };
+            let (retry_after_seconds, problem) = (None, Some(problem));
+            let error = ClientError::Refused { action, url, status, retry_after_seconds, problem };
             let failure = Failure::of_optional("search", "search", error);
             (failure.exit(), failure.to_string())
         };

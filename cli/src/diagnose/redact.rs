@@ -27,11 +27,13 @@ static SCHEME: LazyLock<Regex> = LazyLock::new(|| pattern(r"(?i)\b(bearer|basic)
 /// What is named as a secret: `"password":"x"`, `token=x`, `client_secret: x`. An object or a list is not.
 static NAMED: LazyLock<Regex> = LazyLock::new(|| {
     pattern(
-        r#"(?i)([a-z0-9_.-]*(?:passw(?:or)?d|passphrase|secret|token|api[_-]?key|access[_-]?key|private[_-]?key|credential|signature)[a-z0-9_.-]*)(\\?"?\s*[:=]\s*)(\\"[^"\\]*\\"|\\?"(?:[^"\\]|\\.)*"?|[^\s,;&{}\[\]"]+)"#,
+        r#"(?i)([a-z0-9_.-]*(?:passw(?:or)?d|passphrase|secret|token|api[_-]?key|access[_-]?key|private[_-]?key|credential|signature)[a-z0-9_.-]*)(\\?"?\s*[:=]\s*)(\\"[^"\\]*\\"|\\?"(?:[^"\\]|\\.)*"?|'[^'\r\n]*'|[^\s,;&{}\[\]"]+)"#,
     )
 });
-/// The user and the password in a URL.
-static USER_INFO: LazyLock<Regex> = LazyLock::new(|| pattern(r#"([A-Za-z][A-Za-z0-9+.-]*://)[^/\s"'@]+@"#));
+/// The user and the password in a URL. A password that is written without escapes may have in it what ends it.
+static USER_INFO: LazyLock<Regex> = LazyLock::new(|| {
+    pattern(r#"([A-Za-z][A-Za-z0-9+.-]*://)(?:[^/\s"'@:]*:[^\s"'@]*@|[^/\s"'@]+@)(?:[^/\s"'@]*@)*"#)
+});
 /// A token of the realm.
 static JWT: LazyLock<Regex> = LazyLock::new(|| pattern(r"\beyJ[A-Za-z0-9_-]{8,}(?:\.[A-Za-z0-9_-]*){0,2}"));
 /// A long word, perhaps behind what says that it is a digest or the id of a trace.
@@ -68,6 +70,8 @@ fn named(found: &Captures<'_>) -> String {
         "\\\""
     } else if found[3].starts_with('"') {
         "\""
+    } else if found[3].starts_with('\'') {
+        "'"
     } else {
         ""
     };
@@ -126,6 +130,10 @@ mod tests {
             ("x-api-key: hunter2".to_owned(), "hunter2"),
             ("redis://acme:hunter2@10.0.0.1:6379/0".to_owned(), "hunter2"),
             ("amqps://hunter2@10.0.0.1".to_owned(), "hunter2"),
+            // As they are written by who does not escape them.
+            ("amqps://acme:hun@ter2@10.0.0.1".to_owned(), "ter2"),
+            ("postgres://acme:hun/ter2@10.0.0.1/acme".to_owned(), "ter2"),
+            ("host=db password='hunter 2' dbname=acme".to_owned(), "2'"),
             (format!("refused: {PASSWORD}"), PASSWORD),
             ("refused: q83vEjRWeJASNFZ4kBI0Vnix".to_owned() + "AbCd1", "q83vEjRWeJASNFZ4"),
             ("refused: 0af7651916cd43dd8448eb211c80319c".to_owned(), "0af7651916cd43dd"),

@@ -194,7 +194,8 @@ fn judged(base: &Url, status: u16, wait: Option<Duration>, body: &[u8]) -> Resul
         (_, None) if status == 429 => Err(Miss::Later(wait.unwrap_or(Duration::from_secs(1)))),
         (_, None) => {
             let problem = serde_json::from_slice::<Problem>(body).ok();
-            let error = ClientError::Refused { action: ACTION, url: base.to_string(), status, problem };
+            let (url, retry_after_seconds) = (base.to_string(), None);
+            let error = ClientError::Refused { action: ACTION, url, status, retry_after_seconds, problem };
             Err(Failure::from(error).into())
         }
     }
