@@ -163,6 +163,35 @@ fn every_alert_has_a_section_of_the_runbook_that_names_it() {
     }
 }
 
+/// Returns the panel that a section of the runbook begins with, as the place of its queries, and the query for its logs.
+fn first_look(section: &str) -> Option<(String, &str)> {
+    let line = section.lines().find(|line| !line.is_empty())?;
+    let (panel, rest) = line.strip_prefix("Panel: \"")?.split_once("\" of \"")?;
+    let (dashboard, rest) = rest.split_once("\". Logs: `")?;
+    let query = rest.strip_suffix("`.")?;
+    Some((format!("{dashboard}: {panel}"), query))
+}
+
+#[test]
+fn every_section_of_an_alert_begins_with_a_panel_that_there_is_and_a_query_for_logs() {
+    let (rules, runbook) = (text(RULES), text(RUNBOOK));
+    let linked: BTreeSet<_> = rules
+        .lines()
+        .filter_map(|line| line.split_once(&format!("{RUNBOOK}#")))
+        .map(|(_, link)| link)
+        .collect();
+    let dashboards = dashboards::all();
+    let places: BTreeSet<_> =
+        dashboards.iter().flat_map(|dashboard| dashboard.queries()).map(|(place, _)| place).collect();
+    let sections = runbook.split("\n## ").skip(1).filter_map(|section| section.split_once('\n'));
+    for (heading, section) in sections.filter(|(heading, _)| linked.contains(anchor(heading).as_str())) {
+        let (place, query) = first_look(section)
+            .unwrap_or_else(|| panic!("{heading:?} does not begin with a panel and a query for logs"));
+        assert!(places.contains(&place), "{heading:?} names a panel that is gone: {place}");
+        assert!(!query.is_empty() && !query.contains('`'), "{heading:?} has no query for logs");
+    }
+}
+
 #[test]
 fn every_alert_says_how_bad_it_is_and_what_is_wrong() {
     for (alert, body) in alerts(&text(RULES)) {

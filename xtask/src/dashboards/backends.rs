@@ -33,6 +33,44 @@ pub fn backends() -> Dashboard {
             ),
         ],
     );
+    let calls = row(
+        "Over HTTP",
+        vec![
+            lines(
+                "Calls of services",
+                "Requests of services in a second, by the server and how they ended: `failed` is 5xx or no answer, `abandoned` also what took too long. Keycloak, the object store and OpenSearch, and what tenants and users have: push services, hooks, classifiers, pages that are previewed.",
+                Unit::PerSecond,
+                vec![rate("backend, outcome", "posthouse_process_backend_request_seconds_count")],
+            ),
+            lines(
+                "Time of a call of services",
+                "99th percentile of the time until a server answers, by the server.",
+                Unit::Seconds,
+                vec![percentile_by(
+                    "backend",
+                    "posthouse_process_backend_request_seconds",
+                    r#"{tenant=~"$tenant"}"#,
+                )],
+            ),
+            lines(
+                "Calls of the operator",
+                "Requests of the operator in a second, by backend and how they ended. `refused` ones are part of how it looks: what is not there is answered with 404.",
+                Unit::PerSecond,
+                vec![query(
+                    or_zero(
+                        "sum by (backend, outcome) (rate(posthouse_operator_backend_request_seconds_count[$__rate_interval]))",
+                    ),
+                    "{{backend}} {{outcome}}",
+                )],
+            ),
+            lines(
+                "Time of a call of the operator",
+                "99th percentile of the time until a backend answers, by backend.",
+                Unit::Seconds,
+                vec![percentile_by("backend", "posthouse_operator_backend_request_seconds", "")],
+            ),
+        ],
+    );
     let log = row(
         "Kafka",
         vec![
@@ -91,7 +129,9 @@ pub fn backends() -> Dashboard {
                 "The part of the reads that PostgreSQL was not asked for.",
                 Unit::Part,
                 vec![query(
-                    r#"sum(rate(posthouse_user_cache_requests_total{tenant=~"$tenant", outcome=~"hit|renewed|shared"}[$__rate_interval])) / sum(rate(posthouse_user_cache_requests_total{tenant=~"$tenant"}[$__rate_interval]))"#,
+                    or_zero(
+                        r#"sum(rate(posthouse_user_cache_requests_total{tenant=~"$tenant", outcome=~"hit|renewed|shared"}[$__rate_interval])) / sum(rate(posthouse_user_cache_requests_total{tenant=~"$tenant"}[$__rate_interval]))"#,
+                    ),
                     "hits",
                 )],
             ),
@@ -133,6 +173,6 @@ pub fn backends() -> Dashboard {
         name: "backends",
         title: "Backends",
         about: "The backends of the cells, as the operator and the services see them.",
-        rows: vec![operator, log, store, cache, others],
+        rows: vec![operator, calls, log, store, cache, others],
     }
 }

@@ -15,9 +15,15 @@ pub fn fleet() -> Dashboard {
             ),
             figure(
                 "Not Ready",
-                "Tenants whose condition Ready is not True. Their conditions say why: kubectl describe mt -A.",
+                "Tenants whose condition Ready is not True, but for those that are suspended. Their conditions say why: kubectl describe mt -A.",
                 Unit::Number,
                 query(or_zero(r#"max(posthouse_operator_tenants{result="not_ready"})"#), "not ready"),
+            ),
+            figure(
+                "Suspended",
+                "Tenants without pods, because their manifest says spec.suspended.",
+                Unit::Number,
+                query(or_zero(r#"max(posthouse_operator_tenants{result="suspended"})"#), "suspended"),
             ),
             figure(
                 "Alerts",

@@ -19,7 +19,7 @@ pub fn operator() -> Dashboard {
             ),
             figure(
                 "Tenants not Ready",
-                "Tenants whose condition Ready is not True.",
+                "Tenants whose condition Ready is not True, but for those that are suspended.",
                 Unit::Number,
                 query(or_zero(r#"max(posthouse_operator_tenants{result="not_ready"})"#), "tenants"),
             ),
@@ -28,6 +28,17 @@ pub fn operator() -> Dashboard {
                 "Parts of deleted tenants that could not be removed, since the operator started.",
                 Unit::Number,
                 query(or_zero("sum(posthouse_operator_leftovers_total)"), "parts"),
+            ),
+            figure(
+                "Certificates that end",
+                "Certificates of hosts and of cells that end within two weeks.",
+                Unit::Number,
+                query(
+                    or_zero(
+                        "count((max by (tenant, cell) (posthouse_operator_certificate_expiry_timestamp_seconds) or max by (cell) (posthouse_operator_trusted_expiry_timestamp_seconds)) - time() < 14 * 24 * 3600)",
+                    ),
+                    "certificates",
+                ),
             ),
         ],
     );
@@ -83,10 +94,27 @@ pub fn operator() -> Dashboard {
             ),
         ],
     );
+    let sleepers = row(
+        "Tenants that sleep",
+        vec![
+            lines(
+                "Requests at the waker",
+                "Requests for tenants that sleep or wake in a second, by what they were answered.",
+                Unit::PerSecond,
+                vec![rate("answer", "posthouse_operator_wake_requests_total")],
+            ),
+            figure(
+                "Woken",
+                "Suspended tenants that a request woke, in the last day.",
+                Unit::Number,
+                query(or_zero("sum(increase(posthouse_operator_wakes_total[1d]))"), "tenants"),
+            ),
+        ],
+    );
     Dashboard {
         name: "operator",
         title: "Operator",
         about: "Whether the operator leads, what its passes take, what they change and what fails.",
-        rows: vec![state, passes, work],
+        rows: vec![state, passes, work, sleepers],
     }
 }

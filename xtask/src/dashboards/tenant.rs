@@ -47,6 +47,35 @@ pub fn tenant() -> Dashboard {
             ),
         ],
     );
+    let beginning = row(
+        "How users come back",
+        vec![
+            lines(
+                "Sign-ins",
+                "Sign-ins and refreshes of sessions in a second, by how they ended. `refused` ones are faults of who asks, `abandoned` ones had nobody who waited any more.",
+                Unit::PerSecond,
+                vec![rate("way, outcome", "posthouse_auth_sign_in_seconds_count")],
+            ),
+            lines(
+                "Time of a sign-in",
+                "Time until a client has tokens or is refused. The goal is two seconds for 99.5 % of them.",
+                Unit::Seconds,
+                percentiles("posthouse_auth_sign_in_seconds"),
+            ),
+            lines(
+                "Syncs",
+                "Syncs in a second, by how they ended.",
+                Unit::PerSecond,
+                vec![rate("outcome", "posthouse_gateway_sync_seconds_count")],
+            ),
+            lines(
+                "Time of a sync",
+                "Time until the page of chats is there that a client asks for when it begins or comes back. The goal is a second for 99.5 % of them.",
+                Unit::Seconds,
+                percentiles("posthouse_gateway_sync_seconds"),
+            ),
+        ],
+    );
     let goals = row(
         "Goals",
         vec![
@@ -151,6 +180,6 @@ pub fn tenant() -> Dashboard {
         name: "tenant",
         title: "Tenant",
         about: "What the users of a tenant notice, and what its services do.",
-        rows: vec![users, goals, optional],
+        rows: vec![users, beginning, goals, optional],
     }
 }
