@@ -6,10 +6,10 @@ export CARGO_TARGET_DIR ?= $(POSTHOUSE_CACHE)/target
 export KUBECONFIG := $(CURDIR)/.local/kubeconfig
 export CLUSTER TAKEOVER TOPOLOGY WITH
 .DEFAULT_GOAL := help
-.PHONY: help up up-backends up-cluster demo observe observe-check status down clean test lint fmt generate bench soak verify-sync autobahn fuzz kind-check
+.PHONY: help up up-backends up-cluster demo observe observe-check observe-faults observe-outage observe-picture status down clean test lint fmt generate bench soak verify-sync autobahn fuzz kind-check
 
 help: ## Show the verbs
-	@awk -F':.*## ' '/^[a-z-]+:.*## / {printf "  make %-14s %s\n", $$1, $$2}' $(MAKEFILE_LIST)
+	@awk -F':.*## ' '/^[a-z-]+:.*## / {printf "  make %-15s %s\n", $$1, $$2}' $(MAKEFILE_LIST)
 
 up: ## Bring up backends, cluster, operator and two tenants (TOPOLOGY=Compact, CLUSTER=kind, WITH=registry,opensearch,rabbitmq,console,observability)
 	@scripts/up
@@ -28,6 +28,15 @@ observe: ## Bring up metrics, alerts, traces and logs beside the running stack; 
 
 observe-check: ## Run every query of the dashboards; fails where one finds nothing
 	@scripts/observe check
+
+observe-faults: ## Make each fault that an alert is about; fails where it does not fire, or does not end; half an hour
+	@scripts/observe faults
+
+observe-outage: ## Kill a backend chosen at random for ten minutes, and follow alerts, runbook, panels, logs and traces to it (SEED=)
+	@scripts/observe outage $(SEED)
+
+observe-picture: ## Pictures of a message's trace and of the dashboards, in .local/observe; fails where a step is missing
+	@scripts/observe picture
 
 status: ## Show what runs, and how each tenant is
 	@scripts/status
@@ -62,7 +71,7 @@ verify-sync: ## Random histories of devices that are cut off, in memory and on t
 autobahn: ## The whole Autobahn test suite on the WebSocket protocol of the gateway
 	@scripts/autobahn
 
-fuzz: ## Many more bad inputs for the readers of frames, records, pictures and pages (FUZZ_CASES)
+fuzz: ## Many more bad inputs for the readers of frames, records, pictures and pages (FUZZ_CASES), every fault of every call of the operator, and many edits of a tenant
 	@scripts/fuzz
 
 kind-check: ## Check the kind path where Docker cannot run: config, charts, server-side dry run

@@ -142,11 +142,13 @@ stop() {
     rm -f "$RUN/pid/$name"
 }
 
-# await SECONDS NAME COMMAND...: polls until the command succeeds; fails when daemon NAME dies or time is up.
+# await SECONDS NAME COMMAND...: polls until the command succeeds; fails when daemon NAME dies or time is up. A program is ended when it takes 20 seconds: a
+# server out of memory may take a connection and never answer.
 await() {
-    local limit=$1 name=$2 end; shift 2
+    local limit=$1 name=$2 end bounded=(); shift 2
+    if [ "$(type -t "$1")" = file ]; then bounded=(timeout 20); fi
     end=$(($(now_ms) + limit * 1000))
-    until "$@" > /dev/null 2>&1; do
+    until "${bounded[@]}" "$@" > /dev/null 2>&1; do
         if [ "$name" != - ] && ! running "$name"; then
             tail -n 15 "$STATE/log/$name.log"
             die "$name ended while it started: read $STATE/log/$name.log"
@@ -263,6 +265,9 @@ in_cache() { echo "$IN_CACHE/${1#"$CACHE/"}"; }
 # would compile 500 crates again; hence the workspace's own are recompiled when the checkout changes.
 own_target() {
     local mark=$CARGO_TARGET_DIR/checkout
+    # Of each crate in each selection of features the compiler keeps its last state, and no other program removes those that are not compiled
+    # any more: tens of gigabytes after some weeks.
+    find "$CARGO_TARGET_DIR"/*/incremental -mindepth 1 -maxdepth 1 -mtime +1 -exec rm -rf {} + 2> /dev/null || true
     if [ "$(cat "$mark" 2> /dev/null)" = "$ROOT" ]; then return; fi
     (cd "$ROOT" && cargo clean --quiet --locked --workspace)
     mkdir -p "$CARGO_TARGET_DIR"

@@ -1,5 +1,5 @@
 # All backends, side by side; Keycloak waits for its database. What WITH names is brought up beside them.
-for part in apt tools downloads owner down bridge postgres redis s3 kafka cassandra keycloak registry opensearch rabbitmq console observability stack-env; do
+for part in apt tools downloads owner down bridge certs postgres redis s3 kafka cassandra keycloak registry opensearch rabbitmq console observability stack-env; do
     # shellcheck source=/dev/null
     source "$ROOT/scripts/local/$part.sh"
 done
@@ -13,6 +13,8 @@ requested() {
 }
 
 backends_up() {
+    # What is made at the same time below is of one authority.
+    step 'certificates of backends' cell_authority
     begin kafka kafka_up
     begin cassandra cassandra_up
     begin redis redis_up

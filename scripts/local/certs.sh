@@ -1,6 +1,9 @@
-# The cluster's certificates and one kubeconfig per user, made once. X.509 v3 always: rustls refuses v1.
+# The cluster's certificates and one kubeconfig per user, made once, and those of backends that have TLS. X.509 v3 always: rustls refuses v1.
 PKI=$STATE/pki
 IN_PKI=$IN_STATE/pki
+# Of backends: an authority of their own, which the cell trusts (spec.caBundle) and nothing else does.
+CELL_PKI=$PKI/cell
+IN_CELL_PKI=$IN_PKI/cell
 API_PORT=6443
 
 certs() {
@@ -42,6 +45,21 @@ certs() {
     # One checks with it what it signed, the other one signs.
     chown "$(user_of kube-apiserver):$(user_of kube-controller-manager)" "$PKI/service-accounts.key"
     chmod 640 "$PKI/service-accounts.key"
+}
+
+cell_authority() {
+    local PKI=$CELL_PKI
+    mkdir -p "$PKI" && chmod 711 "${PKI%/*}" "$PKI"
+    authority ca
+    chmod 600 "$PKI/ca.key"
+}
+
+# cell_certificate BACKEND: a certificate for its address, and the key, which its user alone reads.
+cell_certificate() {
+    local PKI=$CELL_PKI
+    certificate "$1" "/CN=$1" "IP:$HOST_IP"
+    own_user "$1"
+    keep_for "$1" "$PKI/$1.key"
 }
 
 # authority NAME: makes an authority that signs certificates.

@@ -1,5 +1,5 @@
 # The one-node cluster, in the order in which its parts need each other.
-for part in go-builds certs control-plane images node dns traefik; do
+for part in go-builds control-plane images node dns traefik; do
     # shellcheck source=/dev/null
     source "$ROOT/scripts/local/$part.sh"
 done

@@ -1,12 +1,18 @@
-# Kafka in one process: broker and controller, SCRAM for everyone, the authorizer on, no topic made by accident.
+# Kafka in one process: broker and controller, SCRAM for everyone, the authorizer on, no topic made by accident. It has a second listener with TLS,
+# which tests use.
 KAFKA_PORT=19092
+KAFKA_TLS_PORT=19094
 KAFKA_CONTROLLER_PORT=19093
 
 kafka_up() {
     local data=$STATE/data/kafka
     data_folder kafka
     free_port kafka $HOST_IP $KAFKA_PORT
+    free_port kafka $HOST_IP $KAFKA_TLS_PORT
     free_port kafka 127.0.0.1 $KAFKA_CONTROLLER_PORT
+    cell_certificate kafka
+    # The key and its certificate, as Kafka reads them.
+    cat "$CELL_PKI/kafka.key" "$CELL_PKI/kafka.crt" | configuration kafka kafka.pem
     ADMIN_PASSWORD=$(secret kafka-admin) CONTROLLER_PASSWORD=$(secret kafka-controller) render kafka.properties |
         configuration kafka kafka.properties
     ADMIN_PASSWORD=$(secret kafka-admin) render kafka-admin.properties | configuration kafka kafka-admin.properties

@@ -1,5 +1,5 @@
 # Metrics, alerts, traces and logs: Prometheus, Alertmanager, an OpenTelemetry collector, Zipkin and VictoriaLogs. Brought up on request,
-# WITH=observability, after the tenants. Pods hand spans and logs to the collector on the bridge. The rest listens on loopback and wants no password: every user of
+# WITH=observability, after the tenants. Pods hand spans to the collector on the bridge, which reads what they log from the node's files. The rest listens on loopback and wants no password: every user of
 # this machine reads what is in it.
 PROMETHEUS_PORT=17090
 ALERTMANAGER_PORT=17093
@@ -83,11 +83,15 @@ alertmanager_up() {
 zipkin_up() {
     data_folder zipkin
     free_port zipkin 127.0.0.1 $ZIPKIN_PORT
-    start_confined zipkin java -Xms64m -Xmx192m $SMALL_JVM -jar "$(in_cache "$ZIPKIN_HOME")/zipkin-server-$ZIPKIN-exec.jar" \
+    # It keeps traces in its heap. Out of memory it would go on, and answer nobody.
+    start_confined zipkin java -Xms64m -Xmx256m -XX:+ExitOnOutOfMemoryError $SMALL_JVM -jar "$(in_cache "$ZIPKIN_HOME")/zipkin-server-$ZIPKIN-exec.jar" \
         "--armeria.ports[0].ip=127.0.0.1" "--armeria.ports[0].port=$ZIPKIN_PORT" "--armeria.ports[0].protocols[0]=http" \
-        --zipkin.storage.mem.max-spans=100000
+        --zipkin.storage.mem.max-spans=50000 "--zipkin.ui.logs-url=$(logs_of '{traceId}')"
     await 120 zipkin curl -sf "http://127.0.0.1:$ZIPKIN_PORT/health"
 }
+
+# logs_of TRACE: prints the address of the page with what was logged in a trace.
+logs_of() { echo "http://127.0.0.1:$VICTORIALOGS_PORT/select/vmui/#/?query=trace_id%3A%3D%22$1%22&g0.range_input=1d&g0.relative_time=last_24_hours"; }
 
 victorialogs_up() {
     data_folder victorialogs
@@ -103,9 +107,23 @@ otelcol_up() {
     free_port otelcol $HOST_IP $OTLP_HTTP_PORT
     free_port otelcol 127.0.0.1 $SPANS_PORT
     OTLP_GRPC_ADDRESS=$HOST_IP:$OTLP_GRPC_PORT OTLP_HTTP_ADDRESS=$HOST_IP:$OTLP_HTTP_PORT ZIPKIN_ADDRESS=127.0.0.1:$ZIPKIN_PORT \
-        SPANS_ADDRESS=127.0.0.1:$SPANS_PORT VICTORIALOGS_ADDRESS=127.0.0.1:$VICTORIALOGS_PORT render otelcol.yaml | configuration otelcol otelcol.yaml
+        SPANS_ADDRESS=127.0.0.1:$SPANS_PORT VICTORIALOGS_ADDRESS=127.0.0.1:$VICTORIALOGS_PORT CHECKPOINTS=$IN_STATE/data/otelcol \
+        POD_LOGS=$IN_STATE/log/pods render otelcol.yaml | configuration otelcol otelcol.yaml
+    pod_logs_for otelcol
     start_confined otelcol env GOMEMLIMIT=120MiB "$(in_cache "$OTELCOL_HOME")/otelcol" --config=$IN_STATE/conf/otelcol.yaml
     await 30 otelcol port_open $HOST_IP $OTLP_GRPC_PORT
+}
+
+# pod_logs_for DAEMON: lets a daemon read the logs of pods, those to come too. The container runtime makes them for root and the group of their folder,
+# which folders below it inherit.
+pod_logs_for() {
+    local folder=$STATE/log/pods group
+    group=$(user_of "$1")
+    chgrp "$group" "$folder"
+    chmod g+s "$folder"
+    # Some go while this looks at them.
+    find "$folder" -mindepth 1 -exec chgrp -h "$group" {} + 2> /dev/null || true
+    find "$folder" -mindepth 1 -type d -exec chmod g+s {} + 2> /dev/null || true
 }
 
 # Tenants that come later are scraped from the next `make observe` on: each has a token of its own.
@@ -134,9 +152,11 @@ prometheus_up() {
             CONF=$folder TENANT_NAMESPACE=${tenant%/*} TENANT_NAME=${tenant#*/} render prometheus-tenant.yaml
         done
     } | configuration prometheus prometheus/tenants.yaml
-    configuration prometheus prometheus/rules.yaml < "$ROOT/charts/posthouse/monitoring/rules.yaml"
+    local_rules | configuration prometheus prometheus/rules.yaml
     configuration prometheus prometheus/web/index.html < "$ROOT/deploy/observability/dashboards.html"
     jq -s . "$ROOT"/charts/posthouse/monitoring/dashboards/*.json | configuration prometheus prometheus/web/dashboards.json
+    jq -n --arg trace "http://127.0.0.1:$ZIPKIN_PORT/zipkin/traces/TRACE" --arg logs "$(logs_of TRACE)" '{$trace, $logs}' |
+        configuration prometheus prometheus/web/links.json
     CONF=$folder ALERTMANAGER_ADDRESS=127.0.0.1:$ALERTMANAGER_PORT SPANS_ADDRESS=127.0.0.1:$SPANS_PORT render prometheus.yaml |
         configuration prometheus prometheus/prometheus.yaml
     start_confined prometheus env GOMEMLIMIT=160MiB "$(in_cache "$PROMETHEUS_HOME")/prometheus" --config.file=$folder/prometheus.yaml \
@@ -145,6 +165,9 @@ prometheus_up() {
         --query.max-concurrency=4 --query.max-samples=5000000
     await 60 prometheus curl -sf "$PROMETHEUS_URL/-/ready"
 }
+
+# local_rules: prints the chart's rules. An alert waits for a minute at most: who makes a fault here wants to see it.
+local_rules() { sed -E 's/^( +for: )([0-9]+[hd]|[0-9]{2,}m|[2-9]m)$/\11m/' "$ROOT/charts/posthouse/monitoring/rules.yaml"; }
 
 # tenants: prints NAMESPACE/NAME of every tenant that has a Secret for its scraper, one a line.
 tenants() {

@@ -1,4 +1,4 @@
-# PostgreSQL: Keycloak's database and the tenants'.
+# PostgreSQL: Keycloak's database and the tenants'. It has TLS, with a certificate that the cell trusts, and takes sessions without it, as those of tests.
 PG_PORT=15432
 PG_BIN=/usr/lib/postgresql/15/bin
 
@@ -6,6 +6,7 @@ postgres_up() {
     local data=$IN_STATE/data/postgres
     data_folder postgres
     free_port postgres $HOST_IP $PG_PORT
+    cell_certificate postgres
     if [ ! -s "$STATE/data/postgres/db/PG_VERSION" ]; then
         rm -rf "$STATE/data/postgres/db"
         secret postgres-admin > "$STATE/data/postgres/password"
@@ -17,6 +18,7 @@ postgres_up() {
     # fsync off: safe against killed processes, which is what happens here; not against a power cut.
     running postgres || rm -f "$STATE/data/postgres/db/postmaster.pid"
     start_confined postgres $PG_BIN/postgres -D $data/db -p $PG_PORT -h $HOST_IP -k $data -F \
+        -c ssl=on -c ssl_cert_file=$IN_CELL_PKI/postgres.crt -c ssl_key_file=$IN_CELL_PKI/postgres.key \
         -c shared_buffers=64MB -c full_page_writes=off -c max_connections=1200
     await 60 postgres psql_admin -c 'SELECT 1'
     postgres_account keycloak ''

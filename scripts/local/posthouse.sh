@@ -1,5 +1,7 @@
 # Posthouse itself on the cluster: charts, the cell with its admin Secrets, the example tenants.
 NAMESPACE=posthouse-system
+# Traefik of the native stack is no pod, and asks no DNS of the cluster.
+WAKER_IP=10.96.0.84
 PROFILE=${PROFILE:-dev}
 TOPOLOGY=${TOPOLOGY:-Distributed}
 BIN=$CARGO_TARGET_DIR/${PROFILE/#dev/debug}
@@ -27,7 +29,7 @@ operator_up() {
     stored_secret posthouse-operator-metrics token "$(secret operator-metrics)"
     helm upgrade --install posthouse "$ROOT/charts/posthouse" -n $NAMESPACE \
         --set image.repository=posthouse --set image.tag="$tag" --set image.pullPolicy=IfNotPresent \
-        --set driftSeconds=15 --set metrics.tokenSecret=posthouse-operator-metrics
+        --set driftSeconds=15 --set metrics.tokenSecret=posthouse-operator-metrics --set waker.clusterIP=$WAKER_IP
     kubectl -n $NAMESPACE rollout status deployment -l app.kubernetes.io/instance=posthouse --timeout=120s
 }
 
@@ -60,21 +62,23 @@ cell_up() {
     cell_manifest | apply -f -
 }
 
-# cell_manifest: prints the example of the cell, with the registry, OpenSearch, the broker and the collector where there are such.
+# cell_manifest: prints the example of the cell, with the authority of its backends, and with the registry, OpenSearch, the broker and the collector
+# where there are such.
 cell_manifest() {
-    local registry=null search=null rabbitmq=null traces=null
+    local registry=null search=null rabbitmq=null traces=null authority
+    authority=$(< "$CELL_PKI/ca.crt")
     if with registry; then registry="{\"url\": \"$REGISTRY_URL\"}"; fi
     if with opensearch; then search="{\"url\": \"$OPENSEARCH_URL\", \"security\": \"None\", \"replicas\": 0}"; fi
     if with rabbitmq; then
-        rabbitmq="{\"amqpUrl\": \"amqp://$HOST_IP:$RABBITMQ_PORT\",
-            \"managementUrl\": \"http://$HOST_IP:$RABBITMQ_MANAGEMENT_PORT\", \"adminSecretRef\": {\"name\": \"cell-local-rabbitmq\"}}"
+        rabbitmq="{\"amqpUrl\": \"amqps://$HOST_IP:$RABBITMQ_PORT\",
+            \"managementUrl\": \"https://$HOST_IP:$RABBITMQ_MANAGEMENT_PORT\", \"adminSecretRef\": {\"name\": \"cell-local-rabbitmq\"}}"
     fi
     # All of them: of a few messages, one of a hundred is none.
     if with observability; then traces="{\"endpoint\": \"http://$HOST_IP:$OTLP_GRPC_PORT\", \"ratio\": 1}"; fi
     kubectl create --dry-run=client -o json -f "$ROOT/examples/cells/local.yaml" |
         jq --argjson registry "$registry" --argjson search "$search" --argjson rabbitmq "$rabbitmq" --argjson traces "$traces" \
-            'if $registry then .spec.schemaRegistry = $registry else . end | if $search then .spec.opensearch = $search else . end |
-             if $rabbitmq then .spec.rabbitmq = $rabbitmq else . end | if $traces then .spec.observability.traces = $traces else . end'
+            --arg authority "$authority" '.spec.caBundle = $authority | if $registry then .spec.schemaRegistry = $registry else . end |
+             if $search then .spec.opensearch = $search else . end | if $rabbitmq then .spec.rabbitmq = $rabbitmq else . end | if $traces then .spec.observability.traces = $traces else . end'
 }
 
 # tenant_up NAME: applies an example and waits until it is Ready and responds: after a restart of the machine the
@@ -82,13 +86,18 @@ cell_manifest() {
 tenant_up() {
     tenant_manifest "$1" | apply -f -
     if ! kubectl -n "$1" wait --for=condition=Ready messengertenant --all --timeout=300s; then
-        kubectl -n "$1" get messengertenant -o json |
-            jq -r '.items[] | .metadata.name as $n | .status.conditions[]? | select(.status != "True") | "\($n): \(.type) \(.reason): \(.message)"'
+        unmet -n "$1"
         kubectl -n "$1" get pods -o wide
         die "tenant $1 is not Ready: see above, and \`kubectl -n $NAMESPACE logs deployment/posthouse-operator\`"
     fi
     await 300 - tenant_runs_these_images "$1"
     await 120 - tenant_answers "$1"
+}
+
+# unmet KUBECTL-OPTION...: prints the conditions of tenants that are not True.
+unmet() {
+    kubectl get messengertenants "$@" -o json |
+        jq -r '.items[] | .metadata.name as $n | .status.conditions[]? | select(.status != "True") | "\($n): \(.type) \(.reason): \(.message)"'
 }
 
 # tenant_manifest NAME: prints an example with the requested topology, and with what its cell can carry.
@@ -134,5 +143,5 @@ CARD
     if with observability; then observability_card; fi
     if with registry; then echo "    schemas    $REGISTRY_URL/subjects"; fi
     if with opensearch; then echo "    OpenSearch $OPENSEARCH_URL   spec.services.search.engine: OpenSearch"; fi
-    if with rabbitmq; then echo "    queues     http://$HOST_IP:$RABBITMQ_MANAGEMENT_PORT   RabbitMQ, as admin with $STATE/secrets/rabbitmq-admin"; fi
+    if with rabbitmq; then echo "    queues     https://$HOST_IP:$RABBITMQ_MANAGEMENT_PORT   RabbitMQ, as admin with $STATE/secrets/rabbitmq-admin"; fi
 }

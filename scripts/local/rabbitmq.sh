@@ -1,4 +1,5 @@
-# RabbitMQ: the message broker of notification jobs. Brought up on request, WITH=rabbitmq; what is in it stays over a restart.
+# RabbitMQ: the message broker of notification jobs. Brought up on request, WITH=rabbitmq; what is in it stays over a restart. Everything it
+# listens on for clients has TLS, with a certificate that the cell trusts.
 RABBITMQ_PORT=15670
 RABBITMQ_MANAGEMENT_PORT=15671
 RABBITMQ_DIST_PORT=25673
@@ -26,6 +27,12 @@ rabbitmq_env() {
         ERL_EPMD_ADDRESS=127.0.0.1 "ERL_EPMD_PORT=$RABBITMQ_EPMD_PORT"
 }
 
+# rabbitmq_tls SECTION: prints the settings of a listener with TLS. Clients have accounts, and no certificates.
+rabbitmq_tls() {
+    printf "$1.%s\n" "cacertfile = $IN_CELL_PKI/ca.crt" "certfile = $IN_CELL_PKI/rabbitmq.crt" "keyfile = $IN_CELL_PKI/rabbitmq.key" \
+        'versions.1 = tlsv1.3' 'versions.2 = tlsv1.2'
+}
+
 # Both accounts are administrators: RabbitMQ has no smaller right by which virtual hosts and users are made. The first one is in the
 # configuration, so that there is no moment with the well-known password.
 rabbitmq_up() {
@@ -34,12 +41,17 @@ rabbitmq_up() {
     free_port rabbitmq $HOST_IP $RABBITMQ_PORT
     free_port rabbitmq $HOST_IP $RABBITMQ_MANAGEMENT_PORT
     free_port rabbitmq 127.0.0.1 $RABBITMQ_DIST_PORT
+    cell_certificate rabbitmq
     echo '[rabbitmq_management].' > "$data/enabled_plugins"
     chown "$(user_of rabbitmq):" "$data/enabled_plugins"
     configuration rabbitmq rabbitmq.conf << CONF
-listeners.tcp.1 = $HOST_IP:$RABBITMQ_PORT
-management.tcp.ip = $HOST_IP
-management.tcp.port = $RABBITMQ_MANAGEMENT_PORT
+listeners.tcp = none
+listeners.ssl.1 = $HOST_IP:$RABBITMQ_PORT
+$(rabbitmq_tls ssl_options)
+ssl_options.verify = verify_none
+management.ssl.ip = $HOST_IP
+management.ssl.port = $RABBITMQ_MANAGEMENT_PORT
+$(rabbitmq_tls management.ssl)
 default_user = admin
 default_pass = $(secret rabbitmq-admin)
 vm_memory_high_watermark.absolute = 256MB
@@ -59,8 +71,8 @@ JSON
 # rabbitmq_admin PATH [CURL-OPTION...]: passwords are on no command line.
 rabbitmq_admin() {
     local path=$1; shift
-    curl -sf -o /dev/null -K <(echo "user = \"admin:$(secret rabbitmq-admin)\"") -H 'content-type: application/json' \
-        "http://$HOST_IP:$RABBITMQ_MANAGEMENT_PORT/api/$path" "$@"
+    curl -sf -o /dev/null --cacert "$CELL_PKI/ca.crt" -K <(echo "user = \"admin:$(secret rabbitmq-admin)\"") -H 'content-type: application/json' \
+        "https://$HOST_IP:$RABBITMQ_MANAGEMENT_PORT/api/$path" "$@"
 }
 
 # What is left of its user goes, too: the daemon by which Erlang's nodes find each other outlives the node that started it, and so does the
