@@ -136,7 +136,7 @@ impl Stack {
             recorded_topic_ids: BTreeMap::new(),
             accepts_loss: false,
         };
-        Ok(KafkaAdmin::new(&self.kafka_bootstrap, credentials).observe(&desired).await?)
+        Ok(KafkaAdmin::new(&self.kafka_bootstrap, None, credentials).observe(&desired).await?)
     }
 
     /// Returns whose a tenant's bucket and account are. What another owner's marker is on is an error.
@@ -180,8 +180,11 @@ impl Stack {
     /// Returns how many consumers the queues of a tenant have at RabbitMQ.
     pub async fn queue_consumers(&self, tenant_id: &str) -> anyhow::Result<usize> {
         let Account { username, password } = &self.rabbitmq_admin;
-        let url = format!("http://{}/api/consumers/mt-{tenant_id}", self.rabbitmq_addr);
-        let request = reqwest::Client::new().get(url).basic_auth(username, Some(password)).timeout(TIMEOUT);
+        let url = format!("https://{}/api/consumers/mt-{tenant_id}", self.rabbitmq_addr);
+        // Not there in a stack without RabbitMQ.
+        let authority = std::fs::read_to_string(&self.rabbitmq_ca)?;
+        let http = kit::tls::trusting(reqwest::Client::builder(), Some(&authority))?.build()?;
+        let request = http.get(url).basic_auth(username, Some(password)).timeout(TIMEOUT);
         let consumers: Vec<Value> = request.send().await?.error_for_status()?.json().await?;
         Ok(consumers.len())
     }

@@ -75,9 +75,10 @@ async fn command_line(
     let pod = deployment.spec.and_then(|spec| spec.template.spec).context("a Deployment has a pod")?;
     let container = pod.containers.into_iter().next().context("a pod has a container")?;
     let words = container.args.unwrap_or_default();
-    let pairs = words.get(1..).context("the first argument is the command")?.chunks_exact(2);
+    let settings = words.get(1..).context("the first argument is the command")?;
+    let settings = settings.iter().filter_map(|argument| argument.split_once('='));
     let mut settings: BTreeMap<String, String> =
-        pairs.map(|pair| (pair[0].clone(), pair[1].clone())).collect();
+        settings.map(|(flag, value)| (flag.to_owned(), value.to_owned())).collect();
     for variable in container.env.unwrap_or_default() {
         let Some(source) = variable.value_from.and_then(|from| from.secret_key_ref) else { continue };
         match world.cluster.secret(tenant, &source.name).await {

@@ -42,6 +42,8 @@ pub struct Stack {
     pub s3_admin: Account,
     /// Of the management API.
     pub rabbitmq_addr: String,
+    /// The file with the authority of its certificate.
+    pub rabbitmq_ca: PathBuf,
     pub rabbitmq_admin: Account,
     http_port: u16,
 }
@@ -113,6 +115,7 @@ impl Stack {
             s3_accounts_addr: variable("S3_ACCOUNTS_ADDRESS"),
             s3_admin: account("S3"),
             rabbitmq_addr: variable("RABBITMQ_ADDRESS"),
+            rabbitmq_ca: variable("RABBITMQ_CA").into(),
             rabbitmq_admin: account("RABBITMQ"),
             http_port: port(&http).expect("HTTP_ADDR ends with a port"),
         }

@@ -30,14 +30,14 @@ use contracts::{
 };
 use futures_util::{SinkExt, StreamExt};
 use posthouse_client::{Export, Messenger, Post, SendFailure, Socket, View};
-use tokio::time::timeout;
+use tokio::time::{sleep, timeout};
 use tokio_tungstenite::tungstenite::Message as Raw;
 
 use crate::{
     eventually, report,
     stack::root,
     streams::{EventStream, post_alone},
-    users::{Online, TestUser, refused},
+    users::{Online, PAUSE, TestUser, patiently, refused},
 };
 
 pub use self::{
@@ -763,24 +763,24 @@ pub async fn blocks(messenger: &Messenger) -> anyhow::Result<()> {
     let (ann_online, ben_online) = (ann.online(&[pair, crew]).await, ben.online(&[pair, crew]).await);
     ann_online.send(pair, "before").await?;
     let sockets = [connect_at(messenger, &ann).await?, connect_at(messenger, &ben).await?];
-    messenger.block(&ben.token().await?, ann.id()).await?;
-    let listed = messenger.blocks(&ben.token().await?).await?;
+    let token = ben.token().await?;
+    patiently(async || messenger.block(&token, ann.id()).await).await?;
+    let listed = patiently(async || messenger.blocks(&token).await).await?;
     ensure!(listed.iter().map(|block| block.user_id).eq([ann.id()]), "{listed:?}");
-    for (id, mut socket) in (1..).zip(sockets) {
-        let key = MessageKey::generate();
-        socket.send(text(&send(id, pair, key, "during"))).await?;
-        let refusal = pushed(&mut socket, |frame| frame.error).await?;
-        ensure!(refusal.code == ErrorCode::PermissionDenied, "{refusal:?}");
+    for mut socket in sockets {
+        let during = send(2, pair, MessageKey::generate(), "during");
+        refused_frame(&mut socket, during, ErrorCode::PermissionDenied).await?;
     }
     for (caller, other) in [(&ann, &ben), (&ben, &ann)] {
-        let group = CreateChatRequest::group("more", vec![other.id()]);
-        let group = messenger.create_chat(&caller.token().await?, &group).await;
-        refused(group.map(drop), ErrorCode::ConsentRequired)?;
+        let (token, group) = (caller.token().await?, CreateChatRequest::group("more", vec![other.id()]));
+        let group = patiently(async || messenger.create_chat(&token, &group).await).await;
+        refused(group, ErrorCode::ConsentRequired)?;
     }
     let seq = ann_online.send(crew, "in a group that both are in").await?;
     ben_online.sees(crew, seq, MOMENT).await?;
 
-    messenger.unblock(&ben.token().await?, ann.id()).await?;
+    let token = ben.token().await?;
+    patiently(async || messenger.unblock(&token, ann.id()).await).await?;
     let seq = ann_online.send(pair, "after").await?;
     ben_online.sees(pair, seq, MOMENT).await?;
     let history = ben.history(pair).await?;
@@ -1117,11 +1117,11 @@ pub async fn refusals(messenger: &Messenger) -> anyhow::Result<()> {
     // A file that nobody uploaded, or a messenger that takes none.
     let with_file = Send { attachments: vec![FileId::generate()], ..Send::text(chat, key, "look") };
     let with_file = ClientFrame { id: Some(8.into()), command: Command::Send(with_file) };
-    socket.send(text(&with_file)).await?;
-    let code = pushed(&mut socket, |frame| frame.error.map(|error| error.code)).await?;
+    let reply = answer(&mut socket, &with_file).await?;
+    let code = reply.error.as_ref().map(|error| error.code);
     ensure!(
-        [ErrorCode::NoSuchFile, ErrorCode::NotConfigured].contains(&code),
-        "a file that is not there is refused with {code}"
+        matches!(code, Some(ErrorCode::NoSuchFile | ErrorCode::NotConfigured)),
+        "a file that is not there is answered with {reply:?}"
     );
     let backwards =
         ClientFrame { id: Some(5.into()), command: Command::History(History::after(chat, -1, None)) };
@@ -1223,12 +1223,24 @@ pub async fn pushed<T>(socket: &mut Socket, look: impl Fn(ServerFrame) -> Option
 }
 
 async fn refused_frame(socket: &mut Socket, frame: ClientFrame, code: ErrorCode) -> anyhow::Result<()> {
-    let id = frame.id.clone();
-    socket.send(text(&frame)).await?;
-    let reply = pushed(socket, |frame| (frame.id == id).then_some(frame)).await?;
+    let reply = answer(socket, &frame).await?;
     let found = reply.error.as_ref().map(|error| error.code);
-    ensure!(found == Some(code), "command {id:?} should be refused with {code}: {reply:?}");
+    ensure!(found == Some(code), "command {:?} should be refused with {code}: {reply:?}", frame.id);
     Ok(())
+}
+
+/// Sends a command and returns its answer. Where it is refused for the moment, it is repeated, as by every client.
+async fn answer(socket: &mut Socket, frame: &ClientFrame) -> anyhow::Result<ServerFrame> {
+    let end = Instant::now() + MOMENT;
+    loop {
+        socket.send(text(frame)).await?;
+        let reply = pushed(socket, |reply| (reply.id == frame.id).then_some(reply)).await?;
+        let is_temporary = reply.error.as_ref().is_some_and(|error| error.temporary);
+        if !is_temporary || Instant::now() >= end {
+            return Ok(reply);
+        }
+        sleep(PAUSE).await;
+    }
 }
 
 async fn closes(mut socket: Socket, raw: Raw, code: CloseCode) -> anyhow::Result<()> {

@@ -29,7 +29,7 @@ const REGISTRATIONS_AT_ONCE: usize = 4;
 /// How long a refusal for the moment may last on a busy machine.
 const PATIENCE: Duration = Duration::from_secs(60);
 /// Between two attempts.
-const PAUSE: Duration = Duration::from_secs(1);
+pub(crate) const PAUSE: Duration = Duration::from_secs(1);
 
 /// Repeats what is refused for the moment, as every client does.
 pub(crate) async fn patiently<T>(
@@ -135,13 +135,16 @@ impl TestUser {
     pub async fn open_direct_chat(&self, other: &Self) -> Result<ChatId, ClientError> {
         let request = CreateChatRequest::direct(other.id());
         let token = self.identity.token().await?;
-        Ok(self.messenger().create_chat(&token, &request).await?.chat_id)
+        let chat = patiently(async || self.messenger().create_chat(&token, &request).await).await?;
+        Ok(chat.chat_id)
     }
 
     /// Starts a group with others.
     pub async fn group(&self, title: &str, others: &[UserId]) -> anyhow::Result<ChatId> {
         let request = CreateChatRequest::group(title, others.to_vec());
-        Ok(self.messenger().create_chat(&self.token().await?, &request).await?.chat_id)
+        let token = self.token().await?;
+        let chat = patiently(async || self.messenger().create_chat(&token, &request).await).await?;
+        Ok(chat.chat_id)
     }
 
     /// Opens a session that follows the chats from their beginning.
@@ -165,7 +168,10 @@ impl TestUser {
         let mut stored: Vec<Message> = Vec::new();
         loop {
             let after = stored.last().map_or(0, |message| message.seq);
-            let page = self.messenger().history(&self.token().await?, chat, after, MAX_HISTORY_LIMIT).await?;
+            let token = self.token().await?;
+            let page =
+                patiently(async || self.messenger().history(&token, chat, after, MAX_HISTORY_LIMIT).await)
+                    .await?;
             if page.messages.is_empty() {
                 ensure!(
                     after.max(page.from_seq - 1) >= page.head_seq,

@@ -10,7 +10,7 @@ use contracts::{
     ChatId, DeviceId, ErrorCode, MessageKey,
     api::{Figures, ShadowRun, ShadowState},
     event::EntryKind,
-    wire::{ClientFrame, CloseCode, Command, Connect, ServerFrame},
+    wire::{ClientFrame, CloseCode, Command, Connect},
 };
 use futures_util::{SinkExt, StreamExt, future::try_join_all, stream::FuturesUnordered};
 use posthouse_client::{Event, Messenger, Post};
@@ -20,7 +20,7 @@ use tokio::{
     time::{MissedTickBehavior, interval, timeout},
 };
 
-use super::{MOMENT, Socket, all_closed, closes, connect, pushed, send, text};
+use super::{MOMENT, Socket, all_closed, answer, closes, connect, pushed, send, text};
 use crate::{
     checker, eventually,
     pairs::Pair,
@@ -322,10 +322,8 @@ async fn attempt(socket: &mut Socket, chat: ChatId, body: &str) -> anyhow::Resul
     let key = MessageKey::generate();
     // Behind the id of the connect; answers come one by one.
     let id = u32::from(key.0.as_bytes()[15]) + 2;
-    socket.send(text(&send(id, chat, key, body))).await?;
-    let is_answer = |frame: ServerFrame| (frame.id == Some(id.into())).then_some(frame);
-    let answer = pushed(socket, is_answer).await?;
-    Ok(answer.error.map(|error| error.code))
+    let reply = answer(socket, &send(id, chat, key, body)).await?;
+    Ok(reply.error.map(|error| error.code))
 }
 
 /// Sends texts until one is refused so, or none is.

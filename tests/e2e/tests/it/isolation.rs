@@ -265,6 +265,28 @@ async fn a_database_role_enters_no_other_database() {
     .await;
 }
 
+/// The cell says `VerifyFull`. What a server gets that is not the right one, tests of the operator and of the services show.
+#[tokio::test(flavor = "multi_thread")]
+async fn services_reach_the_database_by_tls_alone() {
+    story(LIMIT, async |world: &World| {
+        // The user service writes a profile.
+        TestUser::register(&world.stack.messenger(OURS), "ann").await?;
+        let mut admin = world.stack.postgres(&world.stack.pg_admin, "postgres").await?;
+        // Sessions of services have a name, those of tests none.
+        let query =
+            "SELECT application_name, bool_and(ssl) FROM pg_stat_ssl JOIN pg_stat_activity USING (pid)
+            WHERE usename = 'mt_acme' AND application_name <> '' GROUP BY application_name";
+        let sessions: Vec<(String, bool)> = sqlx::query_as(query).fetch_all(&mut admin).await?;
+        ensure!(
+            sessions.iter().any(|(service, _)| service == "user_service"),
+            "who has a session: {sessions:?}"
+        );
+        ensure!(sessions.iter().all(|(_, has_tls)| *has_tls), "who has TLS: {sessions:?}");
+        Ok(())
+    })
+    .await;
+}
+
 #[tokio::test(flavor = "multi_thread")]
 async fn push_keys_subscriptions_and_reports_are_a_tenants_own() {
     story(LIMIT * 3, async |world: &World| {

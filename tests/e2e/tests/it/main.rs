@@ -16,5 +16,6 @@ mod repair;
 mod restarts;
 mod sessions;
 mod steady;
+mod suspension;
 mod topology;
 mod users;
