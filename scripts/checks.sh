@@ -125,10 +125,16 @@ confinement() {
     return $status
 }
 
+# A script has the functions of all that it sources, so a name that two files give would have the one that came last for both.
 shell_scripts() {
-    local files
-    mapfile -t files < <(git ls-files -co --exclude-standard '*.sh'; git grep -lI --untracked '^#!/usr/bin/env bash')
-    printf '%s\n' "${files[@]}" | sort -u | xargs shellcheck --shell=bash
+    local files twice
+    mapfile -t files < <({ git ls-files -co --exclude-standard '*.sh'; git grep -lI --untracked '^#!/usr/bin/env bash'; } | sort -u)
+    shellcheck --shell=bash "${files[@]}" || return 1
+    twice=$(grep -hoE '^[a-z0-9_]+\(\)' "${files[@]}" | sort | uniq -d)
+    if [ -n "$twice" ]; then
+        echo "defined in more than one script:" && grep -nF "$twice" "${files[@]}"
+        return 1
+    fi
 }
 
 # Spelling (_typos.toml), and phrases that the project's terms have replaced (docs/words.txt). A migration that ran stays as it is.

@@ -47,14 +47,14 @@ promtool_tool() {
     if [ -d "$PROMTOOL_HOME" ]; then return; fi
     local part=$PROMTOOL_HOME.part
     rm -rf "$part" && mkdir -p "$part/unpacked" \
-        && (cd "$part" && debian_file prometheus && dpkg -x prometheus_*.deb unpacked) \
+        && (cd "$part" && package_file prometheus && dpkg -x prometheus_*.deb unpacked) \
         && mv "$part/unpacked/usr/bin/promtool" "$part" \
         && rm -r "$part/unpacked" "$part"/prometheus_*.deb \
         && mv "$part" "$PROMTOOL_HOME"
 }
 
-# debian_file PACKAGE: fetches the file of a package, and the lists of packages before where there are none.
-debian_file() { apt-get -qq download "$1" 2> /dev/null || { apt-get -qq update && apt-get -qq download "$1"; }; }
+# package_file PACKAGE: fetches the file of a package, and the lists of packages before where there are none.
+package_file() { apt-get -qq download "$1" 2> /dev/null || { apt-get -qq update && apt-get -qq download "$1"; }; }
 
 tools() {
     cargo_tool "$NEXTEST_HOME" cargo-nextest "$NEXTEST" --no-default-features --features default-no-update
