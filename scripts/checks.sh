@@ -36,6 +36,7 @@ quick_lints() {
     check 'format of clients/web' web_format clients/web
     check 'format of clients/app' web_format clients/app
     check 'format of clients/console' web_format clients/console
+    check 'format of clients/stomp' web_format clients/stomp
     check 'shell scripts' shell_scripts
     check words words
 }
@@ -172,22 +173,64 @@ web_build() {
         && sed 's|\./dist/|./|g' "$ROOT/clients/web/package.json" > "$out/package.json"
 }
 
-# The tests of clients/web, with a messenger in memory. A run that ends badly without a failed test counts as one failed.
+# node_tests ARGUMENT...: runs tests of Node with a messenger in memory. Node has WebSocket by itself from 22 on.
+node_tests() {
+    local option=()
+    node -e 'process.exit(typeof WebSocket === "function" ? 0 : 1)' 2> /dev/null || option=(--experimental-websocket)
+    POSTHOUSE_COMPACT=$CARGO_TARGET_DIR/debug/compact node "${option[@]}" --test --test-timeout=120000 --test-reporter=tap "$@"
+}
+
+# counted_tests NAME LOG STATUS BEGAN PASSED FAILED: a run that ended badly without a failed test counts as one failed.
+counted_tests() {
+    local failed=$6
+    if [ "$3" != 0 ] && [ "$failed" = 0 ]; then failed=1; fi
+    if [ "$failed" != 0 ]; then echo "read $2"; fi
+    count "$1" "$5" "$failed" "$4"
+}
+
+# counted_node_tests NAME LOG STATUS BEGAN: counts what `node_tests` wrote.
+counted_node_tests() {
+    local log=$2
+    grep -E '^(not ok|ok) |error TS' "$log" || true
+    counted_tests "$@" "$(awk '/^# pass / {n += $3} END {print n + 0}' "$log")" "$(awk '/^# (fail|cancelled) / {n += $3} END {print n + 0}' "$log")"
+}
+
+# The tests of clients/web, with a messenger in memory.
 web_tests() {
-    local log=$STATE/log/web.log status=0 began passed failed option=()
+    local log=$STATE/log/web.log status=0 began
     began=$(now_ms)
     echo '== web client'
-    # Node has WebSocket by itself from 22 on.
-    node -e 'process.exit(typeof WebSocket === "function" ? 0 : 1)' 2> /dev/null || option=(--experimental-websocket)
     { web_build && (cd "$ROOT/clients/web" \
-        && POSTHOUSE_COMPACT=$CARGO_TARGET_DIR/debug/compact POSTHOUSE_RUST_BOT=$CARGO_TARGET_DIR/debug/examples/bot \
-            node "${option[@]}" --test --test-timeout=120000 --test-reporter=tap "$STATE"/web/test/*.test.js); } < /dev/null > "$log" 2>&1 || status=$?
-    grep -E '^(not ok|ok) |error TS' "$log" || true
-    passed=$(sed -n 's/^# pass //p' "$log")
-    failed=$(sed -n -E 's/^# (fail|cancelled) //p' "$log" | awk '{n += $1} END {print n + 0}')
-    if [ $status != 0 ] && [ "$failed" = 0 ]; then failed=1; fi
-    if [ "$failed" != 0 ]; then echo "read $log"; fi
-    count 'web client' "${passed:-0}" "$failed" "$began"
+        && POSTHOUSE_RUST_BOT=$CARGO_TARGET_DIR/debug/examples/bot node_tests "$STATE"/web/test/*.test.js); } < /dev/null > "$log" 2>&1 || status=$?
+    counted_node_tests 'web client' "$log" $status "$began"
+}
+
+# Public libraries for STOMP as they are published, each with a messenger in memory, and clients/web, which is compiled by then. Both suites wait for most
+# of their time.
+stomp_tests() {
+    local name=stomp.py log=$STATE/log/stomp-js.log status=0 began passed failed
+    began=$(now_ms)
+    echo '== clients of STOMP'
+    begin $name stomp_py_run
+    { linked_packages stomp "$ROOT/clients/stomp" && (cd "$ROOT/clients/stomp" \
+        && POSTHOUSE_WEB=$STATE/web node_tests test/*.test.js); } < /dev/null > "$log" 2>&1 || status=$?
+    counted_node_tests @stomp/stompjs "$log" $status "$began"
+    status=0 log=$STATE/log/steps/$name.log
+    show_progress $name
+    wait "${STEP_PID[$name]}" || status=$?
+    unset "STEP_PID[$name]"
+    grep -E '^(FAIL|ERROR): |^test_.* \.\.\. ' "$log" || true
+    # `Ran 12 tests in 48.1s`, and `FAILED (failures=1, errors=1)` where there are any. The cases of one test fail each by itself.
+    read -r passed failed < <(awk -F '[ =,)]' '
+        /^Ran [0-9]+ test/ {ran += $2}
+        /^FAILED \(/ {for (i = 1; i < NF; i++) if ($i ~ /(failures|errors)$/) failed += $(i + 1)}
+        END {print (ran > failed ? ran - failed : 0), failed + 0}' "$log")
+    counted_tests $name "$log" $status "${STEP_BEGAN[$name]}" "$passed" "$failed"
+}
+
+stomp_py_run() {
+    stomp_py_tool && cd "$ROOT/clients/stomp/test" && POSTHOUSE_COMPACT=$CARGO_TARGET_DIR/debug/compact PYTHONPATH=$STOMP_PY_HOME \
+        python3 -BW ignore -m unittest --verbose
 }
 
 # Requests made from the descriptions of the APIs, good and bad, to two tenants in memory (described.py).

@@ -6,6 +6,7 @@ TYPOS_HOME=$TOOLS/typos-$TYPOS
 PROMTOOL_HOME=$TOOLS/promtool-debian-$(. /etc/os-release && echo "${VERSION_ID:-testing}")
 # With all it needs, in the versions of schemathesis.txt.
 SCHEMATHESIS_HOME=$TOOLS/schemathesis-$(sha256sum < "$ROOT/scripts/local/schemathesis.txt" | head -c 12)
+STOMP_PY_HOME=$TOOLS/stomp-py-$(sha256sum < "$ROOT/clients/stomp/requirements.txt" | head -c 12)
 # npm_home NAME FOLDER: prints where the packages of a folder are, in the versions of its lock file.
 npm_home() { echo "$TOOLS/$1-$(cat "$2"/package{,-lock}.json | sha256sum | head -c 12)"; }
 # The compiler and the formatter of clients/web.
@@ -79,6 +80,8 @@ wheel() {
 typos_tool() { wheel "$TYPOS_HOME" "typos==$TYPOS"; }
 
 schemathesis_tool() { wheel "$SCHEMATHESIS_HOME" -r "$ROOT/scripts/local/schemathesis.txt"; }
+
+stomp_py_tool() { wheel "$STOMP_PY_HOME" --require-hashes -r "$ROOT/clients/stomp/requirements.txt"; }
 
 # Reports whether there is Node with npm as the clients' tools want it (`engines` of Vite), and says what to do where there is not.
 node_is_there() {

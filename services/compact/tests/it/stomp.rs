@@ -185,6 +185,14 @@ impl Stomp {
     }
 }
 
+/// Returns up to which entry of a chat the devices of a user have received it.
+async fn delivered(stomp: &mut Stomp, chat: ChatId) -> i64 {
+    let synced = stomp.result(json!({"sync": {}})).await;
+    let chats = synced["synced"]["chats"].as_array().expect("chats");
+    let state = chats.iter().find(|of| of["chat"] == chat.to_string()).expect("the chat");
+    state["watermarks"]["delivered_seq"].as_i64().unwrap_or_else(|| panic!("{state}"))
+}
+
 #[tokio::test(flavor = "multi_thread")]
 async fn a_client_of_stomp_and_one_of_json_talk() -> anyhow::Result<()> {
     let dev = Dev::start().await?;
@@ -212,10 +220,7 @@ async fn a_client_of_stomp_and_one_of_json_talk() -> anyhow::Result<()> {
     let name = format!("{chat}.{last}");
     stomp.send("ACK", &[("id", &name), ("receipt", "acknowledged")], "").await;
     stomp.receipt("acknowledged").await;
-    let synced = stomp.result(json!({"sync": {}})).await;
-    let chats = synced["synced"]["chats"].as_array().expect("chats");
-    let state = chats.iter().find(|of| of["chat"] == chat.to_string()).expect("the chat");
-    assert_eq!(state["watermarks"]["delivered_seq"], last, "{state}");
+    assert_eq!(delivered(&mut stomp, chat).await, last);
 
     // What the client of STOMP says reaches the other one, and itself.
     let key = MessageKey::generate();
@@ -227,6 +232,12 @@ async fn a_client_of_stomp_and_one_of_json_talk() -> anyhow::Result<()> {
     // Without a subscription nothing comes but what the client asks for.
     stomp.send("UNSUBSCRIBE", &[("id", "all"), ("receipt", "gone")], "").await;
     stomp.receipt("gone").await;
+    // What came before may be acknowledged behind its end.
+    let name = format!("{chat}.{own}");
+    let headers = [("id", name.as_str()), ("subscription", "all"), ("receipt", "late")];
+    stomp.send("ACK", &headers, "").await;
+    stomp.receipt("late").await;
+    assert_eq!(delivered(&mut stomp, chat).await, own);
     online.send(chat, "is anyone here?").await?;
     let history = json!({"history": {"chat": chat, "after": own}});
     stomp.send("SEND", &[("destination", "/commands")], &history.to_string()).await;

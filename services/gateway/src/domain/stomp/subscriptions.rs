@@ -170,6 +170,8 @@ struct Subscription {
 #[derive(Debug, Default)]
 pub(crate) struct Subscriptions {
     by_destination: BTreeMap<Destination, Subscription>,
+    /// Whether one has ended whose messages the client acknowledges: it may acknowledge some of them only now.
+    has_ended_acked: bool,
     /// Messages without a name of their own so far.
     numbered: Cell<u64>,
 }
@@ -219,7 +221,9 @@ impl Subscriptions {
             Some(_) => *self.by_destination.iter().find(|(_, of)| of.id.as_deref() == id)?.0,
             None => destination?,
         };
-        self.by_destination.remove(&destination).map(|_| destination)
+        let ended = self.by_destination.remove(&destination)?;
+        self.has_ended_acked |= ended.is_acked;
+        Some(destination)
     }
 
     pub(crate) fn count(&self) -> usize {
@@ -236,12 +240,17 @@ impl Subscriptions {
     }
 
     /// Returns whether the client acknowledges entries of a chat, or without one any messages; where it names a subscription, those of that one.
+    /// What a subscription brought before it ended may be acknowledged behind its end: which one it was is not known any more.
     pub(crate) fn is_acked(&self, chat: Option<ChatId>, id: Option<&str>) -> bool {
         let is_of =
             |of: Destination| chat.is_none_or(|chat| About::Entry.destinations(chat).any(|to| to == of));
-        self.by_destination.iter().any(|(destination, subscription)| {
-            subscription.is_acked && (id.is_none() || subscription.id.as_deref() == id) && is_of(*destination)
-        })
+        let is_named = |of: &Subscription| id.is_none() || of.id.as_deref() == id;
+        let is_there = |(destination, of): (&Destination, &Subscription)| {
+            of.is_acked && is_named(of) && is_of(*destination)
+        };
+        // A subscription that is there, and not acknowledged, is none that has ended.
+        let is_ended = || id.is_none() || !self.by_destination.values().any(is_named);
+        self.by_destination.iter().any(is_there) || (self.has_ended_acked && is_ended())
     }
 
     /// Returns frames without an addressee as messages of a WebSocket to all subscriptions that they concern: none when there is none.
@@ -403,6 +412,27 @@ mod tests {
         assert!(lagged.starts_with("MESSAGE subscription:all message-id:1 ack:1 "), "{lagged}");
         assert!(entry.ends_with(&format!(" ack:{}.3", chat(1))), "{entry}");
         assert!(of.is_acked(None, None) && of.is_acked(None, Some("all")));
+        assert!(!of.is_acked(None, Some("r")));
+    }
+
+    #[test]
+    fn what_a_subscription_brought_is_acknowledged_behind_its_end_too() {
+        let mut of = Subscriptions::default();
+        for (id, destination, is_acked) in [
+            ("one", Destination::Chat(chat(1)), true),
+            ("two", Destination::Chat(chat(2)), false),
+            ("r", Destination::Replies, false),
+        ] {
+            of.add(Version::V12, Some(id), destination, is_acked).expect("a subscription");
+        }
+        // The end of one that is not acknowledged leaves nothing to be.
+        assert_eq!(of.remove(Some("two"), None), Some(Destination::Chat(chat(2))));
+        assert!(!of.is_acked(Some(chat(2)), Some("two")) && !of.is_acked(Some(chat(2)), None));
+
+        assert_eq!(of.remove(Some("one"), None), Some(Destination::Chat(chat(1))));
+        for id in [None, Some("one")] {
+            assert!(of.is_acked(Some(chat(1)), id) && of.is_acked(None, id), "{id:?}");
+        }
         assert!(!of.is_acked(None, Some("r")));
     }
 
