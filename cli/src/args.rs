@@ -58,7 +58,7 @@ pub(crate) enum Command {
     /// Sends a message through a tenant, and prints step by step how long it takes until it is accepted, stored and delivered.
     ///
     /// With --traces, messages are sent until one of them was traced, and the spans of its trace are printed below: which part of the messages is
-    /// traced is decided by the tenant's cell, `spec.observability.traces.ratio`. No text, token or name of a user is in them.
+    /// traced is said by `spec.observability.traces.ratio` of the tenant, or of its cell. No text, token or name of a user is in them.
     Trace(TraceArgs),
     /// Gathers what explains the state of a tenant in a new folder: conditions, events, workloads, the last logs, metrics, versions.
     ///

@@ -155,8 +155,8 @@ fn unrecorded(sent: usize) -> Failure {
     Failure::new(
         Exit::Fault,
         format!("{messages} traced, or its trace did not come to the store"),
-        "the cell of the tenant decides how many are: `spec.observability.traces` of its MessengerCell names a collector and the `ratio`, 0.01 \
-         unless it is set, 1 for all. Raise it (pods are replaced), or send more with --attempts; docs/runbook.md has more, \"Traces that do not come\"",
+        "`spec.observability.traces` of the tenant's MessengerCell names a collector and the `ratio`, 0.01 unless it is set, 1 for all; that of the \
+         tenant takes its place. Raise it (pods are replaced), or send more with --attempts; docs/runbook.md has more, \"Traces that do not come\"",
     )
 }
 

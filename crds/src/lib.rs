@@ -27,9 +27,9 @@ pub use messenger_tenant::{
     BrandingSpec, ByteLimit, CellRef, ClassifierSpec, ClientSecretRef, DEFAULT_ACCESS_TOKEN_LIFETIME,
     DEFAULT_PARTITIONS, DEFAULT_RATE_LIMIT, DEFAULT_RETENTION, DeletionPolicy, Endpoints, FcmSpec,
     IdentityProvider, IdentitySpec, KafkaQuotas, KafkaSpec, KafkaStatus, LimitsSpec, MediaSpec,
-    MessengerTenant, MessengerTenantSpec, ModerationSpec, NotificationsSpec, Objective, OptionalTopic,
-    RateLimit, Registration, RoutingSpec, SecretKeyRef, SendLimit, SmsSpec, StoreStatus, TenantStatus, Usage,
-    Wake, WakeOnConnectSpec,
+    MessengerTenant, MessengerTenantSpec, ModerationSpec, NotificationsSpec, Objective, ObservabilitySpec,
+    OptionalTopic, RateLimit, Registration, RoutingSpec, SecretKeyRef, SendLimit, SmsSpec, StoreStatus,
+    TenantStatus, TracesSpec, Usage, Wake, WakeOnConnectSpec,
 };
 pub use names::{
     BucketName, CacheUser, DatabaseName, Host, KafkaUser, KeyspaceName, NameError, RealmName, SearchName,

@@ -645,7 +645,7 @@ pub struct CellTraces {
     #[schemars(length(max = 512))]
     pub endpoint: String,
     /// The part of all requests and messages that is traced, from 0 to 1. Default 0.01. Which of these are kept, such as all that failed, is for the
-    /// collector to decide; it sees those that are traced.
+    /// collector to decide; it sees those that are traced. A tenant that has a ratio of its own is traced by that.
     #[x_kube(validation = Rule::new("self >= 0.0 && self <= 1.0").message("observability.traces.ratio must lie between 0 and 1"))]
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub ratio: Option<f64>,

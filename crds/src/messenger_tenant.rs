@@ -156,6 +156,10 @@ pub struct MessengerTenantSpec {
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub notifications: Option<NotificationsSpec>,
 
+    /// What the tenant's services report about their work.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub observability: Option<ObservabilitySpec>,
+
     /// How the services are spread over pods; see [`Topology`].
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub topology: Option<Topology>,
@@ -687,6 +691,25 @@ impl SmsSpec {
     pub fn interval(&self) -> Period {
         self.interval.unwrap_or(DEFAULT_SMS_INTERVAL)
     }
+}
+
+/// What the tenant's services report about their work.
+#[derive(KubeSchema, Clone, Debug, Default, PartialEq, Serialize, Deserialize)]
+#[serde(rename_all = "camelCase")]
+pub struct ObservabilitySpec {
+    /// How many requests and messages are traced. Without a collector in `observability.traces` of the cell it has no effect.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub traces: Option<TracesSpec>,
+}
+
+/// How many requests and messages of a tenant are traced.
+#[derive(KubeSchema, Clone, Debug, Default, PartialEq, Serialize, Deserialize)]
+#[serde(rename_all = "camelCase")]
+pub struct TracesSpec {
+    /// The part of them, from 0 to 1; with 0 no pod sends traces. Default: the cell's. May change at any time; pods of all services are replaced.
+    #[x_kube(validation = Rule::new("self >= 0.0 && self <= 1.0").message("observability.traces.ratio must lie between 0 and 1"))]
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub ratio: Option<f64>,
 }
 
 /// A key of a Secret beside the tenant.

@@ -5,10 +5,10 @@ use std::collections::{BTreeMap, BTreeSet};
 
 use catalog::{Backend, Service, Topic};
 use crds::{
-    BrandingSpec, CqlFlavor, DEFAULT_ACCESS_TOKEN_LIFETIME, DEFAULT_PARTITIONS, DEFAULT_RATE_LIMIT,
-    DEFAULT_RETENTION, Host, KafkaQuotas, LimitsSpec, MediaSpec, MessengerCell, MessengerCellSpec,
-    MessengerTenant, NameError, OptionalTopic, Period, RateLimit, Registration, Scheme, SmsSpec, TenantId,
-    TopicName,
+    BrandingSpec, CellTraces, CqlFlavor, DEFAULT_ACCESS_TOKEN_LIFETIME, DEFAULT_PARTITIONS,
+    DEFAULT_RATE_LIMIT, DEFAULT_RETENTION, Host, KafkaQuotas, LimitsSpec, MediaSpec, MessengerCell,
+    MessengerCellSpec, MessengerTenant, NameError, OptionalTopic, Period, RateLimit, Registration, Scheme,
+    SmsSpec, TenantId, TopicName,
 };
 use k8s_openapi::apimachinery::pkg::apis::meta::v1::OwnerReference;
 use kube::Resource;
@@ -68,6 +68,8 @@ pub struct Tenant {
     pub classifier_url: Option<String>,
     /// Its hook of text messages.
     pub sms: Option<SmsSpec>,
+    /// Its own part of requests and messages that is traced, in place of its cell's.
+    pub trace_ratio: Option<f64>,
     /// What may open a WebSocket beside pages of its hosts.
     pub allowed_origins: Vec<String>,
     /// Together they run every enabled service once.
@@ -268,6 +270,11 @@ impl Tenant {
                 .map(|classifier| classifier.url.clone()),
             moderators: spec.moderation.clone().unwrap_or_default().moderators.unwrap_or_default(),
             sms: spec.notifications.clone().unwrap_or_default().sms,
+            trace_ratio: spec
+                .observability
+                .as_ref()
+                .and_then(|observability| observability.traces.as_ref())
+                .and_then(|traces| traces.ratio),
             allowed_origins: routing.allowed_origins.unwrap_or_default(),
             workloads,
             secrets,
@@ -321,6 +328,13 @@ impl Tenant {
             Some(port) => format!("{scheme}://{host}:{port}"),
             None => format!("{scheme}://{host}"),
         }
+    }
+
+    /// Returns where its services send traces, and of how many requests and messages, or nothing where none is traced.
+    pub(crate) fn traces(&self) -> Option<CellTraces> {
+        let of_cell = self.cell.spec.observability.as_ref()?.traces.as_ref()?;
+        let ratio = self.trace_ratio.or(of_cell.ratio);
+        ratio.is_none_or(|ratio| ratio > 0.0).then(|| CellTraces { ratio, ..of_cell.clone() })
     }
 
     /// Reports whether it has a part of a backend: each has one of what the messenger needs and of what comes with the cell, and

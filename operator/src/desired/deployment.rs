@@ -212,12 +212,12 @@ fn process_arguments(tenant: &Tenant) -> impl Iterator<Item = (String, String)> 
     ])
 }
 
-/// Returns where the services of a cell send traces, if it has a collector.
+/// Returns where services send traces and of how many, or nothing where none is traced.
 fn trace_arguments(tenant: &Tenant) -> impl Iterator<Item = (String, String)> {
-    let traces = tenant.cell.spec.observability.as_ref().and_then(|of| of.traces.as_ref());
-    let endpoint = traces.map(|traces| ("--otlp-endpoint", traces.endpoint.clone()));
-    let ratio = traces.and_then(|traces| Some(("--trace-ratio", traces.ratio?.to_string())));
-    named(endpoint.into_iter().chain(ratio))
+    let traces = tenant.traces();
+    let ratio = traces.as_ref().and_then(|traces| traces.ratio);
+    let endpoint = traces.map(|traces| ("--otlp-endpoint", traces.endpoint));
+    named(endpoint.into_iter().chain(ratio.map(|ratio| ("--trace-ratio", ratio.to_string()))))
 }
 
 /// Returns the value of a setting that follows from the tenant, or nothing while it is not known.
@@ -520,26 +520,39 @@ mod tests {
     }
 
     #[test]
-    fn every_process_knows_the_collector_of_the_cell() {
-        let mut tenant = example("acme.yaml", |_| {});
+    fn every_process_knows_the_collector_of_the_cell_and_the_ratio_of_the_tenant_or_the_cell() {
         let known = Facts { send_topic_generation: Some("an id".to_owned()), ..Facts::default() };
         let endpoint = "http://collector.observability.svc:4317";
-        for (observability, expected) in [
-            (json!(null), [None, None]),
-            (json!({}), [None, None]),
-            (json!({"traces": {"endpoint": endpoint}}), [Some(endpoint), None]),
-            (json!({"traces": {"endpoint": endpoint, "ratio": 0.25}}), [Some(endpoint), Some("0.25")]),
-            (json!({"traces": {"endpoint": endpoint, "ratio": 1}}), [Some(endpoint), Some("1")]),
+        let with = |ratio: Value| json!({"traces": {"endpoint": endpoint, "ratio": ratio}});
+        let own = |ratio: Value| json!({"traces": {"ratio": ratio}});
+        for (of_cell, of_tenant, expected) in [
+            (json!(null), json!(null), [None, None]),
+            (json!({}), json!({}), [None, None]),
+            (json!({"traces": {"endpoint": endpoint}}), json!({"traces": {}}), [Some(endpoint), None]),
+            (with(json!(0.25)), json!(null), [Some(endpoint), Some("0.25")]),
+            (with(json!(1)), json!(null), [Some(endpoint), Some("1")]),
+            // That of the tenant takes the place of the cell's, and brings no collector.
+            (with(json!(0.25)), own(json!(0.5)), [Some(endpoint), Some("0.5")]),
+            (with(json!(null)), own(json!(1)), [Some(endpoint), Some("1")]),
+            (json!({}), own(json!(1)), [None, None]),
+            // None is as without a collector.
+            (with(json!(0.25)), own(json!(0)), [None, None]),
+            (with(json!(0)), json!(null), [None, None]),
+            (with(json!(0)), own(json!(0.5)), [Some(endpoint), Some("0.5")]),
         ] {
+            let mut tenant = example("acme.yaml", |resource| {
+                let observability = serde_json::from_value(of_tenant.clone());
+                resource.spec.observability = observability.expect("what a tenant may say");
+            });
             tenant.cell = cell(|cell| {
-                let observability = serde_json::from_value(observability.clone());
+                let observability = serde_json::from_value(of_cell.clone());
                 cell.spec.observability = observability.expect("what a cell may say");
             });
             for workload in &tenant.workloads {
                 let arguments = arguments(&tenant, workload, &known).expect("all is known");
                 let value = |flag: &str| value(&arguments, flag);
                 let found = ["--otlp-endpoint", "--trace-ratio"].map(value);
-                assert_eq!(found, expected, "{} with {observability}", workload.name);
+                assert_eq!(found, expected, "{} with {of_cell} and {of_tenant}", workload.name);
             }
         }
     }

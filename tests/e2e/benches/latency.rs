@@ -13,12 +13,12 @@ use std::time::{Duration, Instant};
 use anyhow::Context;
 use e2e::{
     Cluster, Stack, checker,
-    pairs::{Pair, receive},
+    pairs::{self, Pair, body},
     processes::Costs,
     report,
     stack::builds,
 };
-use futures_util::{StreamExt, TryStreamExt, future::try_join_all, stream};
+use futures_util::{StreamExt, TryStreamExt, stream};
 use rdkafka::{
     Offset, TopicPartitionList,
     admin::{AdminClient, AdminOptions, NewTopic, TopicReplication},
@@ -44,7 +44,6 @@ const WINDOW: usize = 64;
 /// Concurrent senders; each has a chat of two, so that a message is pushed to one recipient. They are so many that none of
 /// them meets the limit of a user.
 const PAIRS: usize = 64;
-const BODY: usize = 120;
 const LIMIT: Duration = Duration::from_secs(30);
 
 #[tokio::main]
@@ -148,18 +147,9 @@ impl EndToEnd {
         Ok(times)
     }
 
-    /// Returns the messages per second, from the first send until every recipient has everything.
+    /// Returns the messages per second, [`WINDOW`] of them under way.
     async fn rate(&mut self) -> anyhow::Result<f64> {
-        let began = Instant::now();
-        let pairs = self.pairs.iter_mut().map(async |Pair { chat, sender, events, .. }| {
-            let send = stream::iter(0..STREAM / PAIRS)
-                .map(async |_| sender.send(*chat, &body()).await)
-                .buffered(WINDOW / PAIRS)
-                .try_for_each(async |_| Ok(()));
-            tokio::try_join!(send, receive(events, STREAM / PAIRS)).map(drop)
-        });
-        try_join_all(pairs).await?;
-        Ok(STREAM as f64 / began.elapsed().as_secs_f64())
+        pairs::rate(&mut self.pairs, STREAM, WINDOW).await
     }
 }
 
@@ -275,10 +265,6 @@ impl Baseline {
         self.admin.delete_topics(&[&self.topic], &AdminOptions::new()).await?;
         Ok(())
     }
-}
-
-fn body() -> String {
-    "m".repeat(BODY)
 }
 
 fn milliseconds(began: Instant) -> f64 {

@@ -17,6 +17,7 @@ use contracts::{
 };
 use e2e::{
     Cluster, Stack, checker,
+    cluster::ample_limits,
     processes::Usage,
     report,
     stack::builds,
@@ -74,10 +75,8 @@ async fn main() -> anyhow::Result<()> {
         (Stack::from_environment(), Cluster::connect().await?, Sizes::from_environment());
     report(builds());
     cluster.delete_tenant(TENANT, CONVERGENCE).await?;
-    let much = json!({ "perSecond": 10_000, "burst": 20_000 });
-    let limits = json!({ "userSends": much, "chatSends": much, "tenantSends": much, "userQueries": much });
     let routing = json!({ "rateLimit": { "average": 10_000, "burst": 20_000 } });
-    let spec = json!({ "deletionPolicy": "Delete", "limits": limits, "routing": routing });
+    let spec = json!({ "deletionPolicy": "Delete", "limits": ample_limits(), "routing": routing });
     cluster.apply_tenant(TENANT, spec).await?;
     cluster.await_ready(TENANT, CONVERGENCE).await?;
     let account = cluster.account(TENANT, "postgres").await?;

@@ -17,7 +17,11 @@ use kube::{
 };
 use operator::backend::Owner;
 use serde_json::json;
-use tokio::time::Instant;
+use tokio::{
+    net::TcpStream,
+    time::{Instant, timeout},
+};
+use url::Url;
 
 use crate::{
     eventually,
@@ -30,6 +34,8 @@ const CELL: &str = "local";
 const MANAGER: &str = "e2e";
 /// A namespace ends some time after its tenant.
 const NAMESPACE_END: Duration = Duration::from_secs(150);
+/// A server of this machine takes a connection within this time.
+const REACHED_WITHIN: Duration = Duration::from_secs(2);
 /// The operator's own namespace.
 pub const OPERATOR_NAMESPACE: &str = "posthouse-system";
 /// Secret with the token of the operator's metrics.
@@ -43,6 +49,12 @@ pub struct Cluster {
 pub fn optional_services(is_enabled: bool) -> serde_json::Value {
     let optional = catalog::Service::ALL.iter().filter(|service| service.is_optional);
     optional.map(|service| (service.to_string(), json!({ "enabled": is_enabled }))).collect()
+}
+
+/// Returns `spec.limits` that hold up nothing of what stories and measurements send.
+pub fn ample_limits() -> serde_json::Value {
+    let much = json!({ "perSecond": 10_000, "burst": 20_000 });
+    json!({ "userSends": much, "chatSends": much, "tenantSends": much, "userQueries": much })
 }
 
 impl Cluster {
@@ -63,6 +75,17 @@ impl Cluster {
                 true
             }
         })
+    }
+
+    /// Returns whether the cell `local` has a collector of traces that can be reached.
+    pub async fn has_collector(&self) -> anyhow::Result<bool> {
+        let spec = Api::<MessengerCell>::all(self.client.clone()).get(CELL).await?.spec;
+        let Some(traces) = spec.observability.and_then(|observability| observability.traces) else {
+            return Ok(false);
+        };
+        let addresses = Url::parse(&traces.endpoint)?.socket_addrs(|| None)?;
+        let connected = timeout(REACHED_WITHIN, TcpStream::connect(&addresses[..])).await;
+        Ok(matches!(connected, Ok(Ok(_))))
     }
 
     pub fn tenants(&self, namespace: &str) -> Api<MessengerTenant> {
@@ -317,9 +340,11 @@ impl Cluster {
     pub async fn operator_counters(&self, name: &str) -> anyhow::Result<BTreeMap<String, u64>> {
         let mut counters = BTreeMap::new();
         let token = self.secret(OPERATOR_NAMESPACE, OPERATOR_METRICS).await?;
+        let token = token.get("token").map(String::as_str);
+        let client = reqwest::Client::new();
         for pod in self.pods(OPERATOR_NAMESPACE).list(&ListParams::default()).await? {
             let Some(address) = pod.status.and_then(|status| status.pod_ip) else { continue };
-            let metrics = management(&address, "metrics", token.get("token").map(String::as_str)).await?;
+            let metrics = management(&client, &address, "metrics", token).await?;
             let metrics = metrics.error_for_status()?.text().await?;
             for line in metrics.lines().filter(|line| !line.starts_with('#') && line.contains(name)) {
                 let (series, value) = line.rsplit_once(' ').context("a sample has a value")?;
@@ -398,6 +423,21 @@ impl Cluster {
         Ok(pods.items.into_iter().filter_map(address).collect())
     }
 
+    /// Returns the addresses of all pods in a namespace but those that are about to end.
+    pub async fn running_addresses(&self, namespace: &str) -> anyhow::Result<Vec<String>> {
+        let pods = self.pods(namespace).list(&ListParams::default()).await?;
+        let running = pods.into_iter().filter(|pod| pod.metadata.deletion_timestamp.is_none());
+        let addresses: Vec<_> = running.filter_map(|pod| pod.status?.pod_ip).collect();
+        ensure!(!addresses.is_empty(), "no pod runs in {namespace}");
+        Ok(addresses)
+    }
+
+    /// Returns the token of a tenant's metrics.
+    pub async fn metrics_token(&self, name: &str) -> anyhow::Result<String> {
+        let secret = self.secret(name, &format!("{name}-metrics")).await?;
+        secret.get("token").cloned().context("the Secret has a token")
+    }
+
     /// Returns the address of a Service of a tenant, which this machine reaches as pods do.
     pub async fn service_address(&self, namespace: &str, name: &str, port: &str) -> anyhow::Result<String> {
         let spec = self.services(namespace).get(name).await?.spec.context("a Service has a spec")?;
@@ -463,12 +503,12 @@ impl Cluster {
 
 /// Requests a page of a pod's management port, with a bearer token where there is one.
 pub async fn management(
+    client: &reqwest::Client,
     pod_address: &str,
     page: &str,
     token: Option<&str>,
 ) -> anyhow::Result<reqwest::Response> {
-    let mut request =
-        reqwest::Client::new().get(format!("http://{pod_address}:{}/{page}", catalog::MANAGEMENT_PORT));
+    let mut request = client.get(format!("http://{pod_address}:{}/{page}", catalog::MANAGEMENT_PORT));
     if let Some(token) = token {
         request = request.bearer_auth(token);
     }

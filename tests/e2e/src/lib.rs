@@ -11,6 +11,7 @@ use std::{fmt::Display, future::Future, time::Duration};
 use anyhow::Context;
 use tokio::time::{Instant, sleep, timeout};
 
+pub mod alternation;
 pub mod backends;
 pub mod checker;
 pub mod cluster;

@@ -13,9 +13,14 @@ const PROGRAM: &str = "/usr/local/bin/posthouse-service";
 /// The kernel reports processor time in this many ticks a second, whatever its own clock does.
 const TICKS_PER_SECOND: u32 = 100;
 
-/// What a message passes beside our own processes: the name that is reported, and a part of the command line that nothing else has.
-const BACKENDS: [(&str, &str); 3] =
-    [("kafka", "kafka.Kafka"), ("cassandra", "CassandraDaemon"), ("traefik", "traefik")];
+/// What a message or its trace passes beside our own processes: the name that is reported, and a part of the command line that nothing else has.
+const BACKENDS: [(&str, &str); 5] = [
+    ("kafka", "kafka.Kafka"),
+    ("cassandra", "CassandraDaemon"),
+    ("traefik", "traefik"),
+    ("collector", "/otelcol"),
+    ("zipkin", "zipkin-server"),
+];
 /// The process that measures, with its clients.
 const OURSELVES: &str = "the clients";
 /// All other processes of the machine.
@@ -166,6 +171,7 @@ mod tests {
     #[test]
     fn what_a_message_costs_is_told_apart_by_process() {
         assert_eq!(name_of("java\0-Xmx320m\0kafka.Kafka\0kafka.properties", false), "kafka");
+        assert_eq!(name_of("/cache/otelcol/1a2b/otelcol\0--config=otelcol.yaml", false), "collector");
         assert_eq!(name_of("bash", false), OTHERS);
         assert_eq!(name_of("target/release/latency", true), OURSELVES);
         let times = |kafka, message, others| -> BTreeMap<String, Duration> {

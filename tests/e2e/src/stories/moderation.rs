@@ -22,7 +22,9 @@ use tokio::{
 
 use super::{MOMENT, Socket, all_closed, answer, closes, connect, pushed, send, text};
 use crate::{
-    checker, eventually,
+    checker,
+    cluster::ample_limits,
+    eventually,
     pairs::Pair,
     rest::{Answer, request},
     users::{Online, TestUser, refused},
@@ -130,12 +132,11 @@ struct Sent {
 impl Moderated {
     /// Returns the spec of a tenant with the service, whose moderator has this name. Its limits hold up none of what the stories send.
     pub fn spec(moderator: &str) -> Value {
-        let much = json!({ "perSecond": 10_000, "burst": 20_000 });
         json!({
             "deletionPolicy": "Delete",
             "services": { "moderation": { "enabled": true } },
             "moderation": { "moderators": [moderator] },
-            "limits": { "userSends": much, "chatSends": much, "tenantSends": much, "userQueries": much },
+            "limits": ample_limits(),
         })
     }
 

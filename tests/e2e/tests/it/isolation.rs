@@ -538,23 +538,15 @@ async fn an_internal_token_is_refused_by_another_tenants_services() {
 #[tokio::test(flavor = "multi_thread")]
 async fn metrics_answer_the_scraper_with_the_tenants_own_token() {
     story(LIMIT, async |world: &World| {
-        let token = async |tenant: &str| {
-            let secret = world.cluster.secret(tenant, &format!("{tenant}-metrics")).await?;
-            secret.get("token").cloned().context("the Secret has a token")
-        };
-        let (ours, theirs) = (token(OURS).await?, token(THEIRS).await?);
+        let cluster = &world.cluster;
+        let (ours, theirs) = (cluster.metrics_token(OURS).await?, cluster.metrics_token(THEIRS).await?);
+        let client = reqwest::Client::new();
         // Any pod of the cluster reaches this port, where no policy is enforced.
-        let addresses = async |namespace: &str| {
-            let pods = world.cluster.pods(namespace).list(&ListParams::default()).await?;
-            let running = pods.into_iter().filter(|pod| pod.metadata.deletion_timestamp.is_none());
-            let addresses: Vec<_> = running.filter_map(|pod| pod.status?.pod_ip).collect();
-            ensure!(!addresses.is_empty(), "no pod runs in {namespace}");
-            anyhow::Ok(addresses)
-        };
         let status = async |address: &str, page: &str, token: Option<&str>| {
-            anyhow::Ok(management(address, page, token).await?.status().as_u16())
+            anyhow::Ok(management(&client, address, page, token).await?.status().as_u16())
         };
-        let (tenants, operators) = (addresses(THEIRS).await?, addresses(OPERATOR_NAMESPACE).await?);
+        let tenants = cluster.running_addresses(THEIRS).await?;
+        let operators = cluster.running_addresses(OPERATOR_NAMESPACE).await?;
         for address in tenants.iter().chain(&operators) {
             for (whose, token) in
                 [("no", None), ("a wrong", Some("guess")), ("another tenant's", Some(&*ours))]

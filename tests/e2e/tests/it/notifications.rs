@@ -6,7 +6,9 @@ use std::{env, time::Duration};
 
 use anyhow::{Context, ensure};
 use e2e::{
-    World, eventually,
+    World,
+    cluster::ample_limits,
+    eventually,
     notifier::{Away, Notifier, Outage, outage},
     report,
     rest::request,
@@ -200,11 +202,10 @@ async fn apply(world: &World) -> anyhow::Result<()> {
 
 /// Returns a tenant with the service and with limits that let one user send what many would.
 fn spec() -> Value {
-    let much = json!({ "perSecond": 10_000, "burst": 20_000 });
     json!({
         "deletionPolicy": "Delete",
         "services": { "notification": { "enabled": true } },
-        "limits": { "userSends": much, "chatSends": much, "tenantSends": much, "userQueries": much },
+        "limits": ample_limits(),
     })
 }
 
