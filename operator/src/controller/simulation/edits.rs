@@ -170,7 +170,9 @@ impl Edits {
         if choice == 0 && !is_required && fields.remove(name).is_some() {
             return format!("without {path}");
         }
+        // A map, such as of labels, has no fields of its own, and is drawn as a whole.
         if choice > 1
+            && schema_of["properties"].is_object()
             && let Some(Value::Object(inner)) = fields.get_mut(name)
         {
             return self.draw_field(random, schema_of, &path, inner);
@@ -182,7 +184,7 @@ impl Edits {
     }
 
     fn draw_value(&self, random: &mut StdRng, schema: &Value, path: &str) -> Value {
-        let mut values = self.known.get(path).cloned().unwrap_or_default();
+        let mut values = self.known.get(path).cloned().unwrap_or_else(|| self.known_of_others(path));
         let rules = schema["x-kubernetes-validations"].as_array().into_iter().flatten();
         let rules: Vec<_> = rules.filter_map(|rule| rule["rule"].as_str()).collect();
         match schema["type"].as_str() {
@@ -206,6 +208,13 @@ impl Edits {
         }
         assert!(!values.is_empty(), "no example has {path}");
         values.swap_remove(random.random_range(0..values.len()))
+    }
+
+    /// Returns what examples have in fields of this name elsewhere, as in another service.
+    fn known_of_others(&self, path: &str) -> Vec<Value> {
+        let name = path.rsplit('.').next();
+        let others = self.known.iter().filter(|(other, _)| other.rsplit('.').next() == name);
+        others.flat_map(|(_, values)| values.clone()).collect()
     }
 
     /// Makes a few edits, one after the other, and sets all of it back. Returns how many of them the API server refused.
