@@ -56,9 +56,14 @@ drawn() {
     done < <(queries) | head -n 8
 }
 
-# failing: prints the id of a trace of the last quarter of an hour that has an error.
+# failing: prints the id of a trace of the last quarter of an hour that has an error: of the one that waited longest for it, which says most.
 failing() {
-    curl -sf --max-time 30 "http://127.0.0.1:$ZIPKIN_PORT/api/v2/traces?annotationQuery=error&lookback=900000&limit=1" | jq -er '.[0][0].traceId'
+    local least_us
+    for least_us in 100000 1; do
+        curl -sf --max-time 30 "http://127.0.0.1:$ZIPKIN_PORT/api/v2/traces?annotationQuery=error&minDuration=$least_us&lookback=900000&limit=100" |
+            jq -er '[.[] | {id: .[0].traceId, us: (map(select(.tags.error) | .duration // 0) | max // 0)}] | max_by(.us).id' && return
+    done
+    return 1
 }
 
 # spans TRACE: prints its spans, in the order in which they began.
