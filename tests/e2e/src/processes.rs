@@ -115,13 +115,22 @@ impl Costs {
         }
     }
 
+    /// Returns the milliseconds of a message, without what has no part in it.
+    pub fn each_ms(&self) -> f64 {
+        let took = self.took.iter().filter(|(name, _)| *name != OTHERS);
+        took.map(|(_, took)| self.of_each(*took)).sum()
+    }
+
+    fn of_each(&self, took: Duration) -> f64 {
+        took.as_secs_f64() * 1_000.0 / self.messages.max(1) as f64
+    }
+
     /// Returns the milliseconds of each message on one line, the largest first, and their sum without what has no part in it.
     pub fn line(&self) -> String {
-        let of = |took: &Duration| took.as_secs_f64() * 1_000.0 / self.messages.max(1) as f64;
         let mut parts: Vec<(&str, f64)> =
-            self.took.iter().map(|(name, took)| (name.as_str(), of(took))).collect();
+            self.took.iter().map(|(name, took)| (name.as_str(), self.of_each(*took))).collect();
         parts.sort_by(|(_, one), (_, other)| other.total_cmp(one));
-        let sum: f64 = parts.iter().filter(|(name, _)| *name != OTHERS).map(|(_, took)| took).sum();
+        let sum = self.each_ms();
         let shown = parts.iter().filter(|(_, took)| *took >= 0.001);
         let shown: Vec<String> = shown.map(|(name, took)| format!("{name} {took:.3}")).collect();
         format!("{sum:.3} CPU-ms without others ({})", shown.join(", "))
