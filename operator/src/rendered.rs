@@ -135,6 +135,7 @@ fn provider_secrets(spec: &MessengerTenantSpec) -> ReferencedSecrets {
         let secret = ReferencedSecret {
             annotations: BTreeMap::from([(crds::ISSUER_ANNOTATION.to_owned(), provider.issuer.clone())]),
             data: BTreeMap::from([(reference.key().to_owned(), Some(value))]),
+            is_of_another_tenant: false,
         };
         (reference.name.clone(), secret)
     };
