@@ -27,7 +27,9 @@ pub(crate) use access::secret_access;
 pub(crate) use autoscaler::replicas_to_hold;
 pub(crate) use deployment::{arguments, environment};
 pub(crate) use facts::Facts;
-pub(crate) use object::{APPLIED_ANNOTATION, ChildKey, INSTANCE, Kind, NAME, Object, has_labels};
+pub(crate) use object::{
+    APPLIED_ANNOTATION, ChildKey, INSTANCE, Kind, NAME, Object, has_labels, is_labelled,
+};
 pub(crate) use secret::{is_as_applied, secrets};
 pub(crate) use traefik::{asks_the_waker, route_target};
 

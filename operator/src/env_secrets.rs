@@ -72,6 +72,7 @@ mod tests {
             let secret = ReferencedSecret {
                 annotations: tenant.map(annotation).into_iter().collect(),
                 data: BTreeMap::from([(key.to_owned(), Some("hunter2".into()))]),
+                ..ReferencedSecret::default()
             };
             ReferencedSecrets::from([("agent".to_owned(), secret)])
         };

@@ -191,6 +191,7 @@ mod tests {
         let secret = ReferencedSecret {
             annotations: url.map(annotation).into_iter().collect(),
             data: BTreeMap::from([(key.to_owned(), Some(value.into()))]),
+            ..ReferencedSecret::default()
         };
         (name.to_owned(), secret)
     }
@@ -207,6 +208,20 @@ mod tests {
         assert!(message.as_ref().is_none_or(|message| !message.contains("hunter2")), "{message:?}");
         let message = message.unwrap_or_default();
         assert!(message.contains(expected.unwrap_or_default()), "{message}");
+    }
+
+    #[test]
+    fn what_the_operator_made_for_another_tenant_is_not_copied() {
+        let of_another = |(name, secret): (String, ReferencedSecret)| {
+            (name, ReferencedSecret { is_of_another_tenant: true, ..secret })
+        };
+        for (kind, found) in [
+            (Secret::Fcm, secret("firebase", None, "serviceAccount", &account(json!({})))),
+            (Secret::Sms, secret("sms-hook", Some(URL), "word", "a-key-that-is-long-enough")),
+        ] {
+            check(kind, found.clone(), None);
+            check(kind, of_another(found), Some("belongs to another tenant"));
+        }
     }
 
     #[test]

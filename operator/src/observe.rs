@@ -213,12 +213,29 @@ async fn referenced(client: &Client, resource: &MessengerTenant) -> Result<Refer
     let names: BTreeSet<_> = names.chain(env_secrets::secret_names(spec)).collect();
     let names = names.into_iter().map(|name| (Kind::Secret, name)).collect();
     let found = by_name(client, resource, names).await?;
-    Ok(found.into_iter().map(|((_, name), secret)| (name, referenced_secret(&secret))).collect())
+    let secret =
+        |((_, name), secret): (ChildKey, DynamicObject)| (name, referenced_secret(&secret, resource));
+    Ok(found.into_iter().map(secret).collect())
 }
 
-fn referenced_secret(secret: &DynamicObject) -> ReferencedSecret {
-    let annotations = secret.metadata.annotations.clone().unwrap_or_default();
-    ReferencedSecret { annotations, data: content(secret) }
+fn referenced_secret(secret: &DynamicObject, resource: &MessengerTenant) -> ReferencedSecret {
+    ReferencedSecret {
+        annotations: secret.metadata.annotations.clone().unwrap_or_default(),
+        data: content(secret),
+        is_of_another_tenant: is_of_another_tenant(secret, resource),
+    }
+}
+
+/// Reports whether an object is a child of another tenant: owned by its resource, or without any owner and still as the operator labelled it.
+fn is_of_another_tenant(object: &DynamicObject, resource: &MessengerTenant) -> bool {
+    let mut owners = object.metadata.owner_references.iter().flatten();
+    let is_tenant = |owner: &OwnerReference| {
+        owner.kind == MessengerTenant::kind(&()) && owner.api_version == MessengerTenant::api_version(&())
+    };
+    if owners.any(is_tenant) {
+        return !is_owned_by(object, &resource.uid().unwrap_or_default());
+    }
+    desired::is_labelled(object) && !desired::has_labels(object, resource)
 }
 
 /// Returns keys and values of a Secret. A value that is no text is missing.
@@ -453,6 +470,37 @@ mod tests {
         assert!(!ours(Kind::Service, None, "shop", Some("globex")), "it was another tenant's");
         assert!(!ours(Kind::Service, None, "other", Some("acme")), "it was another resource's");
         assert!(!ours(Kind::Secret, None, "shop", Some("acme")), "it has no digest");
+    }
+
+    #[test]
+    fn what_the_operator_made_for_another_tenant_is_known_as_such() {
+        let resource: MessengerTenant = serde_json::from_value(serde_json::json!({
+            "apiVersion": "messenger.posthouse.dev/v1alpha1", "kind": "MessengerTenant",
+            "metadata": {"name": "shop", "namespace": "shop", "uid": "uid-1"},
+            "spec": {"tenantId": "acme", "cellRef": {"name": "local"}},
+        }))
+        .expect("a tenant");
+        let check = |owner: Option<(&str, &str)>, instance: Option<&str>, expected: bool| {
+            let owner = owner.map(|(kind, uid)| {
+                serde_json::json!({"apiVersion": "messenger.posthouse.dev/v1alpha1", "kind": kind, "name": "x", "uid": uid})
+            });
+            let owners: Vec<_> = owner.into_iter().collect();
+            let labels = instance.map(|instance| {
+                serde_json::json!({"app.kubernetes.io/instance": instance, "app.kubernetes.io/managed-by": OPERATOR_NAME})
+            });
+            let secret = serde_json::json!({"metadata": {"name": "shop-x", "labels": labels, "ownerReferences": owners}});
+            let secret = serde_json::from_value(secret).expect("an object");
+            assert_eq!(referenced_secret(&secret, &resource).is_of_another_tenant, expected, "{secret:?}");
+        };
+        let tenant = "MessengerTenant";
+        check(None, None, false);
+        check(Some(("Certificate", "uid-2")), None, false);
+        check(Some((tenant, "uid-1")), Some("shop"), false);
+        check(None, Some("shop"), false);
+        check(Some((tenant, "uid-2")), Some("other"), true);
+        check(Some((tenant, "uid-2")), Some("shop"), true);
+        check(Some((tenant, "uid-2")), None, true);
+        check(None, Some("other"), true);
     }
 
     #[test]

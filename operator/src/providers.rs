@@ -196,6 +196,7 @@ mod tests {
         let secret = value.map(|value| ReferencedSecret {
             annotations: annotated.map(annotation).into_iter().collect(),
             data: BTreeMap::from([("clientSecret".to_owned(), Some(value.into()))]),
+            ..ReferencedSecret::default()
         });
         let secrets = secret.map(|secret| ("corp-client".to_owned(), secret)).into_iter().collect();
         let found = providers(&spec, "acme", cell, &secrets);

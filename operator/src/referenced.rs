@@ -1,7 +1,7 @@
 //! Pure: Secrets beside a tenant that its manifest names.
 //!
 //! An author of tenants may not be one who may read Secrets. What is sent to a server, or proves to a server what it is, has to consent:
-//! the Secret names that server in an annotation.
+//! the Secret names that server in an annotation. What the operator made for another tenant is that tenant's alone, whatever it says.
 
 use std::collections::BTreeMap;
 
@@ -16,6 +16,8 @@ pub(crate) struct ReferencedSecret {
     pub annotations: BTreeMap<String, String>,
     /// Keys and values. A value that is no text is missing.
     pub data: BTreeMap<String, Option<SecretString>>,
+    /// The operator made it for another tenant.
+    pub is_of_another_tenant: bool,
 }
 
 /// A key of a Secret that a manifest names.
@@ -49,6 +51,11 @@ impl Reference<'_> {
                 "Secret {namespace}/{name} does not exist; create it with the key {key}{annotation}"
             ));
         };
+        if secret.is_of_another_tenant {
+            return Err(format!(
+                "Secret {namespace}/{name} belongs to another tenant; name one that the operator did not make"
+            ));
+        }
         if let Some(Consent { annotation, value, to }) = consent
             && secret.annotations.get(annotation).is_none_or(|annotated| annotated != value)
         {

@@ -27,6 +27,9 @@ use crate::{
 /// The cell of tenants whose own cell is no example.
 const ANY_CELL: &str = include_str!("../../examples/cells/local.yaml");
 
+/// Where the operator runs, unless it is configured otherwise.
+const OPERATOR_NAMESPACE: &str = "posthouse-system";
+
 /// Id of a topic that was seen.
 const TOPIC_ID: &str = "AAAAAAAAAAAAAAAAAAAAAQ";
 
@@ -73,14 +76,18 @@ pub fn rendered_args(example_path: impl AsRef<Path>, workload: &str) -> (Vec<Str
     (arguments, names.collect())
 }
 
-/// Returns every Kubernetes object of an example, in the order they are applied, with images of the tag `1.2.3`.
+/// Returns every Kubernetes object of an example, in the order they are applied, with images of the tag `1.2.3` and the operator in its
+/// usual namespace.
 ///
 /// # Panics
 ///
 /// When the file is no valid example.
 pub fn rendered_objects(example_path: impl AsRef<Path>) -> Vec<RenderedObject> {
-    let tenant = tenant(example_path.as_ref(), |_| {});
-    let mut objects = desired::secrets(&tenant);
+    let mut objects = Vec::new();
+    let tenant = tenant(example_path.as_ref(), |resource| {
+        objects.push(desired::secret_access(resource, OPERATOR_NAMESPACE));
+    });
+    objects.extend(desired::secrets(&tenant));
     objects.extend(desired::children(&tenant, &facts(), &images()));
     objects.sort_by_key(|object| object.kind);
     let rendered = objects.into_iter().map(|object| RenderedObject {
@@ -135,6 +142,7 @@ fn provider_secrets(spec: &MessengerTenantSpec) -> ReferencedSecrets {
         let secret = ReferencedSecret {
             annotations: BTreeMap::from([(crds::ISSUER_ANNOTATION.to_owned(), provider.issuer.clone())]),
             data: BTreeMap::from([(reference.key().to_owned(), Some(value))]),
+            is_of_another_tenant: false,
         };
         (reference.name.clone(), secret)
     };

@@ -1,5 +1,6 @@
 //! A cluster, a cell and an operator in one process: passes run as they do in production, over an API server and backends in memory,
-//! and a call can fail in any way. [`stories`] makes each call of a story fail in each way, and [`edits`] walks through what a tenant may declare.
+//! and a call can fail in any way. [`stories`] makes each call of a story fail in each way, [`edits`] walks through what a tenant may declare, and [`hostile`]
+//! declares what is another tenant's.
 //!
 //! Time is paused, but for what is waited for: nothing sleeps.
 //!
@@ -33,7 +34,7 @@ use tokio::{runtime::Builder, time::Instant};
 
 use self::{
     api_server::{ApiServer, Change, Key, key},
-    line::{Call, Fault, Kind as CallKind, Line},
+    line::{Call, Fault, Kind as CallKind, Line, Target},
     systems::Systems,
 };
 use super::{
@@ -60,8 +61,12 @@ use crate::{
 };
 
 mod api_server;
+mod bounds;
 mod edits;
+mod hostile;
 mod line;
+mod request;
+mod schema;
 mod stories;
 mod systems;
 
@@ -132,6 +137,8 @@ struct Run {
     failed: usize,
     /// The host that a client asks the waker for in each round.
     asked_for: Option<&'static str>,
+    /// The tenant that alone has passes, where not all have.
+    only: Option<Key>,
 }
 
 impl Run {
@@ -140,7 +147,8 @@ impl Run {
         let systems = Arc::new(Mutex::new(world.systems.clone()));
         let line = Line::with(fault);
         let process = Process::start(&server, &systems, &line);
-        Self { server, systems, line, process, lagging: 0..0, rounds: 0, failed: 0, asked_for: None }
+        let (lagging, rounds, failed) = (0..0, 0, 0);
+        Self { server, systems, line, process, lagging, rounds, failed, asked_for: None, only: None }
     }
 
     fn world(&self) -> World {
@@ -159,7 +167,7 @@ impl Run {
             self.process.context.waker.answer(self.asked_for, Instant::now());
         }
         let killed = self.line.clone();
-        let passes = self.process.passes();
+        let passes = self.process.passes(self.only.as_ref());
         tokio::select! {
             biased;
             () = killed.killed() => self.process = Process::start(&self.server, &self.systems, &self.line),
@@ -357,16 +365,16 @@ impl Process {
         }
     }
 
-    /// Makes a pass over each resource. Returns how many ended with an error.
-    async fn passes(&self) -> usize {
+    /// Makes a pass over each resource, or over `only` this tenant. Returns how many ended with an error.
+    async fn passes(&self, only: Option<&Key>) -> usize {
         let mut failed = 0;
-        for cell in self.context.cells.state() {
+        for cell in self.context.cells.state().into_iter().filter(|_| only.is_none()) {
             if let Err(error) = cell::reconcile(cell.clone(), self.context.clone()).await {
                 cell::error_policy(cell, &error, self.context.clone());
                 failed += 1;
             }
         }
-        for tenant in self.tenants.values() {
+        for (_, tenant) in self.tenants.iter().filter(|(key, _)| only.is_none_or(|only| only == *key)) {
             if let Err(error) = reconcile(tenant.clone(), self.context.clone()).await {
                 error_policy(tenant.clone(), &error, self.context.clone());
                 failed += 1;
@@ -397,7 +405,8 @@ impl Probe for Traefik {
     fn probe<'a>(&'a self, tenant: &'a Tenant) -> BoxFuture<'a, Probed> {
         Box::pin(async move {
             assert_ne!(tenant.id.as_str(), PANICS, "nobody foresaw this");
-            let call = Call { kind: CallKind::Probe, text: format!("probe {}", tenant.id) };
+            let target = Target::Addresses(tenant.id.clone());
+            let call = Call { kind: CallKind::Probe, text: format!("probe {}", tenant.id), target };
             let answer = |is_away: bool| {
                 let server = lock(&self.server);
                 let wrong =

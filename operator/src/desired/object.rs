@@ -181,10 +181,15 @@ pub(super) const PART_OF: &str = "app.kubernetes.io/part-of";
 /// Labels of every child.
 pub(super) const LABELS: [&str; 4] = [INSTANCE, MANAGED_BY, PART_OF, crds::TENANT_LABEL];
 
+/// Reports whether an object carries the label of what the operator makes.
+pub(crate) fn is_labelled(object: &DynamicObject) -> bool {
+    object.labels().get(MANAGED_BY).is_some_and(|manager| manager == OPERATOR_NAME)
+}
+
 /// Reports whether an object carries the labels of a child of this resource. The RoleBinding names no tenant id.
 pub(crate) fn has_labels(object: &DynamicObject, resource: &MessengerTenant) -> bool {
     let label = |label: &str| object.labels().get(label).map(String::as_str);
-    label(MANAGED_BY) == Some(OPERATOR_NAME)
+    is_labelled(object)
         && label(INSTANCE) == resource.metadata.name.as_deref()
         && label(crds::TENANT_LABEL).is_none_or(|id| id == resource.spec.tenant_id)
 }

@@ -22,7 +22,7 @@ use kube::{
     config::{KubeConfigOptions, Kubeconfig},
     core::{ApiResource, DynamicObject, GroupVersionKind},
 };
-use serde_json::json;
+use serde_json::{Value, json};
 
 /// A busy machine takes 20 s; a quiet one 3 s.
 const START_TIMEOUT: Duration = Duration::from_secs(120);
@@ -128,17 +128,10 @@ impl ApiServer {
 
     /// Applies the chart's roles and admission policies, and waits until the server knows them.
     async fn grant_rights(&self) {
-        let rendered = Command::new(programs().join("helm"))
-            .args(["template", "posthouse", "--namespace", SYSTEM])
-            .args(["--show-only", "templates/rbac.yaml", "--show-only", "templates/admission.yaml"])
-            .args(["--show-only", "templates/users.yaml"])
-            .arg(crate::repository().join("charts/posthouse"))
-            .output()
-            .expect("helm");
-        assert!(rendered.status.success(), "{}", String::from_utf8_lossy(&rendered.stderr));
-        let yaml = String::from_utf8(rendered.stdout).expect("text");
-        for document in yaml.split("---\n").filter(|document| document.contains("kind:")) {
-            let object: DynamicObject = serde_saphyr::from_str(document).expect("a Kubernetes object");
+        let templates = ["templates/rbac.yaml", "templates/admission.yaml", "templates/users.yaml"];
+        let arguments: Vec<_> = templates.iter().flat_map(|template| ["--show-only", *template]).collect();
+        for object in rendered("posthouse", SYSTEM, &arguments) {
+            let object: DynamicObject = serde_json::from_value(object).expect("a Kubernetes object");
             let types = object.types.clone().expect("an object names its kind");
             let kind = GroupVersionKind::try_from(&types).expect("a kind");
             let plural = match kind.kind.as_str() {
@@ -293,6 +286,20 @@ impl Drop for ApiServer {
             _ = fs::remove_dir_all(&self.folder);
         }
     }
+}
+
+/// Returns the objects that `helm template` makes of a chart, which is released under its own name.
+pub fn rendered(chart: &str, namespace: &str, arguments: &[&str]) -> Vec<Value> {
+    let rendered = Command::new(programs().join("helm"))
+        .args(["template", chart, "--namespace", namespace])
+        .args(arguments)
+        .arg(crate::repository().join("charts").join(chart))
+        .output()
+        .expect("helm");
+    assert!(rendered.status.success(), "{}", String::from_utf8_lossy(&rendered.stderr));
+    let yaml = String::from_utf8(rendered.stdout).expect("text");
+    let documents = yaml.split("---\n").filter(|document| document.contains("kind:"));
+    documents.map(|document| serde_saphyr::from_str(document).expect("a Kubernetes object")).collect()
 }
 
 /// Returns the folder of the newest Kubernetes that `make up-cluster` built.

@@ -3,7 +3,7 @@
 use k8s_openapi::api::rbac::v1::RoleBinding;
 use kube::{
     Api, Client, ResourceExt,
-    api::{Patch, PatchParams, PostParams},
+    api::{DeleteParams, Patch, PatchParams, PostParams},
     core::{ApiResource, DynamicObject, GroupVersionKind},
 };
 use serde_json::{Value, json};
@@ -186,6 +186,16 @@ async fn an_operator_that_was_taken_over_stays_beside_its_tenants() {
     let service = object(json!({"metadata": {"name": "taken-over"}, "spec": {"ports": [{"port": 80}]}}));
     let message = refusal(services.create(&post, &service).await);
     assert!(message.contains("has a MessengerTenant as its owner"), "{message}");
+    // What is there without it stays there.
+    for namespace in ["kube-system", SYSTEM] {
+        let all = api(&server.client, namespace, "", "v1", "Service");
+        let kept = object(json!({"metadata": {"name": "kept"}, "spec": {"ports": [{"port": 80}]}}));
+        all.create(&post, &kept).await.expect("it is taken");
+        let services = api(&server.operator, namespace, "", "v1", "Service");
+        let message = refusal(services.delete("kept", &DeleteParams::default()).await);
+        assert!(message.contains("beside tenants only"), "{namespace}: {message}");
+        all.get("kept").await.expect("it is there");
+    }
     // An administrator of the cluster is none of the policy's business.
     let all: Api<RoleBinding> = Api::namespaced(server.client.clone(), "kube-system");
     let mut body = binding("view", SYSTEM);

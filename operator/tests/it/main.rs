@@ -16,6 +16,7 @@ mod monitoring;
 mod notifications;
 mod queues;
 mod reconcile;
+mod rights;
 mod schemas;
 mod search;
 mod snapshots;

@@ -12,7 +12,10 @@ use serde_json::{Value, json};
 use tower::service_fn;
 use url::form_urlencoded;
 
-use super::line::{Call, Fault, Kind, Line};
+use super::{
+    line::{Call, Fault, Kind, Line, Target},
+    request::Request,
+};
 use crate::{locks::lock, plan::testing::apply_merge_patch};
 
 /// When everything was created and deleted.
@@ -160,7 +163,7 @@ impl ApiServer {
             }
             "GET" => Ok(request.shown(&*found.ok_or_else(missing)?)),
             // Nothing is written.
-            "POST" if request.query.contains_key("dryRun") => Ok(body.clone()),
+            "POST" if request.query.contains_key("dryRun") => Ok((**body).clone()),
             "POST" => {
                 let name = body["metadata"]["name"].as_str().unwrap_or_default();
                 let key = (kind.clone(), namespace.clone(), name.to_owned());
@@ -282,20 +285,6 @@ fn terms(selector: &str) -> impl Iterator<Item = Term<'_>> {
     })
 }
 
-/// A request, as far as it decides anything.
-struct Request {
-    method: String,
-    kind: String,
-    namespace: String,
-    /// Empty where it is about all objects of a kind.
-    name: String,
-    is_status: bool,
-    is_apply: bool,
-    wants_metadata: bool,
-    query: BTreeMap<String, String>,
-    body: Value,
-}
-
 impl Request {
     async fn read(request: http::Request<Body>) -> Self {
         let (head, body) = request.into_parts();
@@ -321,12 +310,13 @@ impl Request {
             is_apply: header(http::header::CONTENT_TYPE).starts_with("application/apply-patch"),
             wants_metadata: header(http::header::ACCEPT).contains("as=PartialObjectMetadata"),
             query: form_urlencoded::parse(query.as_bytes()).into_owned().collect(),
-            body: serde_json::from_slice(&body).unwrap_or_default(),
+            body: Arc::new(serde_json::from_slice(&body).unwrap_or_default()),
         }
     }
 
-    fn call(&self) -> Call {
-        let Self { method, kind, namespace, name, .. } = self;
+    /// Returns the call that it is.
+    pub fn call(self: &Arc<Self>) -> Call {
+        let Self { method, kind, namespace, name, .. } = &**self;
         let status = if self.is_status { "/status" } else { "" };
         let kind_of_call = match method.as_str() {
             "GET" if name.is_empty() => Kind::List,
@@ -334,7 +324,8 @@ impl Request {
             _ if self.query.contains_key("dryRun") => Kind::Read,
             _ => Kind::ApiWrite,
         };
-        Call { kind: kind_of_call, text: format!("{method} {kind} {namespace}/{name}{status}") }
+        let text = format!("{method} {kind} {namespace}/{name}{status}");
+        Call { kind: kind_of_call, text, target: Target::Objects(self.clone()) }
     }
 
     /// Returns what of the body counts: of a request to the status, the status, and of another one everything else.
@@ -342,7 +333,7 @@ impl Request {
         if self.is_status {
             return json!({"status": self.body["status"]});
         }
-        let mut body = self.body.clone();
+        let mut body = (*self.body).clone();
         if let Some(fields) = body.as_object_mut() {
             fields.remove("status");
         }
@@ -394,7 +385,7 @@ pub(super) fn client(server: &Arc<Mutex<ApiServer>>, line: &Line) -> Client {
     let service = service_fn(move |request: http::Request<Body>| {
         let (server, line) = (server.clone(), line.clone());
         async move {
-            let request = Request::read(request).await;
+            let request = Arc::new(Request::read(request).await);
             let work = |changes_ago| Ok(lock(&server).answer(&request, changes_ago));
             let failure = |fault| match fault {
                 Fault::Fails => Ok(Err((500, "InternalError", "a fault".to_owned()))),

@@ -13,15 +13,16 @@ use std::{
 };
 
 use base64::{Engine, prelude::BASE64_STANDARD};
-use crds::{MessengerTenant, Reason};
-use kube_cel::{CompiledSchema, compile_schema, validate_compiled};
+use crds::Reason;
 use rand::{Rng as _, SeedableRng as _, rngs::StdRng};
 use serde_json::{Map, Value};
 
 use super::{
     ROUNDS, Run, TENANTS, World,
     api_server::{ApiServer, Key, key},
-    difference, is_thorough, play, ready_now, state, state_beside,
+    difference, is_thorough, play, ready_now,
+    schema::TenantSchema,
+    state, state_beside,
 };
 use crate::locks::lock;
 
@@ -84,10 +85,10 @@ async fn settle(run: &mut Run) -> Result<Reason, String> {
     Ok(rests_because(&lock(&run.server)).expect("it was at rest"))
 }
 
-/// Returns a world with the tenant of the example that sets every field, which is Ready.
-async fn base() -> World {
-    let mut world = World::with_cell();
-    for mut object in objects(&examples().join("full.yaml")) {
+/// Returns what an example creates beside its namespace: Secrets, and the tenant.
+pub(super) fn example(file: &str) -> Vec<(Key, Value)> {
+    let mut created = Vec::new();
+    for mut object in objects(&examples().join(file)) {
         let kind = match object["kind"].as_str() {
             Some("Secret") => "secrets",
             Some("MessengerTenant") => TENANTS,
@@ -100,7 +101,17 @@ async fn base() -> World {
             fields.insert("data".to_owned(), Value::Object(data.collect()));
         }
         let part = |field: &str| object["metadata"][field].as_str().expect("it has one").to_owned();
-        world.server.create((kind.to_owned(), part("namespace"), part("name")), &object);
+        let key = (kind.to_owned(), part("namespace"), part("name"));
+        created.push((key, object));
+    }
+    created
+}
+
+/// Returns a world with the tenant of the example that sets every field, which is Ready.
+async fn base() -> World {
+    let mut world = World::with_cell();
+    for (key, object) in example("full.yaml") {
+        world.server.create(key, &object);
     }
     let mut run = Run::start(&world, None);
     let reason = settle(&mut run).await.unwrap_or_else(|problem| panic!("{problem}"));
@@ -110,18 +121,13 @@ async fn base() -> World {
 
 /// What is drawn from, and what decides about it.
 struct Edits {
-    schema: Value,
-    rules: CompiledSchema,
+    schema: TenantSchema,
     /// What examples have, by the path of its field.
     known: BTreeMap<String, Vec<Value>>,
 }
 
 impl Edits {
     fn new() -> Self {
-        let crds = crds::yaml::crds();
-        let crd = crds.iter().find(|crd| crd.spec.names.kind == "MessengerTenant").expect("one of ours");
-        let crd = serde_json::to_value(crd).expect("plain data");
-        let schema = crd["spec"]["versions"][0]["schema"]["openAPIV3Schema"].clone();
         let files = fs::read_dir(examples()).expect("there are examples");
         let mut files: Vec<_> = files.map(|file| file.expect("readable").path()).collect();
         files.retain(|file| file.extension().is_some_and(|extension| extension == "yaml"));
@@ -133,14 +139,7 @@ impl Edits {
                 learn(&tenant["spec"], "spec", &mut known);
             }
         }
-        Self { rules: compile_schema(&schema), schema, known }
-    }
-
-    /// Returns why an edit is refused, as the API server would.
-    fn check(&self, before: &Value, after: &Value) -> Result<(), String> {
-        validate_compiled(&self.rules, after, Some(before)).map_err(|errors| errors.to_string())?;
-        let read = serde_json::from_value::<MessengerTenant>(after.clone());
-        read.map(drop).map_err(|error| error.to_string())
+        Self { schema: TenantSchema::new(), known }
     }
 
     /// Makes an edit, and says which.
@@ -149,7 +148,7 @@ impl Edits {
         let mut lines = Vec::new();
         while *spec == before || random.random_bool(0.3) {
             let fields = spec.as_object_mut().expect("an object");
-            lines.push(self.draw_field(random, &self.schema["properties"]["spec"], "spec", fields));
+            lines.push(self.draw_field(random, self.schema.spec(), "spec", fields));
         }
         lines.join(", ")
     }
@@ -229,7 +228,7 @@ impl Edits {
             let failed = |problem: String, made: &[String]| {
                 format!("{problem}\n{edit}, after these edits:\n{}", made.join("\n"))
             };
-            if self.check(&before, &after).is_err() {
+            if self.schema.check(Some(&before), &after).is_err() {
                 refused += 1;
                 run.stays_quiet().await.map_err(|problem| failed(problem, &made))?;
                 if tenant(&run) != before {
@@ -250,7 +249,7 @@ impl Edits {
         let failed = |problem: String| format!("{problem}\nset back after these edits:\n{}", made.join("\n"));
         let (now, mut back) = (tenant(&run), tenant(&run));
         back["spec"] = base.server.get(&hooli()).expect("it is there")["spec"].clone();
-        self.check(&now, &back).map_err(failed)?;
+        self.schema.check(Some(&now), &back).map_err(failed)?;
         let reason = change(&mut run, &back).await.map_err(failed)?;
         if reason != Reason::AllReady {
             return Err(failed(format!("it is not Ready: {:#}", tenant(&run)["status"])));

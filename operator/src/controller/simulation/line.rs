@@ -5,8 +5,10 @@ use std::{
     sync::{Arc, Mutex},
 };
 
+use crds::TenantId;
 use tokio::sync::Notify;
 
+use super::request::Request;
 use crate::locks::lock;
 
 /// What becomes of a call.
@@ -51,16 +53,28 @@ impl Kind {
         }
     }
 
-    const fn is_write(self) -> bool {
+    pub const fn is_write(self) -> bool {
         matches!(self, Self::ApiWrite | Self::BackendWrite)
     }
 }
 
-/// One call, in words.
+/// One call, in words, and what it names.
 #[derive(Clone, Debug)]
 pub(super) struct Call {
     pub kind: Kind,
     pub text: String,
+    pub target: Target,
+}
+
+/// What a call names.
+#[derive(Clone, Debug)]
+pub(super) enum Target {
+    /// Objects at the API server.
+    Objects(Arc<Request>),
+    /// What a tenant has in a backend, as the backend calls it.
+    Part { name: String },
+    /// The addresses of a tenant.
+    Addresses(TenantId),
 }
 
 /// Knows all calls, and which of them has a fault.
@@ -117,6 +131,11 @@ impl Line {
     /// Returns all calls so far.
     pub fn calls(&self) -> Vec<Call> {
         lock(&self.0.calls).clone()
+    }
+
+    /// Returns those that came after so many.
+    pub fn calls_since(&self, known: usize) -> Vec<Call> {
+        lock(&self.0.calls)[known..].to_vec()
     }
 
     /// Returns how many of them were writes.

@@ -12,7 +12,7 @@ use std::{
 use crds::{Reason, TenantId};
 use secrecy::{ExposeSecret, SecretString};
 
-use super::line::{Call, Kind, Line};
+use super::line::{Call, Kind, Line, Target};
 use crate::{
     backend::{
         AnyBackend, Backend, BackendError, BackendFacts, ChangeKind, Claim, Credentials, Former, Of, Owner,
@@ -48,7 +48,7 @@ pub(super) struct Systems {
     begun: BTreeMap<Key, u32>,
 }
 
-#[derive(Clone, Debug, Default)]
+#[derive(Clone, Debug, Default, PartialEq, Eq)]
 pub(super) struct Part {
     marker: String,
     pieces: BTreeSet<String>,
@@ -111,13 +111,16 @@ impl fmt::Display for PartChange {
 }
 
 impl<B: Backend> InMemory<B> {
+    /// Makes a call about the part of this name.
     async fn call<T>(
         &self,
         kind: Kind,
         what: &str,
+        name: &str,
         work: impl Fn(&mut Systems) -> Result<T, BackendError>,
     ) -> Result<T, BackendError> {
-        let call = Call { kind, text: format!("{}: {what}", B::ENTRY) };
+        let target = Target::Part { name: name.to_owned() };
+        let call = Call { kind, text: format!("{}: {what}", B::ENTRY), target };
         let unavailable = || BackendError::Unavailable {
             backend: B::ENTRY,
             endpoint: "memory".to_owned(),
@@ -143,7 +146,7 @@ impl<B: Backend> InMemory<B> {
 
     /// Changes a part that is there.
     async fn edit(&self, what: &str, name: &str, edit: impl Fn(&mut Part)) -> Result<(), BackendError> {
-        self.call(Kind::BackendWrite, what, |systems| {
+        self.call(Kind::BackendWrite, what, name, |systems| {
             let part = systems.parts.get_mut(&Self::key(name)).ok_or_else(|| BackendError::Refused {
                 backend: B::ENTRY,
                 action: what.to_owned(),
@@ -236,7 +239,7 @@ impl<B: Backend> Backend for InMemory<B> {
     }
 
     async fn observe(&self, desired: &PartDesired) -> Result<PartObserved, BackendError> {
-        self.call(Kind::Read, "observe", |systems| {
+        self.call(Kind::Read, "observe", &desired.name, |systems| {
             Ok(PartObserved {
                 ownership: Self::owned(systems, &desired.name, &desired.owner)?,
                 part: systems.parts.get(&Self::key(&desired.name)).cloned(),
@@ -290,7 +293,7 @@ impl<B: Backend> Backend for InMemory<B> {
                     part.marker = desired.owner.marker().to_string();
                     Ok(())
                 };
-                self.call(Kind::BackendWrite, &what, mark).await
+                self.call(Kind::BackendWrite, &what, name, mark).await
             }
             PartChange::Make(piece) => {
                 self.edit(&what, name, |part| _ = part.pieces.insert(piece.clone())).await
@@ -307,7 +310,8 @@ impl<B: Backend> Backend for InMemory<B> {
     }
 
     async fn ownership(&self, claim: &Claim) -> Result<Ownership, BackendError> {
-        self.call(Kind::Read, "ownership", |systems| Self::owned(systems, &claim.name, &claim.owner)).await
+        let owned = |systems: &mut Systems| Self::owned(systems, &claim.name, &claim.owner);
+        self.call(Kind::Read, "ownership", &claim.name, owned).await
     }
 
     /// Removes the marker last, so that a removal cut short can be repeated.
@@ -319,7 +323,7 @@ impl<B: Backend> Backend for InMemory<B> {
             *part = Part { marker: part.marker.clone(), generation: part.generation, ..Part::default() };
         })
         .await?;
-        self.call(Kind::BackendWrite, "remove the marker", |systems| {
+        self.call(Kind::BackendWrite, "remove the marker", &claim.name, |systems| {
             systems.parts.remove(&Self::key(&claim.name));
             Ok(vec![claim.name.clone()])
         })
