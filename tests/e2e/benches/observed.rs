@@ -48,7 +48,7 @@ const PAIRS: usize = 16;
 /// What connections, caches and compilers are warmed up with, and how often. The last time shows how many messages a slice has.
 const WARM: usize = 640;
 const WARM_ROUNDS: usize = 3;
-/// Messages a second whose times are taken, at most, and what part of those that fit: beyond it they wait for the machine, whoever looks at them.
+/// Messages a second whose times are taken, at most, and what part of those that fit: beyond it they wait for the machine in either tenant.
 const PER_SECOND: usize = 250;
 const PART_OF_WHAT_FITS: f64 = 0.25;
 /// Of the messages that are stored and delivered without being observed, at least this part is with it.
