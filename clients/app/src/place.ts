@@ -12,6 +12,7 @@ export const ADMIN_SCREENS = [
     "queue",
     "appeals",
     "users",
+    "roles",
     "invitations",
     "rules",
     "audit",

@@ -15,10 +15,10 @@ pub use self::{
     moderation::{
         Appeal, AppealState, AttachmentsRule, AuditEntry, ClassifierRule, CreateAppealRequest,
         CreateReportRequest, CreateRuleSetRequest, CreateSanctionRequest, DecideAppealRequest,
-        DecideReportRequest, Decision, Evidence, Figures, LiftRequest, LinksRule, OwnModeration, PatternRule,
-        RateRule, Report, ReportReason, ReportState, Rule, RuleAction, RuleFigures, RuleSet, RuleSetState,
-        RuleTest, Sample, Sanction, SanctionKind, SanctionTerms, ShadowRequest, ShadowRun, ShadowState,
-        TenantUsage, UserSession, WordsRule,
+        DecideReportRequest, Decision, Evidence, Figures, LiftRequest, LinksRule, NamedModerator,
+        OwnModeration, PatternRule, RateRule, Report, ReportReason, ReportState, Rule, RuleAction,
+        RuleFigures, RuleSet, RuleSetState, RuleTest, Sample, Sanction, SanctionKind, SanctionTerms,
+        ShadowRequest, ShadowRun, ShadowState, TenantUsage, UserSession, WordsRule,
     },
     notifications::{
         ConfirmNumberRequest, ConfirmSubscriptionRequest, CreateSubscriptionRequest, EmailTarget, FcmTarget,

@@ -3,6 +3,7 @@
 mod appeals;
 mod audit;
 mod callers;
+mod moderators;
 mod problems;
 mod reports;
 mod rule_sets;
@@ -79,6 +80,7 @@ pub fn router(state: AppState) -> OpenApiRouter {
         .routes(routes!(audit::list))
         .routes(routes!(users::list_sessions))
         .routes(routes!(users::end_session))
+        .routes(routes!(moderators::list))
         .routes(routes!(usage::get))
         .with_state(state)
 }

@@ -7,12 +7,13 @@
 //! # Endpoints
 //! - `POST /api/moderation/reports`, `POST /api/moderation/appeals`, `GET /api/moderation/own`: for every user.
 //! - `/api/moderation/rule-sets`, `GET /api/moderation/reports`, `POST /api/moderation/reports/{report}/decision`, `/api/moderation/sanctions`, `GET
-//!   /api/moderation/appeals`, `POST /api/moderation/appeals/{appeal}/decision`, `GET /api/moderation/audit`: for moderators, whom `--moderators` names.
+//!   /api/moderation/appeals`, `POST /api/moderation/appeals/{appeal}/decision`, `GET /api/moderation/audit`, `GET /api/moderation/moderators`, `GET
+//!   /api/moderation/usage`, `/api/moderation/users/{user}/sessions`: for moderators, whom `--moderators` names.
 //! - No gRPC API.
 //!
 //! It calls the message service for what was reported, the chat service (`ChatRestrictions`) for users who are to write nothing or to be out of a chat, and the auth
-//! service (`AccountService`) for accounts that are to be closed, and the user service for the accounts that are deleted. It asks the tenant's classifier about texts,
-//! where a rule that is in force names a label of it (see [`classifying`]).
+//! service (`AccountService`) for accounts that are to be closed, and the user service for the accounts that are deleted, how many there are, and whose the names of
+//! moderators are. It asks the tenant's classifier about texts, where a rule that is in force names a label of it (see [`classifying`]).
 //!
 //! # Consumes
 //! `message.delivered`: what is judged (see [`events`]). A shadow run reads it once more (see [`shadowing`]).

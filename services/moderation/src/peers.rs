@@ -1,12 +1,15 @@
 //! What the other services carry out.
 
+use std::collections::{HashMap, HashSet};
+
 use contracts::{
     ChatId, SessionId, UserId,
     api::{Evidence, UserSession},
+    convert::UnreadableField,
     event::EntryKind,
     rpc::{
         AccountSession, CountUsersRequest, EndSessionRequest, EntryRequest, GetAccountClosedRequest,
-        GetUsersRequest, ListSessionsRequest, RestrictRequest, SetAccountClosedRequest,
+        GetNamedUsersRequest, GetUsersRequest, ListSessionsRequest, RestrictRequest, SetAccountClosedRequest,
         account_service_client::AccountServiceClient, chat_restrictions_client::ChatRestrictionsClient,
         message_service_client::MessageServiceClient, user_service_client::UserServiceClient,
     },
@@ -113,6 +116,27 @@ impl Peers {
         Ok(found.into_iter().next().map(|found| found.username))
     }
 
+    /// Returns which of these users have a profile.
+    pub(crate) async fn known(&self, users: &[UserId]) -> Result<HashSet<UserId>, Error> {
+        if users.is_empty() {
+            return Ok(HashSet::new());
+        }
+        let request = GetUsersRequest { user_ids: users.iter().map(UserId::to_string).collect() };
+        let answer = self.users.clone().get_users(request).await;
+        let found = answer.map_err(|status| failed("user", status))?.into_inner().users;
+        found.into_iter().map(|user| user_id(&user.user_id)).collect()
+    }
+
+    /// Returns the users who have these usernames, by username.
+    pub(crate) async fn named(&self, usernames: Vec<String>) -> Result<HashMap<String, UserId>, Error> {
+        if usernames.is_empty() {
+            return Ok(HashMap::new());
+        }
+        let answer = self.users.clone().get_named_users(GetNamedUsersRequest { usernames }).await;
+        let found = answer.map_err(|status| failed("user", status))?.into_inner().users;
+        found.into_iter().map(|user| Ok((user.username, user_id(&user.user_id)?))).collect()
+    }
+
     /// Returns how many users there are whose accounts are not deleted.
     pub(crate) async fn count_users(&self) -> Result<i64, Error> {
         let answer = self.users.clone().count_users(CountUsersRequest {}).await;
@@ -147,6 +171,10 @@ impl Peers {
         };
         Ok(Seen { sender: message.sender, evidence })
     }
+}
+
+fn user_id(text: &str) -> Result<UserId, Error> {
+    text.parse().map_err(|_| Error::Unreadable(UnreadableField("user_id")))
 }
 
 fn failed(peer: &'static str, status: Status) -> Error {

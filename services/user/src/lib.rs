@@ -12,7 +12,7 @@
 //! - `GET /api/users/me/contacts`, `PUT` and `DELETE /api/users/me/contacts/{user}`: one's contacts.
 //! - `GET /api/users/erasures/{receipt}`: what of a deleted account is erased.
 //! - `GET /api/users/{user}`, `GET /api/users`: those of others, by id and by prefix.
-//! - gRPC `posthouse.v1.UserService`: `EnsureUser`, `GetUsers`, `CheckPresence`, and the deletion of accounts.
+//! - gRPC `posthouse.v1.UserService`: `EnsureUser`, `GetUsers`, `GetNamedUsers`, `CheckPresence`, `CountUsers`, and the deletion of accounts.
 
 pub mod api;
 mod config;

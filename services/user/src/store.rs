@@ -5,7 +5,7 @@ mod postgres;
 
 use chrono::{DateTime, Utc};
 use contracts::UserId;
-use kit::text::DisplayName;
+use kit::text::{DisplayName, Username};
 use tonic::async_trait;
 
 pub use self::{
@@ -71,6 +71,10 @@ pub trait ProfileStore: Send + Sync + 'static {
 
     /// Returns the profiles that the search finds, by username and id.
     async fn search(&self, search: &Search) -> Result<Vec<Profile>, StoreError>;
+
+    /// Returns the profile of each of these usernames that has one, in no particular order. Of several with a username, that of an account which is not deleted,
+    /// and of those the newest.
+    async fn named(&self, usernames: &[Username]) -> Result<Vec<Profile>, StoreError>;
 
     /// Returns how many users there are whose accounts are not deleted.
     async fn count(&self) -> Result<i64, StoreError>;

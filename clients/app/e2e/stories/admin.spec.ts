@@ -48,6 +48,9 @@ const ANSWERS: Record<string, unknown> = {
             },
         ],
     },
+    moderators: {
+        items: [{ named: "mod", user: id(1) }, { named: `id:${id(2)}`, user: id(2) }, { named: "max" }],
+    },
     sanctions: { items: [SANCTION] },
     "rule-sets": { items: [SET] },
     [`rule-sets/${SET.id}/figures`]: FIGURES,
@@ -110,6 +113,7 @@ const SCREENS = [
     ["appeals", "Appeals"],
     ["users", "Users"],
     [`users?of=${id(2)}`, "eve"],
+    ["roles", "Roles"],
     ["invitations", "Invitations"],
     ["rules", "Rules"],
     [`rules?of=${SET.id}`, "Adverts"],
@@ -119,7 +123,7 @@ const SCREENS = [
 ] as const;
 
 test("the console of moderators", async ({ browser }, { project }) => {
-    // Ten screens, each looked at twice.
+    // Eleven screens, each looked at twice.
     test.slow();
     const moderator = await Actor.register(browser, undefined, asModerator);
     const { page } = moderator;

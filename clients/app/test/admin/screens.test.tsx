@@ -8,6 +8,7 @@ import { ExportsScreen } from "../../src/ui/admin/exports";
 import { Invitations } from "../../src/ui/admin/invitations";
 import { UserList } from "../../src/ui/admin/users";
 import { Queue } from "../../src/ui/admin/queue";
+import { Roles } from "../../src/ui/admin/roles";
 import { RuleSet } from "../../src/ui/admin/rule-set";
 import { Rules } from "../../src/ui/admin/rules";
 import { Usage } from "../../src/ui/admin/usage";
@@ -129,6 +130,67 @@ test("users are found by the beginning of a name, and each leads to their screen
     expect((await screen.findByRole("link", { name: /@anna/ })).getAttribute("href")).toBe(
         `#/admin/users?of=${ANNA}`,
     );
+});
+
+const MODERATORS = "GET /api/moderation/moderators";
+
+test("roles say who moderates, how the manifest names them, and which name is still free to take", async () => {
+    const on = await adminStand({
+        [MODERATORS]: {
+            items: [{ named: "anna", user: ANNA }, { named: `id:${ME}`, user: ME }, { named: "max" }],
+        },
+    });
+    on.show(<Roles />);
+    const [anna, me, max] = (await screen.findAllByRole("article")).map((card) => within(card));
+    expect(anna!.getByRole("link", { name: /@anna/ }).getAttribute("href")).toBe(`#/admin/users?of=${ANNA}`);
+    expect(anna!.getByText("anna").parentElement!.textContent).toBe("Named by the username anna");
+    expect(me!.getByText(ME).parentElement!.textContent).toBe(`Named by the id ${ME}`);
+    max!.getByText("No user");
+    max!.getByText(/first one who takes it/);
+    expect(max!.queryByRole("link")).toBeNull();
+    // Who decides it, and who is to be asked. Nothing here changes it.
+    screen.getByText(/spec\.moderation\.moderators/);
+    screen.getByText(/ask the team that runs the messenger/);
+    expect(screen.queryByRole("button")).toBeNull();
+});
+
+test("roles that could not be read are read again by the keyboard", async () => {
+    const on = await adminStand({
+        [MODERATORS]: () => {
+            throw refusal("unavailable", "the user service does not respond");
+        },
+    });
+    on.show(<Roles />);
+    expect((await screen.findByRole("alert")).textContent).toContain("the user service does not respond");
+    on.service.answers[MODERATORS] = { items: [{ named: "anna", user: ANNA }] };
+    await userEvent.tab();
+    expect(document.activeElement).toBe(screen.getByRole("button", { name: "Try again" }));
+    await userEvent.keyboard("{Enter}");
+    await screen.findByRole("link", { name: /@anna/ });
+    expect(screen.queryByRole("alert")).toBeNull();
+});
+
+test("moderators are marked in the list of users and on their own screen, and other users are not", async () => {
+    const on = await adminStand({
+        [MODERATORS]: { items: [{ named: "anna", user: ANNA }] },
+        "GET /api/users": { items: [profile(ANNA, "anna", "Anna"), profile(ME, "me", "Me Myself")] },
+        "GET /api/moderation/sanctions": { items: [] },
+        [`GET /api/moderation/users/${ANNA}/sessions`]: { items: [] },
+        [`GET /api/moderation/users/${ME}/sessions`]: { items: [] },
+    });
+    const list = on.show(<UserList />);
+    const marked = (await screen.findByText("moderator")).closest("li")!;
+    within(marked).getByRole("link", { name: /@anna/ });
+    await screen.findByRole("link", { name: /@me/ });
+    expect(screen.getAllByText("moderator")).toHaveLength(1);
+    list.unmount();
+    const anna = on.show(<UserScreen id={ANNA} />);
+    expect((await screen.findByRole("link", { name: "moderator" })).getAttribute("href")).toBe("#/admin/roles");
+    anna.unmount();
+    on.show(<UserScreen id={ME} />);
+    await screen.findByText("The user is signed in nowhere.");
+    expect(screen.queryByText("moderator")).toBeNull();
+    expect(on.service.of(MODERATORS)).toHaveLength(1);
 });
 
 test("a ban is asked twice, stands at the top, and is lifted with a note", async () => {

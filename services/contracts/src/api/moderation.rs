@@ -512,6 +512,16 @@ pub struct UserSession {
     pub last_used_at_ms: i64,
 }
 
+/// A moderator, as the manifest of the tenant names them.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize, ToSchema)]
+pub struct NamedModerator {
+    /// A username, or `id:` and the id of a user.
+    pub named: String,
+    /// The user, also one whose account is deleted. Absent while there is none: a username is then that of the first user who registers it.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub user: Option<UserId>,
+}
+
 /// `GET /api/moderation/usage`: how much there is, or was half a minute ago at most.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize, ToSchema)]
 pub struct TenantUsage {

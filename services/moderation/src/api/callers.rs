@@ -1,7 +1,7 @@
 //! Who is a moderator, and how often a user reports and appeals.
 
 use std::{
-    collections::HashSet,
+    fmt,
     sync::Arc,
     time::{Duration, Instant},
 };
@@ -28,12 +28,13 @@ const SESSIONS_RATE: Rate = Rate::every(Duration::from_secs(1), 60);
 /// The moderators of the tenant, by their usernames or ids. A username is never another user's once an account has it; one that no account has yet is that
 /// of the first user who registers it, and an id is of no other user. Cheap to clone.
 #[derive(Clone, Debug, Default)]
-pub struct Moderators(Arc<Named>);
+pub struct Moderators(Arc<[Named]>);
 
-#[derive(Debug, Default)]
-struct Named {
-    usernames: HashSet<String>,
-    ids: HashSet<UserId>,
+/// One of them, as the manifest names them.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub(super) enum Named {
+    Username(String),
+    Id(UserId),
 }
 
 /// What comes before the id of a moderator. No username has a colon.
@@ -42,20 +43,27 @@ const ID: &str = "id:";
 impl Moderators {
     /// Reads usernames, and ids behind `id:`, that are separated by commas. An id that is none is reported, and names no user.
     pub fn parse(names: &str) -> Self {
-        let mut named = Named::default();
+        let mut all = Vec::new();
         for name in names.split(',').map(|name| name.trim().to_lowercase()) {
-            match name.strip_prefix(ID).map(str::parse::<UserId>) {
-                Some(Ok(id)) => {
-                    named.ids.insert(id);
+            let named = match name.strip_prefix(ID).map(str::parse::<UserId>) {
+                Some(Ok(id)) => Named::Id(id),
+                Some(Err(_)) => {
+                    tracing::error!(name, "{name} is no id of a moderator: it is id: and a UUID");
+                    continue;
                 }
-                Some(Err(_)) => tracing::error!(name, "{name} is no id of a moderator: it is id: and a UUID"),
-                None if name.is_empty() => {}
-                None => {
-                    named.usernames.insert(name);
-                }
+                None if name.is_empty() => continue,
+                None => Named::Username(name),
+            };
+            if !all.contains(&named) {
+                all.push(named);
             }
         }
-        Self(Arc::new(named))
+        Self(all.into())
+    }
+
+    /// Returns all of them, in their order.
+    pub(super) fn named(&self) -> &[Named] {
+        &self.0
     }
 
     /// Reports whether a caller is one of them.
@@ -65,7 +73,20 @@ impl Moderators {
 
     /// Reports whether a user is one of them. Without a username it is the id alone that says so.
     pub(crate) fn names(&self, user: UserId, username: Option<&str>) -> bool {
-        self.0.ids.contains(&user) || username.is_some_and(|username| self.0.usernames.contains(username))
+        // There are a hundred at most.
+        self.0.iter().any(|named| match named {
+            Named::Id(id) => *id == user,
+            Named::Username(name) => username == Some(name.as_str()),
+        })
+    }
+}
+
+impl fmt::Display for Named {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        match self {
+            Self::Username(username) => f.write_str(username),
+            Self::Id(id) => write!(f, "{ID}{id}"),
+        }
     }
 }
 

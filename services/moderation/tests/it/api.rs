@@ -239,6 +239,7 @@ async fn a_user_who_is_no_moderator_is_refused() {
         ("GET /api/moderation/appeals".to_owned(), None),
         (format!("POST /api/moderation/appeals/{any}/decision"), Some(json!({"accepted": true, "note": ""}))),
         ("GET /api/moderation/audit".to_owned(), None),
+        ("GET /api/moderation/moderators".to_owned(), None),
         ("GET /api/moderation/usage".to_owned(), None),
         (format!("GET /api/moderation/users/{any}/sessions"), None),
         (format!("DELETE /api/moderation/users/{any}/sessions/one"), None),
@@ -269,9 +270,38 @@ async fn a_moderator_is_named_by_username_or_by_id() {
 }
 
 #[tokio::test]
+async fn moderators_see_whom_the_manifest_names_and_who_that_is() {
+    let stand = Stand::start().await;
+    let (moderator, eve) = (stand.moderator(), stand.realm.user("eve"));
+    let id = format!("id:{MODERATOR_ID}");
+    // No user has the other name yet, nor the id; what is no id names no user.
+    stand
+        .peers
+        .names
+        .lock()
+        .expect("no panic")
+        .extend([(moderator.id.to_string(), "mod".to_owned()), (eve.id.to_string(), "eve".to_owned())]);
+    let expected =
+        json!({"items": [{"named": "mod", "user": moderator.id}, {"named": "other"}, {"named": id}]});
+    assert_eq!(stand.get(&moderator, "moderators").await, expected);
+    let other = UserId::generate();
+    stand
+        .peers
+        .names
+        .lock()
+        .expect("no panic")
+        .extend([(other.to_string(), "other".to_owned()), (MODERATOR_ID.to_string(), "renamed".to_owned())]);
+    let expected = json!({"items": [
+        {"named": "mod", "user": moderator.id}, {"named": "other", "user": other},
+        {"named": id, "user": MODERATOR_ID},
+    ]});
+    assert_eq!(stand.get(&moderator, "moderators").await, expected);
+}
+
+#[tokio::test]
 async fn a_token_of_another_tenant_is_refused() {
     let stand = Stand::start().await;
-    for path in ["rule-sets", "reports", "sanctions", "appeals", "audit", "usage", "own"] {
+    for path in ["rule-sets", "reports", "sanctions", "appeals", "audit", "moderators", "usage", "own"] {
         stand.api.refuses_strangers(&stand.realm, &format!("/api/moderation/{path}")).await;
     }
     // Also of a moderator there.

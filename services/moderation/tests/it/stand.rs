@@ -17,11 +17,11 @@ use contracts::{
     rpc::{
         self, AccountSession, CountUsersRequest, CountUsersResponse, EndSessionRequest, EndSessionResponse,
         EntriesRequest, EntriesResponse, EntryRequest, EntryResponse, GetAccountClosedRequest,
-        GetAccountClosedResponse, GetUsersRequest, GetUsersResponse, HistoryRequest, HistoryResponse,
-        ListDeletionsRequest, ListDeletionsResponse, ListResponse, ListSessionsRequest, ListSessionsResponse,
-        MarkRequest, MovedRequest, MovedResponse, PinsRequest, RepliesRequest, RestrictRequest,
-        RestrictResponse, SetAccountClosedRequest, SetAccountClosedResponse, SyncRequest, SyncResponse,
-        Watermarks,
+        GetAccountClosedResponse, GetNamedUsersRequest, GetNamedUsersResponse, GetUsersRequest,
+        GetUsersResponse, HistoryRequest, HistoryResponse, ListDeletionsRequest, ListDeletionsResponse,
+        ListResponse, ListSessionsRequest, ListSessionsResponse, MarkRequest, MovedRequest, MovedResponse,
+        PinsRequest, RepliesRequest, RestrictRequest, RestrictResponse, SetAccountClosedRequest,
+        SetAccountClosedResponse, SyncRequest, SyncResponse, Watermarks,
         account_service_server::{AccountService, AccountServiceServer},
         chat_restrictions_server::{ChatRestrictions, ChatRestrictionsServer},
         message_service_server::{MessageService, MessageServiceServer},
@@ -431,6 +431,21 @@ impl UserService for Peers {
         };
         let users = request.into_inner().user_ids.into_iter().filter_map(user).collect();
         Ok(Response::new(GetUsersResponse { users }))
+    }
+
+    async fn get_named_users(
+        &self,
+        request: Request<GetNamedUsersRequest>,
+    ) -> Result<Response<GetNamedUsersResponse>, Status> {
+        let usernames = request.into_inner().usernames;
+        let names = self.names.lock().expect("no panic");
+        let named = names.iter().filter(|(_, username)| usernames.contains(username));
+        let user = |(user_id, username): (&String, &String)| rpc::User {
+            user_id: user_id.clone(),
+            username: username.clone(),
+            ..rpc::User::default()
+        };
+        Ok(Response::new(GetNamedUsersResponse { users: named.map(user).collect() }))
     }
 
     async fn list_deletions(

@@ -8,15 +8,17 @@ use contracts::{
     rpc::{
         self, CheckPresenceRequest, CheckPresenceResponse, CountUsersRequest, CountUsersResponse,
         DeleteUserRequest, DeleteUserResponse, EnsureUserRequest, FindUsersRequest, FindUsersResponse,
-        FinishDeletionRequest, FinishDeletionResponse, GetUsersRequest, GetUsersResponse, IsNamedRequest,
-        IsNamedResponse, ListDeletionsRequest, ListDeletionsResponse, NoteChatsErasedRequest,
-        NoteChatsErasedResponse, User, user_service_server::UserService,
+        FinishDeletionRequest, FinishDeletionResponse, GetNamedUsersRequest, GetNamedUsersResponse,
+        GetUsersRequest, GetUsersResponse, IsNamedRequest, IsNamedResponse, ListDeletionsRequest,
+        ListDeletionsResponse, NoteChatsErasedRequest, NoteChatsErasedResponse, User,
+        user_service_server::UserService,
     },
 };
 use kit::{
     error::{InvalidField, status},
     page::PageSizes,
     rpc::id,
+    text::Username,
 };
 use tonic::{Request, Response, Status, async_trait};
 
@@ -66,6 +68,21 @@ impl UserService for UserRpc {
         let search = search.map_err(|error| status(Error::from(error)))?;
         let found = self.store.search(&search).await.map_err(|error| status(Error::from(error)))?;
         Ok(Response::new(IsNamedResponse { is_named: !found.is_empty() }))
+    }
+
+    async fn get_named_users(
+        &self,
+        request: Request<GetNamedUsersRequest>,
+    ) -> Result<Response<GetNamedUsersResponse>, Status> {
+        let usernames = request.into_inner().usernames;
+        if usernames.len() > MAX_IDS {
+            return Err(InvalidField { field: "usernames", problem: format!("at most {MAX_IDS}") }.into());
+        }
+        // What no username can be has no profile.
+        let names: Vec<_> =
+            usernames.iter().filter_map(|name| Username::parse("usernames", name).ok()).collect();
+        let profiles = self.store.named(&names).await.map_err(|error| status(Error::from(error)))?;
+        Ok(Response::new(GetNamedUsersResponse { users: profiles.into_iter().map(User::from).collect() }))
     }
 
     async fn get_users(

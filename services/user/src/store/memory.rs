@@ -1,6 +1,7 @@
 //! The store of `posthouse dev`, and of the tests of the API.
 
 use std::{
+    cmp::Reverse,
     collections::{BTreeMap, BTreeSet},
     sync::{Mutex, MutexGuard, PoisonError},
 };
@@ -10,7 +11,7 @@ use contracts::{
     UserId,
     api::{ContactableBy, PresenceVisibleTo},
 };
-use kit::text::DisplayName;
+use kit::text::{DisplayName, Username};
 use tonic::async_trait;
 
 use super::{ProfileStore, PutContact, PutSettings, StoreError};
@@ -256,6 +257,18 @@ impl ProfileStore for MemoryStore {
         let deletion = Deletion { user_id, began_at: at };
         self.deletions().all.insert(DeletionPosition::of(&deletion), deletion);
         Ok(())
+    }
+
+    async fn named(&self, usernames: &[Username]) -> Result<Vec<Profile>, StoreError> {
+        let profiles = self.profiles();
+        let of_name = |username: &str| {
+            let having = profiles.values().filter(|profile| profile.username == username);
+            let rank =
+                |profile: &&Profile| (profile.is_deleted, Reverse(profile.created_at), profile.user_id);
+            having.min_by_key(rank).cloned()
+        };
+        let names: BTreeSet<_> = usernames.iter().map(Username::as_str).collect();
+        Ok(names.into_iter().filter_map(of_name).collect())
     }
 
     async fn count(&self) -> Result<i64, StoreError> {

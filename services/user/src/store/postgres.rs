@@ -9,7 +9,7 @@ use contracts::{
 };
 use kit::{
     postgres::Schema,
-    text::{About, DisplayName, NameQuery, search_key},
+    text::{About, DisplayName, NameQuery, Username, search_key},
 };
 use sqlx::{PgConnection, PgExecutor, PgPool};
 use tokio::{sync::Semaphore, time::timeout};
@@ -621,6 +621,22 @@ impl ProfileStore for PostgresStore {
         .await
         .map_err(StoreError::Read)?;
         Ok(rows.into_iter().map(Deletion::from).collect())
+    }
+
+    #[tracing::instrument(name = "user.store.named", skip_all)]
+    async fn named(&self, usernames: &[Username]) -> Result<Vec<Profile>, StoreError> {
+        let names: Vec<_> = usernames.iter().map(Username::as_str).collect();
+        let rows: Vec<ProfileRow> = sqlx::query_as(concat!(
+            "SELECT DISTINCT ON (username) ",
+            profile_columns!(),
+            " FROM users WHERE username = ANY ($1)
+             ORDER BY username, (deleted_at IS NOT NULL), created_at DESC, user_id"
+        ))
+        .bind(names)
+        .fetch_all(&self.pool)
+        .await
+        .map_err(StoreError::Read)?;
+        rows.into_iter().map(Profile::try_from).collect::<Result<_, _>>().map_err(StoreError::Read)
     }
 
     #[tracing::instrument(name = "user.store.count", skip_all)]

@@ -6,7 +6,7 @@ use contracts::{
     UserId,
     rpc::{
         CheckPresenceRequest, DeleteUserRequest, EnsureUserRequest, FindUsersRequest, FinishDeletionRequest,
-        GetUsersRequest, IsNamedRequest, ListDeletionsRequest, NoteChatsErasedRequest,
+        GetNamedUsersRequest, GetUsersRequest, IsNamedRequest, ListDeletionsRequest, NoteChatsErasedRequest,
         user_service_server::UserService as _,
     },
 };
@@ -442,6 +442,20 @@ async fn a_profile_has_its_name_in_any_case() {
     assert_eq!(is_named(" ANN").await, Ok(true));
     assert_eq!(is_named("an").await, Ok(false));
     assert_eq!(is_named("").await, Err(Code::InvalidArgument));
+}
+
+#[tokio::test]
+async fn other_services_ask_who_has_a_name() {
+    let app = App::start().await;
+    let ann = app.register("ann", "").await.expect("a profile");
+    let query = async |names: &[&str]| {
+        let usernames = names.iter().map(|&name| name.to_owned()).collect();
+        let answer = app.rpc.get_named_users(Request::new(GetNamedUsersRequest { usernames })).await;
+        answer.map(|answer| answer.into_inner().users).map_err(|status| status.code())
+    };
+    let users = query(&["eve", " ANN", "", "\u{202e}ann"]).await.expect("profiles");
+    assert_eq!((users.len(), users[0].user_id.as_str()), (1, ann.to_string().as_str()));
+    assert_eq!(query(&["ann"; 1001]).await, Err(Code::InvalidArgument));
 }
 
 #[tokio::test]

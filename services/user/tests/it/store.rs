@@ -1,13 +1,18 @@
 //! One suite for every store.
 
-use std::sync::Arc;
+use std::{collections::BTreeSet, sync::Arc};
 
 use chrono::{DateTime, Utc};
 use contracts::{
     UserId,
     api::{ContactableBy, PresenceVisibleTo, UpdateProfileRequest},
 };
-use kit::{error::InvalidField, postgres::Schema, testing::TestDatabase, text::DisplayName};
+use kit::{
+    error::InvalidField,
+    postgres::Schema,
+    testing::TestDatabase,
+    text::{DisplayName, Username},
+};
 use serde_json::json;
 use sqlx::PgPool;
 use tokio::task::JoinSet;
@@ -35,6 +40,7 @@ kit::on_both_stores![
     newcomers_at_once_are_one_profile,
     deletions_are_listed_in_their_order_until_they_are_finished,
     deleted_accounts_are_not_counted,
+    each_username_has_one_profile,
     an_erasure_is_shown_by_its_receipt_until_nothing_of_the_user_is_left,
     privacy_and_status_are_kept_until_they_are_changed,
     settings_are_replaced_from_their_version_only,
@@ -127,6 +133,25 @@ async fn the_name_of_a_deleted_account_gets_no_other_profile(store: Store) {
     assert_eq!(store.ensure(&before, at(2)).await.expect("who had it before goes on"), namesake);
     let own = Newcomer::parse(ann.user_id, "ann", "").expect("a user");
     assert!(store.ensure(&own, at(2)).await.expect("the profile that is deleted").is_deleted);
+}
+
+async fn each_username_has_one_profile(store: Store) {
+    let (ann, bob) = (add(&store, "ann", "Ann").await, add(&store, "bob", "Bob").await);
+    let cid = add(&store, "cid", "Cid").await;
+    let named = async |names: &[&str]| {
+        let names: Vec<_> = names.iter().map(|name| Username::parse("name", name).expect("a name")).collect();
+        let profiles = store.named(&names).await.expect("a read");
+        profiles.into_iter().map(|profile| profile.user_id).collect::<BTreeSet<_>>()
+    };
+    assert_eq!(named(&["Ann", "bob", "bob", "an"]).await, BTreeSet::from([ann.user_id, bob.user_id]));
+    assert!(named(&[]).await.is_empty());
+    // The realm has renamed one of them, who has not come since, and the name has another user.
+    let newer = store.ensure(&newcomer("bob", ""), at(5)).await.expect("a profile");
+    assert_eq!(named(&["bob"]).await, BTreeSet::from([newer.user_id]));
+    store.delete(newer.user_id, None, at(6)).await.expect("a deletion");
+    assert_eq!(named(&["bob"]).await, BTreeSet::from([bob.user_id]), "who can sign in comes first");
+    store.delete(cid.user_id, None, at(6)).await.expect("a deletion");
+    assert_eq!(named(&["cid"]).await, BTreeSet::from([cid.user_id]), "the name is of no other user");
 }
 
 async fn deletions_are_listed_in_their_order_until_they_are_finished(store: Store) {

@@ -40,6 +40,8 @@ export class Admin {
     readonly reports: Listing<moderation.Report>;
     readonly appeals: Listing<moderation.Appeal>;
     readonly audit: Listing<moderation.AuditEntry>;
+    /** Whom the manifest of the tenant names. */
+    readonly moderators: Listing<moderation.NamedModerator>;
     readonly rules: RuleSets;
     readonly exports: Exports;
     readonly #caller: Caller;
@@ -78,6 +80,7 @@ export class Admin {
         this.reports = new Listing(caller, `${ROOT}/reports`, ({ id }) => id);
         this.appeals = new Listing(caller, `${ROOT}/appeals`, ({ id }) => id);
         this.audit = new Listing(caller, `${ROOT}/audit`, ({ id }) => String(id));
+        this.moderators = new Listing(caller, `${ROOT}/moderators`, ({ named }) => named);
         this.rules = new RuleSets(caller, (path, body) => this.#once(path, body));
         this.exports = new Exports(caller);
     }

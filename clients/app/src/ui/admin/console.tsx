@@ -12,6 +12,7 @@ import { AdminProvider, useAdminText } from "./context";
 import { ExportsScreen } from "./exports";
 import { Invitations } from "./invitations";
 import { Queue } from "./queue";
+import { Roles } from "./roles";
 import { RuleSet } from "./rule-set";
 import { Rules } from "./rules";
 import { Usage } from "./usage";
@@ -81,6 +82,8 @@ function Shown({ screen, of }: { screen: AdminScreen; of: string | undefined }):
             return <Appeals />;
         case "users":
             return of === undefined ? <UserList /> : <UserScreen key={of} id={of} />;
+        case "roles":
+            return <Roles />;
         case "invitations":
             return <Invitations chat={of} />;
         case "rules":

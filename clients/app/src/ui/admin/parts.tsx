@@ -8,7 +8,7 @@ import { useSource } from "../../shared/source";
 import { usePage, useText, useWorkspace } from "../context";
 import { useUserName } from "../names";
 import { Area, Avatar, Dialog, errorOf, Name, Select as PlainSelect, useCall } from "../parts";
-import { useAdminText } from "./context";
+import { useAdmin, useAdminText } from "./context";
 
 /** A screen, whose heading has the focus when it is opened: a screen reader says where the user is. */
 export function Screen({
@@ -93,6 +93,16 @@ export function User({ id }: { id: string }): ReactNode {
             <Name text={name} /> <span className="username">@{users.get(id)?.username ?? "…"}</span>
         </a>
     );
+}
+
+/** Returns what says of a user whether they are a moderator; no one is until the messenger has said who they are. */
+export function useModerators(): (user: string) => boolean {
+    const { moderators } = useAdmin();
+    const { items } = useSource(moderators);
+    useEffect(() => {
+        if (!moderators.isRead && !moderators.isLoading) void moderators.open();
+    }, [moderators]);
+    return (id) => items.some(({ user }) => user === id);
 }
 
 /** A chat of the user by its name, and any other one by its id: moderators are not in every chat. */

@@ -23,6 +23,7 @@ import {
     Screen,
     Select,
     TermsFields,
+    useModerators,
     useNote,
     User,
     useSanctionText,
@@ -34,6 +35,7 @@ export function UserScreen({ id }: { id: string }): ReactNode {
     const { users } = useWorkspace();
     const profile = useSource(users).get(id);
     const name = useUserName()(id);
+    const isModerator = useModerators()(id);
     const sanctions = useMemo(() => admin.sanctionsOf(id), [admin, id]);
     useEffect(() => void sanctions.open(), [sanctions]);
     return (
@@ -42,6 +44,14 @@ export function UserScreen({ id }: { id: string }): ReactNode {
                 facts={[
                     [at("username"), profile && `@${profile.username}`],
                     [at("userId"), <code key="">{id}</code>],
+                    [
+                        at("role"),
+                        isModerator && (
+                            <a key="" href={href({ admin: "roles" })}>
+                                {at("moderator")}
+                            </a>
+                        ),
+                    ],
                     [at("about"), profile?.about && <bdi key="">{profile.about}</bdi>],
                     [at("account"), profile?.deleted && at("deleted")],
                 ]}

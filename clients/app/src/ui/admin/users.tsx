@@ -2,13 +2,14 @@
 import { useEffect, useState, type ReactNode } from "react";
 import { Field } from "../parts";
 import { useAdmin, useAdminText } from "./context";
-import { Listed, Screen, User } from "./parts";
+import { Listed, Screen, useModerators, User } from "./parts";
 
 const PAUSE_MS = 250;
 
 export function UserList(): ReactNode {
     const at = useAdminText();
     const { users } = useAdmin();
+    const isModerator = useModerators();
     const [query, setQuery] = useState("");
     useEffect(() => {
         const timer = setTimeout(
@@ -31,6 +32,7 @@ export function UserList(): ReactNode {
                 {({ user_id, deleted }) => (
                     <li key={user_id}>
                         <User id={user_id} />
+                        {isModerator(user_id) && <span className="role">{at("moderator")}</span>}
                         {deleted && <span className="role">{at("deleted")}</span>}
                     </li>
                 )}
