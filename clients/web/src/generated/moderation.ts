@@ -154,6 +154,13 @@ export type LinksRule = {
     domains: Array<string>;
 };
 
+/** A moderator, as the manifest of the tenant names them. */
+export type NamedModerator = {
+    /** A username, or `id:` and the id of a user. */
+    named: string;
+    user?: (UserId | null);
+};
+
 /** `GET /api/moderation/own` */
 export type OwnModeration = {
     /** The caller's appeals against them. */
@@ -191,6 +198,16 @@ export type Page_AuditEntry = {
         id: number;
         /** The id of the report, sanction, appeal, rule set or session; of a message its chat and seq. */
         subject: string;
+        user?: (UserId | null);
+    }>;
+    next_cursor?: (string | null);
+};
+
+/** One page of a list. `next_cursor` is absent on the last page; pass it back as `cursor`. */
+export type Page_NamedModerator = {
+    items: Array<{
+        /** A username, or `id:` and the id of a user. */
+        named: string;
         user?: (UserId | null);
     }>;
     next_cursor?: (string | null);
