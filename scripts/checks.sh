@@ -22,6 +22,15 @@ count() {
     echo "== $1: $2 passed, $3 failed ($(seconds $(($(now_ms) - $4))))"
 }
 
+# count_run NAME BEGAN STATUS PASSED FAILED: adds the result of a run, and fails where something failed. One that ended badly without a failed test of its own
+# (it does not compile, it was killed) counts as one failed.
+count_run() {
+    local failed=$5
+    if [ "$3" != 0 ] && [ "$failed" = 0 ]; then failed=1; fi
+    count "$1" "$4" "$failed" "$2"
+    [ "$failed" = 0 ]
+}
+
 # check NAME COMMAND...: counts as one test.
 check() {
     local name=$1 began; shift
@@ -180,19 +189,11 @@ node_tests() {
     POSTHOUSE_COMPACT=$CARGO_TARGET_DIR/debug/compact node "${option[@]}" --test --test-timeout=120000 --test-reporter=tap "$@"
 }
 
-# counted_tests NAME LOG STATUS BEGAN PASSED FAILED: a run that ended badly without a failed test counts as one failed.
-counted_tests() {
-    local failed=$6
-    if [ "$3" != 0 ] && [ "$failed" = 0 ]; then failed=1; fi
-    if [ "$failed" != 0 ]; then echo "read $2"; fi
-    count "$1" "$5" "$failed" "$4"
-}
-
-# counted_node_tests NAME LOG STATUS BEGAN: counts what `node_tests` wrote.
-counted_node_tests() {
-    local log=$2
+# count_node_tests NAME BEGAN STATUS LOG: counts what `node_tests` wrote.
+count_node_tests() {
+    local log=$4
     grep -E '^(not ok|ok) |error TS' "$log" || true
-    counted_tests "$@" "$(awk '/^# pass / {n += $3} END {print n + 0}' "$log")" "$(awk '/^# (fail|cancelled) / {n += $3} END {print n + 0}' "$log")"
+    count_run "$1" "$2" "$3" "$(awk '/^# pass / {n += $3} END {print n + 0}' "$log")" "$(awk '/^# (fail|cancelled) / {n += $3} END {print n + 0}' "$log")" || echo "read $log"
 }
 
 # The tests of clients/web, with a messenger in memory.
@@ -202,7 +203,7 @@ web_tests() {
     echo '== web client'
     { web_build && (cd "$ROOT/clients/web" \
         && POSTHOUSE_RUST_BOT=$CARGO_TARGET_DIR/debug/examples/bot node_tests "$STATE"/web/test/*.test.js); } < /dev/null > "$log" 2>&1 || status=$?
-    counted_node_tests 'web client' "$log" $status "$began"
+    count_node_tests 'web client' "$began" $status "$log"
 }
 
 # Public libraries for STOMP as they are published, each with a messenger in memory, and clients/web, which is compiled by then. Both suites wait for most
@@ -214,18 +215,16 @@ stomp_tests() {
     begin $name stomp_py_run
     { linked_packages stomp "$ROOT/clients/stomp" && (cd "$ROOT/clients/stomp" \
         && POSTHOUSE_WEB=$STATE/web node_tests test/*.test.js); } < /dev/null > "$log" 2>&1 || status=$?
-    counted_node_tests @stomp/stompjs "$log" $status "$began"
+    count_node_tests @stomp/stompjs "$began" $status "$log"
     status=0 log=$STATE/log/steps/$name.log
-    show_progress $name
-    wait "${STEP_PID[$name]}" || status=$?
-    unset "STEP_PID[$name]"
+    ended $name || status=$?
     grep -E '^(FAIL|ERROR): |^test_.* \.\.\. ' "$log" || true
     # `Ran 12 tests in 48.1s`, and `FAILED (failures=1, errors=1)` where there are any. The cases of one test fail each by itself.
     read -r passed failed < <(awk -F '[ =,)]' '
         /^Ran [0-9]+ test/ {ran += $2}
         /^FAILED \(/ {for (i = 1; i < NF; i++) if ($i ~ /(failures|errors)$/) failed += $(i + 1)}
         END {print (ran > failed ? ran - failed : 0), failed + 0}' "$log")
-    counted_tests $name "$log" $status "${STEP_BEGAN[$name]}" "$passed" "$failed"
+    count_run $name "${STEP_BEGAN[$name]}" $status "$passed" "$failed" || echo "read $log"
 }
 
 stomp_py_run() {

@@ -47,8 +47,7 @@ finish() {
     local name log
     for name; do
         log=$STATE/log/steps/${name// /-}.log
-        show_progress "$name"
-        if wait "${STEP_PID[$name]}"; then
+        if ended "$name"; then
             printf '  %-28s %8s\n' "$name" "$(seconds "$(<"$STATE/log/steps/${name// /-}.ms")")"
         else
             printf '  %-28s %8s\n\n' "$name" FAILED
@@ -57,8 +56,16 @@ finish() {
             abandon
             exit 1
         fi
-        unset "STEP_PID[$name]"
     done
+}
+
+# ended NAME: waits for a step, shows meanwhile how far those under way are, and fails as it did.
+ended() {
+    local status=0
+    show_progress "$1"
+    wait "${STEP_PID[$1]}" || status=$?
+    unset "STEP_PID[$1]"
+    return $status
 }
 
 # show_progress NAME: prints every half minute, until that step has ended, how far the steps under way are.

@@ -56,16 +56,12 @@ app_tests_run() {
 # app_tests_counted STEP: waits for them, and counts them.
 app_tests_counted() {
     local status=0 began=${STEP_BEGAN[$1]} passed=0 failed=0 folder more less
-    show_progress "$1"
-    wait "${STEP_PID[$1]}" || status=$?
-    unset "STEP_PID[$1]"
+    ended "$1" || status=$?
     for folder in "$APP" "$CONSOLE"; do
         if [ -f "$(client_result "$folder")" ]; then
             read -r more less < <(node -p 'const r = JSON.parse(require("fs").readFileSync(process.argv[1])); r.numPassedTests + " " + r.numFailedTests' "$(client_result "$folder")")
             passed=$((passed + more)) failed=$((failed + less))
         fi
     done
-    if [ $status != 0 ] && [ "$failed" = 0 ]; then failed=1; fi
-    if [ "$failed" != 0 ]; then cat "$STATE/log/steps/${1// /-}.log"; fi
-    count "$1" "$passed" "$failed" "$began"
+    count_run "$1" "$began" $status "$passed" "$failed" || cat "$STATE/log/steps/${1// /-}.log"
 }
