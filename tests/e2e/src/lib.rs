@@ -27,6 +27,7 @@ pub mod stories;
 pub mod streams;
 pub mod users;
 pub mod witnesses;
+pub mod writing;
 
 pub use cluster::Cluster;
 pub use kit::testing::goals;

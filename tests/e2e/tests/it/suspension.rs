@@ -1,24 +1,18 @@
 //! A tenant is suspended while one of its users writes, and goes on; and one sleeps until a user comes.
 
-use std::{
-    collections::{HashMap, HashSet},
-    sync::atomic::{AtomicUsize, Ordering},
-    time::Duration,
-};
+use std::{sync::atomic::AtomicUsize, time::Duration};
 
 use anyhow::ensure;
-use contracts::MessageKey;
 use e2e::{
     World,
-    checker::{self, Acked},
+    checker::Acked,
     eventually, report, story,
     users::TestUser,
+    writing::{all_is_there, more_are_stored, write},
 };
 use kube::{ResourceExt, api::ListParams};
 use serde_json::json;
 use tokio::{sync::watch, time::Instant};
-
-use crate::topology::write;
 
 const TENANT: &str = "e2esuspended";
 const SLEEPER: &str = "e2esleeper";
@@ -52,7 +46,7 @@ async fn a_suspended_tenant_has_no_pod_refuses_everyone_and_comes_back_with_ever
         let (stop, stopped) = watch::channel(false);
         let stored = AtomicUsize::new(0);
         let night = async {
-            more_are_stored(&stored).await?;
+            more_are_stored("messages are stored", &stored, ON_EACH_SIDE, MINUTE).await?;
             let began = Instant::now();
             suspend(world, true).await?;
             world.cluster.await_reason(TENANT, "WorkloadsReady", "Suspended", CONVERGENCE).await?;
@@ -76,7 +70,7 @@ async fn a_suspended_tenant_has_no_pod_refuses_everyone_and_comes_back_with_ever
             suspend(world, false).await?;
             world.cluster.await_ready(TENANT, CONVERGENCE).await?;
             report(format!("resumed, and Ready again after {:.1} s", began.elapsed().as_secs_f64()));
-            more_are_stored(&stored).await?;
+            more_are_stored("messages are stored", &stored, ON_EACH_SIDE, MINUTE).await?;
             stop.send_replace(true);
             anyhow::Ok(())
         };
@@ -85,17 +79,7 @@ async fn a_suspended_tenant_has_no_pod_refuses_everyone_and_comes_back_with_ever
 
         let acked: Vec<Acked> = of_ann.into_iter().map(|(acked, _)| acked).collect();
         let history = ben.sign_in_again().await?.history(chat).await?;
-        let head = history.last().map_or(0, |message| message.seq);
-        for online in [&ann_online, &ben_online] {
-            online.sees(chat, head, MINUTE).await?;
-        }
-        let sent: HashSet<MessageKey> = acked.iter().map(|acked| acked.key).collect();
-        let seen: Vec<_> = [&ann_online, &ben_online]
-            .into_iter()
-            .map(|online| (online.name.clone(), chat, online.seen().entries[&chat].clone()))
-            .collect();
-        let faults = checker::verdict(&acked, &sent, &HashMap::from([(chat, history)]), &seen);
-        ensure!(faults.is_empty(), "{faults:#?}");
+        all_is_there(&[&ann_online, &ben_online], chat, history, &acked, MINUTE).await?;
         world.cluster.delete_tenant(TENANT, CONVERGENCE).await?;
         Ok(())
     })
@@ -186,15 +170,4 @@ async fn a_browser_finds_a_page_at_a_sleeping_tenant_and_the_messenger_a_moment_
 async fn suspend(world: &World, is_suspended: bool) -> anyhow::Result<()> {
     let spec = json!({ "deletionPolicy": "Delete", "suspended": is_suspended });
     world.cluster.apply_tenant(TENANT, spec).await
-}
-
-/// Waits until more messages are stored than now.
-async fn more_are_stored(stored: &AtomicUsize) -> anyhow::Result<()> {
-    let before = stored.load(Ordering::Relaxed);
-    eventually("messages are stored", MINUTE, || async {
-        let since = stored.load(Ordering::Relaxed) - before;
-        ensure!(since >= ON_EACH_SIDE, "{since} of {ON_EACH_SIDE}");
-        Ok(())
-    })
-    .await
 }

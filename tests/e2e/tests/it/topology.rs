@@ -1,33 +1,24 @@
 //! A tenant moves between its topologies while its users write.
 
-use std::{
-    collections::{HashMap, HashSet},
-    sync::atomic::{AtomicUsize, Ordering},
-    time::Duration,
-};
+use std::{sync::atomic::AtomicUsize, time::Duration};
 
-use anyhow::{Context, ensure};
-use contracts::{ChatId, MessageKey, UserId, event::EntryKind};
+use anyhow::ensure;
 use e2e::{
     World,
-    checker::{self, Acked},
+    checker::Acked,
     eventually, report, story,
-    users::{Online, TestUser},
+    users::TestUser,
+    writing::{all_is_there, more_are_stored, write},
 };
 use kube::{ResourceExt, api::ListParams};
 use serde_json::json;
-use tokio::{
-    sync::watch,
-    time::{Instant, sleep},
-};
+use tokio::{sync::watch, time::Instant};
 
 const TENANT: &str = "e2etopology";
 const LIMIT: Duration = Duration::from_secs(480);
 const CONVERGENCE: Duration = Duration::from_secs(150);
 /// After the last send, until every receiver has everything.
 const SETTLING: Duration = Duration::from_secs(60);
-/// Between two messages of one sender.
-const PACE: Duration = Duration::from_millis(50);
 /// Messages that have to be stored in each topology before the next change.
 const IN_EACH: usize = 20;
 
@@ -47,13 +38,8 @@ async fn a_change_of_topology_in_either_direction_loses_no_acked_message() {
                 let began = Instant::now();
                 apply(world, topology).await?;
                 report(format!("{topology} and Ready again after {:.1} s", began.elapsed().as_secs_f64()));
-                let before = stored.load(Ordering::Relaxed);
-                eventually(&format!("messages are stored in {topology}"), SETTLING, || async {
-                    let since = stored.load(Ordering::Relaxed) - before;
-                    ensure!(since >= IN_EACH, "{since} of {IN_EACH}");
-                    Ok(())
-                })
-                .await?;
+                let what = format!("messages are stored in {topology}");
+                more_are_stored(&what, &stored, IN_EACH, SETTLING).await?;
             }
             stop.send_replace(true);
             anyhow::Ok(())
@@ -64,11 +50,6 @@ async fn a_change_of_topology_in_either_direction_loses_no_acked_message() {
             write(&ben_online, ben.id(), chat, &stored, stopped),
         )?;
 
-        let history = ann.history(chat).await?;
-        let head = history.last().map_or(0, |message| message.seq);
-        for online in [&ann_online, &ben_online] {
-            online.sees(chat, head, SETTLING).await?;
-        }
         let slowest = of_ann.iter().chain(&of_ben).map(|(_, took)| *took).max().unwrap_or_default();
         let acked: Vec<Acked> = of_ann.into_iter().chain(of_ben).map(|(acked, _)| acked).collect();
         report(format!(
@@ -77,13 +58,8 @@ async fn a_change_of_topology_in_either_direction_loses_no_acked_message() {
             slowest.as_secs_f64()
         ));
         ensure!(!acked.is_empty(), "no message was sent");
-        let sent: HashSet<MessageKey> = acked.iter().map(|acked| acked.key).collect();
-        let seen: Vec<_> = [&ann_online, &ben_online]
-            .into_iter()
-            .map(|online| (online.name.clone(), chat, online.seen().entries[&chat].clone()))
-            .collect();
-        let faults = checker::verdict(&acked, &sent, &HashMap::from([(chat, history)]), &seen);
-        ensure!(faults.is_empty(), "{faults:#?}");
+        let history = ann.history(chat).await?;
+        all_is_there(&[&ann_online, &ben_online], chat, history, &acked, SETTLING).await?;
         world.cluster.delete_tenant(TENANT, CONVERGENCE).await?;
         Ok(())
     })
@@ -104,25 +80,4 @@ async fn apply(world: &World, topology: &str) -> anyhow::Result<()> {
         Ok(())
     })
     .await
-}
-
-/// Writes message after message until `stop` is set; each must be stored. Returns them with how long each took.
-pub async fn write(
-    online: &Online,
-    sender: UserId,
-    chat: ChatId,
-    stored: &AtomicUsize,
-    stop: watch::Receiver<bool>,
-) -> anyhow::Result<Vec<(Acked, Duration)>> {
-    let mut acked = Vec::new();
-    while !*stop.borrow() {
-        let body = format!("{} {}", online.name, acked.len());
-        let began = Instant::now();
-        let receipt = online.session.send(chat, body.clone()).await.with_context(|| body.clone())?;
-        let (key, seq, kind) = (receipt.key, receipt.seq, EntryKind::Text);
-        acked.push((Acked { chat, key, sender, seq, kind, body }, began.elapsed()));
-        stored.fetch_add(1, Ordering::Relaxed);
-        sleep(PACE).await;
-    }
-    Ok(acked)
 }
