@@ -1,13 +1,12 @@
 //! Whatever a team edits, and in whichever order: it converges or is refused, and what is set back is as it was.
 //!
-//! An edit is drawn from the schema of the CRD: yes or no, one of the choices, numbers around the bounds that rules name, and what an example has in that place. The
+//! An edit is drawn from the schema of the CRD: yes or no, one of the choices, numbers around the bounds that rules name, and what examples have in a field like it. The
 //! rules of the CRD decide what is let through, and the operator what of that it carries out.
 //!
 //! A walk of edits begins with the example that sets every field, and ends there. What an edit switches off is kept, so one that switched on what was not there before
 //! could not be undone.
 
 use std::{
-    collections::BTreeMap,
     env, fs,
     path::{Path, PathBuf},
 };
@@ -21,7 +20,7 @@ use super::{
     ROUNDS, Run, TENANTS, World,
     api_server::{ApiServer, Key, key},
     difference, is_thorough, play, ready_now,
-    schema::TenantSchema,
+    schema::{Known, TenantSchema},
     state, state_beside,
 };
 use crate::locks::lock;
@@ -122,8 +121,8 @@ async fn base() -> World {
 /// What is drawn from, and what decides about it.
 struct Edits {
     schema: TenantSchema,
-    /// What examples have, by the path of its field.
-    known: BTreeMap<String, Vec<Value>>,
+    /// What examples have.
+    known: Known,
 }
 
 impl Edits {
@@ -133,13 +132,13 @@ impl Edits {
         files.retain(|file| file.extension().is_some_and(|extension| extension == "yaml"));
         // A seed is to mean the same everywhere.
         files.sort();
-        let mut known = BTreeMap::new();
+        let (schema, mut known) = (TenantSchema::new(), Known::default());
         for tenant in files.iter().flat_map(|file| objects(file)) {
             if tenant["kind"] == "MessengerTenant" {
-                learn(&tenant["spec"], "spec", &mut known);
+                known.learn(schema.spec(), &tenant["spec"]);
             }
         }
-        Self { schema: TenantSchema::new(), known }
+        Self { schema, known }
     }
 
     /// Makes an edit, and says which.
@@ -183,7 +182,7 @@ impl Edits {
     }
 
     fn draw_value(&self, random: &mut StdRng, schema: &Value, path: &str) -> Value {
-        let mut values = self.known.get(path).cloned().unwrap_or_else(|| self.known_of_others(path));
+        let mut values = self.known.of(schema).to_vec();
         let rules = schema["x-kubernetes-validations"].as_array().into_iter().flatten();
         let rules: Vec<_> = rules.filter_map(|rule| rule["rule"].as_str()).collect();
         match schema["type"].as_str() {
@@ -207,13 +206,6 @@ impl Edits {
         }
         assert!(!values.is_empty(), "no example has {path}");
         values.swap_remove(random.random_range(0..values.len()))
-    }
-
-    /// Returns what examples have in fields of this name elsewhere, as in another service.
-    fn known_of_others(&self, path: &str) -> Vec<Value> {
-        let name = path.rsplit('.').next();
-        let others = self.known.iter().filter(|(other, _)| other.rsplit('.').next() == name);
-        others.flat_map(|(_, values)| values.clone()).collect()
     }
 
     /// Makes a few edits, one after the other, and sets all of it back. Returns how many of them the API server refused.
@@ -265,17 +257,6 @@ impl Edits {
 async fn change(run: &mut Run, after: &Value) -> Result<Reason, String> {
     lock(&run.server).edit(&hooli(), |tenant| tenant["spec"] = after["spec"].clone());
     settle(run).await
-}
-
-/// Takes in what an example has, in every place. A list is one value.
-fn learn(value: &Value, path: &str, known: &mut BTreeMap<String, Vec<Value>>) {
-    let values = known.entry(path.to_owned()).or_default();
-    if !values.contains(value) {
-        values.push(value.clone());
-    }
-    for (name, value) in value.as_object().into_iter().flatten() {
-        learn(value, &format!("{path}.{name}"), known);
-    }
 }
 
 fn is_period(text: &str) -> bool {

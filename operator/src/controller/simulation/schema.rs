@@ -50,8 +50,8 @@ impl TenantSchema {
 
     /// Sets in a spec what it does not have and what has texts, as the same is set elsewhere in it: what each workload has is shown at one.
     pub fn fill(&self, spec: &mut Value) {
-        let mut known = BTreeMap::new();
-        learn(self.spec(), spec, &mut known);
+        let mut known = Known::default();
+        known.learn(self.spec(), spec);
         fill(self.spec(), spec, &known);
     }
 
@@ -250,22 +250,36 @@ fn places<'a>(schema: &'a Value, value: &Value, at: &At, found: &mut BTreeMap<St
     }
 }
 
-/// Takes in what a value has, by the schema of it.
-fn learn(schema: &Value, value: &Value, known: &mut BTreeMap<String, Value>) {
-    for (name, field) in schema["properties"].as_object().into_iter().flatten() {
-        if let Some(value) = value.get(name) {
-            known.entry(field.to_string()).or_insert_with(|| value.clone());
-            learn(field, value, known);
+/// What fields have, by their schema: what one service has, another one may have. A list and a map are one value.
+#[derive(Default)]
+pub(super) struct Known(BTreeMap<String, Vec<Value>>);
+
+impl Known {
+    /// Takes in what a value has.
+    pub fn learn(&mut self, schema: &Value, value: &Value) {
+        for (name, field) in schema["properties"].as_object().into_iter().flatten() {
+            if let Some(value) = value.get(name) {
+                let values = self.0.entry(field.to_string()).or_default();
+                if !values.contains(value) {
+                    values.push(value.clone());
+                }
+                self.learn(field, value);
+            }
         }
+    }
+
+    /// Returns what is known of fields with this schema, in the order in which it was learnt.
+    pub fn of(&self, field: &Value) -> &[Value] {
+        self.0.get(&field.to_string()).map_or(&[], Vec::as_slice)
     }
 }
 
-fn fill(schema: &Value, value: &mut Value, known: &BTreeMap<String, Value>) {
+fn fill(schema: &Value, value: &mut Value, known: &Known) {
     let Some(fields) = value.as_object_mut() else { return };
     for (name, field) in schema["properties"].as_object().into_iter().flatten() {
         if !fields.contains_key(name)
             && has_texts(field)
-            && let Some(known) = known.get(&field.to_string())
+            && let Some(known) = known.of(field).first()
         {
             fields.insert(name.clone(), known.clone());
         }
