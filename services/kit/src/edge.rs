@@ -1,8 +1,6 @@
 //! What every public request passes before a handler sees it, and every response after: whatever is refused, and by
 //! whichever layer, is a problem body.
 
-mod bodies;
-
 use std::{
     any::Any,
     collections::{BTreeMap, BTreeSet},
@@ -29,8 +27,10 @@ use utoipa::openapi::{
     path::{Operation, Parameter, ParameterIn, PathItem},
 };
 
-use self::bodies::{Bodies, Room};
-use crate::error::{ApiError, InvalidField};
+use crate::{
+    budget::{Budget, Room},
+    error::{ApiError, InvalidField},
+};
 
 /// Largest body of a request.
 const MAX_BODY_BYTES: usize = 256 * 1024;
@@ -42,6 +42,12 @@ const MAX_DISCARDED_BYTES: usize = 16 * 1024 * 1024;
 /// A body is not discarded for longer than this.
 const DISCARD_TIMEOUT: Duration = Duration::from_secs(10);
 
+/// Bytes of all bodies of a process that are not whole.
+const BODIES_BYTES: usize = 32 * 1024 * 1024;
+/// What a body may have however little is left of that: more than nearly all of them have.
+const SMALLEST_BODY_BYTES: usize = 8 * 1024;
+/// A body is read within this time, which is what Traefik gives a request.
+const READ_WITHIN: Duration = Duration::from_secs(60);
 /// A client whose body has no room comes back after this time.
 const RETRY_AFTER: Duration = Duration::from_secs(1);
 
@@ -63,7 +69,7 @@ pub(crate) fn guarded<'a>(
         .method_not_allowed_fallback(method_not_allowed)
         .layer(middleware::from_fn_with_state(Arc::new(Queries::of(descriptions)), described_query))
         .layer(middleware::from_fn_with_state(ANSWER_TIMEOUT, in_time))
-        .layer(middleware::from_fn_with_state(Arc::<Bodies>::default(), bounded))
+        .layer(middleware::from_fn_with_state(Bodies::new(BODIES_BYTES, READ_WITHIN), bounded))
         .layer(CatchPanicLayer::custom(panicked))
 }
 
@@ -133,18 +139,28 @@ async fn in_time(State(limit): State<Duration>, request: Request, next: Next) ->
     })
 }
 
+/// What the bodies of requests may take together, and each of them in time.
+#[derive(Clone)]
+struct Bodies {
+    budget: Arc<Budget>,
+    within: Duration,
+}
+
+impl Bodies {
+    fn new(bytes: usize, within: Duration) -> Self {
+        Self { budget: Arc::new(Budget::new(bytes, SMALLEST_BODY_BYTES)), within }
+    }
+}
+
 /// Refuses what is too large, or too slow. The body is read before its handler runs, so that a handler that refuses a request without
 /// reading it closes no connection that the client still writes to.
-async fn bounded(
-    State(bodies): State<Arc<Bodies>>,
-    request: Request,
-    next: Next,
-) -> Result<Response, ApiError> {
+async fn bounded(State(bodies): State<Bodies>, request: Request, next: Next) -> Result<Response, ApiError> {
     let (parts, body) = request.into_parts();
     let body = if body.is_end_stream() {
         body
     } else {
-        let read = tokio::time::timeout(bodies.within, read(body.into_data_stream(), bodies.room())).await;
+        let read =
+            tokio::time::timeout(bodies.within, read(body.into_data_stream(), bodies.budget.room())).await;
         let late = |_| {
             let detail = format!("the body has not come to its end within {} s", bodies.within.as_secs());
             ApiError::new(ErrorCode::Malformed, detail)
@@ -172,7 +188,8 @@ async fn read(mut body: BodyDataStream, mut room: Room) -> Result<Bytes, ApiErro
             bytes.extend_from_slice(&chunk);
             let detail = "too many large bodies are on their way; try again";
             let crowded = || ApiError::new(ErrorCode::RateLimited, detail).after(RETRY_AFTER);
-            (!room.grow(bytes.capacity())).then(crowded)
+            room.resize(bytes.capacity());
+            (!room.fits()).then(crowded)
         };
         let Some(refusal) = refusal else { continue };
         drop((bytes, chunk, room));
@@ -355,18 +372,18 @@ mod tests {
 
     #[tokio::test]
     async fn bodies_that_do_not_end_leave_room_for_small_ones_and_have_their_time() {
-        let bounded_by = |bodies: &Arc<Bodies>| {
+        let bounded_by = |bodies: &Bodies| {
             let router = Router::new().route("/", post(|| async { "taken" }));
             router.layer(middleware::from_fn_with_state(bodies.clone(), bounded))
         };
-        let sent = async |bodies: &Arc<Bodies>, body: Body| {
+        let sent = async |bodies: &Bodies, body: Body| {
             let request = Request::post("/").body(body).expect("a request");
             bounded_by(bodies).oneshot(request).await.expect("a router answers")
         };
-        let bodies = Arc::new(Bodies::new(1024 * 1024, Duration::from_secs(60)));
+        let bodies = Bodies::new(1024 * 1024, Duration::from_secs(60));
         let large = || Body::from(vec![b'x'; 100 * 1024]);
-        let mut held = bodies.room();
-        held.grow(1024 * 1024);
+        let mut held = bodies.budget.room();
+        held.resize(1024 * 1024);
         assert_eq!(sent(&bodies, Body::from(vec![b'x'; 8 * 1024])).await.status(), 200);
         let refused = sent(&bodies, large()).await;
         assert_eq!(refused.status(), 429);
@@ -374,7 +391,7 @@ mod tests {
         drop(held);
         assert_eq!(sent(&bodies, large()).await.status(), 200);
 
-        let impatient = Arc::new(Bodies::new(1024 * 1024, Duration::from_millis(1)));
+        let impatient = Bodies::new(1024 * 1024, Duration::from_millis(1));
         let endless = Body::from_stream(futures_util::stream::pending::<Result<Bytes, std::io::Error>>());
         assert_eq!(sent(&impatient, endless).await.status(), 400);
     }

@@ -8,6 +8,7 @@ pub mod auth;
 pub mod backoff;
 mod bearer;
 pub mod bucket;
+pub mod budget;
 pub mod cache;
 pub mod clock;
 pub mod config;

@@ -1,16 +1,15 @@
 //! A frame that comes by POST, beside the event stream that it belongs to.
 
 use contracts::wire::ServerFrame;
+use kit::budget::Room;
 use tokio::sync::oneshot;
-
-use super::send_queue::InboundRoom;
 
 /// The text of a frame, and where its answer goes.
 pub(crate) struct Posted {
     pub(crate) text: String,
     pub(crate) reply: Reply,
     /// Where it counts until it is read.
-    _room: InboundRoom,
+    _room: Room,
 }
 
 /// Where an answer goes. Dropped without one, it says that the stream has ended.
@@ -22,7 +21,7 @@ pub(crate) type Replied = Option<Box<ServerFrame>>;
 
 impl Posted {
     /// Returns a frame, which has its room there, and what its answer arrives at. Nothing when there is no room for it.
-    pub(crate) fn new(text: String, mut room: InboundRoom) -> Option<(Self, oneshot::Receiver<Replied>)> {
+    pub(crate) fn new(text: String, mut room: Room) -> Option<(Self, oneshot::Receiver<Replied>)> {
         let (reply, replied) = oneshot::channel();
         room.resize(text.len()).then(|| (Self { text, reply: Reply(reply), _room: room }, replied))
     }

@@ -18,6 +18,7 @@ use contracts::{
     wire::{CloseCode, Lagged, ServerFrame},
 };
 use futures_util::task::AtomicWaker;
+use kit::budget::{Budget, PART_OF_FREE, Room};
 
 use super::{
     frame::{Form, Frame, Run},
@@ -36,29 +37,27 @@ const LAGGED_AT_ONCE: usize = 128;
 const BUDGET_BYTES: usize = 64 * 1024 * 1024;
 /// What a queue may hold however little is left, so that a client that reads is not cut off by those that do not.
 const SMALLEST_LIMIT_BYTES: usize = 64 * 1024;
-/// A queue may hold this part of what is left of the budget. Queues that grow make the limit of all of them smaller,
-/// and the longest ones meet it first (dynamic thresholds, as switches share their buffer). So may a message that is not whole.
-const PART_OF_FREE: usize = 8;
 /// All messages that are not whole may take this part of the budget, and no less: clients that begin them and stop do not keep others from their
 /// pages, and clients that do not read keep nobody from sending.
-const INBOUND_PART: i64 = 4;
+const INBOUND_PART: usize = 4;
 /// What a message may have that is not whole, however little is left: more than most have when they are. All of these may be more than their part of the
 /// budget; what is beyond it takes nothing from the rest.
 const SMALLEST_INBOUND_BYTES: usize = 4 * 1024;
 
-/// The bytes that wait in all queues of a process.
+/// The bytes that wait in all queues of a process. A queue may hold a part of what is left of them, as a message that is not whole may of its own.
 #[derive(Debug)]
 pub(crate) struct QueuedBytes {
     /// For clients, with what is kept for pages.
     outbound: AtomicI64,
     /// From clients.
-    inbound: AtomicI64,
+    inbound: Arc<Budget>,
     budget: i64,
 }
 
 impl QueuedBytes {
     pub(crate) fn with_budget(bytes: usize) -> Self {
-        Self { outbound: AtomicI64::new(0), inbound: AtomicI64::new(0), budget: signed(bytes) }
+        let inbound = Arc::new(Budget::new(bytes / INBOUND_PART, SMALLEST_INBOUND_BYTES));
+        Self { outbound: AtomicI64::new(0), inbound, budget: signed(bytes) }
     }
 
     #[cfg(test)]
@@ -73,12 +72,12 @@ impl QueuedBytes {
 
     /// Returns the bytes of messages from clients that are not whole, or wait for their turn.
     pub(crate) fn inbound_bytes(&self) -> i64 {
-        self.inbound.load(Ordering::Relaxed)
+        signed(self.inbound.bytes())
     }
 
     /// Returns the room of a message from a client, with nothing in it.
-    pub(crate) fn inbound_room(self: &Arc<Self>) -> InboundRoom {
-        InboundRoom { total: self.clone(), bytes: 0 }
+    pub(crate) fn inbound_room(&self) -> Room {
+        self.inbound.room()
     }
 
     /// Keeps room for a frame that is being made; `None` when the budget has none.
@@ -91,12 +90,8 @@ impl QueuedBytes {
     }
 
     fn free(&self) -> usize {
-        let inbound = self.inbound_bytes().min(self.inbound_budget());
+        let inbound = self.inbound_bytes().min(signed(self.inbound.all()));
         usize::try_from(self.budget - self.outbound_bytes() - inbound).unwrap_or(0)
-    }
-
-    const fn inbound_budget(&self) -> i64 {
-        self.budget / INBOUND_PART
     }
 }
 
@@ -123,38 +118,6 @@ pub(crate) struct Reserved {
 impl Drop for Reserved {
     fn drop(&mut self) {
         changed(&self.total.outbound, self.bytes, 0);
-    }
-}
-
-/// Room in the budget for a message from a client that is not whole, or waits for its turn, until it is dropped.
-#[derive(Debug)]
-pub(crate) struct InboundRoom {
-    total: Arc<QueuedBytes>,
-    bytes: usize,
-}
-
-impl InboundRoom {
-    pub(crate) const fn bytes(&self) -> usize {
-        self.bytes
-    }
-
-    /// Counts that it has so many bytes now. False when it has grown beyond what one message may have at the moment; it counts all the same.
-    pub(crate) fn resize(&mut self, bytes: usize) -> bool {
-        let has_grown = bytes > self.bytes;
-        changed(&self.total.inbound, self.bytes, bytes);
-        self.bytes = bytes;
-        !has_grown || bytes <= self.limit()
-    }
-
-    fn limit(&self) -> usize {
-        let free = self.total.inbound_budget() - self.total.inbound_bytes();
-        (usize::try_from(free).unwrap_or(0) / PART_OF_FREE).max(SMALLEST_INBOUND_BYTES)
-    }
-}
-
-impl Drop for InboundRoom {
-    fn drop(&mut self) {
-        self.resize(0);
     }
 }
 
@@ -521,7 +484,7 @@ impl SendQueue {
         queue.frames.len() <= MOST_FRAMES && queue.bytes <= self.limit() / 2
     }
 
-    /// Returns how many bytes may wait now.
+    /// Returns how many bytes may wait now: queues that grow make it smaller for all of them, and the longest meet it first.
     fn limit(&self) -> usize {
         self.limit_bytes.min((self.total.free() / PART_OF_FREE).max(SMALLEST_LIMIT_BYTES))
     }
@@ -550,7 +513,7 @@ impl SendQueue {
     }
 
     /// Returns the room of a message from the client, with nothing in it.
-    pub(crate) fn inbound_room(&self) -> InboundRoom {
+    pub(crate) fn inbound_room(&self) -> Room {
         self.total.inbound_room()
     }
 
@@ -909,7 +872,7 @@ mod tests {
     fn what_clients_leave_unfinished_takes_a_part_of_the_budget_and_no_page() {
         const EACH: usize = 64 * 1024;
         let total = Arc::new(QueuedBytes::with_budget(16 * 1024 * 1024));
-        let mut rooms: Vec<InboundRoom> = Vec::new();
+        let mut rooms: Vec<Room> = Vec::new();
         loop {
             let mut room = total.inbound_room();
             if !room.resize(EACH) {
@@ -937,7 +900,7 @@ mod tests {
             assert!(room.resize(SMALLEST_INBOUND_BYTES), "each client may have as much");
             room
         };
-        let begun: Vec<InboundRoom> = (0..2 * BUDGET / SMALLEST_INBOUND_BYTES).map(|_| begin()).collect();
+        let begun: Vec<Room> = (0..2 * BUDGET / SMALLEST_INBOUND_BYTES).map(|_| begin()).collect();
         assert_eq!(total.get(), signed(2 * BUDGET));
         assert!(total.reserve(BUDGET / 2).is_some(), "others have their pages");
         let queue = SendQueue::new(1024 * 1024, total.clone());

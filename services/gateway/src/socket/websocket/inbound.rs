@@ -10,6 +10,7 @@
 use std::io;
 
 use bytes::{Buf as _, Bytes, BytesMut};
+use kit::budget::Room;
 use tokio_tungstenite::tungstenite::{
     Utf8Bytes,
     protocol::frame::{
@@ -17,8 +18,6 @@ use tokio_tungstenite::tungstenite::{
         coding::{CloseCode, Control, Data, OpCode},
     },
 };
-
-use crate::domain::send_queue::InboundRoom;
 
 /// Of a control frame (RFC 6455, 5.5).
 const MAX_CONTROL_BYTES: usize = 125;
@@ -78,12 +77,12 @@ pub(super) struct Inbound {
     most_message_bytes: usize,
     /// How much may still be taken in, until the bound is lifted.
     left: Option<usize>,
-    room: InboundRoom,
+    room: Room,
 }
 
 impl Inbound {
     /// Returns what takes in so many bytes of a stranger, and messages of so many from everyone, as long as there is room for them.
-    pub(super) fn new(most_bytes: usize, most_message_bytes: usize, room: InboundRoom) -> Self {
+    pub(super) fn new(most_bytes: usize, most_message_bytes: usize, room: Room) -> Self {
         Self {
             bytes: BytesMut::new(),
             in_front: 0,
